@@ -1,0 +1,33 @@
+"""pyproject.toml declares what the package imports, so that no import stands on another package's dependencies."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import grimp
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = Path(__file__).parents[2]
+PACKAGE = "resnet50_pipeline"
+# Lies inside the wheel of paddleclas, where Python finds it only after the trainer has said so.
+PROVIDED_INSIDE = {"ppcls": ["paddleclas"]}
+
+
+def test_every_imported_package_is_declared() -> None:
+    """Each third-party package that a module imports, wherever in the module, is among the dependencies."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    graph = grimp.build_graph(PACKAGE, include_external_packages=True, cache_dir=None)
+    imported = {module for module in graph.modules if graph.is_module_squashed(module)} - sys.stdlib_module_names
+    providers = {**packages_distributions(), **PROVIDED_INSIDE}
+    undeclared = {
+        module: sorted(graph.find_modules_that_directly_import(module))
+        for module in imported
+        if not declared & {canonicalize_name(name) for name in providers.get(module, [])}
+    }
+    assert undeclared == {}

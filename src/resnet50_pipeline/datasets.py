@@ -1,0 +1,97 @@
+"""The Kedro datasets of the catalog: each appears whole, by one rename, or not at all.
+
+`kedro-datasets` opens the final path and writes into it; a run killed there leaves a torn file that the next
+stage, or DVC, takes for a result.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+from resnet50_pipeline.exceptions import DatasetNotFoundError
+from resnet50_pipeline.files import replace_directory, replacing_file, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class _LocalPath(AbstractDataset[Any, Any]):
+    """What the four below share: a local path, and the error when nothing is there."""
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self.filepath = Path(filepath)
+        self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self.filepath)}
+
+    def _exists(self) -> bool:
+        return self.filepath.exists()
+
+    def _require(self) -> Path:
+        if not self.filepath.exists():
+            raise DatasetNotFoundError(
+                f"{self.filepath} does not exist; run the pipeline that writes it first "
+                f"(`kedro registry describe` lists them), or set its path under conf/"
+            )
+        return self.filepath
+
+
+class TextFileDataset(_LocalPath):
+    """Saves a text; loads the *path*, for the ranks read it and not Kedro."""
+
+    def load(self) -> Path:
+        """Return the path of the file."""
+        return self._require()
+
+    def save(self, data: str) -> None:
+        """Write the text as UTF-8."""
+        write_text(self.filepath, data)
+
+
+class JSONDataset(_LocalPath):
+    """A JSON object, indented, keys in the order given."""
+
+    def load(self) -> dict[str, Any]:
+        """Return the object."""
+        loaded: dict[str, Any] = json.loads(self._require().read_text(encoding="utf-8"))
+        return loaded
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Write the object."""
+        write_text(self.filepath, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+class ParquetDataset(_LocalPath):
+    """A pandas table without its index."""
+
+    def load(self) -> pd.DataFrame:
+        """Return the table."""
+        import pandas as pd
+
+        return pd.read_parquet(self._require())
+
+    def save(self, data: pd.DataFrame) -> None:
+        """Write the table."""
+        with replacing_file(self.filepath) as temporary:
+            data.to_parquet(temporary, index=False)
+
+
+class DirectoryDataset(_LocalPath):
+    """A folder; saves by taking over a staged one, loads the path.
+
+    A folder that was written in place (checkpoints, which must outlive a killed run) is saved under its own path.
+    """
+
+    def load(self) -> Path:
+        """Return the path of the folder."""
+        return self._require()
+
+    def save(self, data: Path) -> None:
+        """Move the staged folder `data` into place, or accept the folder that was written in place."""
+        if data.resolve() != self.filepath.resolve():
+            replace_directory(data, self.filepath)

@@ -1,0 +1,1 @@
+"""The one preprocessing that training, evaluation and serving share."""

@@ -1,0 +1,92 @@
+"""The folder of a training run, where the two planes meet: what lies in it, and where.
+
+training/
+  training_config.yaml   the PaddleClas YAML that was used
+  events.jsonl           what happened (events.py)
+  heartbeat.<rank>       touched at each step
+  checkpoints/epoch-0003/
+  best.json              {"checkpoint": "checkpoints/epoch-0003", "epoch": 3, "step": 141, "top1": 0.93}
+  log/                   workerlog.<rank> and launcher.log
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from resnet50_pipeline.exceptions import CheckpointError
+
+# Told to the ranks in their environment, so that they end with whoever started them.
+SUPERVISOR_PID = "RESNET50_PIPELINE_SUPERVISOR_PID"
+
+_EPOCH_SETS = "epoch-*"
+
+
+def events_path(training_dir: Path) -> Path:
+    """Return the path of the event file."""
+    return training_dir / "events.jsonl"
+
+
+def heartbeat_path(training_dir: Path, rank: int) -> Path:
+    """Return the path of a rank's heartbeat."""
+    return training_dir / f"heartbeat.{rank}"
+
+
+def heartbeat_paths(training_dir: Path) -> list[Path]:
+    """Return the heartbeats that are there, by rank."""
+    return sorted(training_dir.glob("heartbeat.*"), key=lambda path: int(path.suffix[1:]))
+
+
+def config_path(training_dir: Path) -> Path:
+    """Return the path of the configuration that was used."""
+    return training_dir / "training_config.yaml"
+
+
+def log_dir(training_dir: Path) -> Path:
+    """Return the folder of the logs."""
+    return training_dir / "log"
+
+
+def checkpoint_path(training_dir: Path, epoch: int) -> Path:
+    """Return the folder of the checkpoint set of an epoch."""
+    return training_dir / "checkpoints" / f"epoch-{epoch:04d}"
+
+
+def checkpoint_paths(training_dir: Path) -> list[Path]:
+    """Return the folders of all checkpoint sets, oldest first."""
+    return sorted((training_dir / "checkpoints").glob(_EPOCH_SETS))
+
+
+def newest_checkpoint(training_dir: Path) -> Path:
+    """Return the folder of the newest checkpoint set.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = checkpoint_paths(training_dir)
+    if not found:
+        raise CheckpointError(
+            f"{training_dir / 'checkpoints'}: no checkpoint set to resume from; start anew with training.resume=false"
+        )
+    return found[-1]
+
+
+def best_path(training_dir: Path) -> Path:
+    """Return the path of the file that names the best checkpoint set."""
+    return training_dir / "best.json"
+
+
+def best_checkpoint(training_dir: Path) -> Path:
+    """Return the folder of the best checkpoint set.
+
+    Raises:
+        CheckpointError: nothing was evaluated yet, so there is none.
+    """
+    try:
+        best = json.loads(best_path(training_dir).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{best_path(training_dir)}: missing, so there is no evaluated checkpoint set; run "
+            f"`kedro run --pipelines training` first"
+        ) from error
+    return training_dir / str(best["checkpoint"])

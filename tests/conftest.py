@@ -1,0 +1,102 @@
+"""Fixtures that several rooms share: small ImageNet-layout folders and training parameters for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from exported_model import exported_model  # noqa: F401 - fixtures that several rooms share
+from probe_project import probe_project  # noqa: F401
+from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+
+CLASSES = 3
+
+
+def pytest_configure() -> None:
+    """Keep every library of the tests, and of what they start, from reporting home: before any of them is imported."""
+    for switch, off in {
+        "DO_NOT_TRACK": "true",
+        "KEDRO_DISABLE_TELEMETRY": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+    }.items():
+        os.environ.setdefault(switch, off)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow tests last, each kind in the order in which it was collected."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def striped_dataset(tmp_path_factory) -> Path:
+    """A folder in ImageNet's layout: 3 classes of stripes, 12 train and 7 val images each, lists already prefixed."""
+    root = tmp_path_factory.mktemp("striped")
+    random = np.random.default_rng(0)
+    for split, images in (("train", 12), ("val", 7)):
+        lines = []
+        for label in range(CLASSES):
+            folder = root / split / f"n0000000{label}"
+            folder.mkdir(parents=True)
+            for number in range(images):
+                pixels = random.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+                pixels[:: label + 2] += 150
+                name = f"{folder.name}_{number}.JPEG"
+                assert cv2.imwrite(str(folder / name), pixels)
+                lines.append(f"{split}/{folder.name}/{name} {label}\n")
+        (root / f"{split}_list.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture
+def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
+    """`params:dataset` of the striped folder."""
+    return DatasetParameters(root=striped_dataset, class_num=CLASSES)
+
+
+@pytest.fixture
+def training_parameters(tmp_path: Path) -> Callable[..., TrainingParameters]:
+    """A function that gives `params:training` of a run of seconds; its arguments replace values."""
+
+    def build(**changes: Any) -> TrainingParameters:
+        ranks = changes.pop("ranks", 1)
+        values: dict[str, Any] = {
+            "output_dir": tmp_path / "training",
+            "seed": 7,
+            "epochs": 2,
+            "batch_size_per_rank": 6,
+            "eval_batch_size_per_rank": 4,
+            "print_batch_step": 1,
+            "launch": {"device": "cpu", "devices": list(range(ranks)), "hang_timeout_seconds": 120},
+            "arch": {"name": "ResNet18"},
+            "lr": {"name": "Cosine", "learning_rate": 0.02},
+            "train_transform": {"size": 32},
+            "eval_transform": {"resize_short": 32, "size": 32},
+            "loader": {"num_workers": 0},
+        }
+        return TrainingParameters.model_validate({**values, **changes})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def _written_digits(tmp_path_factory) -> Path:
+    from resnet50_pipeline.imagenet.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("digits") / "digits"
+    write_sample(folder, train_images_per_class=4, val_images_per_class=2)
+    return folder
+
+
+@pytest.fixture
+def digits(_written_digits: Path, tmp_path: Path) -> Path:
+    """A copy of its own of the sample: 10 digits, 4 train and 2 val images each, lists as ImageNet's, unprefixed."""
+    return shutil.copytree(_written_digits, tmp_path / "digits")

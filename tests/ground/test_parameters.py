@@ -1,0 +1,64 @@
+"""Every value under conf/ is checked before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from resnet50_pipeline.parameters import (
+    EvalTransformParameters,
+    LaunchParameters,
+    LearningRateParameters,
+    SampleDataParameters,
+    TrainingParameters,
+)
+
+TRAINING = {
+    "output_dir": "out",
+    "epochs": 3,
+    "batch_size_per_rank": 8,
+    "eval_batch_size_per_rank": 8,
+    "launch": {"device": "cpu", "devices": [0]},
+    "lr": {"name": "Cosine", "learning_rate": 0.1},
+    "train_transform": {"size": 32},
+    "eval_transform": {"resize_short": 32, "size": 32},
+}
+
+
+def test_mistyped_key_is_named():
+    """A key that is not a parameter is refused by its path."""
+    with pytest.raises(ValidationError, match=r"lr\.learning_rat\b"):
+        TrainingParameters.model_validate({**TRAINING, "lr": {"name": "Cosine", "learning_rat": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "named"),
+    [
+        (LearningRateParameters, {"name": "Cosine"}, "needs learning_rate"),
+        (LearningRateParameters, {"name": "Cosine", "learning_rate": 1, "values": [1]}, "neither values"),
+        (LearningRateParameters, {"name": "Piecewise", "learning_rate": 1, "values": [1]}, "leave learning_rate out"),
+        (LearningRateParameters, {"name": "Piecewise", "decay_epochs": [1], "values": [1]}, "one more value"),
+        (LearningRateParameters, {"name": "Piecewise", "decay_epochs": [2, 1], "values": [1, 1, 1]}, "must rise"),
+        (LaunchParameters, {"device": "gpu", "devices": [1, 1]}, "twice"),
+        (LaunchParameters, {"device": "gpu", "devices": []}, "devices"),
+        (EvalTransformParameters, {"resize_short": 32, "size": 40}, "larger than resize_short"),
+        (SampleDataParameters, {"train_images_per_class": 400, "val_images_per_class": 101}, "501"),
+        (TrainingParameters, {**TRAINING, "epochs": 0}, "epochs"),
+        (
+            TrainingParameters,
+            {**TRAINING, "lr": {"name": "Cosine", "learning_rate": 1, "warmup_epoch": 3}},
+            "below epochs",
+        ),
+    ],
+)
+def test_values_that_break_a_rule_are_named(model: type, values: dict, named: str):
+    """Each rule says what it found."""
+    with pytest.raises(ValidationError, match=named):
+        model.model_validate(values)
+
+
+def test_parameters_cannot_be_changed():
+    """Nodes cannot change what other nodes will see."""
+    parameters = TrainingParameters.model_validate(TRAINING)
+    with pytest.raises(ValidationError, match="frozen"):
+        parameters.epochs = 5

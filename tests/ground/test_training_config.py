@@ -1,0 +1,114 @@
+"""A training configuration holds what PaddleClas' schema has, and nothing that nobody would read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.paddleclas.config import render_training_config
+from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.training_config import parse_training_config, read_training_config
+
+
+def render(**changes: object) -> str:
+    training = {
+        "output_dir": "out",
+        "epochs": 4,
+        "batch_size_per_rank": 8,
+        "eval_batch_size_per_rank": 9,
+        "launch": {"device": "cpu", "devices": [0, 1]},
+        "lr": {"name": "Cosine", "learning_rate": 0.1},
+        "train_transform": {"size": 32},
+        "eval_transform": {"resize_short": 36, "size": 32},
+        **changes,
+    }
+    config = render_training_config(
+        TrainingParameters.model_validate(training),
+        DatasetParameters(root=Path("data/digits"), class_num=10),
+        Path("lists/train_list.txt"),
+        Path("lists/val_list.txt"),
+    )
+    return config.to_yaml()
+
+
+@given(
+    epochs=st.integers(1, 500),
+    rate=st.floats(1e-6, 10),
+    momentum=st.floats(0, 0.999),
+    smoothing=st.sampled_from([0.0, 0.1]),
+    flip=st.booleans(),
+)
+def test_yaml_round_trips(epochs: int, rate: float, momentum: float, smoothing: float, flip: bool):
+    """What is rendered is read back as the same configuration."""
+    text = render(
+        epochs=epochs,
+        lr={"name": "Cosine", "learning_rate": rate},
+        optimizer={"momentum": momentum},
+        label_smoothing=smoothing,
+        train_transform={"size": 32, "flip": flip},
+    )
+    assert parse_training_config(text, "test").to_yaml() == text
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        (("Global",), "use_dali"),
+        (("Arch",), "lr_mult_list"),
+        (("Optimizer",), "weight_decay"),
+        (("Optimizer", "lr"), "by_epoch"),
+        (("DataLoader", "Train", "sampler"), "num_instances"),
+        ((), "AMP"),
+    ],
+)
+def test_every_key_that_is_not_supported_is_refused_by_name(section: tuple[str, ...], key: str):
+    """A key that the trainer would not obey is an error that names its path."""
+    content = yaml.safe_load(render())
+    target = content
+    for name in section:
+        target = target[name]
+    target[key] = True
+    with pytest.raises(TrainingConfigError, match=key):
+        parse_training_config(yaml.safe_dump(content), "my.yaml")
+
+
+def test_all_findings_come_in_one_pass():
+    """Two mistakes give two lines."""
+    content = yaml.safe_load(render())
+    content["Global"]["epochs"] = "many"
+    del content["Arch"]["class_num"]
+    with pytest.raises(TrainingConfigError) as caught:
+        parse_training_config(yaml.safe_dump(content), "my.yaml")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_yaml_that_would_run_code_is_refused(tmp_path: Path):
+    """A YAML tag never builds a Python object."""
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"Global: !!python/object/apply:os.system ['touch {tmp_path}/owned']\n")
+    with pytest.raises(TrainingConfigError, match="not a YAML file"):
+        read_training_config(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_missing_file_is_named(tmp_path: Path):
+    """A path that is not there is in the message."""
+    with pytest.raises(TrainingConfigError, match=r"absent\.yaml"):
+        read_training_config(tmp_path / "absent.yaml")
+
+
+def test_piecewise_never_writes_learning_rate():
+    """PaddleClas would drop decay_epochs and values in favour of a `learning_rate` key, so there is none."""
+    content = yaml.safe_load(render(lr={"name": "Piecewise", "decay_epochs": [2], "values": [0.1, 0.01]}))
+    assert content["Optimizer"]["lr"] == {
+        "name": "Piecewise",
+        "decay_epochs": [2],
+        "values": [0.1, 0.01],
+        "warmup_epoch": 0,
+        "warmup_start_lr": 0.0,
+    }

@@ -1,0 +1,52 @@
+"""The inference model of the best checkpoint, made and checked by the trainer program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from resnet50_pipeline.files import staging_directory, write_text
+from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
+from resnet50_pipeline.paddleclas.supervise import run_program
+from resnet50_pipeline.parameters import ModelRegistrationParameters, TrainingParameters
+from resnet50_pipeline.training_dir import best_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def export_inference_model(
+    training_config: Path,
+    training_dir: Path,
+    label_map: dict[str, Any],
+    model_registration: ModelRegistrationParameters,
+    training: TrainingParameters,
+) -> Path:
+    """Return a staged folder with the inference model, PaddleClas' `inference.yml`, label map and export check.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+        ExportError: the exported model does not give the checkpoint's own outputs.
+    """
+    checkpoint = best_checkpoint(training_dir)
+    logger.info("exporting %s for Paddle Inference", checkpoint)
+    with staging_directory(training_dir.parent) as staged, tempfile.TemporaryDirectory(prefix=".export-") as logs:
+        label_map_file = staged / "label_map.json"
+        write_text(label_map_file, json.dumps(label_map, indent=2, ensure_ascii=False) + "\n")
+        program = [sys.executable, "-u", str(TRAINER_PROGRAM), "export"]
+        program += ["--config", str(training_config), "--checkpoint", str(checkpoint), "--output-dir", str(staged)]
+        program += ["--label-map", str(label_map_file)]
+        program += ["--check-images", str(model_registration.export_check_images)]
+        program += ["--tolerance", str(model_registration.export_tolerance)]
+        environment = dict(build_launch_command(training.launch, Path(logs), []).environment)
+        run_program(program, environment, Path(logs) / "export.log")
+    check = json.loads((staged / "export_check.json").read_text(encoding="utf-8"))
+    logger.info(
+        "the exported model agrees with the checkpoint on %d images: probabilities differ by at most %.1e",
+        check["images"],
+        check["max_probability_difference"],
+    )
+    return staged

@@ -1,0 +1,65 @@
+"""Tables and summaries of what `events.jsonl` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resnet50_pipeline.events import EpochEnd, EvalEnd, Finished, Started, TrainStep, read_events
+from resnet50_pipeline.exceptions import RankFailedError
+
+_COLUMNS = {
+    "event": "string",
+    "step": "int64",
+    "epoch": "int64",
+    "time": "float64",
+    "loss": "float64",
+    "top1": "float64",
+    "top5": "float64",
+    "learning_rate": "float64",
+    "images_per_second": "float64",
+}
+
+
+def training_history(events_path: Path) -> pd.DataFrame:
+    """Return one row a `train_step`, `epoch_end` or `eval_end` event, by step; NaN where an event has no such value.
+
+    A resumed run repeats the steps after its checkpoint set: the later event of the same kind and step counts.
+    """
+    events, _ = read_events(events_path)
+    rows = [event.model_dump() for event in events if isinstance(event, TrainStep | EpochEnd | EvalEnd)]
+    table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    table = table.drop_duplicates(["event", "step"], keep="last")
+    return table.sort_values("step", kind="stable", ignore_index=True)
+
+
+def training_summary(events_path: Path, arch: str, best_checkpoint: str) -> dict[str, Any]:
+    """Return how the run ended: see the keys; `seconds` and `images_per_second` are those of the last process.
+
+    Raises:
+        RankFailedError: the events do not end with `finished`.
+    """
+    events, _ = read_events(events_path)
+    started = [event for event in events if isinstance(event, Started)]
+    if not started or not isinstance(events[-1], Finished):
+        raise RankFailedError(
+            f"{events_path}: does not end with `finished`; the run stopped early: resume it with "
+            f"`kedro run --pipelines training --params training.resume=true`"
+        )
+    first, last = started[-1], events[-1]
+    return {
+        "arch": arch,
+        "epochs": last.epochs,
+        "steps": last.step,
+        "best_epoch": last.best_epoch,
+        "best_top1": last.best_top1,
+        "checkpoint": best_checkpoint,
+        "seconds": round(last.seconds, 3),
+        "images_per_second": round(last.images_per_second, 3),
+        "ranks": first.ranks,
+        "device": first.device,
+        "paddle_version": first.paddle_version,
+        "resumed": any(event.first_step for event in started),
+    }

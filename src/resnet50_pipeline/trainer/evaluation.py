@@ -1,0 +1,128 @@
+"""Predictions for a whole list, every image exactly once, whatever the number of ranks."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from numpy.typing import NDArray
+
+from resnet50_pipeline.files import replacing_file, write_text
+from resnet50_pipeline.imagenet.list_files import read_list_file
+from resnet50_pipeline.trainer.checkpoint import load_weights, read_state
+from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader
+from resnet50_pipeline.trainer.heartbeat import Heartbeat
+from resnet50_pipeline.trainer.network import build_network
+from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.training_config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one rank found for its images: arrays of N rows, k = min(5, class_num) columns."""
+
+    index: NDArray[np.int64]
+    label: NDArray[np.int64]
+    top_ids: NDArray[np.int64]
+    top_probabilities: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    seconds: float
+    loading_seconds: float
+
+    @property
+    def sums(self) -> list[float]:
+        """Images, summed loss, top-1 hits and top-5 hits."""
+        hits = self.top_ids == self.label[:, None]
+        return [
+            float(len(self.index)),
+            float(self.loss.sum(dtype=np.float64)),
+            float(hits[:, 0].sum()),
+            float(hits.any(axis=1).sum()),
+        ]
+
+
+def predict(network: paddle.nn.Layer, loader: Loader, top_k: int, heartbeat: Heartbeat) -> Predictions:
+    """Return the predictions for the batches of a loader; the network is left in evaluation mode."""
+    network.eval()
+    columns: list[tuple[NDArray[np.generic], ...]] = []
+    started = waiting_since = time.perf_counter()
+    loading_seconds = 0.0
+    with paddle.no_grad():
+        for images, labels, index in loader:
+            loading_seconds += time.perf_counter() - waiting_since
+            logits = network(images)
+            losses = F.cross_entropy(logits, labels.reshape([-1, 1]), reduction="none").reshape([-1])
+            probabilities, ids = paddle.topk(F.softmax(logits, axis=-1), k=top_k, axis=-1)
+            columns.append(tuple(tensor.numpy() for tensor in (index, labels, ids, probabilities, losses)))
+            heartbeat.beat()
+            waiting_since = time.perf_counter()
+    seconds = time.perf_counter() - started
+    if not columns:  # more ranks than images
+        none = np.zeros(0, dtype=np.int64)
+        empty = np.zeros((0, top_k))
+        return Predictions(
+            none, none, empty.astype(np.int64), empty.astype(np.float32), none.astype(np.float32), seconds, 0.0
+        )
+    index, label, top_ids, top_probabilities, loss = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return Predictions(index, label, top_ids, top_probabilities, loss, seconds, loading_seconds)
+
+
+def evaluate(config: TrainingConfig, ranks: Ranks, checkpoint: Path, list_file: Path, output_dir: Path) -> None:
+    """Predict every image of a list with a checkpoint set.
+
+    Every rank writes `predictions.<rank>.npz` (the arrays of `Predictions`) into `output_dir`, and rank 0
+    `evaluation_summary.json`.
+
+    Raises:
+        CheckpointError: the set is damaged or of another network.
+        ImageDecodeError: an image cannot be read; nothing is skipped or replaced.
+    """
+    state = read_state(checkpoint)
+    network = build_network(config.Arch)
+    load_weights(checkpoint, network)
+    entries = read_list_file(list_file, class_num=config.Arch.class_num)
+    split = config.DataLoader.Eval
+    loader = Loader(
+        ListDataset(entries, split, config.Global.seed),
+        EvalBatches(len(entries), split.sampler.batch_size, ranks),
+        split,
+    )
+    heartbeat = Heartbeat(output_dir, ranks.rank)
+    found = predict(network, loader, min(5, config.Arch.class_num), heartbeat)
+    with replacing_file(output_dir / f"predictions.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            index=found.index,
+            label=found.label,
+            top_ids=found.top_ids,
+            top_probabilities=found.top_probabilities,
+            loss=found.loss,
+        )
+    # Ranks work side by side: the slowest one's time is the evaluation's.
+    seconds, forward_seconds = _largest(ranks, [found.seconds, found.seconds - found.loading_seconds])
+    if ranks.is_first:
+        summary = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "ranks": ranks.count,
+            "device": config.Global.device,
+            "images": len(entries),
+            "seconds": seconds,
+            "images_per_second": len(entries) / seconds,
+            "images_per_second_without_loading": len(entries) / forward_seconds,
+            "paddle_version": paddle.__version__,
+        }
+        write_text(output_dir / "evaluation_summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _largest(ranks: Ranks, values: list[float]) -> list[float]:
+    """Return the largest of each value over all ranks."""
+    table = np.zeros((ranks.count, len(values)))
+    table[ranks.rank] = values
+    gathered = ranks.sum(list(table.reshape(-1))).reshape(table.shape)
+    return [float(value) for value in gathered.max(axis=0)]

@@ -1,0 +1,65 @@
+"""Networks from the wheel's own `ppcls.arch`, with the two starting points that short runs need."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+
+import paddle
+
+from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.training_config import ArchConfig
+
+# The ResNet family of ppcls.arch: the legendary ResNet_vb/vd definitions.
+RESNET_FAMILY = (
+    *(f"ResNet{depth}{kind}" for depth in (18, 34, 50, 101, 152) for kind in ("", "_vd")),
+    "ResNet200_vd",
+)
+
+
+def build_network(arch: ArchConfig) -> paddle.nn.Layer:
+    """Return the network: float32 [N, 3, H, W] → logits [N, class_num].
+
+    `zero_init_residual` sets the last BatchNorm scale of every residual block to zero, so that each block begins as
+    the identity (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 5.1).
+
+    Raises:
+        TrainingConfigError: the name is not one of the ResNet family.
+    """
+    if arch.name not in RESNET_FAMILY:
+        raise TrainingConfigError(f"Arch.name: {arch.name} is not supported; known: {', '.join(RESNET_FAMILY)}")
+    _make_ppcls_importable()
+    from ppcls.arch import build_model
+    from ppcls.utils import logger
+
+    # Its constructors warn about themselves at every start; what matters to a user is said by this project.
+    logger.init_logger(log_level=logging.ERROR)
+    network = build_model({"Arch": {"name": arch.name, "class_num": arch.class_num, "pretrained": False}})
+    for layer in network.sublayers():
+        if hasattr(layer, "_momentum"):
+            layer._momentum = arch.batch_norm_momentum
+    if arch.zero_init_residual:
+        for block in network.blocks:
+            last = block.conv2 if hasattr(block, "conv2") else block.conv1
+            last.bn.weight.set_value(paddle.zeros_like(last.bn.weight))
+    return network
+
+
+def running_statistics(network: paddle.nn.Layer) -> list[paddle.Tensor]:
+    """Return the BatchNorm means and variances, which differ from rank to rank during training."""
+    return [tensor for name, tensor in network.state_dict().items() if name.endswith(("._mean", "._variance"))]
+
+
+def _make_ppcls_importable() -> None:
+    """Let `import ppcls` find the package inside the paddleclas wheel, without `import paddleclas` itself.
+
+    `paddleclas/__init__.py` imports faiss, visualdl and more: several seconds a rank.
+    """
+    if importlib.util.find_spec("ppcls") is not None:
+        return
+    spec = importlib.util.find_spec("paddleclas")
+    if spec is None or not spec.submodule_search_locations:
+        raise TrainingConfigError("the package paddleclas is not installed; run `make setup`")
+    sys.path.append(str(Path(spec.submodule_search_locations[0])))

@@ -1,0 +1,1 @@
+"""Metrics, pictures and the report of an evaluation: pure functions over its tables."""

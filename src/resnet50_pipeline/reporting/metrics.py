@@ -1,0 +1,166 @@
+"""Accuracies, confusions and mistakes, computed from a predictions table without a loop over images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.reporting.classes import read_class_names
+from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
+
+_SPEEDS = ("images_per_second", "images_per_second_without_loading", "seconds")
+
+
+def compute_metrics(predictions: pd.DataFrame, evaluation_summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the flat metrics of an evaluation; accuracies are fractions 0..1.
+
+    `top1`, `top5` (among the first min(5, classes)), `balanced_accuracy` (mean of the accuracies of the classes that
+    have images: macro-averaged recall), `loss` (mean), `images`, `classes` (that have images), `images_per_second`,
+    `images_per_second_without_loading`, `seconds`.
+
+    Raises:
+        EvaluationTableError: the table is malformed, or the summary counts other images or lacks a speed.
+    """
+    table = read_prediction_table(predictions)
+    _check_summary(table, evaluation_summary)
+    labels, row_class = np.unique(table.labels, return_inverse=True)
+    accuracy_of_class = np.bincount(row_class, weights=table.is_top1) / np.bincount(row_class)
+    return {
+        "top1": float(table.is_top1.mean()),
+        "top5": float(table.is_top5.mean()),
+        "balanced_accuracy": float(accuracy_of_class.mean()),
+        # Summed exactly, so that the order of the rows never shows in the last digit.
+        "loss": math.fsum(table.losses) / len(table.losses),
+        "images": len(table.labels),
+        "classes": len(labels),
+        **{key: float(evaluation_summary[key]) for key in _SPEEDS},
+    }
+
+
+def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a class of the label map, in the order of ids.
+
+    Columns: `id`, `synset`, `name`, `images`, `correct`, `top1` and `top5` (fractions 0..1), `loss` (mean),
+    `confused_with_id`, `confused_with` (its name) and `confused_images`: the most frequent wrong class, the lower id
+    where two are as frequent; -1, "" and 0 where there is no mistake. A class without images has NaN accuracies.
+
+    Raises:
+        EvaluationTableError: the table or the label map is malformed.
+    """
+    classes = read_class_names(label_map)
+    table = read_prediction_table(predictions, class_num=len(classes))
+    count = len(classes)
+    images = np.bincount(table.labels, minlength=count)
+    correct = np.bincount(table.labels, weights=table.is_top1, minlength=count).astype(np.int64)
+    divisor = np.where(images > 0, images, np.nan)
+    most_frequent = _wrong_pairs(table, count).drop_duplicates("true_id").set_index("true_id")
+    confused_with = most_frequent["predicted_id"].reindex(range(count), fill_value=-1).to_numpy()
+    return pd.DataFrame(
+        {
+            "id": np.arange(count),
+            "synset": classes.synsets,
+            "name": classes.names,
+            "images": images,
+            "correct": correct,
+            "top1": correct / divisor,
+            "top5": np.bincount(table.labels, weights=table.is_top5, minlength=count) / divisor,
+            "loss": np.bincount(table.labels, weights=table.losses, minlength=count) / divisor,
+            "confused_with_id": confused_with,
+            "confused_with": [classes.labels[other] if other >= 0 else "" for other in confused_with],
+            "confused_images": most_frequent["images"].reindex(range(count), fill_value=0).to_numpy(),
+        }
+    )
+
+
+def confusion_matrix(predictions: pd.DataFrame, class_num: int) -> NDArray[np.int64]:
+    """Return how often each class was taken for each: int64 [class_num, class_num], rows true, columns predicted.
+
+    Raises:
+        EvaluationTableError: the table is malformed.
+    """
+    table = read_prediction_table(predictions, class_num=class_num)
+    pairs = np.bincount(table.labels * class_num + table.predicted, minlength=class_num * class_num)
+    return pairs.reshape(class_num, class_num).astype(np.int64)
+
+
+def confused_pairs(predictions: pd.DataFrame, label_map: Mapping[str, Any], limit: int) -> pd.DataFrame:
+    """Return the `limit` most frequent mistakes, the worst first.
+
+    Columns: `true_id`, `true_name`, `predicted_id`, `predicted_name`, `images`, `share` (of the true class's
+    images, 0..1). A pair has a direction: cats taken for dogs and dogs taken for cats are two rows. Equal counts
+    are ordered by share, then by ids.
+
+    Raises:
+        EvaluationTableError: the table or the label map is malformed.
+    """
+    classes = read_class_names(label_map)
+    table = read_prediction_table(predictions, class_num=len(classes))
+    images_of_class = np.bincount(table.labels, minlength=len(classes))
+    pairs = _wrong_pairs(table, len(classes))
+    pairs["share"] = pairs["images"].to_numpy() / images_of_class[pairs["true_id"].to_numpy()]
+    pairs = pairs.sort_values(
+        ["images", "share", "true_id", "predicted_id"], ascending=[False, False, True, True], ignore_index=True
+    ).head(limit)
+    pairs["true_name"] = [classes.labels[class_id] for class_id in pairs["true_id"]]
+    pairs["predicted_name"] = [classes.labels[class_id] for class_id in pairs["predicted_id"]]
+    return pairs[["true_id", "true_name", "predicted_id", "predicted_name", "images", "share"]]
+
+
+def confident_mistakes(predictions: pd.DataFrame, label_map: Mapping[str, Any], limit: int) -> pd.DataFrame:
+    """Return the `limit` wrong predictions with the highest probability, the surest first, then by path.
+
+    Columns: `path`, `true_id`, `true_name`, `predicted_id`, `predicted_name`, `probability` (of the predicted
+    class), `true_probability` (NaN where the true class is not among the top 5).
+
+    Raises:
+        EvaluationTableError: the table or the label map is malformed.
+    """
+    classes = read_class_names(label_map)
+    table = read_prediction_table(predictions, class_num=len(classes))
+    is_true = table.top_ids == table.labels[:, None]
+    true_probability = np.where(is_true.any(axis=1), (table.top_probabilities * is_true).sum(axis=1), np.nan)
+    mistakes = pd.DataFrame(
+        {
+            "path": table.paths,
+            "true_id": table.labels,
+            "predicted_id": table.predicted,
+            "probability": table.top_probabilities[:, 0],
+            "true_probability": true_probability,
+        }
+    )[~table.is_top1]
+    mistakes = mistakes.sort_values(["probability", "path"], ascending=[False, True], ignore_index=True).head(limit)
+    mistakes.insert(2, "true_name", [classes.labels[class_id] for class_id in mistakes["true_id"]])
+    mistakes.insert(4, "predicted_name", [classes.labels[class_id] for class_id in mistakes["predicted_id"]])
+    return mistakes
+
+
+def _wrong_pairs(table: PredictionTable, class_num: int) -> pd.DataFrame:
+    """Return the pairs (true_id, predicted_id, images) of wrong predictions by true id, the most frequent first."""
+    wrong = ~table.is_top1
+    codes, images = np.unique(table.labels[wrong] * class_num + table.predicted[wrong], return_counts=True)
+    pairs = pd.DataFrame({"true_id": codes // class_num, "predicted_id": codes % class_num, "images": images})
+    return pairs.sort_values(["true_id", "images", "predicted_id"], ascending=[True, False, True], ignore_index=True)
+
+
+def _check_summary(table: PredictionTable, evaluation_summary: Mapping[str, Any]) -> None:
+    problems = []
+    for key in ("images", *_SPEEDS):
+        value = evaluation_summary.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            problems.append(
+                f"evaluation_summary: {key} must be a finite number, it is {value!r}; run the evaluation pipeline again"
+            )
+    images = evaluation_summary.get("images")
+    if not problems and images != len(table.labels):
+        problems.append(
+            f"evaluation_summary: images is {images}, but predictions has {len(table.labels)} rows; the two are of "
+            f"different evaluations: run the evaluation pipeline again"
+        )
+    if problems:
+        raise EvaluationTableError(problems)

@@ -1,0 +1,158 @@
+"""The evaluation report: one HTML page that holds its pictures and asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.reporting.gallery import data_uri, make_gallery
+from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
+from resnet50_pipeline.reporting.plots import (
+    CLASS_ACCURACY,
+    CONFUSION,
+    DARK_FOLDER,
+    MAX_CLASSES_SHOWN_WHOLE,
+    TRAINING_CURVES,
+)
+from resnet50_pipeline.reporting.provenance import Provenance
+from resnet50_pipeline.reporting.style import DOTS_PER_INCH, format_percent
+
+TEMPLATE = "evaluation_report.html.jinja"
+_SPLITS = ("train", "val")
+_SIZE_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_MAX_OBSERVED_CHARACTERS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """All that a report is made of; formats are those of the catalog's entries of the same names."""
+
+    metrics: Mapping[str, float]
+    predictions: pd.DataFrame
+    per_class: pd.DataFrame
+    label_map: Mapping[str, Any]
+    evaluation_summary: Mapping[str, Any]
+    training_summary: Mapping[str, Any]
+    validation_report: Mapping[str, Any]
+    recipe: str
+    """Text of the PaddleClas YAML."""
+    dataset_root: Path
+    plots_dir: Path
+    """Folder that `write_plots` wrote."""
+    provenance: Provenance
+    worst_classes: int
+    """Rows of the tables of worst classes and confused pairs."""
+    gallery_images: int
+
+
+@dataclass(frozen=True)
+class _Figure:
+    light: str
+    dark: str
+    width: int
+    height: int
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """Return the page: UTF-8 HTML, light and dark, every picture a `data:` URI.
+
+    Raises:
+        EvaluationTableError: a table is malformed or a picture is missing.
+    """
+    mistakes = confident_mistakes(inputs.predictions, inputs.label_map, inputs.gallery_images)
+    with_images = inputs.per_class[inputs.per_class["images"] > 0]
+    worst = with_images.sort_values(["top1", "images", "id"], ascending=[True, False, True]).head(inputs.worst_classes)
+    statistics = inputs.validation_report["statistics"]
+    return _environment().get_template(TEMPLATE).render(
+        inputs=inputs,
+        figures={
+            name: _inline_figure(inputs.plots_dir, file_name)
+            for name, file_name in (
+                ("curves", TRAINING_CURVES), ("confusion", CONFUSION), ("class_accuracy", CLASS_ACCURACY)
+            )
+        },
+        is_confusion_whole=len(inputs.per_class) <= MAX_CLASSES_SHOWN_WHOLE,
+        pairs=confused_pairs(inputs.predictions, inputs.label_map, inputs.worst_classes).to_dict("records"),
+        classes=inputs.per_class.to_dict("records"),
+        worst=worst.to_dict("records"),
+        gallery=make_gallery(mistakes, inputs.dataset_root),
+        mistake_count=int((inputs.per_class["images"] - inputs.per_class["correct"]).sum()),
+        splits={name: statistics[name] for name in _SPLITS},
+        further_statistics={name: value for name, value in statistics.items() if name not in _SPLITS},
+    )  # fmt: skip
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resnet50_pipeline.reporting"),
+        # Names of classes and files come from the data set: nothing of them is ever taken for HTML.
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        percent=_percent, count=_count, number=_number, duration=_duration, size=_size, observed=_observed
+    )
+    return environment
+
+
+def _inline_figure(plots_dir: Path, file_name: str) -> _Figure:
+    light, dark = (_read_plot(folder / file_name) for folder in (plots_dir, plots_dir / DARK_FOLDER))
+    # Bytes 16..23 of a PNG are its width and height. A page has 96 pixels an inch, so letters come out as one size.
+    width, height = (round(pixels * 96 / DOTS_PER_INCH) for pixels in struct.unpack(">II", light[16:24]))
+    return _Figure(data_uri(light, "image/png"), data_uri(dark, "image/png"), width, height)
+
+
+def _read_plot(path: Path) -> bytes:
+    if not path.is_file():
+        raise EvaluationTableError([f"{path} is not there; the report needs it: run the node draw_plots again"])
+    return path.read_bytes()
+
+
+def _percent(fraction: float, decimals: int = 1) -> str:
+    return "n/a" if pd.isna(fraction) else format_percent(fraction, decimals)
+
+
+def _count(value: float) -> str:
+    return f"{int(value):,}"
+
+
+def _number(value: float) -> str:
+    """Return three significant digits, or all digits before the point of what is larger: 0.123, 62.5, 4,000."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, whole = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole} s" if minutes else f"{seconds:.3g} s"
+
+
+def _size(byte_count: float) -> str:
+    value, unit = float(byte_count), 0
+    while value >= 1024 and unit < len(_SIZE_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {_SIZE_UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.3g} {_SIZE_UNITS[unit]}"
+
+
+def _observed(value: Any) -> str:
+    """Return a finding of the validation as one line of at most 300 characters: `JPEG: 1,281,166, PNG: 1`."""
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{key}: {_observed(part)}" for key, part in value.items())
+    elif isinstance(value, int):
+        text = f"{value:,}"
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _MAX_OBSERVED_CHARACTERS else text[:_MAX_OBSERVED_CHARACTERS] + "…"

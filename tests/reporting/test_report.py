@@ -1,0 +1,282 @@
+"""`reporting.report`: what stands in the page, that it holds everything itself, and that names are only text."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from evaluation_tables import make_evaluation, predictions_from_scores, write_digits
+from report_pages import RECIPE, Page, draw_plots, render_page, report_inputs
+
+from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
+from resnet50_pipeline.reporting.report import render_report
+
+SECTIONS = ["title", "header", "training", "confusion", "classes", "mistakes", "data", "recipe", "provenance"]
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    """The digits: ten classes, 20 images each."""
+    return make_evaluation(class_num=10, images_per_class=20, skill=2)
+
+
+@pytest.fixture(scope="module")
+def plots_dir(evaluation, tmp_path_factory) -> Path:
+    """The plots of the digits; other reports borrow them."""
+    return draw_plots(tmp_path_factory.mktemp("plots"), evaluation)
+
+
+@pytest.fixture(scope="module")
+def html(evaluation, plots_dir, tmp_path_factory) -> str:
+    """The report of the digits, with real pictures."""
+    root = tmp_path_factory.mktemp("digits")
+    write_digits(root, evaluation.predictions["path"].tolist())
+    return render_page(root, evaluation, plots_dir)
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    """The report, read."""
+    return Page(html)
+
+
+def _data_of(uri: str) -> bytes:
+    assert uri.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")), uri[:60]
+    return base64.b64decode(uri.partition(",")[2], validate=True)
+
+
+def test_sections_stand_in_their_order_and_are_linked(page):
+    """The page has every section once, and the navigation leads to each."""
+    assert list(page.sections) == SECTIONS
+    assert [link["href"] for link in page.of("a")] == [f"#{name}" for name in SECTIONS[2:]]
+
+
+def test_the_headline_says_how_good_and_how_fast(page, evaluation):
+    """top-1, top-5, images, classes and throughput stand at the top."""
+    hits = sum(row.label == row.top5_ids[0] for row in evaluation.predictions.itertuples())
+    header = page.sections["header"]
+
+    assert "ResNet50 on 200 images of 10 classes" in header
+    assert f"top-1 accuracy {hits / 2:.2f} % {200 - hits} mistaken" in header.replace("\u00a0", " ")
+    for words in ("top-5 accuracy", "images a second 16 18.2 without loading", "Checkpoint best ", "epoch 5, step 235"):
+        assert words in header
+    assert re.fullmatch(r"ResNet50: top-1 \d+\.\d.% on 200 images", page.sections["title"])
+
+
+def test_the_page_asks_the_network_for_nothing(page, html):
+    """No attribute names an address, every image is a data URI, nothing is scripted, and a policy forbids the rest."""
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on"), f"{tag} {name}={value}"
+            if name in {"src", "srcset", "href", "action", "poster", "data"}:
+                assert value.startswith(("data:", "#")), f"{tag} {name}={value[:60]}"
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", html))
+    policies = [meta["content"] for meta in page.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_every_picture_in_the_page_can_be_decoded(page):
+    """Three figures, each for light and dark, and six thumbnails are whole pictures; each has a description."""
+    light, dark = page.of("img"), page.of("source")
+
+    assert len(light) == 3 + 6
+    assert len(dark) == 3
+    assert all(source["media"] == "(prefers-color-scheme: dark)" for source in dark)
+    assert all(image["alt"] for image in light)
+    for uri in [*(image["src"] for image in light), *(source["srcset"] for source in dark)]:
+        assert cv2.imdecode(np.frombuffer(_data_of(uri), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def test_figures_reserve_their_place(page):
+    """Width and height of a figure are its own, at 96 pixels an inch instead of 150."""
+    for image in page.of("img")[:3]:
+        pixels = cv2.imdecode(np.frombuffer(_data_of(image["src"]), np.uint8), cv2.IMREAD_COLOR)
+        assert (int(image["width"]), int(image["height"])) == (
+            round(pixels.shape[1] * 96 / 150), round(pixels.shape[0] * 96 / 150)
+        )  # fmt: skip
+
+
+def test_dark_pages_get_dark_figures(page):
+    """The picture for dark pages is dark, the other one is light."""
+    for image, source in zip(page.of("img")[:3], page.of("source"), strict=True):
+        light, dark = (
+            cv2.imdecode(np.frombuffer(_data_of(uri), np.uint8), cv2.IMREAD_GRAYSCALE).mean()
+            for uri in (image["src"], source["srcset"])
+        )
+        assert light > 170
+        assert dark < 80
+
+
+def test_tables_hold_the_rows_that_were_asked_for(page, evaluation):
+    """Five pairs, five worst classes, all ten classes, two splits and two expectations, besides the heads."""
+    pairs = confused_pairs(evaluation.predictions, evaluation.label_map, 5)
+    first = pairs.iloc[0]
+
+    assert len(page.of("table")) == 6
+    assert len(page.of("tr")) == 6 + 5 + 5 + 10 + 2 + 2
+    assert f"{first.true_name} {first.predicted_name} {first.images}" in page.sections["confusion"]
+
+
+def test_the_gallery_shows_the_surest_mistakes_with_both_names(page, evaluation):
+    """Each picture has the predicted and the true name, its probability and its file."""
+    text = page.sections["mistakes"].replace("\u00a0", " ")
+    for mistake in confident_mistakes(evaluation.predictions, evaluation.label_map, 6).to_dict("records"):
+        said = f"✗ {mistake['predicted_name']} {mistake['probability']:.1%}".replace("%", " %")
+        assert said in text
+        assert f"✓ {mistake['true_name']}" in text
+        assert mistake["path"].rpartition("/")[2] in text
+
+
+def test_data_recipe_and_provenance_are_all_there(page):
+    """Sizes, findings, the YAML as it is, commit, digest, versions and devices can be read."""
+    data, provenance = page.sections["data"], page.sections["provenance"]
+
+    for words in (
+        "train 600 10 20 527 KiB",
+        "val 200 10 20",
+        "unlisted images 2",
+        "images_decode",
+        "✓ yes",
+        "formats JPEG: 799, PNG: 1",
+    ):
+        assert words in data
+    for words in (
+        "no, a warning",
+        "2 findings",
+        "val/n00000000/x_1.JPEG: in no list",
+        "a byte-order mark was stripped",
+    ):
+        assert words in data
+    assert " ".join(RECIPE.split()) in page.sections["recipe"]
+    for words in ("4f0c2a7d9b1e", "(files differ from it)", "sha256:3f3f", "paddleclas 2.6.0", "cpu, 2 ranks"):
+        assert words in provenance
+
+
+def test_equal_inputs_give_equal_pages(evaluation, plots_dir, tmp_path):
+    """Nothing but its inputs is in a page."""
+    inputs = report_inputs(tmp_path, evaluation, plots_dir)
+
+    assert render_report(inputs) == render_report(inputs)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }}",
+    "$\\frac{1}{$",
+    "</style></title><h1>",
+    "a & b",
+]
+
+
+def test_names_from_the_data_are_only_text(plots_dir, tmp_path):
+    """Class names, paths, findings, recipe and versions that look like HTML stay text, and are shown as they are."""
+    evaluation = make_evaluation(class_num=6, images_per_class=4, names=HOSTILE, skill=0.5)
+    paths = [f"val/<b>{row}.JPEG" for row in range(24)]
+    evaluation.predictions["path"] = paths
+    write_digits(tmp_path, paths)
+    evaluation.validation_report["expectations"][1]["problems"] = ['<svg onload="alert(1)">']
+    evaluation.training_summary["device"] = "<i>gpu"
+    page = Page(
+        render_page(tmp_path, evaluation, plots_dir, recipe="</code></pre><script>alert(2)</script>", gallery_images=24)
+    )
+
+    assert not {"script", "b", "i", "svg"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert all(image["src"].startswith("data:image/") for image in page.of("img"))
+    assert len(page.of("h1")) == 1
+    for name in HOSTILE:
+        assert name in page.sections["classes"]
+    assert "</code></pre><script>alert(2)</script>" in page.sections["recipe"]
+
+
+def test_a_thousand_classes_fit_a_page(plots_dir, tmp_path):
+    """At ImageNet's number of classes all rows are there, folded, and the page stays below 3 MB."""
+    evaluation = make_evaluation(class_num=1000, images_per_class=2, skill=5)
+    html = render_page(tmp_path, evaluation, plots_dir, worst_classes=20)
+    page = Page(html)
+
+    assert len(html) < 3_000_000
+    assert len(page.of("tr")) == 6 + 20 + 20 + 1000 + 2 + 2
+    assert "All 1,000 classes" in page.sections["classes"]
+    assert not any("open" in details for details in page.of("details"))
+
+
+def test_a_picture_that_cannot_be_read_is_said_in_its_place(evaluation, plots_dir, tmp_path, caplog):
+    """A file that is gone and one that is no image leave a message each; the other mistakes keep their pictures."""
+    mistakes = confident_mistakes(evaluation.predictions, evaluation.label_map, 6)
+    write_digits(tmp_path, mistakes["path"].tolist()[1:])
+    (tmp_path / mistakes["path"][2]).write_bytes(b"<html>")
+
+    page = Page(render_page(tmp_path, evaluation, plots_dir))
+
+    assert len(page.of("img")) == 3 + 4
+    assert page.sections["mistakes"].count("FileNotFoundError") == 1
+    assert page.sections["mistakes"].count("ImageDecodeError") == 1
+    assert len([record for record in caplog.records if "has no picture of" in record.message]) == 2
+
+
+def test_a_run_without_mistakes_says_so(plots_dir, tmp_path):
+    """A perfect model has no pairs, no gallery, and a sentence for each."""
+    evaluation = make_evaluation(class_num=10, images_per_class=3)
+    labels = evaluation.predictions["label"].to_numpy()
+    hits = predictions_from_scores(evaluation.predictions["path"].tolist(), labels, 9.0 * np.eye(10)[labels])
+
+    page = Page(render_page(tmp_path, replace(evaluation, predictions=hits), plots_dir))
+
+    assert "top-1 accuracy 100.00 % 0 mistaken" in page.sections["header"].replace("\u00a0", " ")
+    for section in ("confusion", "mistakes"):
+        assert "No image was taken for another class." in page.sections[section]
+
+
+def test_no_gallery_is_shown_where_none_is_asked_for(evaluation, plots_dir, tmp_path):
+    """With `gallery_images: 0` the mistakes are counted and the setting is named."""
+    page = Page(render_page(tmp_path, evaluation, plots_dir, gallery_images=0))
+
+    assert "evaluation.gallery_images" in page.sections["mistakes"]
+    assert len(page.of("img")) == 3
+
+
+def test_classes_without_images_are_in_the_table_and_not_among_the_worst(evaluation, plots_dir, tmp_path):
+    """A class that the val list lacks has no accuracy, rather than one of 0 %."""
+    kept = evaluation.predictions[evaluation.predictions["label"] != 4].reset_index(drop=True)
+    summary = {**evaluation.evaluation_summary, "images": len(kept)}
+    without_four = replace(evaluation, predictions=kept, evaluation_summary=summary)
+
+    text = Page(render_page(tmp_path, without_four, plots_dir, worst_classes=10)).sections["classes"]
+
+    worst, _, every = text.partition("All 10 classes")
+    assert "four n00000004" not in worst
+    assert "four n00000004 n/a n/a 0 of 0" in every
+
+
+def test_a_missing_picture_is_named(evaluation, plots_dir, tmp_path):
+    """A plots folder from an older version, without dark pictures, is refused with the file's name."""
+    old = shutil.copytree(plots_dir, tmp_path / "old")
+    (old / "dark" / "confusion.png").unlink()
+
+    with pytest.raises(EvaluationTableError, match=r"dark/confusion\.png is not there"):
+        render_page(tmp_path, evaluation, old)
+
+
+def test_observations_of_any_kind_are_shown_and_capped(evaluation, plots_dir, tmp_path):
+    """Lists, mappings and long texts of the validation become one short line each."""
+    expectation = evaluation.validation_report["expectations"][0]
+    report = {
+        **evaluation.validation_report,
+        "expectations": [{**expectation, "observed": {"JPEG": 1200, "PNG": 1}}, {**expectation, "observed": "y" * 999}],
+    }
+
+    text = Page(render_page(tmp_path, evaluation, plots_dir, validation_report=report)).sections["data"]
+
+    assert "JPEG: 1,200, PNG: 1" in text
+    assert "y" * 300 + "…" in text
+    assert "y" * 301 not in text

@@ -1,0 +1,152 @@
+"""The curves of a training run: from `events.jsonl` to MLflow, each point once.
+
+A cursor beside the events says how far they were uploaded, and for which run:
+
+    .mlflow_cursor.json      {"run": "2026-11-24T05.51.29.123Z", "events": "5e0c…", "byte": 20480}
+
+It moves after MLflow took a batch. Should the process die in between, the batch is sent again, and MLflow stores a
+point (name, time, step, value) that it has once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from resnet50_pipeline.events import AnyEvent, EpochEnd, EvalEnd, TrainStep, parse_event
+from resnet50_pipeline.files import write_text
+
+logger = logging.getLogger(__name__)
+
+EVENTS = "events.jsonl"
+CURSOR = ".mlflow_cursor.json"
+MAX_METRICS_PER_BATCH = 1000
+_CHUNK_BYTES = 1 << 20
+
+_STEP_CURVES: tuple[str, ...] = (
+    "loss",
+    "top1",
+    "learning_rate",
+    "images_per_second",
+    "reader_seconds",
+    "batch_seconds",
+)
+_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds")
+_EVALUATION_CURVES: tuple[str, ...] = ("loss", "top1", "top5", "images_per_second")
+
+
+class Cursor(BaseModel):
+    """How far the events of a folder were uploaded.
+
+    Attributes:
+        run: session of the run that has them (`TrackedRun.session`; MLflow's own id may not be known yet).
+        events: SHA-256 of the file's first line, which tells a new file from a longer one; "" for no line yet.
+        byte: the first byte that was not uploaded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    events: str
+    byte: int
+
+
+def metrics_of(event: AnyEvent) -> list[Metric]:
+    """Return the points that an event adds to the curves; most kinds of events add none.
+
+    `train/…` is drawn over optimizer steps, `epoch/…` (training means) and `val/…` over epochs.
+    """
+    match event:
+        case TrainStep(step=step):
+            prefix, names = "train", _STEP_CURVES
+        case EpochEnd(epoch=step):
+            prefix, names = "epoch", _EPOCH_CURVES
+        case EvalEnd(epoch=step):
+            prefix, names = "val", _EVALUATION_CURVES
+        case _:
+            return []
+    time_ms = round(event.time * 1000)
+    return [Metric(f"{prefix}/{name}", float(getattr(event, name)), time_ms, step) for name in names]
+
+
+def skip_existing_events(session: str, training_dir: Path) -> None:
+    """Say that what an earlier training left in the folder does not belong to the curves of this session's run."""
+    path = training_dir / EVENTS
+    if identity := _identify(path):
+        _write_cursor(training_dir, Cursor(run=session, events=identity, byte=path.stat().st_size))
+
+
+def upload_new_events(client: MlflowClient, run_id: str, session: str, training_dir: Path) -> int:
+    """Upload what was appended since the last time, whole events only; return the number of points.
+
+    A file that took the place of the one of last time is uploaded from its beginning.
+    """
+    path = training_dir / EVENTS
+    identity = _identify(path)
+    if not identity:
+        return 0
+    cursor = _read_cursor(training_dir)
+    if cursor is None or (cursor.run, cursor.events) != (session, identity):
+        cursor = Cursor(run=session, events=identity, byte=0)
+    uploaded = 0
+    while lines := _read_lines(path, cursor.byte):
+        metrics, end = _fill_batch(lines, path)
+        if metrics:
+            client.log_batch(run_id, metrics=metrics)
+        cursor = cursor.model_copy(update={"byte": cursor.byte + end})
+        _write_cursor(training_dir, cursor)
+        uploaded += len(metrics)
+    return uploaded
+
+
+def _fill_batch(lines: list[bytes], path: Path) -> tuple[list[Metric], int]:
+    """Return the points of the first lines, as many as one request takes, and the bytes of these lines."""
+    metrics: list[Metric] = []
+    size = 0
+    for line in lines:
+        points = _points_of_line(line, path)
+        if len(metrics) + len(points) > MAX_METRICS_PER_BATCH:
+            break
+        metrics += points
+        size += len(line)
+    return metrics, size
+
+
+def _read_lines(path: Path, start: int) -> list[bytes]:
+    """Return whole lines from byte `start` on, about a mebibyte of them."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return [line for line in file.readlines(_CHUNK_BYTES) if line.endswith(b"\n")]
+
+
+def _points_of_line(line: bytes, path: Path) -> list[Metric]:
+    try:
+        return metrics_of(parse_event(line))
+    except ValidationError:
+        logger.warning("%s: not an event, and not on the curves: %r", path, line[:200])
+        return []
+
+
+def _identify(path: Path) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        first = file.readline()
+    return hashlib.sha256(first).hexdigest() if first.endswith(b"\n") else ""
+
+
+def _read_cursor(training_dir: Path) -> Cursor | None:
+    try:
+        return Cursor.model_validate_json((training_dir / CURSOR).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _write_cursor(training_dir: Path, cursor: Cursor) -> None:
+    write_text(training_dir / CURSOR, json.dumps(cursor.model_dump()) + "\n")

@@ -1,0 +1,138 @@
+"""What MLflow is told, as data: an operation can be applied at once, or kept on disk until a server is back.
+
+Every one can be applied twice without harm: MLflow stores the same metric value, parameter or tag once, and a second
+upload of a file takes the place of the first.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from pydantic import BaseModel, ConfigDict, Field
+
+from resnet50_pipeline.tracking.curves import upload_new_events
+
+MAX_PARAMS_PER_BATCH = 100
+MAX_KEY_LENGTH = 250
+MAX_PARAM_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
+MAX_DIGEST_LENGTH = 36
+
+
+class Operation(BaseModel):
+    """Something that MLflow is told about one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Tell MLflow."""
+        raise NotImplementedError
+
+
+class SetTags(Operation):
+    """Tags; a value that is too long is cut."""
+
+    kind: Literal["set_tags"] = "set_tags"
+    tags: dict[str, str]
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Set them in one request."""
+        client.log_batch(run_id, tags=[RunTag(key, cut(value, MAX_TAG_LENGTH)) for key, value in self.tags.items()])
+
+
+class LogParams(Operation):
+    """Parameters by dotted name; a value that is too long is cut, a character that MLflow refuses becomes `_`."""
+
+    kind: Literal["log_params"] = "log_params"
+    params: dict[str, str]
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Log them in batches as large as MLflow takes."""
+        params = [
+            Param(cut(re.sub(r"[^\w.:/ -]", "_", key), MAX_KEY_LENGTH), cut(value, MAX_PARAM_LENGTH))
+            for key, value in self.params.items()
+        ]
+        for start in range(0, len(params), MAX_PARAMS_PER_BATCH):
+            client.log_batch(run_id, params=params[start : start + MAX_PARAMS_PER_BATCH])
+
+
+class LogMetrics(Operation):
+    """Single figures of the whole run."""
+
+    kind: Literal["log_metrics"] = "log_metrics"
+    metrics: dict[str, float]
+    time_ms: int = Field(description="Milliseconds since the Unix epoch.")
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Log them in one request."""
+        client.log_batch(run_id, metrics=[Metric(key, value, self.time_ms, 0) for key, value in self.metrics.items()])
+
+
+class LogArtifact(Operation):
+    """A file, or a folder with all that is in it."""
+
+    kind: Literal["log_artifact"] = "log_artifact"
+    path: Path
+    folder: str = Field(description="Folder below the run's artifacts.")
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Upload it; a folder keeps its name."""
+        if self.path.is_dir():
+            client.log_artifacts(run_id, str(self.path), f"{self.folder}/{self.path.name}")
+        else:
+            client.log_artifact(run_id, str(self.path), self.folder)
+
+
+class LogDataset(Operation):
+    """A split of the data set, by name and digest; its images stay where they are."""
+
+    kind: Literal["log_dataset"] = "log_dataset"
+    name: str
+    digest: str = Field(description="`sha256:…` of the whole data set; MLflow shows its first 36 characters.")
+    context: Literal["training", "validation"]
+    source: str = Field(description="JSON: where the images are.")
+    profile: str = Field(description="JSON: how many there are.")
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Make it an input of the run."""
+        digest = self.digest.removeprefix("sha256:")[:MAX_DIGEST_LENGTH]
+        dataset = Dataset(self.name, digest, source_type="local", source=self.source, profile=self.profile)
+        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", self.context)])])
+
+
+class UploadCurves(Operation):
+    """What is left of the curves of a training run."""
+
+    kind: Literal["upload_curves"] = "upload_curves"
+    session: str
+    training_dir: Path
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Upload from the cursor on."""
+        upload_new_events(client, run_id, self.session, self.training_dir)
+
+
+class EndRun(Operation):
+    """The last one: how the run ended."""
+
+    kind: Literal["end_run"] = "end_run"
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    time_ms: int
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Set status and end time."""
+        client.set_terminated(run_id, self.status, self.time_ms)
+
+
+AnyOperation = Annotated[
+    SetTags | LogParams | LogMetrics | LogArtifact | LogDataset | UploadCurves | EndRun, Field(discriminator="kind")
+]
+
+
+def cut(text: str, length: int) -> str:
+    """Return `text`, or its beginning with an ellipsis, in at most `length` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,163 @@
+"""The exported model as a version of an MLflow registered model."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError
+from resnet50_pipeline.tracking.runs import TrackedRun
+
+LOADER_MODULE = "resnet50_pipeline.serving.pyfunc"
+MODEL = "model"
+# What serving/ and imaging/ import, with the versions that made and checked this model; of Paddle either build.
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "PyYAML")
+_OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
+_PADDLE = ("paddlepaddle", "paddlepaddle-gpu")
+
+# A grey PNG of 8 x 8 pixels: the example in the model's card. A photo of the data set has no place in the registry.
+EXAMPLE_IMAGE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAKklEQVR42mNgEFAwcAhIKIDRDQxQegIDlF7AAKU3MEDpAwxQ+gIDlH4AAB51HAGf"
+    "RI9tAAAAAElFTkSuQmCC"
+)
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.binary, "image")]),
+    outputs=Schema(
+        [
+            ColSpec(Array(DataType.long), "top5_ids"),
+            ColSpec(Array(DataType.string), "top5_names"),
+            ColSpec(Array(DataType.string), "top5_synsets"),
+            ColSpec(Array(DataType.double), "top5_probabilities"),
+            ColSpec(DataType.string, "error"),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version in the registry.
+
+    Attributes:
+        name: of the registered model.
+        version: counts from 1.
+        alias: points to this version now.
+        run_id: MLflow run that it was made in.
+        model_uri: for `mlflow.pyfunc.load_model`.
+    """
+
+    name: str
+    version: int
+    alias: str
+    run_id: str
+    model_uri: str
+
+
+def register_model(
+    run: TrackedRun, inference_model: Path, *, name: str, alias: str, tags: Mapping[str, str]
+) -> RegisteredVersion:
+    """Log `inference_model` as a pyfunc model of `run`, make it a version of `name`, and move `alias` to it.
+
+    Nothing of the model is loaded: this process never imports Paddle.
+
+    Args:
+        run: the run that the model belongs to.
+        inference_model: folder with the exported model, inference.yml and label_map.json.
+        name: of the registered model, created if it is not there.
+        alias: of the new version.
+        tags: of the new version, and of the logged model.
+
+    Raises:
+        TrackingError: MLflow refused, or did not answer.
+    """
+    try:
+        client, run_id = run.connect()
+        logged = _log_model(client, run_id, inference_model, tags)
+        _create_registered_model(client, name)
+        # By its location: MLflow looks `models:/<id>` up in the process's global store, and not in this client's.
+        version = client.create_model_version(
+            name, logged.artifact_location, run_id, dict(tags), model_id=logged.model_id
+        )
+        client.set_registered_model_alias(name, alias, version.version)
+        link = json.dumps([{"name": name, "version": version.version}])
+        client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: link})
+    except (TrackingError, RunInterruptedError):
+        raise
+    except Exception as error:
+        raise TrackingError(
+            f"MLflow at {run.store.address} did not register {name!r}: {error}; once it does, "
+            "`kedro run --pipelines model_registration` repeats this stage alone"
+        ) from error
+    return RegisteredVersion(name, int(version.version), alias, run_id, f"models:/{name}/{version.version}")
+
+
+def _log_model(client: MlflowClient, run_id: str, inference_model: Path, tags: Mapping[str, str]) -> LoggedModel:
+    """Return the new logged model of the run.
+
+    Step by step, for `mlflow.pyfunc.log_model` would load the model to try its example, and leave a run of its own
+    active, which MLflow marks as FINISHED when the process ends.
+    """
+    experiment_id = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment_id, MODEL, run_id, dict(tags), model_type="pyfunc")
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder) / MODEL
+        mlflow.pyfunc.save_model(
+            staged,
+            loader_module=LOADER_MODULE,
+            data_path=str(inference_model),
+            code_paths=[str(Path(__file__).parents[1])],
+            signature=SIGNATURE,
+            input_example=pd.DataFrame({"image": [EXAMPLE_IMAGE]}),
+            pip_requirements=list_requirements(),
+            metadata=dict(tags),
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                run_id=run_id,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+            ),
+        )
+        client.log_model_artifacts(logged.model_id, str(staged))
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def list_requirements() -> list[str]:
+    """Return the pinned packages that the model needs, from what is installed, without importing any of them.
+
+    Raises:
+        TrackingError: one of them is not installed.
+    """
+    return [_pin(package) for package in _REQUIREMENTS] + [_pin(*_OPENCV), _pin(*_PADDLE)]
+
+
+def _pin(*alternatives: str) -> str:
+    for package in alternatives:
+        try:
+            return f"{package}=={importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    raise TrackingError(f"{' or '.join(alternatives)} is not installed, so the model's requirements cannot be stated")
+
+
+def _create_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

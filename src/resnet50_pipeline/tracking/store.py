@@ -1,0 +1,85 @@
+"""The MLflow store that `params:tracking` names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from resnet50_pipeline.exceptions import ParameterError, TrackingError
+from resnet50_pipeline.parameters import TrackingParameters
+
+_SERVERS = ("http", "https", "databricks")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs go.
+
+    Attributes:
+        uri: MLflow tracking URI; a SQLite path in it is absolute.
+        experiment: name of the experiment.
+        artifact_location: `file:` URI of the experiment's artifacts, or None where a server decides.
+    """
+
+    uri: str
+    experiment: str
+    artifact_location: str | None
+
+    @property
+    def address(self) -> str:
+        """The URI without a password, to be shown and written."""
+        parts = urlsplit(self.uri)
+        return self.uri if parts.password is None else self.uri.replace(f":{parts.password}@", ":…@", 1)
+
+    def connect(self) -> MlflowClient:
+        """Return a client of the store; a database is created, or checked, at this moment."""
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def find_experiment(self, client: MlflowClient) -> str:
+        """Return the id of the experiment, which is created if it is not there.
+
+        Raises:
+            TrackingError: the experiment was deleted; MLflow keeps its name.
+        """
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is None:
+            try:
+                return client.create_experiment(self.experiment, artifact_location=self.artifact_location)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return self.find_experiment(client)  # another process was faster
+        if experiment.lifecycle_stage != "active":
+            raise TrackingError(
+                f"the MLflow experiment {self.experiment!r} was deleted; bring it back with "
+                f"`mlflow experiments restore -x {experiment.experiment_id}`, or set tracking.experiment"
+            )
+        return str(experiment.experiment_id)
+
+
+def resolve_store(tracking: TrackingParameters, project_path: Path) -> Store:
+    """Return the store of `tracking`, with relative paths taken from the project's folder.
+
+    Raises:
+        ParameterError: `tracking.uri` is neither a server nor a database.
+    """
+    scheme = urlsplit(tracking.uri).scheme.split("+")[0]
+    if scheme in _SERVERS or tracking.uri == "databricks":
+        return Store(tracking.uri, tracking.experiment, None)
+    if scheme not in _DATABASES:
+        raise ParameterError(
+            f"tracking.uri is {tracking.uri!r}, but MLflow keeps runs in a database or a server "
+            "(it refuses folders): set sqlite:///mlflow.db, postgresql://… or http://host:port"
+        )
+    uri = tracking.uri
+    if uri.startswith(_SQLITE):
+        path = project_path / uri.removeprefix(_SQLITE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        uri = f"{_SQLITE}{path}"
+    return Store(uri, tracking.experiment, (project_path / tracking.artifact_root).resolve().as_uri())

@@ -1,0 +1,147 @@
+"""The exported model in MLflow's registry, and out of it again in a process that knows nothing of this project."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlflow_stores import DESCRIPTION, MlflowServer, client_of, find_runs, sqlite_store
+from resnet50_pipeline.exceptions import TrackingError
+from resnet50_pipeline.tracking.registry import list_requirements, register_model
+from resnet50_pipeline.tracking.runs import open_run
+
+pytestmark = pytest.mark.slow
+
+TAGS = {"git_commit": "c0ffee", "data_digest": "sha256:da7a", "recipe": "ResNet18/probe", "top1": "0.75"}
+
+# Everything in its working directory: no project, no package of ours on the path but the one inside the model.
+LOAD = """
+import base64, json, sys
+import mlflow
+import pandas as pd
+
+uri, model, images = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+model = mlflow.pyfunc.load_model(model)
+images = [base64.b64decode(text) for text in json.load(open(images))]
+many = model.predict(pd.DataFrame({"image": images + [b"rubbish"]}))
+one = model.predict(pd.DataFrame({"image": images[:1]}))
+example = model.predict(model.input_example)
+import resnet50_pipeline
+print(json.dumps({
+    "many": json.loads(many.to_json(orient="records")),
+    "one": json.loads(one.to_json(orient="records")),
+    "example": json.loads(example.to_json(orient="records")),
+    "package": resnet50_pipeline.__file__,
+}))
+"""
+
+
+def load_and_predict(uri: str, model_uri: str, exported_model, tmp_path):
+    """Return what a fresh process predicts with the registered model."""
+    images = tmp_path / "images.json"
+    images.write_text(json.dumps([base64.b64encode(image).decode() for image in exported_model.images]))
+    command = [sys.executable, "-W", "ignore", "-c", LOAD, uri, model_uri, str(images)]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_answers_are_the_networks(answers, exported_model, model_home: str) -> None:
+    *rows, rubbish = answers["many"]
+    for row, expected in zip(rows, exported_model.probabilities, strict=True):
+        best = np.argsort(-expected)[:5]
+        assert row["top5_ids"] == best.tolist()
+        assert np.allclose(row["top5_probabilities"], expected[best], atol=1e-5)
+        assert row["error"] == ""
+    assert "not an image" in rubbish["error"]
+    assert answers["one"][0]["top5_ids"] == rows[0]["top5_ids"]
+    assert len(answers["example"][0]["top5_ids"]) == 5
+    assert model_home in answers["package"], "the package inside the model was used"
+
+
+def test_a_registered_model_predicts_in_a_fresh_process(exported_model, tmp_path):
+    """What was registered is found by its alias, carries its tags and its code, and answers as the network does."""
+    run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+    version = register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+    run.end("FINISHED")
+    assert (version.name, version.version, version.model_uri) == ("probe", 1, "models:/probe/1")
+    client = client_of(tmp_path)
+    stored = client.get_model_version_by_alias("probe", "candidate")
+    assert (stored.version, stored.tags, stored.run_id) == (1, TAGS, run.run_id)
+    (tracked,) = find_runs(client)
+    (output,) = tracked.outputs.model_outputs
+    logged = client.get_logged_model(output.model_id)
+    assert (logged.artifact_location, logged.status) == (stored.source, "READY")
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "probe", "version": 1}]
+    answers = load_and_predict(run.store.uri, "models:/probe@candidate", exported_model, tmp_path)
+    assert_answers_are_the_networks(answers, exported_model, str(tmp_path / "mlartifacts"))
+
+
+def test_the_alias_moves_to_the_newest_version(exported_model, tmp_path):
+    """A second registration makes version 2, and the alias points to it."""
+    run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+    for number in (1, 2):
+        version = register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+        assert version.version == number
+        assert client_of(tmp_path).get_model_version_by_alias("probe", "candidate").version == number
+    run.end("FINISHED")
+
+
+def test_the_control_process_never_loads_the_model(exported_model, tmp_path):
+    """Registering imports no Paddle, leaves no other run open, and makes no store of MLflow's own."""
+    sqlite_store(tmp_path)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[3])\n"
+        "from mlflow_stores import DESCRIPTION, SQLITE\n"
+        "from resnet50_pipeline.tracking.registry import register_model\n"
+        "from resnet50_pipeline.tracking.runs import open_run\n"
+        "run = open_run(DESCRIPTION, SQLITE, Path(sys.argv[1]))\n"
+        "register_model(run, Path(sys.argv[2]), name='probe', alias='candidate', tags={})\n"
+        "run.end('FINISHED')\n"
+        "import mlflow\n"
+        "print([name for name in ('paddle', 'cv2', 'ppcls') if name in sys.modules], mlflow.active_run())"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    command += [str(tmp_path), str(exported_model.folder), str(Path(__file__).parents[1])]
+    done = subprocess.run(command, cwd=elsewhere, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    assert done.stdout.strip().endswith("[] None")
+    assert list(elsewhere.iterdir()) == []
+    assert [run.info.status for run in find_runs(client_of(tmp_path))] == ["FINISHED"]
+
+
+def test_a_server_takes_the_model_too(exported_model, tmp_path):
+    """Registered over HTTP, with artifacts that the server keeps, the model loads and predicts the same."""
+    (tmp_path / "server").mkdir()
+    with MlflowServer(tmp_path / "server") as server:
+        server.start()
+        run = open_run(DESCRIPTION, server.parameters, tmp_path)
+        version = register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+        run.end("FINISHED")
+        answers = load_and_predict(server.uri, version.model_uri, exported_model, tmp_path)
+    assert_answers_are_the_networks(answers, exported_model, "resnet50_pipeline")
+
+
+def test_no_server_is_an_error_that_says_how_to_go_on(exported_model, tmp_path, monkeypatch):
+    """Registration needs MLflow's answer; without one it fails, and names the command that repeats it alone."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "server").mkdir()
+    run = open_run(DESCRIPTION, MlflowServer(tmp_path / "server").parameters, tmp_path)
+    with pytest.raises(TrackingError, match=r"did not register 'probe'.*--pipelines model_registration"):
+        register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+    run.end("FAILED")
+
+
+def test_requirements_are_pinned_to_what_is_installed():
+    """The model names the packages that serving imports, each with one version, Paddle in the build that is here."""
+    names = {requirement.split("==")[0] for requirement in list_requirements()}
+    assert {"mlflow", "numpy", "pandas", "pydantic", "PyYAML", "opencv-python"} <= names
+    assert names & {"paddlepaddle", "paddlepaddle-gpu"}

@@ -1,0 +1,194 @@
+"""MLflow runs that end as what they were, told from real processes that end in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlflow_stores import DESCRIPTION, EXPERIMENT, SQLITE, client_of, find_runs, sqlite_store
+from resnet50_pipeline.exceptions import TrackingError
+from resnet50_pipeline.parameters import DatasetParameters
+from resnet50_pipeline.tracking.operations import MAX_PARAM_LENGTH, LogDataset
+from resnet50_pipeline.tracking.process import ProcessIdentity
+from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, flatten_params, open_run, require_current_run
+
+# A program that tracks a run, says so, and then does what its argument says.
+CHILD = """
+import sys, time
+from pathlib import Path
+from resnet50_pipeline.parameters import TrackingParameters
+from resnet50_pipeline.tracking.runs import RunDescription, open_run
+
+project, what = Path(sys.argv[1]), sys.argv[2]
+tracking = TrackingParameters(uri="sqlite:///mlflow.db", experiment=sys.argv[3], artifact_root=Path("mlartifacts"))
+run = open_run(RunDescription(what, "ResNet50 " + what, {}, {}), tracking, project)
+print("open", flush=True)
+if what == "wait":
+    time.sleep(60)
+if what == "end":
+    run.end("FINISHED")
+if what == "raise":
+    raise KeyboardInterrupt
+"""
+
+
+def start_child(project: Path, what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "ignore", "-c", CHILD, str(project), what, EXPERIMENT]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "open\n"
+    return child
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project folder, with a name that has to be quoted, and an empty store in it."""
+    folder = tmp_path / "somebody's project"
+    folder.mkdir()
+    sqlite_store(folder)
+    return folder
+
+
+def open_probe(project: Path, session: str = "session-1", **params: object) -> TrackedRun:
+    return open_run(RunDescription(session, DESCRIPTION.name, DESCRIPTION.tags, params), SQLITE, project)
+
+
+def test_a_run_has_name_tags_and_flat_parameters(project):
+    """MLflow shows the run's name, the facts about it, its process, and parameters by dotted names."""
+    run = open_probe(
+        project, dataset=DatasetParameters(root=Path("data"), class_num=10), note={"empty": {}, "n": [1, 2]}
+    )
+    run.end("FINISHED")
+    (stored,) = find_runs(client_of(project))
+    assert stored.info.run_name == "ResNet50 probe"
+    assert stored.info.status == "FINISHED"
+    assert stored.data.tags["recipe"] == "ResNet50/probe"
+    assert stored.data.tags["process.pid"] == str(os.getpid())
+    assert stored.data.params["dataset.class_num"] == "10"
+    assert stored.data.params["dataset.train_list"] == "train_list.txt"
+    assert (stored.data.params["note.empty"], stored.data.params["note.n"]) == ("{}", "[1, 2]")
+
+
+def test_mlflow_limits_are_respected(project):
+    """A parameter that is too long is cut, a name that MLflow refuses is changed, and more than a hundred fit."""
+    many = {f"field{number}": number for number in range(250)}
+    run = open_probe(project, group={"long": "x" * 9000, "what (is) it?": 1} | many)
+    run.set_tags({"error": "y" * 9000})
+    run.end("FAILED")
+    (stored,) = find_runs(client_of(project))
+    assert len(stored.data.params) == 252
+    assert len(stored.data.params["group.long"]) == MAX_PARAM_LENGTH
+    assert stored.data.params["group.what _is_ it_"] == "1"
+    assert stored.data.tags["error"].endswith("…")
+
+
+def test_flattening_keeps_what_is_not_a_mapping_whole():
+    """Lists, numbers and None stay one value each."""
+    assert flatten_params({"a": {"b": {"c": 1}, "d": [1, {"e": 2}]}, "f": None}) == {
+        "a.b.c": "1",
+        "a.d": "[1, {'e': 2}]",
+        "f": "None",
+    }
+
+
+def test_figures_files_and_data_are_the_runs_own(project):
+    """Metrics, a file, a folder and the data set's splits appear in the run."""
+    (project / "plots").mkdir()
+    (project / "plots" / "curve.png").write_bytes(b"png")
+    (project / "report.html").write_text("<html>")
+    run = open_probe(project)
+    run.log_metrics({"evaluation/top1": 0.75})
+    run.log_artifact(project / "plots", "evaluation")
+    run.log_artifact(project / "report.html", "evaluation")
+    for split, context in (("train", "training"), ("val", "validation")):
+        run.tell(
+            LogDataset(name=f"digits/{split}", digest="sha256:" + 64 * "a", context=context, source="{}", profile="{}")
+        )
+    run.end("FINISHED")
+    client = client_of(project)
+    (stored,) = find_runs(client)
+    assert stored.data.metrics["evaluation/top1"] == 0.75
+    artifacts = Path(stored.info.artifact_uri.removeprefix("file://"))
+    assert artifacts.is_relative_to(project / "mlartifacts")
+    assert (artifacts / "evaluation" / "plots" / "curve.png").read_bytes() == b"png"
+    assert (artifacts / "evaluation" / "report.html").read_text() == "<html>"
+    inputs = {(i.dataset.name, i.dataset.digest, i.tags[0].value) for i in stored.inputs.dataset_inputs}
+    assert inputs == {("digits/train", 36 * "a", "training"), ("digits/val", 36 * "a", "validation")}
+
+
+@pytest.mark.parametrize("state", ["FINISHED", "FAILED", "KILLED"])
+def test_the_first_end_counts(project, state):
+    """A run that has ended is not made to end otherwise by what comes later."""
+    run = open_probe(project)
+    run.end(state)
+    run.end("FINISHED")
+    (stored,) = find_runs(client_of(project))
+    assert stored.info.status == state
+    assert stored.info.end_time >= stored.info.start_time
+
+
+def test_the_open_run_can_be_asked_for(project):
+    """Code inside a run finds it; outside of one it is told that there is none."""
+    run = open_probe(project)
+    assert require_current_run() is run
+    run.end("FINISHED")
+    with pytest.raises(TrackingError, match="no MLflow run is open"):
+        require_current_run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "exit_code", "status"),
+    [("end", 0, "FINISHED"), ("raise", -signal.SIGINT, "KILLED"), ("forget", 0, "KILLED")],
+    ids=["ends its run", "Ctrl-C past every hook", "exits with the run open"],
+)
+def test_a_process_that_exits_leaves_a_true_end_state(project, what, exit_code, status):
+    """A process that goes without ending its run leaves KILLED, and not FINISHED as MLflow's own atexit hook would."""
+    assert start_child(project, what).wait(60) == exit_code
+    (stored,) = find_runs(client_of(project))
+    assert stored.info.status == status
+
+
+@pytest.mark.slow
+def test_the_run_of_a_sigkilled_process_is_killed_at_the_next_start(project):
+    """SIGKILL leaves RUNNING, which the project's next run makes KILLED; those of living processes are left alone."""
+    dead, alive = start_child(project, "wait"), start_child(project, "wait")
+    dead.send_signal(signal.SIGKILL)
+    dead.wait()
+    by_pid = {run.data.tags["process.pid"]: run for run in find_runs(client_of(project))}
+    assert by_pid[str(dead.pid)].info.status == "RUNNING"
+    open_probe(project).end("FINISHED")
+    by_pid = {run.data.tags["process.pid"]: run for run in find_runs(client_of(project))}
+    assert by_pid[str(dead.pid)].info.status == "KILLED"
+    assert by_pid[str(alive.pid)].info.status == "RUNNING"
+    alive.kill()
+    alive.wait()
+
+
+def test_runs_of_other_projects_and_hosts_are_left_alone(project):
+    """A RUNNING run of another folder, or of another machine, is nobody's business here."""
+    other = ProcessIdentity(host="elsewhere", pid=1, started=0.0)
+    gone = ProcessIdentity.of_this_process().model_copy(update={"started": 1.0})
+    open_probe(project).end("FINISHED")
+    client = client_of(project)
+    experiment_id = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    runs = [
+        client.create_run(experiment_id, tags={**other.as_tags(), "project.path": str(project)}),
+        client.create_run(experiment_id, tags={**gone.as_tags(), "project.path": "/another/project"}),
+        client.create_run(experiment_id),
+    ]
+    open_probe(project, session="session-2").end("FINISHED")
+    assert {client.get_run(run.info.run_id).info.status for run in runs} == {"RUNNING"}
+
+
+def test_a_process_is_told_from_a_later_one_with_its_number():
+    """The same process number with another start time is another process."""
+    this = ProcessIdentity.of_this_process()
+    assert this.may_be_alive()
+    assert not this.model_copy(update={"started": this.started - 60}).may_be_alive()
+    assert ProcessIdentity.from_tags(this.as_tags()) == this

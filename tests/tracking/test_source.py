@@ -1,0 +1,34 @@
+"""What a run says of the source code it was made with."""
+
+from __future__ import annotations
+
+import subprocess
+
+from resnet50_pipeline.tracking.source import describe_git
+
+
+def git(folder, *arguments: str) -> str:
+    identity = ["-c", "user.name=probe", "-c", "user.email=probe@example.com"]
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_commit_and_changes_are_told(tmp_path):
+    """A clean folder gives its commit; a new file makes it dirty, an ignored one does not."""
+    git(tmp_path, "init")
+    (tmp_path / ".gitignore").write_text("data\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    (tmp_path / "data").touch()
+    state = describe_git(tmp_path)
+    assert (state.commit, state.is_dirty, state.has_commit) == (git(tmp_path, "rev-parse", "HEAD"), False, True)
+    (tmp_path / "new.py").touch()
+    assert describe_git(tmp_path).is_dirty
+
+
+def test_no_commit_is_no_commit(tmp_path):
+    """Before the first commit there is nothing to name, and the files count as not committed."""
+    git(tmp_path, "init")
+    state = describe_git(tmp_path)
+    assert (state.commit, state.is_dirty, state.has_commit) == ("none", True, False)

@@ -1,0 +1,97 @@
+"""What is known of a Kedro run before its first node: name, tags and parameters of the MLflow run."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from pydantic import BaseModel, ValidationError
+
+from resnet50_pipeline import __version__
+from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.parameters import TrainingParameters
+from resnet50_pipeline.pipeline_registry import STAGES
+
+if TYPE_CHECKING:
+    from resnet50_pipeline.tracking.runs import RunDescription
+
+# Says where runs go and not what they are; and a database's address may hold a password.
+_NOT_LOGGED = frozenset({"tracking"})
+
+# What `kedro run` takes to leave out nodes of the pipelines.
+SELECTING_OPTIONS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
+
+Group = TypeVar("Group", bound=BaseModel)
+
+
+def describe_run(
+    run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], project_path: Path
+) -> RunDescription:
+    """Return name, tags and parameters of a run: the groups that its nodes take, as Kedro has checked them."""
+    from resnet50_pipeline.tracking.runs import RunDescription
+    from resnet50_pipeline.tracking.source import describe_git
+
+    environment = run_params["env"] or "local"
+    stages = sorted(run_params["pipeline_names"] or (), key=_place_in_chain)
+    training = read_group(catalog, "training", TrainingParameters)
+    git = describe_git(project_path)
+    tags = {
+        "git_commit": git.commit,
+        "git_dirty": str(git.is_dirty).lower(),
+        "kedro.env": environment,
+        "kedro.pipelines": ",".join(stages) or "__default__",
+        "recipe": f"{training.arch.name}/{environment}",
+        "device": f"{training.launch.device}:{','.join(map(str, training.launch.devices))}",
+        "project_version": __version__,
+        "mlflow.source.name": "resnet50-pipeline",
+        "mlflow.source.type": "PROJECT",
+        "mlflow.user": _user(),
+    }
+    if any(run_params[option] for option in SELECTING_OPTIONS):
+        tags["kedro.nodes"] = ",".join(node.name for node in pipeline.nodes)
+    if git.has_commit:
+        tags["mlflow.source.git.commit"] = git.commit
+    started = datetime.now().astimezone()
+    return RunDescription(
+        session=str(run_params["run_id"]),
+        name=" ".join([training.arch.name, environment, *stages, f"{started:%Y-%m-%d %H:%M}"]),
+        tags=tags,
+        params={group: catalog.load(f"params:{group}") for group in _used_groups(pipeline)},
+    )
+
+
+def read_group(catalog: CatalogProtocol[Any, Any], group: str, model: type[Group]) -> Group:
+    """Return a parameter group as its model; Kedro checks only those that a node of the run takes.
+
+    Raises:
+        ParameterError: the group breaks its rules.
+    """
+    value = catalog.load(f"params:{group}")
+    if isinstance(value, model):
+        return value
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ParameterError(f"{group}: {error}") from error
+
+
+def _used_groups(pipeline: Pipeline) -> list[str]:
+    inputs = pipeline.inputs()
+    groups = {name.removeprefix("params:").split(".")[0] for name in inputs if name.startswith("params:")}
+    return sorted(groups - _NOT_LOGGED)
+
+
+def _place_in_chain(stage: str) -> tuple[int, str]:
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), stage)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

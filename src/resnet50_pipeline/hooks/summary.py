@@ -1,0 +1,53 @@
+"""What a run prints at its end: where things are, in the lines that apply to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+
+
+class SummaryHooks:
+    """Prints to standard output, so that it stands there whatever the log level is."""
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+        """Print the lines of the datasets that this run has saved."""
+        lines = summarize(pipeline.all_outputs(), catalog)
+        if lines:
+            width = max(len(title) for title, _ in lines)
+            click.echo()
+            for title, text in lines:
+                click.echo(f"  {title:<{width}}  {text}")
+
+
+def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple[str, str]]:
+    """Return title and text of each line that applies where the datasets `saved` were saved."""
+    lines = []
+    if "metrics" in saved:
+        metrics = catalog.load("metrics")
+        lines.append(
+            ("result", f"top-1 {metrics['top1']:.2%}, top-5 {metrics['top5']:.2%} on {metrics['images']:.0f} images")
+        )
+    for name, title, page in (
+        ("data_docs", "data", "index.html"),
+        ("training_dir", "training", ""),
+        ("evaluation_report", "report", ""),
+    ):
+        if name in saved:
+            lines.append((title, _shown(Path(catalog[name].filepath) / page)))
+    if "registered_model" in saved:
+        model = catalog.load("registered_model")
+        lines.append(("model", f"{model['name']} version {model['version']}, alias {model['alias']}"))
+    if saved & {"training_dir", "metrics", "registered_model"}:
+        lines.append(("MLflow", "`make ui` shows runs, curves and models"))
+    return lines
+
+
+def _shown(path: Path) -> str:
+    """Return a path as short as it can be typed."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

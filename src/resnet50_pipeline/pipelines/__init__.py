@@ -1,0 +1,1 @@
+"""The stages: one Kedro pipeline a folder, each unaware of the others."""

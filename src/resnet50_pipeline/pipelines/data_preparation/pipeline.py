@@ -1,0 +1,19 @@
+"""`data_preparation`: validated dataset folder → PaddleClas' train and val lists, label map."""
+
+from kedro.pipeline import Node, Pipeline
+
+from resnet50_pipeline.pipelines.data_preparation import nodes
+
+_INPUTS = ["dataset_root", "manifest", "validation_report", "params:dataset"]
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline `data_preparation`."""
+    # In a run with data_validation, Kedro sorts the nodes that could run next by name: `stop_on_blocking_findings`
+    # comes before `write_…`, and stops the run with the whole list of problems.
+    return Pipeline(
+        [
+            Node(nodes.write_lists, inputs=_INPUTS, outputs=["train_list", "val_list"], name="write_lists"),
+            Node(nodes.write_label_map, inputs=_INPUTS, outputs="label_map", name="write_label_map"),
+        ]
+    )

@@ -1,0 +1,31 @@
+"""`model_registration`: the best checkpoint in, an inference model and a registered version of it out."""
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import export_inference_model, register_model
+
+
+def create_pipeline(**_kwargs: object) -> Pipeline:
+    """Return the pipeline."""
+    return Pipeline(
+        [
+            Node(
+                export_inference_model,
+                inputs=[
+                    "training_config",
+                    "training_dir",
+                    "label_map",
+                    "params:model_registration",
+                    "params:training",
+                ],
+                outputs="inference_model",
+                name="export_inference_model",
+            ),
+            Node(
+                register_model,
+                inputs=["inference_model", "metrics", "validation_report", "params:model_registration"],
+                outputs="registered_model",
+                name="register_model",
+            ),
+        ]
+    )

@@ -1,0 +1,24 @@
+"""The node of `sample_data`: a small data set that an installed package carries, as an ImageNet folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from resnet50_pipeline.parameters import DatasetParameters, SampleDataParameters
+
+
+def write_sample_dataset(sample_data: SampleDataParameters, dataset: DatasetParameters) -> Path:
+    """Return a new folder that holds the sample, for the catalog to move to `dataset.root`."""
+    from resnet50_pipeline.imagenet.sample import check_replaceable, write_sample
+
+    check_replaceable(dataset.root)
+    staged = Path(tempfile.mkdtemp(prefix="sample-"))
+    staged.chmod(0o755)  # mkdtemp's 0700 would shut out everybody else who is to read the sample
+    try:
+        write_sample(staged, **sample_data.model_dump())
+    except BaseException:
+        shutil.rmtree(staged)
+        raise
+    return staged

@@ -1,0 +1,31 @@
+"""Kedro's project settings: the hooks, how `conf/` is read, and that nothing reports home."""
+
+import os
+import warnings
+
+from kedro.config import OmegaConfigLoader
+
+from resnet50_pipeline.hooks import PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
+
+# Here, for Kedro imports this module before any plugin's hook runs, whoever starts the session.
+for _variable, _off in {
+    "DO_NOT_TRACK": "true",
+    "KEDRO_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+}.items():
+    os.environ.setdefault(_variable, _off)
+
+# Kedro 1.7 calls what omegaconf 2.4 renamed; there is nothing that a user can do about it.
+warnings.filterwarnings("ignore", message=r"\s*register_new_resolver\(\) is deprecated", category=UserWarning)
+
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment states only what differs. Kedro's default replaces a whole group, and then `--params group.key=…`
+    # loses the rest of every group of which the environment has no file of its own.
+    "merge_strategy": {"parameters": "soft"},
+}
+HOOKS = (ProjectHooks(), PreflightHooks(), TrackingHooks(), SummaryHooks())
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)

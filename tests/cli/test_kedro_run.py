@@ -1,0 +1,187 @@
+"""`kedro run` and the other commands of the real project: fast refusals, one message, the right stages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnet50_pipeline.cli import describe_error, find_expected_error, run
+from resnet50_pipeline.exceptions import DatasetNotFoundError
+
+REPOSITORY = Path(__file__).parents[2]
+KEDRO = str(Path(sys.executable).with_name("kedro"))
+
+
+def kedro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [KEDRO, *arguments],
+        check=False,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
+    )
+
+
+def nodes(**environment: str) -> list[str]:
+    """Return the nodes of `__default__`."""
+    lines = kedro("registry", "describe", **environment).stdout.splitlines()
+    return [line.removeprefix("- ").split(" ")[0] for line in lines if line.startswith("- ")]
+
+
+def test_a_missing_data_set_is_one_error_before_anything_heavy():
+    """`--env imagenet` without ImageNet ends with exit code 1 and one message, and imports no library for it."""
+    code = (
+        "import atexit, sys\n"
+        "heavy = ('mlflow', 'paddle', 'pandas', 'pyarrow', 'great_expectations', 'matplotlib', 'cv2')\n"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules]))\n"
+        "from kedro.framework.cli import main\n"
+        "sys.argv = ['kedro', 'run', '--env', 'imagenet', '--params', 'dataset.root=/nowhere']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        check=False,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no data set of ImageNet's layout: /nowhere is not there")
+    assert done.stderr.count("/nowhere") == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_data_set_is_found_where_nodes_are_selected_too():
+    """With options that leave nodes out the check needs the pipeline, and gives the same error."""
+    done = kedro("run", "--env", "imagenet", "--from-nodes", "scan_dataset", "--params", "dataset.root=/nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no data set of ImageNet's layout: /nowhere is not there")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pipelines", "trainig"], "there is no pipeline 'trainig'; did you mean training?"),
+        (["--params", "trainin.epochs=3"], "no stage reads a parameter group 'trainin'; did you mean training?"),
+        (["--params", "training.epoch=3"], "Parameter validation failed:"),
+        (["--params", "dataset.root=/data/mine"], "sample_data would replace the data set that --params dataset.root"),
+        (["--env", "imagnet"], "Given configuration path either does not exist or is not a valid directory:"),
+        (
+            ["--env", "imagenet", "--pipelines", "sample_data", "--nodes", "write_sample_dataset"],
+            "sample_data would replace the data set that --env imagenet points to",
+        ),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_message_and_exit_code_1(arguments, message):
+    """A wrong name or value ends before the first node, with one message and no traceback."""
+    done = kedro("run", *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+
+
+def test_verbose_adds_the_traceback():
+    """Whoever wants to know where an error comes from gets the traceback, and the message at its end."""
+    done = kedro("run", "--verbose", "--env", "imagenet", "--params", "dataset.root=/nowhere")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "\nerror: no data set" in done.stderr
+
+
+def test_the_sample_belongs_to_the_chain_only_where_it_is_the_data_set():
+    """`__default__` begins with sample_data in base and test, and with data_validation where the data is given."""
+    assert nodes()[0] == nodes(KEDRO_ENV="test")[0] == "write_sample_dataset"
+    given = nodes(KEDRO_ENV="imagenet")
+    assert given[0] == "scan_dataset"
+    assert sorted([*given, "write_sample_dataset"]) == sorted(nodes())
+
+
+def test_every_session_of_a_process_gets_its_own_chain():
+    """Programmatic sessions compose `__default__` by their own environment, one after the other in one process."""
+    code = (
+        "from pathlib import Path\n"
+        "from kedro.framework.session import KedroSession\n"
+        "from kedro.framework.startup import bootstrap_project\n"
+        "from kedro.framework.project import pipelines\n"
+        f"bootstrap_project(Path({str(REPOSITORY)!r}))\n"
+        "for env in (None, 'imagenet', 'test', 'base', 'imagenet'):\n"
+        f"    with KedroSession.create(project_path={str(REPOSITORY)!r}, env=env) as session:\n"
+        "        session.load_context()\n"
+        "        print('first', pipelines['__default__'].nodes[0].name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd="/", capture_output=True, text=True, check=True, timeout=60
+    )
+    sample, given = "write_sample_dataset", "scan_dataset"
+    first = [line.removeprefix("first ") for line in done.stdout.splitlines() if line.startswith("first ")]
+    assert first == [sample, given, sample, sample, given]
+
+
+def test_kedros_own_options_are_all_there():
+    """The project's `run` takes every option of Kedro's, and --verbose."""
+    from kedro.framework.cli.project import run as kedro_run
+
+    assert {option.name for option in run.params} == {option.name for option in kedro_run.params} | {"verbose"}
+
+
+def test_an_error_is_found_under_what_kedro_wraps_around_it():
+    """Kedro turns what a dataset raises into its own error; the message is that of the cause."""
+    cause = DatasetNotFoundError("manifest.parquet does not exist")
+    try:
+        try:
+            raise cause
+        except DatasetNotFoundError as error:
+            raise RuntimeError("Failed while loading data from dataset") from error
+    except RuntimeError as wrapped:
+        assert find_expected_error(wrapped) is cause
+    assert find_expected_error(ValueError("a bug")) is None
+
+
+def test_messages_do_not_point_to_a_web_site():
+    """What pydantic adds to its messages is left out."""
+    error = DatasetNotFoundError("epoch\n  Extra inputs are not permitted\n    For further information visit https://x")
+    assert describe_error(error) == "epoch\n  Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("module", ["hooks", "cli", "settings", "pipeline_registry"])
+def test_importing_it_imports_nothing_heavy(module):
+    """What every command of Kedro imports loads neither MLflow nor Paddle nor pandas."""
+    code = (
+        f"import sys, resnet50_pipeline.{module}\n"
+        "print([name for name in ('mlflow', 'paddle', 'pandas', 'pyarrow', 'great_expectations', 'matplotlib')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_installed_program_is_kedro_run():
+    """`python -m resnet50_pipeline` takes the same options and gives the same errors."""
+    command = [sys.executable, "-W", "ignore", "-m", "resnet50_pipeline"]
+    command += ["--env", "imagenet", "--params", "dataset.root=/nowhere"]
+    done = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no data set of ImageNet's layout")
+
+
+def test_telemetry_is_off_whoever_starts_the_session():
+    """Without the Makefile's variables, too, nothing reports home."""
+    names = ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY")
+    code = f"import os, resnet50_pipeline.settings; print(*(os.environ[name] for name in {names}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["true", "true"]

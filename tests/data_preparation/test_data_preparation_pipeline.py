@@ -1,0 +1,117 @@
+"""The stage data_preparation, run by Kedro: lists as `sed` would make them, and never of unvalidated data."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
+from resnet50_pipeline.exceptions import DatasetError, ValidationFailedError
+from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+from resnet50_pipeline.pipelines import data_preparation, data_validation
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The folder of the results."""
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def catalog(digits: Path, results: Path) -> DataCatalog:
+    """A catalog over the sample, for both stages."""
+    return DataCatalog(
+        {
+            "dataset_root": DirectoryDataset(str(digits)),
+            "params:dataset": MemoryDataset(DatasetParameters(root=digits, class_num=10)),
+            "params:data_validation": MemoryDataset(DataValidationParameters(blocking=("images_exist",))),
+            "manifest": ParquetDataset(str(results / "manifest.parquet")),
+            "validation_report": JSONDataset(str(results / "validation_report.json")),
+            "data_docs": DirectoryDataset(str(results / "data_docs")),
+            "train_list": TextFileDataset(str(results / "train_list.txt")),
+            "val_list": TextFileDataset(str(results / "val_list.txt")),
+            "label_map": JSONDataset(str(results / "label_map.json")),
+        }
+    )
+
+
+def validate(catalog: DataCatalog) -> None:
+    """Run data_validation."""
+    SequentialRunner().run(data_validation.create_pipeline(), catalog)
+
+
+def prepare(catalog: DataCatalog) -> None:
+    """Run data_preparation."""
+    SequentialRunner().run(data_preparation.create_pipeline(), catalog)
+
+
+@pytest.mark.parametrize("ending", ["\n", ""])
+def test_the_lists_are_those_of_sed_and_the_originals_stay(catalog, digits: Path, results: Path, ending: str) -> None:
+    """Both lists are byte for byte what `sed 's#^#train/#'` gives; the user's own are as they were."""
+    before = {}
+    for split in ("train", "val"):
+        path = digits / f"{split}_list.txt"
+        path.write_text(path.read_text().rstrip("\n") + ending)
+        before[split] = path.read_bytes()
+    validate(catalog)
+    prepare(catalog)
+    for split in ("train", "val"):
+        by_sed = subprocess.run(
+            ["sed", f"s#^#{split}/#", digits / f"{split}_list.txt"], capture_output=True, check=True
+        )
+        assert (results / f"{split}_list.txt").read_bytes() == by_sed.stdout
+        assert (digits / f"{split}_list.txt").read_bytes() == before[split]
+        for line in by_sed.stdout.decode().splitlines():
+            assert (digits / line.split(" ")[0]).is_file()
+
+
+def test_a_list_that_was_prefixed_already_stays_as_it_is(catalog, digits: Path, results: Path) -> None:
+    """The stage on its own result gives it again, byte for byte."""
+    validate(catalog)
+    prepare(catalog)
+    prefixed = (results / "train_list.txt").read_bytes()
+    (digits / "train_list.txt").write_bytes(prefixed)
+    validate(catalog)
+    prepare(catalog)
+    assert (results / "train_list.txt").read_bytes() == prefixed
+
+
+def test_the_label_map_names_the_classes(catalog, results: Path) -> None:
+    """Id, synset and name of every class are there, by id."""
+    validate(catalog)
+    prepare(catalog)
+    label_map = json.loads((results / "label_map.json").read_text())
+    assert label_map["class_num"] == 10
+    assert label_map["classes"][0] == {"id": 0, "synset": "n00000000", "name": "zero"}
+    assert [one["id"] for one in label_map["classes"]] == list(range(10))
+
+
+def test_invalid_data_is_not_prepared(catalog, digits: Path, results: Path) -> None:
+    """After a failed validation the stage refuses, and writes nothing."""
+    min((digits / "val").rglob("*.JPEG")).unlink()
+    with pytest.raises(ValidationFailedError):
+        validate(catalog)
+    with pytest.raises(ValidationFailedError, match=r"val_list\.txt:1: .* is missing → .* \[images_exist\]"):
+        prepare(catalog)
+    assert {path.name for path in results.iterdir()} == {"data_docs", "validation_report.json", "manifest.parquet"}
+
+
+def test_in_one_run_the_validation_stops_first(catalog, digits: Path, results: Path) -> None:
+    """Of a run of both stages the user sees the validation's error, which names the full list."""
+    min((digits / "val").rglob("*.JPEG")).unlink()
+    both = data_validation.create_pipeline() + data_preparation.create_pipeline()
+    with pytest.raises(ValidationFailedError, match=f"full list: {results / 'data_docs' / 'findings.txt'}"):
+        SequentialRunner().run(both, catalog)
+
+
+def test_a_list_that_was_changed_since_is_not_prepared(catalog, digits: Path, results: Path) -> None:
+    """Lines that came after the validation are not trained on: the stage says to validate again."""
+    validate(catalog)
+    path = digits / "train_list.txt"
+    path.write_text(path.read_text() + "n00000000/new.JPEG 0\n")
+    with pytest.raises(DatasetError, match=r"train_list\.txt was changed since .* → run data_validation again"):
+        prepare(catalog)
+    assert not (results / "train_list.txt").exists()

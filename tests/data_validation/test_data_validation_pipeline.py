@@ -1,0 +1,156 @@
+"""The stage data_validation, run by Kedro over real folders, good ones and broken ones."""
+
+import hashlib
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset
+from resnet50_pipeline.exceptions import ListFileError, ParameterError, ValidationFailedError
+from resnet50_pipeline.imagenet.sample import write_sample
+from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+from resnet50_pipeline.pipelines.data_validation import create_pipeline
+
+CONF = Path(__file__).parents[2] / "conf"
+BLOCKING = yaml.safe_load((CONF / "base" / "parameters_data_validation.yml").read_text())["data_validation"]["blocking"]
+
+
+def run(root: Path, results: Path, blocking: list[str] = BLOCKING, **dataset: object) -> None:
+    """Run the pipeline over `root`; its results go below `results`."""
+    parameters = DatasetParameters.model_validate({"root": root, "class_num": 10, **dataset})
+    catalog = DataCatalog(
+        {
+            "dataset_root": DirectoryDataset(str(root)),
+            "params:dataset": MemoryDataset(parameters),
+            "params:data_validation": MemoryDataset(DataValidationParameters(blocking=tuple(blocking))),
+            "manifest": ParquetDataset(str(results / "manifest.parquet")),
+            "validation_report": JSONDataset(str(results / "validation_report.json")),
+            "data_docs": DirectoryDataset(str(results / "data_docs")),
+        }
+    )
+    SequentialRunner().run(create_pipeline(), catalog)
+
+
+def read_report(results: Path) -> dict:
+    """Return the report that a run left."""
+    return json.loads((results / "validation_report.json").read_text())
+
+
+def fingerprint(root: Path) -> dict[str, tuple[str, int]]:
+    """Return content and time of change of every file below a folder."""
+    return {
+        str(path.relative_to(root)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_good_data_set_passes_and_is_not_touched(digits: Path, tmp_path: Path) -> None:
+    """Manifest, report and Data Docs are there, everything holds, and no file of the data set was changed."""
+    before = fingerprint(digits)
+    run(digits, tmp_path / "results")
+    report = read_report(tmp_path / "results")
+    assert report["is_valid"]
+    assert all(one["success"] for one in report["expectations"])
+    assert {one["name"] for one in report["expectations"] if one["is_blocking"]} == set(BLOCKING)
+    manifest = pd.read_parquet(tmp_path / "results" / "manifest.parquet")
+    assert len(manifest) == 60
+    assert manifest["label"].tolist()[:5] == [0, 0, 0, 0, 1]
+    assert {path.name for path in (tmp_path / "results" / "data_docs").iterdir()} == {"index.html", "findings.txt"}
+    assert fingerprint(digits) == before
+
+
+def test_a_bad_data_set_stops_the_run_with_every_problem(digits: Path, tmp_path: Path, monkeypatch) -> None:
+    """The error has every blocking problem and where the full list is; report and Data Docs are saved all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    train = sorted((digits / "train").rglob("*.JPEG"))
+    for path in train[:12]:
+        path.unlink()
+    before = fingerprint(digits)
+    with pytest.raises(ValidationFailedError) as raised:
+        run(digits, tmp_path / "results")
+    findings = tmp_path / "results" / "data_docs" / "findings.txt"
+    assert len([one for one in raised.value.problems if "[images_exist]" in one]) == 12
+    assert str(raised.value).splitlines()[0].startswith("train_list.txt:1: train/n00000000/")
+    assert str(raised.value).splitlines()[-2:] == ["... and 2 more", f"full list: {findings}"]
+    assert findings.is_file()
+    assert not read_report(tmp_path / "results")["is_valid"]
+    assert fingerprint(digits) == before
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_warnings_do_not_stop_the_run(digits: Path, tmp_path: Path) -> None:
+    """Images that no list names are in the report, and the run goes on."""
+    (digits / "val" / "extra.png").write_bytes(b"")
+    run(digits, tmp_path)
+    report = read_report(tmp_path)
+    assert report["is_valid"]
+    assert report["statistics"]["unlisted_images"] == 1
+    (warning,) = (one for one in report["expectations"] if not one["success"])
+    assert warning["problems"] == ["val/extra.png: is in no list → add a line for it, or delete it"]
+
+
+def test_faults_of_a_list_stop_the_run_before_the_scan(digits: Path, tmp_path: Path) -> None:
+    """Where a list cannot be read, nothing is scanned and nothing is written."""
+    path = digits / "val_list.txt"
+    path.write_bytes(path.read_bytes().replace(b" ", b"\t", 1))
+    with pytest.raises(ListFileError, match=r"val_list\.txt:1: .* a tab → put one space"):
+        run(digits, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_was_put_right_is_in_the_report(digits: Path, tmp_path: Path) -> None:
+    """A byte-order mark is no fault, and is noticed."""
+    path = digits / "val_list.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    run(digits, tmp_path)
+    assert read_report(tmp_path)["notices"] == [f"{path}: a byte-order mark was stripped"]
+
+
+def test_labels_from_one_work_when_they_are_declared(digits: Path, tmp_path: Path) -> None:
+    """Lists with labels 1..10 are refused with the setting that reads them, and with it they are valid."""
+    for split in ("train", "val"):
+        path = digits / f"{split}_list.txt"
+        fields = [line.split(" ") for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name} {int(label) + 1}\n" for name, label in fields))
+    with pytest.raises(ListFileError, match=r"set dataset\.label_base: 1"):
+        run(digits, tmp_path)
+    run(digits, tmp_path, label_base=1)
+    assert pd.read_parquet(tmp_path / "manifest.parquet")["label"].min() == 0
+
+
+def test_folders_without_classes_work(digits: Path, tmp_path: Path) -> None:
+    """Where neither split has class folders, labels alone are the classes."""
+    for split in ("train", "val"):
+        path = digits / f"{split}_list.txt"
+        lines = path.read_text().splitlines()
+        for line in lines:
+            (digits / split / line.split(" ")[0]).rename(digits / split / Path(line.split(" ")[0]).name)
+        path.write_text("".join(line.split("/")[1] + "\n" for line in lines))
+    run(digits, tmp_path)
+    assert read_report(tmp_path)["is_valid"]
+    assert set(pd.read_parquet(tmp_path / "manifest.parquet")["synset"]) == {""}
+
+
+def test_a_mistyped_expectation_is_told(digits: Path, tmp_path: Path) -> None:
+    """A name in data_validation.blocking that is none stops the run; it would silently block nothing."""
+    with pytest.raises(ParameterError, match="image_exists"):
+        run(digits, tmp_path, blocking=["image_exists"])
+
+
+@pytest.mark.slow
+def test_the_stage_takes_seconds_on_the_sample(tmp_path: Path) -> None:
+    """2,100 images are scanned and validated in under 15 s, Great Expectations and Data Docs included."""
+    write_sample(tmp_path / "digits", train_images_per_class=150, val_images_per_class=60)
+    start = time.monotonic()
+    run(tmp_path / "digits", tmp_path / "results")
+    assert time.monotonic() - start < 15
+    assert len(pd.read_parquet(tmp_path / "results" / "manifest.parquet")) == 2100

@@ -1,0 +1,221 @@
+"""`kedro run --env test` in a fresh copy of the project: every file, every figure, the run and the registered model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from resnet50_pipeline.events import EvalEnd, TrainStep, read_events
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+PROJECT = Path(__file__).parents[2]
+
+
+def environment(project: Path) -> dict[str, str]:
+    """The environment of a shell in the copy; PYTHONPATH lets it win over the installed project."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project / "src"),
+        "HOME": str(project / "home"),
+        "CANARY_TOKEN": "canary-5f3e",
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project in which the whole chain has run once."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("src", "conf"):
+        shutil.copytree(
+            PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
+        )
+    shutil.copy(PROJECT / "pyproject.toml", root)
+    (root / "conf" / "local").mkdir()
+    (root / "home").mkdir()
+    result = subprocess.run(
+        ["kedro", "run", "--env", "test"],
+        cwd=root,
+        env=environment(root),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (root / "stdout.txt").write_text(result.stdout)
+    (root / "stderr.txt").write_text(result.stderr)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(project: Path) -> Path:
+    return project / "data" / "test"
+
+
+@pytest.fixture(scope="module")
+def client(data: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{data / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def run(client: MlflowClient):
+    """The one run that `kedro run` made."""
+    experiment = client.get_experiment_by_name("resnet50-test")
+    (found,) = client.search_runs([experiment.experiment_id])
+    return found
+
+
+def test_every_entry_of_the_catalog_was_written(project: Path):
+    """Each file that the catalog names is there and not empty, and no temporary one besides."""
+    entries = yaml.safe_load((project / "conf" / "base" / "catalog.yml").read_text())
+    paths = [
+        project / entry["filepath"].replace("${globals:workspace}", "data/test")
+        for name, entry in entries.items()
+        if name != "dataset_root"
+    ]
+    assert len(paths) >= 17
+    for path in paths:
+        assert path.exists(), path
+        assert any(path.iterdir()) if path.is_dir() else path.stat().st_size > 0, path
+    assert not [path for path in (project / "data").rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_nothing_was_written_outside_the_data_folder(project: Path):
+    """The home folder stays empty, and in the project only data/ is new."""
+    assert list((project / "home").iterdir()) == []
+    assert {path.name for path in project.iterdir()} == {
+        "src", "conf", "pyproject.toml", "home", "data", "stdout.txt", "stderr.txt",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_lists_are_what_sed_makes_of_the_raw_ones(data: Path, split: str):
+    """The prefixed list equals `sed 's#^#train/#'` of the user's, byte for byte, and that one is as it was."""
+    raw = data / "01_raw" / "digits" / f"{split}_list.txt"
+    by_sed = subprocess.run(["sed", f"s#^#{split}/#", raw], capture_output=True, check=True).stdout
+    assert (data / "05_model_input" / f"{split}_list.txt").read_bytes() == by_sed
+    assert not raw.read_text().startswith(f"{split}/")
+
+
+def test_metrics_are_those_of_the_predictions(data: Path):
+    """Every val image has one prediction, and top-1 and top-5 are counted from them."""
+    metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
+    predictions = pd.read_parquet(data / "07_model_output" / "predictions.parquet")
+    val_list = (data / "05_model_input" / "val_list.txt").read_text().splitlines()
+    assert [f"{row.path} {row.label}" for row in predictions.itertuples()] == val_list
+    hits = np.stack(predictions["top5_ids"].tolist()) == predictions["label"].to_numpy()[:, None]
+    assert metrics["top1"] == pytest.approx(hits[:, 0].mean())
+    assert metrics["top5"] == pytest.approx(hits.any(axis=1).mean())
+    assert metrics["images"] == len(val_list) == 30
+
+
+def test_training_evaluation_and_report_agree(data: Path):
+    """The best evaluation during training is the one that the evaluation stage finds."""
+    metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
+    summary = json.loads((data / "08_reporting" / "training_summary.json").read_text())
+    assert summary["best_top1"] == pytest.approx(metrics["top1"])
+    report = (data / "08_reporting" / "evaluation_report.html").read_text()
+    assert f"{100 * metrics['top1']:.2f}" in report
+
+
+def test_run_is_finished_and_says_what_it_was(run, project: Path):
+    """One run, FINISHED, with flattened parameters, tags to find it by, and both splits as its data."""
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.launch.device"] == "cpu"
+    assert run.data.params["training.lr.learning_rate"] == "0.02"
+    assert run.data.params["dataset.class_num"] == "10"
+    report = json.loads((project / "data/test/08_reporting/validation_report.json").read_text())
+    assert run.data.tags["data_digest"] == report["data_digest"]
+    contexts = {tag.value for dataset in run.inputs.dataset_inputs for tag in dataset.tags}
+    assert contexts == {"training", "validation"}
+
+
+def test_curves_hold_every_event_once(run, client: MlflowClient, data: Path):
+    """Each train_step and eval_end is one point, at its step, with its value."""
+    events, _ = read_events(data / "06_models" / "training" / "events.jsonl")
+    steps = [(event.step, event.loss) for event in events if isinstance(event, TrainStep)]
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert sorted((point.step, point.value) for point in points) == steps
+    evaluations = [event.top1 for event in events if isinstance(event, EvalEnd)]
+    points = client.get_metric_history(run.info.run_id, "val/top1")
+    assert [point.value for point in sorted(points, key=lambda point: point.step)] == evaluations
+
+
+def test_artifacts_are_there(run, client: MlflowClient):
+    """Report, plots, Data Docs, validation report and the YAML that was used hang on the run."""
+
+    def names(folder: str | None = None) -> set[str]:
+        found = set()
+        for item in client.list_artifacts(run.info.run_id, folder):
+            found |= names(item.path) if item.is_dir else {item.path}
+        return found
+
+    files = names()
+    for ending in ("evaluation_report.html", "validation_report.json", "training_config.yaml", "confusion.png"):
+        assert any(name.endswith(ending) for name in files), (ending, files)
+    assert any("data_docs" in name and name.endswith("index.html") for name in files)
+
+
+def test_no_secret_is_found_in_any_result(data: Path):
+    """A token in the environment reaches no log, artifact, database or report."""
+    for path in data.rglob("*"):
+        if path.is_file():
+            assert b"canary-5f3e" not in path.read_bytes(), path
+
+
+def test_registered_version_has_alias_and_tags(client: MlflowClient, run, data: Path):
+    """The alias names the new version, whose tags lead back to data, recipe, commit and figures."""
+    version = client.get_model_version_by_alias("resnet50-test", "candidate")
+    registered = json.loads((data / "08_reporting" / "registered_model.json").read_text())
+    assert int(version.version) == registered["version"] == 1
+    assert version.run_id == run.info.run_id == registered["run_id"]
+    assert version.tags["data_digest"] == run.data.tags["data_digest"]
+    assert {"git_commit", "recipe", "top1"} <= set(version.tags)
+
+
+def test_registered_model_gives_the_evaluations_answers(data: Path, project: Path, tmp_path: Path):
+    """Loaded in a fresh process that knows only MLflow, the model takes image bytes and returns the same top 5."""
+    predictions = pd.read_parquet(data / "07_model_output" / "predictions.parquet").head(4)
+    program = """
+import json, pathlib, sys
+import mlflow, pandas as pd
+data = pathlib.Path(sys.argv[1])
+mlflow.set_tracking_uri(f"sqlite:///{data / 'mlflow.db'}")
+model = mlflow.pyfunc.load_model("models:/resnet50-test@candidate")
+images = [(data / "01_raw" / "digits" / path).read_bytes() for path in sys.argv[2:]]
+found = model.predict(pd.DataFrame({"image": images}))
+one = model.predict(pd.DataFrame({"image": images[:1]}))
+assert list(one["top5_ids"][0]) == list(found["top5_ids"][0])
+print(json.dumps([[int(i) for i in row] for row in found["top5_ids"]]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(data), *predictions["path"]],
+        cwd=tmp_path,
+        env={**environment(project), "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == [list(row) for row in predictions["top5_ids"]]
+
+
+def test_run_ends_by_saying_where_things_are(project: Path):
+    """The last lines name the report, the model's version and how to open the MLflow UI, and no traceback was shown."""
+    printed = (project / "stdout.txt").read_text() + (project / "stderr.txt").read_text()
+    assert "Traceback" not in printed
+    end = "\n".join((project / "stdout.txt").read_text().splitlines()[-10:])
+    for words in ("evaluation_report.html", "resnet50-test version 1", "make ui"):
+        assert words in end

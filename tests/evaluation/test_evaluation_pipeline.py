@@ -1,0 +1,177 @@
+"""The `evaluation` pipeline on the catalog of `conf/test`: what its nodes read and write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+from kedro.validation.type_extractor import TypeExtractor
+
+from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.parameters import EvaluationParameters, TrainingParameters
+from resnet50_pipeline.pipelines.evaluation import create_pipeline
+from resnet50_pipeline.pipelines.evaluation.nodes import draw_plots
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+CLASSES = ("zero", "one", "two")
+# True class, predicted class; four of six are right.
+OUTCOMES = [(0, 0), (0, 1), (1, 1), (1, 1), (2, 2), (2, 0)]
+
+
+def _config(env: str) -> OmegaConfigLoader:
+    return OmegaConfigLoader(conf_source=str(CONF), base_env="base", default_run_env="local", env=env)
+
+
+@pytest.fixture
+def catalog(tmp_path) -> DataCatalog:
+    """The catalog of `conf/test` below a temporary folder, holding what the stages before have written."""
+    entries = _config("test")["catalog"]
+    for entry in entries.values():
+        entry["filepath"] = str(tmp_path / entry["filepath"])
+    catalog = DataCatalog.from_config(entries)
+    catalog["params:evaluation"] = EvaluationParameters.model_validate(_config("test")["parameters"]["evaluation"])
+    root = tmp_path / "images"
+    for row in range(len(OUTCOMES)):
+        (root / "val").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / f"val/{row}.JPEG"), np.full((8, 8, 3), 40 * row, dtype=np.uint8))
+    split = {"images": 6, "classes": 3, "min_images_per_class": 2, "max_images_per_class": 2, "bytes": 4000}
+    run = {"ranks": 2, "device": "cpu", "paddle_version": "3.3.1", "seconds": 3.0, "images_per_second": 2.0}
+    for name, data in {
+        "dataset_root": root,
+        "label_map": {
+            "class_num": 3,
+            "classes": [{"id": i, "synset": f"n{i:08d}", "name": name} for i, name in enumerate(CLASSES)],
+        },
+        "validation_report": {
+            "is_valid": True,
+            "data_digest": "sha256:12",
+            "statistics": {"train": split, "val": split},
+            "expectations": [],
+        },
+        "training_config": "Global:\n  epochs: 1\n",
+        "training_history": pd.DataFrame(
+            [
+                {"event": "train_step", "step": 1, "epoch": 1, "loss": 1.1, "top1": 0.3, "images_per_second": 9.0},
+                {"event": "eval_end", "step": 2, "epoch": 1, "loss": 0.9, "top1": 0.6, "top5": 1.0},
+            ],
+            columns=["event", "step", "epoch", "time", "loss", "top1", "top5", "learning_rate", "images_per_second"],
+        ),
+        "training_summary": {
+            **run,
+            **{"arch": "ResNet50", "epochs": 1, "steps": 2, "best_epoch": 1, "best_top1": 0.6, "resumed": False},
+        },
+        "predictions": pd.DataFrame(
+            {
+                "path": [f"val/{row}.JPEG" for row in range(len(OUTCOMES))],
+                "label": [label for label, _ in OUTCOMES],
+                "top5_ids": [[predicted, *({0, 1, 2} - {predicted})] for _, predicted in OUTCOMES],
+                "top5_probabilities": [[0.8, 0.1, 0.1]] * len(OUTCOMES),
+                "loss": np.full(len(OUTCOMES), 0.5, dtype=np.float32),
+            }
+        ),
+        "evaluation_summary": {
+            **run,
+            **{"checkpoint": "best", "epoch": 1, "step": 2, "images": 6, "images_per_second_without_loading": 3.0},
+        },
+    }.items():
+        catalog.save(name, data)
+    return catalog
+
+
+def test_every_input_and_output_is_in_the_catalog():
+    """Nothing of the stage lives in memory only, and every node has a name of its own."""
+    pipeline = create_pipeline()
+    names = {node.name for node in pipeline.nodes}
+
+    assert names == {"predict_val_list", "compute_metrics", "draw_plots", "write_evaluation_report"}
+    datasets = {name for name in pipeline.datasets() if not name.startswith("params:")}
+    assert datasets <= set(_config("base")["catalog"])
+
+
+def test_parameters_reach_the_nodes_as_models():
+    """Kedro reads the types of the nodes' parameters, and so checks the YAML before anything runs."""
+    types = TypeExtractor({"evaluation": create_pipeline()}).extract_types_from_pipelines()
+
+    assert types == {"training": TrainingParameters, "evaluation": EvaluationParameters}
+
+
+@pytest.mark.parametrize("env", ["base", "imagenet", "test"])
+def test_every_environment_has_valid_parameters(env):
+    """The committed values build the model; none is left to a default."""
+    values = _config(env)["parameters"]["evaluation"]
+
+    assert set(values) == set(EvaluationParameters.model_fields)
+    EvaluationParameters.model_validate(values)
+
+
+def test_metrics_pictures_and_report_are_written_where_the_catalog_says(catalog, tmp_path, monkeypatch):
+    """From predictions to report through Kedro: every file has the right numbers, and no temporary folder stays."""
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(staging))
+
+    SequentialRunner().run(create_pipeline().from_nodes("compute_metrics"), catalog)
+
+    reporting = tmp_path / "data/test/08_reporting"
+    metrics = json.loads((reporting / "metrics.json").read_text())
+    assert metrics["top1"] == pytest.approx(4 / 6)
+    assert metrics["top5"] == 1.0
+    assert metrics["images"] == 6
+    classes = pd.read_parquet(reporting / "per_class_metrics.parquet")
+    assert classes["correct"].tolist() == [1, 2, 1]
+    assert classes["confused_with"].tolist() == ["one", "", "zero"]
+    assert {path.relative_to(reporting / "plots").as_posix() for path in (reporting / "plots").rglob("*.png")} == {
+        f"{folder}{name}.png" for folder in ("", "dark/") for name in ("class_accuracy", "confusion", "training_curves")
+    }
+    report = (reporting / "evaluation_report.html").read_text(encoding="utf-8")
+    assert "66.67\u00a0%" in report
+    assert "epochs: 1" in report
+    assert report.count("<img ") == 3 + 2
+    assert list(staging.iterdir()) == []
+
+
+def test_a_failed_drawing_leaves_no_folder(catalog, tmp_path, monkeypatch):
+    """Where a table is refused, the staged folder is gone again."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = set(tmp_path.iterdir())
+
+    with pytest.raises(EvaluationTableError):
+        draw_plots(
+            catalog.load("predictions"),
+            pd.DataFrame(),
+            catalog.load("label_map"),
+            pd.DataFrame(columns=["event"]),
+            catalog.load("params:evaluation"),
+        )
+
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_plots_can_be_looked_at_by_everybody(catalog):
+    """The folder does not keep the permissions of a private temporary folder."""
+    SequentialRunner().run(create_pipeline().from_nodes("compute_metrics").to_nodes("draw_plots"), catalog)
+
+    assert catalog.load("plots").stat().st_mode & 0o777 == 0o755
+
+
+def test_registering_the_pipeline_imports_nothing_heavy():
+    """Other stages do not pay for matplotlib, Jinja2's page or the launcher when Kedro collects the pipelines."""
+    heavy = "matplotlib", "sklearn", "cv2", "resnet50_pipeline.paddleclas", "resnet50_pipeline.reporting"
+    program = (
+        "import sys, resnet50_pipeline.pipelines.evaluation\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+
+    finished = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+    assert finished.stdout.strip() == "[]"

@@ -56,7 +56,7 @@ format: setup ## let ruff format and mend what it can
 
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"
-	@.venv/bin/mlflow ui --backend-store-uri "$(TRACKING_URI)" --host "$(HOST)" --port "$(UI_PORT)" $(ARGS)
+	@.venv/bin/mlflow ui --backend-store-uri "$(TRACKING_URI)" --host "$(HOST)" --port "$(UI_PORT)" --workers 1 $(ARGS)
 
 viz: setup ## Kedro-Viz' picture of the pipelines, on VIZ_PORT (4141)
 	@.venv/bin/kedro viz run --no-browser --host "$(HOST)" --port "$(VIZ_PORT)" $(ARGS)

@@ -25,8 +25,8 @@ _registered_with_sample: bool | None = None
 def select_environment(environment: str | None) -> None:
     """Say for which environment the next access to Kedro's `pipelines` composes `__default__`.
 
-    Kedro hands `register_pipelines` no environment, so a hook tells it, before the first access of a session.
-    `None` means what Kedro takes by default: KEDRO_ENV, or else `local`.
+    Kedro hands `register_pipelines` no environment, so the session's context tells it (see settings.py), before the
+    first access. `None` means what Kedro takes by default: KEDRO_ENV, or else `local`.
     """
     global _environment  # noqa: PLW0603 - Kedro's own `pipelines` is process-wide, and so is this
     _environment = environment

@@ -2,10 +2,13 @@
 
 import os
 import warnings
+from typing import Any
 
 from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
 
 from resnet50_pipeline.hooks import PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
+from resnet50_pipeline.pipeline_registry import select_environment
 
 # Here, for Kedro imports this module before any plugin's hook runs, whoever starts the session.
 for _variable, _off in {
@@ -19,6 +22,16 @@ for _variable, _off in {
 # Kedro 1.7 calls what omegaconf 2.4 renamed; there is nothing that a user can do about it.
 warnings.filterwarnings("ignore", message=r"\s*register_new_resolver\(\) is deprecated", category=UserWarning)
 
+
+class ProjectContext(KedroContext):
+    """Tells the registry the session's environment; a hook would not do, for Kedro-Viz runs without hooks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        select_environment(self.env)
+
+
+CONTEXT_CLASS = ProjectContext
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

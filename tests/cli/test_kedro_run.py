@@ -126,6 +126,20 @@ def test_every_session_of_a_process_gets_its_own_chain():
     assert first == [sample, given, sample, sample, given]
 
 
+def test_kedro_viz_shows_the_chain_of_its_environment():
+    """Kedro-Viz, which runs without the project's hooks, shows the environment's chain too."""
+    code = (
+        "from pathlib import Path\n"
+        "from kedro_viz.integrations.kedro.data_loader import load_data\n"
+        f"pipelines = load_data(Path({str(REPOSITORY)!r}), env='imagenet', include_hooks=False)[1]\n"
+        "print('first', pipelines['__default__'].nodes[0].name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert "first scan_dataset\n" in done.stdout
+
+
 def test_kedros_own_options_are_all_there():
     """The project's `run` takes every option of Kedro's, and --verbose."""
     from kedro.framework.cli.project import run as kedro_run

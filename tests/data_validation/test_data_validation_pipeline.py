@@ -112,7 +112,7 @@ def test_what_was_put_right_is_in_the_report(digits: Path, tmp_path: Path) -> No
     path = digits / "val_list.txt"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     run(digits, tmp_path)
-    assert read_report(tmp_path)["notices"] == [f"{path}: a byte-order mark was stripped"]
+    assert read_report(tmp_path)["notices"] == [f"{path.name}: a byte-order mark was stripped"]
 
 
 def test_labels_from_one_work_when_they_are_declared(digits: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ WITHOUT_INFLUENCE = frozenset(
     for module in (
         "exceptions",
         "files",
+        "git",
         "interruption",
         "paddleclas.progress",
         "paddleclas.supervise",

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from resnet50_pipeline.imagenet.inspection import Inspection, has_end_of_image, inspect_bytes, inspect_image
 
@@ -87,6 +88,21 @@ def test_a_truncated_jpeg_is_found(tmp_path: Path, name: str, kept: float) -> No
     found = put(tmp_path, whole[: int(len(whole) * kept) if 0 < kept < 1 else int(kept)])
     assert found.status == "undecodable"
     assert "→ replace it" in found.problem
+
+
+@pytest.mark.parametrize("lost", [1, 2, 10, 50])
+def test_an_end_of_zeros_is_found(lost: int) -> None:
+    """A JPEG whose last bytes are zeros, as a crash leaves them, is undecodable, though Pillow decodes it."""
+    whole = encode(noise(size=(16, 16)), subsampling=0)
+    data = whole[:-lost] + bytes(16)
+    Image.open(io.BytesIO(data)).load()
+    assert "the end-of-image marker is missing" in inspect_bytes(data).problem
+
+
+def test_a_marker_without_a_length_is_no_segment() -> None:
+    """The end is found behind a marker that has neither length nor content (TEM)."""
+    whole = JPEGS["baseline"]
+    assert has_end_of_image(whole[:2] + b"\xff\x01" + whole[2:])
 
 
 @given(name=st.sampled_from(sorted(JPEGS)), data=st.data())
@@ -179,10 +195,26 @@ def test_exif_orientation_is_reported() -> None:
     assert inspect_bytes(JPEGS["baseline"]).exif_orientation == 1
 
 
-def test_damaged_exif_data_is_reported_and_no_fault_of_the_image() -> None:
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12\0\x03\xff\xff\xff\xff",
+        b"Exif\0\0neither II nor MM",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",
+    ],
+    ids=["cut off", "no header", "orientation 9"],
+)
+def test_damaged_exif_data_is_reported_and_no_fault_of_the_image(exif: bytes) -> None:
     """EXIF data that cannot be read gives orientation 0, and the image is still in order."""
-    damaged = encode(noise(), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12\0\x03\xff\xff\xff\xff")
-    found = inspect_bytes(damaged)
+    found = inspect_bytes(encode(noise(), exif=exif))
+    assert (found.status, found.exif_orientation) == ("ok", 0)
+
+
+def test_damaged_exif_data_of_a_png_is_reported() -> None:
+    """So it is in a PNG, where Pillow raises."""
+    text = PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n 2\nzz")
+    found = inspect_bytes(encode(noise(), "PNG", pnginfo=text))
     assert (found.status, found.exif_orientation) == ("ok", 0)
 
 

@@ -56,7 +56,7 @@ def test_what_was_put_right_is_described(digits: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"n0", b"train/n0", 1).replace(b"\n", b"\r\n"))
     notices = describe_lists(read_lists(find_layout(digits), class_num=10))
     assert notices == [
-        f"{path}: a byte-order mark was stripped",
-        f"{path}: 40 lines ended in CRLF and were normalised to LF",
-        f"{path}: 39 of 40 paths had no train/ in front, the others had; it was added where it was missing",
+        f"{path.name}: a byte-order mark was stripped",
+        f"{path.name}: 40 lines ended in CRLF and were normalised to LF",
+        f"{path.name}: 39 of 40 paths had no train/ in front, the others had; it was added where it was missing",
     ]

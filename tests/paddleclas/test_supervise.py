@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from resnet50_pipeline.events import EventWriter, WarningRaised
-from resnet50_pipeline.exceptions import NonFiniteLossError, RankFailedError
+from resnet50_pipeline.exceptions import ImageDecodeError, NonFiniteLossError, RankFailedError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
 from resnet50_pipeline.paddleclas.supervise import run_program, run_ranks
 
@@ -35,10 +35,17 @@ if rank == "1":
     if what == "error":
         print("NonFiniteLossError: the loss is nan at step 3", file=sys.stderr, flush=True)
         sys.exit(1)
+    if what == "cause and effect":
+        print("ImageDecodeError: a.JPEG: no image", file=sys.stderr, flush=True)
+        time.sleep(1)
+        sys.exit(1)
     if what == "crash":
         raise RuntimeError("a bug")
     if what == "stopped":
         os.kill(os.getpid(), signal.SIGSTOP)
+if what == "cause and effect":
+    time.sleep(0.5)
+    raise RuntimeError("TIMEOUT self_rank = 0 pair_rank = 1")
 if what == "good":
     sys.exit(0)
 while True:
@@ -88,6 +95,12 @@ def test_error_of_a_rank_comes_back_as_its_own_class(launch, tmp_path: Path):
     """What a rank says of itself is what the caller catches."""
     with pytest.raises(NonFiniteLossError, match="nan at step 3"):
         run(launch("error"), tmp_path)
+
+
+def test_cause_wins_over_its_effect_on_other_ranks(launch, tmp_path: Path):
+    """Where rank 0 breaks down because rank 1 had found a bad image, the error is the bad image."""
+    with pytest.raises(ImageDecodeError, match=r"a\.JPEG"):
+        run(launch("cause and effect"), tmp_path)
 
 
 def test_crash_shows_the_end_of_the_log(launch, tmp_path: Path):

@@ -47,13 +47,13 @@ def test_changes_that_are_not_committed_are_told(repository):
     assert describe_source(repository) == f"{commit} (files differ from it)"
 
 
-def test_a_folder_without_a_commit_says_why(tmp_path, monkeypatch):
-    """No repository, and no git, are each said in words and are no error."""
+def test_a_folder_without_a_commit_says_so(tmp_path, monkeypatch):
+    """No repository, and no git, are no error."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert describe_source(tmp_path).startswith("no commit: fatal: not a git repository")
+    assert describe_source(tmp_path) == "no commit"
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert describe_source(tmp_path) == "no commit: git is not installed"
+    assert describe_source(tmp_path) == "no commit"
 
 
 def test_versions_and_time_are_those_of_this_process(repository):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_figures_files_and_data_are_the_runs_own(project):
     client = client_of(project)
     (stored,) = find_runs(client)
     assert stored.data.metrics["evaluation/top1"] == 0.75
-    artifacts = Path(stored.info.artifact_uri.removeprefix("file://"))
+    artifacts = Path(unquote(urlsplit(stored.info.artifact_uri).path))
     assert artifacts.is_relative_to(project / "mlartifacts")
     assert (artifacts / "evaluation" / "plots" / "curve.png").read_bytes() == b"png"
     assert (artifacts / "evaluation" / "report.html").read_text() == "<html>"

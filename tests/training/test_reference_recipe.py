@@ -152,6 +152,7 @@ def test_launch_command_and_environment(training: TrainingParameters):
         "FLAGS_cudnn_exhaustive_search": "True",
         "FLAGS_cudnn_batchnorm_spatial_persistent": "True",
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(TRAINER_PROGRAM.parents[2]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",
     }

@@ -177,7 +177,7 @@ def build_suite(class_num: int, train_labels: Iterable[int], blocking: Iterable[
 
 def _build_expectations(class_num: int, train_labels: list[int]) -> dict[str, Expectation]:
     def status_is_not(status: str) -> Expectation:
-        return gxe.ExpectColumnValuesToNotBeInSet(column="status", value_set=[status])
+        return gxe.ExpectColumnValuesToNotBeInSet(column="status", value_set=[status], row_condition=_LISTED)
 
     return {
         "train_is_not_empty": gxe.ExpectTableRowCountToBeBetween(min_value=1, row_condition=_TRAIN),
@@ -198,7 +198,7 @@ def _build_expectations(class_num: int, train_labels: list[int]) -> dict[str, Ex
         "val_has_the_classes_of_train": gxe.ExpectColumnDistinctValuesToEqualSet(
             column="label", value_set=train_labels, row_condition=_VAL
         ),
-        "no_unlisted_images": status_is_not("unlisted"),
+        "no_unlisted_images": gxe.ExpectColumnValuesToNotBeInSet(column="status", value_set=["unlisted"]),
         "images_are_unique": gxe.ExpectCompoundColumnsToBeUnique(
             column_list=["split", "sha256"], row_condition=_DECODED
         ),

@@ -33,8 +33,8 @@ def describe_run(
     run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], project_path: Path
 ) -> RunDescription:
     """Return name, tags and parameters of a run: the groups that its nodes take, as Kedro has checked them."""
+    from resnet50_pipeline.git import describe_git
     from resnet50_pipeline.tracking.runs import RunDescription
-    from resnet50_pipeline.tracking.source import describe_git
 
     environment = run_params["env"] or "local"
     stages = sorted(run_params["pipeline_names"] or (), key=_place_in_chain)

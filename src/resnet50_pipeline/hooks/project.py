@@ -1,4 +1,4 @@
-"""Where a run stands: its folder, its environment, its progress, and whether a signal has ended it."""
+"""Where a run stands: its folder, its progress, and whether a signal has ended it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from resnet50_pipeline import pipeline_registry
 from resnet50_pipeline.interruption import raise_if_interrupted
 
 logger = logging.getLogger(__name__)
@@ -26,11 +25,10 @@ class ProjectHooks:
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Go to the project's folder, and compose `__default__` for the session's environment."""
+        """Go to the project's folder."""
         os.chdir(context.project_path)
         # Matplotlib keeps a list of fonts, by default in the user's home.
         os.environ.setdefault("MPLCONFIGDIR", str(context.project_path / ".cache" / "matplotlib"))
-        pipeline_registry.select_environment(context.env)
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline) -> None:

@@ -26,6 +26,7 @@ _MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _EXIF_ORIENTATIONS = range(1, 9)
+_TIFF_HEADERS = (b"II*\0", b"MM\0*")
 
 
 class Inspection(NamedTuple):
@@ -92,7 +93,8 @@ def inspect_image(root: Path, path: str) -> Inspection:
 def inspect_bytes(data: bytes) -> Inspection:
     """Return what the bytes of an image file are, after decoding every pixel with Pillow.
 
-    Pillow says nothing of a JPEG whose last bytes are cut off, so the end-of-image marker is looked for besides.
+    Pillow says nothing of a JPEG whose end was replaced by zeros, as a crash or a broken download leaves it; so the
+    end-of-image marker is looked for besides.
     """
     found = Inspection(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     if not data:
@@ -161,6 +163,9 @@ def _read(file: Path) -> bytes:
 
 def _read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 where none is given, 0 where the EXIF data cannot be read."""
+    data = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    if data and not data.startswith(_TIFF_HEADERS):
+        return 0  # of which Pillow says nothing
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # as above; a picture with damaged EXIF data is still a picture

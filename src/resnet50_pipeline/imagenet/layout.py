@@ -82,10 +82,11 @@ def describe_lists(lists: Mapping[Split, PrefixedList]) -> list[str]:
     notices = []
     for split, prefixed in lists.items():
         entries = prefixed.entries
-        notices += [f"{entries.source}: {notice}" for notice in entries.notices]
+        name = Path(entries.source).name
+        notices += [f"{name}: {notice}" for notice in entries.notices]
         if 0 < prefixed.added_count < len(entries):
             notices.append(
-                f"{entries.source}: {prefixed.added_count} of {len(entries)} paths had no {split}/ in front, "
+                f"{name}: {prefixed.added_count} of {len(entries)} paths had no {split}/ in front, "
                 "the others had; it was added where it was missing"
             )
     return notices

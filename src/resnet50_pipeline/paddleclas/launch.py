@@ -60,6 +60,8 @@ def build_launch_command(
     }
     environment |= {
         "OMP_NUM_THREADS": str(launch.threads_per_rank),
+        # The ranks import the very package that this process runs, installed or not.
+        "PYTHONPATH": str(TRAINER_PROGRAM.parents[2]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",  # or the trainer's own folder would come first on the ranks' import path
         SUPERVISOR_PID: str(os.getpid()),

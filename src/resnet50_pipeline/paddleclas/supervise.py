@@ -143,8 +143,10 @@ def _failure(exit_code: int, log_dir: Path) -> PipelineError:
         )
     rank, code = failed.groups()
     log = log_dir / f"workerlog.{rank}"
-    if reported := _reported_error(log):
-        return reported
+    # The launcher may name a rank that failed because another one, which knows the cause, had gone.
+    for candidate in (log, *sorted(log_dir.glob("workerlog.*"))):
+        if reported := _reported_error(candidate):
+            return reported
     return RankFailedError(f"rank {rank} ended with {_how(int(code))}; the end of {log}:\n{_tail(log)}")
 
 

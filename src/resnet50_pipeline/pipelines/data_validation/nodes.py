@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from resnet50_pipeline.exceptions import ValidationFailedError
+from resnet50_pipeline.files import staging_directory
 from resnet50_pipeline.imagenet.layout import describe_lists, find_layout, read_lists
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
 
@@ -44,13 +43,8 @@ def validate_manifest(
         list_names={"train": dataset.train_list, "val": dataset.val_list},
     )
     report = build_report(manifest, validation.findings, list_notices)
-    staged = Path(tempfile.mkdtemp(prefix="data-docs-"))
-    staged.chmod(0o755)  # mkdtemp's 0700 would shut out everybody else who is to look at them
-    try:
+    with staging_directory() as staged:
         write_data_docs(staged, validation, report)
-    except BaseException:
-        shutil.rmtree(staged)
-        raise
     return report, staged
 
 

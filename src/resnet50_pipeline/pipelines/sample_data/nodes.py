@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
+from resnet50_pipeline.files import staging_directory
 from resnet50_pipeline.parameters import DatasetParameters, SampleDataParameters
 
 
@@ -14,11 +13,6 @@ def write_sample_dataset(sample_data: SampleDataParameters, dataset: DatasetPara
     from resnet50_pipeline.imagenet.sample import check_replaceable, write_sample
 
     check_replaceable(dataset.root)
-    staged = Path(tempfile.mkdtemp(prefix="sample-"))
-    staged.chmod(0o755)  # mkdtemp's 0700 would shut out everybody else who is to read the sample
-    try:
+    with staging_directory() as staged:
         write_sample(staged, **sample_data.model_dump())
-    except BaseException:
-        shutil.rmtree(staged)
-        raise
     return staged

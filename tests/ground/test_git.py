@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from resnet50_pipeline.tracking.source import describe_git
+from resnet50_pipeline.git import describe_git
 
 
 def git(folder, *arguments: str) -> str:

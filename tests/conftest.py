@@ -62,20 +62,22 @@ def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
     return DatasetParameters(root=striped_dataset, class_num=CLASSES)
 
 
-@pytest.fixture
-def training_parameters(tmp_path: Path) -> Callable[..., TrainingParameters]:
-    """A function that gives `params:training` of a run of seconds; its arguments replace values."""
+@pytest.fixture(scope="session")
+def make_training_parameters() -> Callable[..., TrainingParameters]:
+    """A function from an output folder to `params:training` of a run of seconds; further arguments replace values."""
+    # The launcher filters what ranks inherit, so that coverage must be passed on by name.
+    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
-    def build(**changes: Any) -> TrainingParameters:
-        ranks = changes.pop("ranks", 1)
+    def make(output_dir: Path, ranks: int = 1, **changes: Any) -> TrainingParameters:
+        launch = {"device": "cpu", "devices": list(range(ranks)), "hang_timeout_seconds": 120, "environment": coverage}
         values: dict[str, Any] = {
-            "output_dir": tmp_path / "training",
+            "output_dir": output_dir,
             "seed": 7,
             "epochs": 2,
             "batch_size_per_rank": 6,
             "eval_batch_size_per_rank": 4,
             "print_batch_step": 1,
-            "launch": {"device": "cpu", "devices": list(range(ranks)), "hang_timeout_seconds": 120},
+            "launch": launch,
             "arch": {"name": "ResNet18"},
             "lr": {"name": "Cosine", "learning_rate": 0.02},
             "train_transform": {"size": 32},
@@ -83,6 +85,16 @@ def training_parameters(tmp_path: Path) -> Callable[..., TrainingParameters]:
             "loader": {"num_workers": 0},
         }
         return TrainingParameters.model_validate({**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def training_parameters(make_training_parameters, tmp_path: Path) -> Callable[..., TrainingParameters]:
+    """`make_training_parameters` for a folder of the test's own, unless it names another."""
+
+    def build(output_dir: Path = tmp_path / "training", **changes: Any) -> TrainingParameters:
+        return make_training_parameters(output_dir, **changes)
 
     return build
 

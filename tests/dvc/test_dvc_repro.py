@@ -29,7 +29,9 @@ class Clone:
             ["git", "ls-files", "-coz", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
         )
         for name in filter(None, listed.stdout.split("\0")):
-            if (PROJECT / name).is_file():
+            # Results of runs in the working tree are no part of a clone.
+            is_result = (name.startswith("data/") and name != "data/README.md") or name.endswith("dvc.lock")
+            if (PROJECT / name).is_file() and not is_result:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(PROJECT / name, root / name)
         for path in (root / "conf" / "test").glob("parameters*.yml"):

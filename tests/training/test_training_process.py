@@ -19,6 +19,7 @@ from resnet50_pipeline.exceptions import (
     ImageDecodeError,
     NonFiniteLossError,
     OutputDirectoryInUseError,
+    ParameterError,
 )
 from resnet50_pipeline.paddleclas.export import export_inference_model
 from resnet50_pipeline.paddleclas.history import training_history, training_summary
@@ -57,24 +58,10 @@ def assert_same_weights(one: dict[str, np.ndarray], other: dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, striped_dataset: Path) -> tuple[Path, Path]:
+def trained(tmp_path_factory, striped_dataset: Path, make_training_parameters) -> tuple[Path, Path]:
     """A finished training of two ranks: (configuration, folder)."""
     folder = tmp_path_factory.mktemp("trained") / "training"
-    training = TrainingParameters.model_validate(
-        {
-            "output_dir": folder,
-            "epochs": 2,
-            "batch_size_per_rank": 6,
-            "eval_batch_size_per_rank": 4,
-            "print_batch_step": 2,
-            "launch": {"device": "cpu", "devices": [0, 1]},
-            "arch": {"name": "ResNet18"},
-            "lr": {"name": "Cosine", "learning_rate": 0.02},
-            "train_transform": {"size": 32},
-            "eval_transform": {"resize_short": 32, "size": 32},
-            "loader": {"num_workers": 0},
-        }
-    )
+    training = make_training_parameters(folder, ranks=2, print_batch_step=2)
     train(training, DatasetParameters(root=striped_dataset, class_num=3))
     return folder.with_suffix(".yaml"), folder
 
@@ -197,6 +184,15 @@ def test_unfinished_run_is_set_aside(trained: tuple[Path, Path], tmp_path: Path)
     start_output_dir_anew(folder)
     assert not folder.exists()
     assert len(checkpoint_paths(tmp_path / "training.unfinished")) == 1
+
+
+def test_folder_of_something_else_is_not_emptied(dataset_parameters, training_parameters: Build, tmp_path: Path):
+    """A training that is pointed at a folder of other files refuses to start, and they stay."""
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
+    with pytest.raises(ParameterError, match=r"training\.output_dir is .*thesis"):
+        train(training_parameters(output_dir=tmp_path / "thesis"), dataset_parameters)
+    assert (tmp_path / "thesis" / "chapter1.tex").exists()
 
 
 def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path], striped_dataset: Path):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resnet50_pipeline.events import Finished, read_events
-from resnet50_pipeline.exceptions import OutputDirectoryInUseError
-from resnet50_pipeline.training_dir import checkpoint_paths, events_path
+from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
+from resnet50_pipeline.training_dir import checkpoint_paths, config_path, events_path
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,18 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
 
 
 def start_output_dir_anew(output_dir: Path) -> None:
-    """Make room for a run from the start: a finished run goes, an unfinished one with checkpoints is set aside."""
+    """Make room for a run from the start: a finished run goes, an unfinished one with checkpoints is set aside.
+
+    Raises:
+        ParameterError: the folder holds something, and that is no training.
+    """
     if not output_dir.exists():
         return
+    if any(output_dir.iterdir()) and not config_path(output_dir).exists():
+        raise ParameterError(
+            f"training.output_dir is {output_dir}, which holds files but no training ({config_path(output_dir).name} "
+            f"is not there), and a new training would delete them; name a folder of its own, or empty this one"
+        )
     events, _ = read_events(events_path(output_dir))
     if checkpoint_paths(output_dir) and not any(isinstance(event, Finished) for event in events):
         aside = output_dir.with_name(f"{output_dir.name}.unfinished")

@@ -21,9 +21,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
     temporary = _sibling(path)
     try:
         yield temporary
-        _flush(temporary)
+        flush_to_disk(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        flush_to_disk(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -72,7 +72,7 @@ def replace_directory(staged: Path, path: Path) -> None:
         if path.exists():
             path.replace(outgoing)
         incoming.replace(path)
-        _flush(path.parent)
+        flush_to_disk(path.parent)
     finally:
         if outgoing.exists() and not path.exists():
             outgoing.replace(path)
@@ -84,7 +84,8 @@ def _sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Return when what was written to a file, or renamed in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,7 +17,7 @@ Fraction = float
 class ParameterModel(BaseModel):
     """Frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SampleDataParameters(ParameterModel):

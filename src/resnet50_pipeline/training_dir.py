@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from resnet50_pipeline.events import Finished, read_events
 from resnet50_pipeline.exceptions import CheckpointError
 
 # Told to the ranks in their environment, so that they end with whoever started them.
@@ -54,7 +55,7 @@ def checkpoint_path(training_dir: Path, epoch: int) -> Path:
 
 def checkpoint_paths(training_dir: Path) -> list[Path]:
     """Return the folders of all checkpoint sets, oldest first."""
-    return sorted((training_dir / "checkpoints").glob(_EPOCH_SETS))
+    return sorted((training_dir / "checkpoints").glob(_EPOCH_SETS), key=lambda path: int(path.name.split("-")[1]))
 
 
 def newest_checkpoint(training_dir: Path) -> Path:
@@ -77,16 +78,20 @@ def best_path(training_dir: Path) -> Path:
 
 
 def best_checkpoint(training_dir: Path) -> Path:
-    """Return the folder of the best checkpoint set.
+    """Return the folder of the best checkpoint set of a finished training.
 
     Raises:
-        CheckpointError: nothing was evaluated yet, so there is none.
+        CheckpointError: the training did not finish, so there is no best one yet; or the set is gone.
     """
-    try:
-        best = json.loads(best_path(training_dir).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    events, _ = read_events(events_path(training_dir))
+    if not events or not isinstance(events[-1], Finished):
+        what = "stopped early" if events else "never started"
         raise CheckpointError(
-            f"{best_path(training_dir)}: missing, so there is no evaluated checkpoint set; run "
-            f"`kedro run --pipelines training` first"
-        ) from error
-    return training_dir / str(best["checkpoint"])
+            f"{training_dir}: the training there {what}; run `kedro run --pipelines training` first, with "
+            f"`--params training.resume=true` to go on from its last checkpoint set"
+        )
+    best = json.loads(best_path(training_dir).read_text(encoding="utf-8"))
+    checkpoint = training_dir / str(best["checkpoint"])
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"{checkpoint}: missing, though {best_path(training_dir)} names it; train anew")
+    return checkpoint

@@ -21,6 +21,7 @@ from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.parameters import EvaluationParameters, TrainingParameters
 from resnet50_pipeline.pipelines.evaluation import create_pipeline
 from resnet50_pipeline.pipelines.evaluation.nodes import draw_plots
+from resnet50_pipeline.training_dir import config_path
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CLASSES = ("zero", "one", "two")
@@ -58,7 +59,6 @@ def catalog(tmp_path) -> DataCatalog:
             "statistics": {"train": split, "val": split},
             "expectations": [],
         },
-        "training_config": "Global:\n  epochs: 1\n",
         "training_history": pd.DataFrame(
             [
                 {"event": "train_step", "step": 1, "epoch": 1, "loss": 1.1, "top1": 0.3, "images_per_second": 9.0},
@@ -85,6 +85,9 @@ def catalog(tmp_path) -> DataCatalog:
         },
     }.items():
         catalog.save(name, data)
+    training_dir = tmp_path / entries["training_dir"]["filepath"]
+    training_dir.mkdir(parents=True)
+    config_path(training_dir).write_text("Global:\n  epochs: 1\n")
     return catalog
 
 

@@ -124,6 +124,13 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
     assert not has_end_of_image(with_thumbnail[:-2])
 
 
+def test_what_pillow_decodes_and_opencv_does_not_is_undecodable() -> None:
+    """A TIFF of 32-bit floats is an image to Pillow, but training, evaluation and serving could not read it."""
+    file = io.BytesIO()
+    Image.new("F", (16, 16), 0.5).save(file, "TIFF")
+    assert inspect_bytes(file.getvalue()).status == "undecodable"
+
+
 @pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP", "TIFF"])
 def test_other_truncated_images_are_found(image_format: str) -> None:
     """So are truncated files of the other formats."""

@@ -120,3 +120,12 @@ def test_operator_mapping_round_trips():
     """The YAML form of an operator reads back as the same operator."""
     op = TransformOp.model_validate({"RandCropImage": {"size": 24, "scale": [0.5, 1.0]}})
     assert TransformOp.model_validate(op.as_mapping()) == op
+
+
+def test_elongated_image_is_refused_before_memory_is_taken():
+    """60000 x 1 pixels, 6 KB, would become 4 gigapixels when its short side is scaled to 256."""
+    data = bytes(cv2.imencode(".jpg", np.zeros((1, 60000), np.uint8))[1])
+    resize, crop = {"ResizeImage": {"resize_short": 256}}, {"CropImage": {"size": 224}}
+    transform = build_transform([DECODE, resize, crop, NORMALIZE])
+    with pytest.raises(ImageDecodeError, match="60000 x 1"):
+        transform(data, None)

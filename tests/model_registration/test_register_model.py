@@ -47,7 +47,6 @@ def test_the_stage_takes_and_gives_what_the_catalog_holds():
     """Its free inputs are results of earlier stages, and it leaves an inference model and a registered version."""
     pipeline = create_pipeline()
     assert {name for name in pipeline.inputs() if not name.startswith("params:")} == {
-        "training_config",
         "training_dir",
         "label_map",
         "metrics",

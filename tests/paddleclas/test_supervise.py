@@ -27,6 +27,8 @@ import os, pathlib, signal, sys, time
 what, folder, canary = sys.argv[1:]
 rank = os.environ["PADDLE_TRAINER_ID"]
 beat = pathlib.Path(folder, "heartbeat." + rank)
+if what == "mute" and rank == "1":
+    time.sleep(60)
 beat.touch()
 print("rank", rank, "is up", flush=True)
 if rank == "1":
@@ -79,7 +81,7 @@ def processes_with(canary: str) -> list[int]:
 
 
 def run(command: LaunchCommand, folder: Path, hang_timeout_seconds: float = 60.0) -> None:
-    run_ranks(command, folder, folder / "log", hang_timeout_seconds)
+    run_ranks(command, folder, folder / "log", hang_timeout_seconds, ranks=2)
 
 
 def test_killed_rank_is_named_with_its_signal(launch, tmp_path: Path):
@@ -115,13 +117,21 @@ def test_hanging_rank_is_named(launch, tmp_path: Path):
         run(launch("stopped"), tmp_path, hang_timeout_seconds=3.0)
 
 
+def test_rank_that_hangs_before_its_first_step_is_named(launch, tmp_path: Path):
+    """A rank that never gives a sign of life is found too, counted from the start."""
+    with pytest.raises(RankFailedError, match="rank 1 hangs"):
+        run(launch("mute"), tmp_path, hang_timeout_seconds=4.0)
+
+
 def test_good_ranks_return_and_events_are_handed_on(launch, tmp_path: Path):
     """Events of this run reach the caller once; those of an earlier one do not."""
     writer = EventWriter(tmp_path / "events.jsonl")
     writer.write(WarningRaised(message="of an earlier run"))
     seen: list[str] = []
     threading.Timer(0.5, lambda: writer.write(WarningRaised(message="of this run"))).start()
-    run_ranks(launch("good"), tmp_path, tmp_path / "log", 60.0, on_event=lambda event: seen.append(event.message))
+    run_ranks(
+        launch("good"), tmp_path, tmp_path / "log", 60.0, ranks=2, on_event=lambda event: seen.append(event.message)
+    )
     assert seen == ["of this run"]
 
 
@@ -158,7 +168,7 @@ def test_ranks_end_when_their_supervisor_is_killed(tmp_path: Path):
         arguments = [sys.executable, "-u", "-m", "paddle.distributed.launch", "--nproc_per_node=2"]
         arguments += ["--log_dir=" + str(folder / "log"), str(folder / "rank.py"), {canary!r}]
         environment = dict(PATH=os.environ["PATH"], HOME=str(folder)) | {{SUPERVISOR_PID: str(os.getpid())}}
-        run_ranks(LaunchCommand(tuple(arguments), environment), folder, folder / "log", 60.0)
+        run_ranks(LaunchCommand(tuple(arguments), environment), folder, folder / "log", 60.0, ranks=2)
         """
     )
     with subprocess.Popen([sys.executable, "-c", supervisor]) as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,3 +66,15 @@ def test_a_missing_file_is_named(exported_model, tmp_path, missing):
     (folder / missing).unlink()
     with pytest.raises(ExportError, match=f"{missing} is missing"):
         Predictor(folder)
+
+
+def test_threads_get_their_own_answers(predictor, exported_model):
+    """Requests at the same time, as MLflow's server makes them, do not get each other's predictions."""
+    images = exported_model.images[:4]
+    alone = [predictor.predict([image])[0].probabilities for image in images]
+
+    def ask(number: int) -> bool:
+        return predictor.predict([images[number % len(images)]])[0].probabilities == alone[number % len(images)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(80)))

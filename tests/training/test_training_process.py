@@ -20,12 +20,15 @@ from resnet50_pipeline.exceptions import (
     NonFiniteLossError,
     OutputDirectoryInUseError,
     ParameterError,
+    PipelineError,
+    RankFailedError,
 )
+from resnet50_pipeline.paddleclas.config import render_training_config
 from resnet50_pipeline.paddleclas.export import export_inference_model
 from resnet50_pipeline.paddleclas.history import training_history, training_summary
-from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, start_output_dir_anew
+from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, starting_anew
 from resnet50_pipeline.paddleclas.prediction import predict_list
-from resnet50_pipeline.paddleclas.train import render_config_text, train_network
+from resnet50_pipeline.paddleclas.train import train_network
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     LaunchParameters,
@@ -42,7 +45,9 @@ Build = Callable[..., TrainingParameters]
 def train(training: TrainingParameters, dataset: DatasetParameters) -> Path:
     config = training.output_dir.with_suffix(".yaml")
     config.write_text(
-        render_config_text(training, dataset, dataset.root / "train_list.txt", dataset.root / "val_list.txt")
+        render_training_config(
+            training, dataset, dataset.root / "train_list.txt", dataset.root / "val_list.txt"
+        ).to_yaml()
     )
     return train_network(config, training)
 
@@ -163,7 +168,7 @@ def test_unreadable_image_stops_evaluation(trained: tuple[Path, Path], tmp_path:
     gone = tmp_path / "val_list.txt"
     gone.write_text("val/n00000000/n00000000_0.JPEG 0\nval/n00000000/gone.JPEG 0\n")
     with pytest.raises(ImageDecodeError, match=r"gone\.JPEG: cannot be read"):
-        predict_list(*trained, gone, LaunchParameters(device="cpu", devices=(0, 1)), 4)
+        predict_list(trained[1], gone, LaunchParameters(device="cpu", devices=(0, 1)), 4)
 
 
 def test_second_run_on_one_folder_is_refused(dataset_parameters, training_parameters: Build):
@@ -173,17 +178,77 @@ def test_second_run_on_one_folder_is_refused(dataset_parameters, training_parame
         train(training, dataset_parameters)
 
 
-def test_unfinished_run_is_set_aside(trained: tuple[Path, Path], tmp_path: Path):
-    """A fresh start deletes a finished run, but an unfinished one with checkpoints only moves aside."""
+def test_unfinished_runs_are_set_aside(trained: tuple[Path, Path], tmp_path: Path):
+    """Fresh starts never delete an unfinished run with checkpoints, not the second one either, nor a resumed one."""
+    folder = tmp_path / "training"
+    for number in (1, 2):
+        shutil.copytree(trained[1], folder)
+        if number == 1:
+            stop_after(folder, epoch=1)
+        else:  # finished, then resumed, and stopped
+            events = events_path(folder)
+            events.write_text(events.read_text() + events.read_text().splitlines(keepends=True)[0])
+        with starting_anew(folder):
+            assert not folder.exists()
+        assert checkpoint_paths(tmp_path / f"training.unfinished-{number}")
+
+
+def test_finished_run_stays_until_its_successor_is_done(trained: tuple[Path, Path], tmp_path: Path):
+    """A new training that cannot start leaves the finished one where it was; one that ends well replaces it."""
     folder = tmp_path / "training"
     shutil.copytree(trained[1], folder)
-    start_output_dir_anew(folder)
-    assert not folder.exists()
+    with pytest.raises(RankFailedError), starting_anew(folder):
+        folder.mkdir()
+        raise RankFailedError("no such device")
+    assert best_checkpoint(folder).is_dir()
+    with starting_anew(folder):
+        folder.mkdir()
+    assert list(folder.iterdir()) == []
+    assert not list(tmp_path.glob("*.replaced"))
+
+
+def test_resuming_with_another_recipe_or_other_data_is_refused(
+    dataset_parameters, training_parameters: Build, tmp_path: Path
+):
+    """Epochs, batch, ranks and the lists' content decide the schedule; a change of any is named, and nothing runs."""
+    training = training_parameters(epochs=1)
+    train(training, dataset_parameters)
+    other = training_parameters(epochs=2, batch_size_per_rank=7, resume=True)
+    with pytest.raises(CheckpointError, match=r"Global\.epochs: 1 there, 2 now[\s\S]*batch_size: 6 there, 7 now"):
+        train(other, dataset_parameters)
+    root = tmp_path / "fewer"
+    shutil.copytree(dataset_parameters.root, root)
+    lines = (root / "train_list.txt").read_text().splitlines(keepends=True)
+    (root / "train_list.txt").write_text("".join(lines[1:]))
+    with pytest.raises(CheckpointError, match=r"DataLoader\.Train\.list_digest"):
+        train(training.model_copy(update={"resume": True}), dataset_parameters.model_copy(update={"root": root}))
+
+
+def test_best_is_named_again_after_a_kill_between_set_and_name(dataset_parameters, training_parameters: Build):
+    """Killed after a new best set was saved and before best.json named it: the resumed run names it."""
+    training = training_parameters(epochs=2)
+    folder = train(training, dataset_parameters)
+    best = json.loads((folder / "best.json").read_text())
+    (folder / "best.json").write_text(json.dumps({**best, "checkpoint": "checkpoints/epoch-0000"}))
+    train(training.model_copy(update={"resume": True}), dataset_parameters)
+    assert best_checkpoint(folder) == folder / best["checkpoint"]
+
+
+def test_unfinished_training_is_not_evaluated(trained: tuple[Path, Path], striped_dataset: Path, tmp_path: Path):
+    """A training that was killed, also one that came after a finished one, has no best checkpoint to register."""
+    folder = tmp_path / "training"
     shutil.copytree(trained[1], folder)
     stop_after(folder, epoch=1)
-    start_output_dir_anew(folder)
-    assert not folder.exists()
-    assert len(checkpoint_paths(tmp_path / "training.unfinished")) == 1
+    with pytest.raises(CheckpointError, match="stopped early"):
+        predict_list(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 4)
+
+
+@pytest.mark.parametrize("device", ["gpu", "gpuu"])
+def test_device_that_this_paddle_cannot_use_is_an_error(device: str, dataset_parameters, training_parameters: Build):
+    """A device of another build, or of none, ends the run with the words of who refused it."""
+    launch = training_parameters().launch.model_copy(update={"device": device})
+    with pytest.raises(PipelineError):
+        train(training_parameters(launch=launch.model_dump()), dataset_parameters)
 
 
 def test_folder_of_something_else_is_not_emptied(dataset_parameters, training_parameters: Build, tmp_path: Path):
@@ -197,14 +262,14 @@ def test_folder_of_something_else_is_not_emptied(dataset_parameters, training_pa
 
 def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path], striped_dataset: Path):
     """1, 2 and 3 ranks over 20 images (a length that none but 2 divides) give the same rows in the list's order."""
-    config, folder = trained
+    _, folder = trained
     short = folder.parent / "short_list.txt"
     lines = (striped_dataset / "val_list.txt").read_text().splitlines(keepends=True)[1:]
     short.write_text("".join(lines))
     tables = []
     for ranks, batch in ((1, 20), (2, 3), (3, 4)):
         launch = LaunchParameters(device="cpu", devices=tuple(range(ranks)))
-        table, summary = predict_list(config, folder, short, launch, batch)
+        table, summary = predict_list(folder, short, launch, batch)
         assert summary["images"] == 20
         assert summary["ranks"] == ranks
         tables.append(table)
@@ -218,10 +283,8 @@ def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path
 
 def test_evaluation_agrees_with_what_training_saw(trained: tuple[Path, Path], striped_dataset: Path):
     """The best set's predictions give the top-1 that the training's own evaluation reported."""
-    config, folder = trained
-    table, _ = predict_list(
-        config, folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 5
-    )
+    _, folder = trained
+    table, _ = predict_list(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 5)
     top1 = np.mean(np.stack(table["top5_ids"])[:, 0] == table["label"])
     best = json.loads((folder / "best.json").read_text())
     assert top1 == pytest.approx(best["top1"])
@@ -229,13 +292,13 @@ def test_evaluation_agrees_with_what_training_saw(trained: tuple[Path, Path], st
 
 def test_exported_model_agrees_with_the_checkpoint(trained: tuple[Path, Path], training_parameters: Build):
     """The inference model gives the checkpoint's probabilities on real val images, and PaddleClas' inference.yml."""
-    config, folder = trained
+    _, folder = trained
     label_map = {
         "class_num": 3,
         "classes": [{"id": i, "synset": f"n0000000{i}", "name": f"stripes {i}"} for i in range(3)],
     }
     registration = ModelRegistrationParameters(model_name="test", export_check_images=5, export_tolerance=1e-4)
-    staged = export_inference_model(config, folder, label_map, registration, training_parameters())
+    staged = export_inference_model(folder, label_map, registration, training_parameters())
     check = json.loads((staged / "export_check.json").read_text())
     assert check["passed"]
     assert check["images"] == 5

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import difflib
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -14,6 +17,7 @@ from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import MissingLibraryError, ParameterError
 from resnet50_pipeline.imagenet.layout import find_layout
+from resnet50_pipeline.paddleclas.output_dir import claim_output_dir
 from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.pipeline_registry import makes_sample
 
@@ -37,24 +41,72 @@ SYSTEM_LIBRARIES = {
 class PreflightHooks:
     """Refuses a run that cannot end well."""
 
+    def __init__(self) -> None:
+        self._claims = contextlib.ExitStack()
+
     @hook_impl(tryfirst=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        """Check the names of the parameter groups, the system libraries and the data set's folder.
+        """Check parameter groups, paths, system libraries and the data set's folder, and claim the workspace.
 
         Raises:
-            ParameterError: a group has an unknown name, or the sample would take the place of the user's own data.
+            ParameterError: a group has an unknown name, a path of the parameters is not that of the catalog, or the
+                sample would take the place of the user's own data.
+            OutputDirectoryInUseError: another run writes to the same workspace.
             MissingLibraryError: OpenCV cannot be imported on this machine.
             DatasetNotFoundError: the data set, or a part of it, is not there.
         """
         parameters = catalog.load("parameters")
         require_known_groups(parameters)
+        require_agreeing_paths(parameters, catalog)
         require_system_libraries()
         if DATASET_ROOT in pipeline.all_outputs():
             _require_sample_of_our_own(run_params)
         elif {DATASET_ROOT, "params:dataset"} & pipeline.inputs():
             require_dataset(parameters)
+        if workspace := find_workspace(catalog):
+            self._claims.enter_context(claim_output_dir(workspace))
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        """Give the workspace up."""
+        self._claims.close()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        """Give the workspace up."""
+        self._claims.close()
+
+
+def require_agreeing_paths(parameters: Mapping[str, Any], catalog: CatalogProtocol[Any, Any]) -> None:
+    """Check that the ranks, which know the parameters, and the stages, which know the catalog, mean the same folders.
+
+    Raises:
+        ParameterError: with both, and where to set them together.
+    """
+    for group, field, dataset in (("dataset", "root", DATASET_ROOT), ("training", "output_dir", "training_dir")):
+        values = parameters.get(group, {})  # a model where a node of this run takes the group, a mapping otherwise
+        given = values.get(field) if isinstance(values, Mapping) else getattr(values, field)
+        if given is None or dataset not in catalog:
+            continue
+        expected = Path(catalog[dataset].filepath)
+        if Path(given).resolve() != expected.resolve():
+            how = (
+                "set dataset_root in conf/<environment>/globals.yml, or --params dataset.root=…"
+                if dataset == DATASET_ROOT
+                else "set workspace in conf/<environment>/globals.yml"
+            )
+            raise ParameterError(
+                f"{group}.{field} is {given}, but the catalog's {dataset} is {expected}: some stages would use one, "
+                f"some the other; {how}, which both follow"
+            )
+
+
+def find_workspace(catalog: CatalogProtocol[Any, Any]) -> Path | None:
+    """Return the folder that everything a run writes lies in; None for a catalog that has no such folder."""
+    paths = [Path(catalog[name].filepath).absolute() for name in ("manifest", "training_dir") if name in catalog]
+    return Path(os.path.commonpath(paths)) if len(paths) > 1 else None
 
 
 def require_known_groups(groups: Iterable[str]) -> None:

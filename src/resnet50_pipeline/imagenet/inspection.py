@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from resnet50_pipeline.imaging.decode import decode_image
+
 Status = Literal["ok", "missing", "not_a_file", "outside_root", "undecodable", "unlisted"]
 
 # The formats that Pillow and the OpenCV of training, evaluation and serving both decode.
@@ -122,6 +124,8 @@ def _decode(data: bytes, found: Inspection) -> Inspection:
         image.load()
         if image_format == "JPEG" and not has_end_of_image(data):
             raise EOFError("the end-of-image marker is missing, so the file was cut off")
+        if image_format != "JPEG":
+            decode_image(data)  # OpenCV, which trains, knows less of these: no animated WEBP, no TIFF of 32 bits
         orientation = _read_orientation(image)
         is_damaged = any("EXIF" in str(warning.message) for warning in caught)
         return found._replace(exif_orientation=0 if is_damaged else orientation)

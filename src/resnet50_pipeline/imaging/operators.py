@@ -24,11 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.exceptions import ImageDecodeError, TrainingConfigError
 from resnet50_pipeline.imaging.decode import decode_image
 
 Pixels = NDArray[np.uint8]
 Transform = Callable[[bytes, random.Random | None], NDArray[np.float32]]
+
+# 4 gigapixels would come of a 6 KB JPEG of 60000 x 1 pixels whose short side is scaled to 256.
+_MAX_RESIZED_PIXELS = 1 << 26
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,7 +67,12 @@ class ResizeImage(PixelOperator):
         """Return pixels whose short side is `resize_short`."""
         height, width = pixels.shape[:2]
         factor = float(self.resize_short) / min(width, height)
-        return _resize(pixels, round(width * factor), round(height * factor))
+        new_width, new_height = round(width * factor), round(height * factor)
+        if new_width * new_height > _MAX_RESIZED_PIXELS:
+            raise ImageDecodeError(
+                f"image: {width} x {height} pixels would become {new_width} x {new_height}; no picture is so long"
+            )
+        return _resize(pixels, new_width, new_height)
 
 
 class CropImage(PixelOperator):

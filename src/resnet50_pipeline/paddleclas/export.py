@@ -13,13 +13,12 @@ from resnet50_pipeline.files import staging_directory, write_text
 from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.paddleclas.supervise import run_program
 from resnet50_pipeline.parameters import ModelRegistrationParameters, TrainingParameters
-from resnet50_pipeline.training_dir import best_checkpoint
+from resnet50_pipeline.training_dir import best_checkpoint, config_path
 
 logger = logging.getLogger(__name__)
 
 
 def export_inference_model(
-    training_config: Path,
     training_dir: Path,
     label_map: dict[str, Any],
     model_registration: ModelRegistrationParameters,
@@ -28,7 +27,7 @@ def export_inference_model(
     """Return a staged folder with the inference model, PaddleClas' `inference.yml`, label map and export check.
 
     Raises:
-        CheckpointError: the checkpoint is missing or damaged.
+        CheckpointError: the training is not finished, or the checkpoint is damaged.
         ExportError: the exported model does not give the checkpoint's own outputs.
     """
     checkpoint = best_checkpoint(training_dir)
@@ -37,7 +36,14 @@ def export_inference_model(
         label_map_file = staged / "label_map.json"
         write_text(label_map_file, json.dumps(label_map, indent=2, ensure_ascii=False) + "\n")
         program = [sys.executable, "-u", str(TRAINER_PROGRAM), "export"]
-        program += ["--config", str(training_config), "--checkpoint", str(checkpoint), "--output-dir", str(staged)]
+        program += [
+            "--config",
+            str(config_path(training_dir)),
+            "--checkpoint",
+            str(checkpoint),
+            "--output-dir",
+            str(staged),
+        ]
         program += ["--label-map", str(label_map_file)]
         program += ["--check-images", str(model_registration.export_check_images)]
         program += ["--tolerance", str(model_registration.export_tolerance)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import shutil
@@ -32,8 +33,8 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise OutputDirectoryInUseError(
-                f"{output_dir}: process {lock.read().strip() or '(unknown)'} is training there; wait for it, "
-                f"or give this run another training.output_dir"
+                f"{output_dir}: process {lock.read().strip() or '(unknown)'} is at work there; wait for it, "
+                f"or give this run a folder of its own"
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -41,23 +42,54 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
         yield
 
 
-def start_output_dir_anew(output_dir: Path) -> None:
-    """Make room for a run from the start: a finished run goes, an unfinished one with checkpoints is set aside.
+@contextlib.contextmanager
+def starting_anew(output_dir: Path) -> Iterator[None]:
+    """Make room for a run from the start, and lose nothing by it.
+
+    An unfinished run with checkpoint sets moves to `<name>.unfinished-1` (or -2, …) and stays. A finished one moves
+    to `<name>.replaced`, comes back where the block raises before the new run has a checkpoint set, and is deleted when
+    the block ends well.
 
     Raises:
         ParameterError: the folder holds something, and that is no training.
     """
+    replaced = _replaced(output_dir)
+    _move_aside(output_dir, replaced)
+    try:
+        yield
+    except BaseException:
+        if replaced.exists() and not checkpoint_paths(output_dir):
+            shutil.rmtree(output_dir, ignore_errors=True)
+            replaced.replace(output_dir)
+            logger.warning("the new training has no checkpoint set; the finished one is back in %s", output_dir)
+        raise
+    forget_replaced_run(output_dir)
+
+
+def forget_replaced_run(output_dir: Path) -> None:
+    """Delete the finished run that the one in `output_dir`, finished too by now, has replaced."""
+    shutil.rmtree(_replaced(output_dir), ignore_errors=True)
+
+
+def _replaced(output_dir: Path) -> Path:
+    return output_dir.with_name(f"{output_dir.name}.replaced")
+
+
+def _move_aside(output_dir: Path, replaced: Path) -> None:
     if not output_dir.exists():
         return
     if any(output_dir.iterdir()) and not config_path(output_dir).exists():
         raise ParameterError(
             f"training.output_dir is {output_dir}, which holds files but no training ({config_path(output_dir).name} "
-            f"is not there), and a new training would delete them; name a folder of its own, or empty this one"
+            f"is not there), and a new training would replace them; name a folder of its own, or empty this one"
         )
     events, _ = read_events(events_path(output_dir))
-    if checkpoint_paths(output_dir) and not any(isinstance(event, Finished) for event in events):
-        aside = output_dir.with_name(f"{output_dir.name}.unfinished")
-        shutil.rmtree(aside, ignore_errors=True)
+    if events and isinstance(events[-1], Finished):
+        shutil.rmtree(replaced, ignore_errors=True)
+        output_dir.replace(replaced)
+    elif checkpoint_paths(output_dir):
+        names = (f"{output_dir.name}.unfinished-{number}" for number in itertools.count(1))
+        aside = next(path for name in names if not (path := output_dir.with_name(name)).exists())
         output_dir.replace(aside)
         logger.warning(
             "%s held an unfinished run; it stands in %s now. To go on from it instead: move it back and "

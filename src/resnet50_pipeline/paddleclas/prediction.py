@@ -18,13 +18,13 @@ from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.training_config import TrainingConfig, read_training_config
-from resnet50_pipeline.training_dir import best_checkpoint
+from resnet50_pipeline.training_dir import best_checkpoint, config_path
 
 logger = logging.getLogger(__name__)
 
 
 def predict_list(
-    training_config: Path, training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size_per_rank: int
+    training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size_per_rank: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the best checkpoint's predictions for a list, in the list's order, and how they were made.
 
@@ -32,13 +32,13 @@ def predict_list(
     Every image is there exactly once, whatever the number of ranks.
 
     Raises:
-        CheckpointError: the checkpoint is missing or damaged.
+        CheckpointError: the training is not finished, or the checkpoint is damaged.
         ImageDecodeError: an image cannot be read.
         RankFailedError: a rank failed or hung, or did not predict what it should have.
     """
-    config = read_training_config(training_config)
-    entries = read_list_file(list_file, class_num=config.Arch.class_num)
     checkpoint = best_checkpoint(training_dir)
+    config = read_training_config(config_path(training_dir))
+    entries = read_list_file(list_file, class_num=config.Arch.class_num)
     with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=training_dir.parent) as folder:
         work_dir = Path(folder)
         used = work_dir / "evaluation_config.yaml"
@@ -47,7 +47,7 @@ def predict_list(
         program += ["--list-file", str(list_file), "--output-dir", str(work_dir)]
         command = build_launch_command(launch, work_dir / "log", program)
         logger.info("evaluating %s on %d images, %d ranks", checkpoint, len(entries), len(launch.devices))
-        run_ranks(command, work_dir, work_dir / "log", launch.hang_timeout_seconds)
+        run_ranks(command, work_dir, work_dir / "log", launch.hang_timeout_seconds, ranks=len(launch.devices))
         predictions = _merge(sorted(work_dir.glob("predictions.*.npz")), entries)
         summary: dict[str, Any] = json.loads((work_dir / "evaluation_summary.json").read_text(encoding="utf-8"))
     return predictions, summary | {"checkpoint": str(checkpoint.relative_to(training_dir))}

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -16,8 +16,9 @@ import psutil
 from resnet50_pipeline import exceptions
 from resnet50_pipeline.events import AnyEvent, read_events
 from resnet50_pipeline.exceptions import PipelineError, RankFailedError
+from resnet50_pipeline.interruption import raise_if_interrupted
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
-from resnet50_pipeline.training_dir import events_path, heartbeat_paths
+from resnet50_pipeline.training_dir import events_path, heartbeat_path, heartbeat_paths
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ def run_ranks(
     output_dir: Path,
     log_dir: Path,
     hang_timeout_seconds: float,
+    *,
+    ranks: int,
     on_event: Callable[[AnyEvent], None] = lambda _event: None,
 ) -> None:
     """Start the ranks, hand every new event of `output_dir/events.jsonl` to `on_event`, and return when all are done.
@@ -49,6 +52,7 @@ def run_ranks(
     position = events_file.stat().st_size if events_file.exists() else 0
     for stale in (*log_dir.glob("workerlog.*"), *heartbeat_paths(output_dir)):
         stale.unlink()
+    started = time.time()
     with launcher_log.open("wb") as log, _started(command, log.fileno()) as launcher:
         while True:
             exit_code = launcher.poll()
@@ -57,7 +61,10 @@ def run_ranks(
                 on_event(event)
             if exit_code is not None and not events:
                 break
-            _raise_where_hanging(output_dir, log_dir, hang_timeout_seconds)
+            # A runner in threads leaves the signal to the main thread, which waits for this one.
+            raise_if_interrupted()
+            beats = {rank: _last_beat(output_dir, rank, started) for rank in range(ranks)}
+            _raise_where_hanging(beats, log_dir, hang_timeout_seconds)
             if exit_code is None:
                 time.sleep(_POLL_SECONDS)
     if exit_code != 0:
@@ -118,14 +125,18 @@ def _end_process_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _raise_where_hanging(output_dir: Path, log_dir: Path, timeout_seconds: float) -> None:
-    beats = {path: path.stat().st_mtime for path in heartbeat_paths(output_dir)}
-    if not beats:
-        return
-    oldest = min(beats, key=lambda path: beats[path])
-    silent_seconds = time.time() - beats[oldest]
+def _last_beat(output_dir: Path, rank: int, started: float) -> float:
+    """Return when a rank last said that it lives, in Unix seconds; the start, as long as it has not."""
+    try:
+        return max(started, heartbeat_path(output_dir, rank).stat().st_mtime)
+    except FileNotFoundError:
+        return started
+
+
+def _raise_where_hanging(beats: Mapping[int, float], log_dir: Path, timeout_seconds: float) -> None:
+    rank = min(beats, key=lambda one: beats[one])
+    silent_seconds = time.time() - beats[rank]
     if silent_seconds > timeout_seconds:
-        rank = oldest.suffix.removeprefix(".")
         log = log_dir / f"workerlog.{rank}"
         raise RankFailedError(
             f"rank {rank} hangs: no step for {silent_seconds:.0f} s (training.launch.hang_timeout_seconds is "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ class Predictor:
         settings = inference.Config(str(_require(model_dir, *PROGRAMS)), str(_require(model_dir, f"{MODEL}.pdiparams")))
         settings.disable_glog_info()
         self._predictor = inference.create_predictor(settings)
+        self._turn = threading.Lock()
 
     def predict(self, images: Sequence[bytes]) -> list[Prediction]:
         """Return a prediction an image, in their order; one that cannot be decoded gets an error of its own.
@@ -90,10 +92,12 @@ class Predictor:
 
     def _classify(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return probabilities [images, classes] of pixels [images, 3, height, width]."""
-        self._predictor.get_input_handle(self._predictor.get_input_names()[0]).copy_from_cpu(pixels)
-        self._predictor.run()
-        output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
-        probabilities: NDArray[np.float32] = output.copy_to_cpu()
+        # Paddle's predictor has one input and one output buffer, and MLflow's server calls from many threads.
+        with self._turn:
+            self._predictor.get_input_handle(self._predictor.get_input_names()[0]).copy_from_cpu(pixels)
+            self._predictor.run()
+            output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+            probabilities: NDArray[np.float32] = output.copy_to_cpu()
         if np.abs(probabilities.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
             raise ExportError("the inference model's outputs are no probabilities; export it with its softmax")
         return probabilities

@@ -55,24 +55,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from resnet50_pipeline.trainer.heartbeat import exit_with_parent
-    from resnet50_pipeline.trainer.ranks import join_ranks
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat, exit_with_parent
+    from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
     from resnet50_pipeline.trainer.training import TrainingRun
 
     exit_with_parent()
     config = read_training_config(options.config)
-    TrainingRun(config, join_ranks(config.Global.device)).execute()
+    heartbeat = Heartbeat(Path(config.Global.output_dir), own_rank())
+    TrainingRun(config, join_ranks(config.Global.device), heartbeat).execute()
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from resnet50_pipeline.trainer.evaluation import evaluate
-    from resnet50_pipeline.trainer.heartbeat import exit_with_parent
-    from resnet50_pipeline.trainer.ranks import join_ranks
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat, exit_with_parent
+    from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
 
     exit_with_parent()
     config = read_training_config(options.config)
+    heartbeat = Heartbeat(options.output_dir, own_rank())
     ranks = join_ranks(config.Global.device)
-    evaluate(config, ranks, options.checkpoint, options.list_file, options.output_dir)
+    evaluate(config, ranks, heartbeat, checkpoint=options.checkpoint, list_file=options.list_file)
 
 
 def _export(options: argparse.Namespace) -> None:

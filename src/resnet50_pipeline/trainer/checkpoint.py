@@ -3,7 +3,7 @@
     checkpoints/epoch-0003/
       weights.safetensors     every parameter and running statistic by its name in the network
       optimizer.safetensors   Momentum's velocity of every parameter
-      state.json              epoch, step, best top-1, schedule, the recipe's and the lists' digests
+      state.json              epoch, step, best top-1, schedule, and the recipe with the lists' digests
       MANIFEST.json           {"weights.safetensors": "sha256:…", …}
 
 No pickle is ever read. `best.json` beside `checkpoints/` names the best set.
@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import paddle
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.files import replace_directory, write_text
+from resnet50_pipeline.files import flush_to_disk, replace_directory, write_text
 from resnet50_pipeline.training_dir import best_path, checkpoint_path, checkpoint_paths
 
 WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"
@@ -39,34 +40,43 @@ class TrainingState:
     step: int
     best_epoch: int
     best_top1: float
-    last_top1: float
     schedule: dict[str, Any]
-    ranks: int
-    seed: int
-    arch: str
-    class_num: int
+    recipe: dict[str, Any]
+    """What the run depends on, by dotted name (`recipe.py`)."""
     paddle_version: str
 
 
 def save_checkpoint(
     path: Path, network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, state: TrainingState
 ) -> None:
-    """Write a set beside `path`, flush it, and rename it into place."""
+    """Write a set beside `path`, flush it, and rename it into place.
+
+    Raises:
+        CheckpointError: it could not be written, as on a full disk; nothing of it is left.
+    """
     staged = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    save_file(_arrays(network.state_dict()), staged / WEIGHTS)
-    save_file(_velocities(network, optimizer), staged / OPTIMIZER)
-    write_text(staged / STATE, json.dumps(asdict(state), indent=2) + "\n")
-    digests = {name: _digest(staged / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
-    write_text(staged / MANIFEST, json.dumps(digests, indent=2) + "\n")
-    replace_directory(staged, path)
+    try:
+        staged.mkdir(parents=True)
+        save_file(_arrays(network.state_dict()), staged / WEIGHTS)
+        save_file(_velocities(network, optimizer), staged / OPTIMIZER)
+        write_text(staged / STATE, json.dumps(asdict(state), indent=2) + "\n")
+        digests = {name: _digest(staged / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
+        write_text(staged / MANIFEST, json.dumps(digests, indent=2) + "\n")
+        for name in (WEIGHTS, OPTIMIZER):
+            flush_to_disk(staged / name)
+        replace_directory(staged, path)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise CheckpointError(
+            f"{path}: could not be written: {error}; the sets before it stand. Make room, then resume"
+        ) from error
 
 
 def mark_best(output_dir: Path, state: TrainingState) -> None:
-    """Name the set of `state` as the best one."""
-    path = checkpoint_path(output_dir, state.epoch).relative_to(output_dir)
-    best = {"checkpoint": str(path), "epoch": state.epoch, "step": state.step, "top1": state.best_top1}
+    """Name the set of the best epoch so far."""
+    path = checkpoint_path(output_dir, state.best_epoch).relative_to(output_dir)
+    best = {"checkpoint": str(path), "epoch": state.best_epoch, "top1": state.best_top1}
     write_text(best_path(output_dir), json.dumps(best, indent=2) + "\n")
 
 
@@ -124,7 +134,7 @@ def load_optimizer(
     restored: dict[str, Any] = {
         parameter.name + _VELOCITY: paddle.to_tensor(arrays[name])
         for name, parameter in network.named_parameters()
-        if name in arrays
+        if not parameter.stop_gradient  # BatchNorm's running statistics are parameters to Paddle, but nobody moves them
     }
     optimizer.set_state_dict({**restored, "LR_Scheduler": state.schedule})
 

@@ -72,16 +72,17 @@ def predict(network: paddle.nn.Layer, loader: Loader, top_k: int, heartbeat: Hea
     return Predictions(index, label, top_ids, top_probabilities, loss, seconds, loading_seconds)
 
 
-def evaluate(config: TrainingConfig, ranks: Ranks, checkpoint: Path, list_file: Path, output_dir: Path) -> None:
+def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, checkpoint: Path, list_file: Path) -> None:
     """Predict every image of a list with a checkpoint set.
 
-    Every rank writes `predictions.<rank>.npz` (the arrays of `Predictions`) into `output_dir`, and rank 0
+    Every rank writes `predictions.<rank>.npz` (the arrays of `Predictions`) beside its heartbeat, and rank 0
     `evaluation_summary.json`.
 
     Raises:
         CheckpointError: the set is damaged or of another network.
         ImageDecodeError: an image cannot be read; nothing is skipped or replaced.
     """
+    output_dir = heartbeat.folder
     state = read_state(checkpoint)
     network = build_network(config.Arch)
     load_weights(checkpoint, network)
@@ -92,7 +93,6 @@ def evaluate(config: TrainingConfig, ranks: Ranks, checkpoint: Path, list_file: 
         EvalBatches(len(entries), split.sampler.batch_size, ranks),
         split,
     )
-    heartbeat = Heartbeat(output_dir, ranks.rank)
     found = predict(network, loader, min(5, config.Arch.class_num), heartbeat)
     with replacing_file(output_dir / f"predictions.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
         np.savez(

@@ -72,7 +72,7 @@ def export_checkpoint(
         "passed": difference <= tolerance,
     }
     write_text(output_dir / "export_check.json", json.dumps(check, indent=2) + "\n")
-    if difference > tolerance:
+    if not difference <= tolerance:  # NaN is no agreement
         raise ExportError(
             f"the exported model's probabilities differ from the checkpoint's by up to {difference:.2e} on "
             f"{len(images)} val images; model_registration.export_tolerance allows {tolerance:.2e}"

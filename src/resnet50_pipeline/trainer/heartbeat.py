@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from resnet50_pipeline.training_dir import SUPERVISOR_PID, heartbeat_path
 
 ORPHANED_EXIT_CODE = 75
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 2.0
 
@@ -18,6 +21,7 @@ class Heartbeat:
     """Touches `heartbeat.<rank>` at most once a second: its modification time is the last finished step's."""
 
     def __init__(self, training_dir: Path, rank: int) -> None:
+        self.folder = training_dir
         self._path = heartbeat_path(training_dir, rank)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.touch()
@@ -36,6 +40,8 @@ def exit_with_parent() -> None:
 
     Neither can end its children when it is SIGKILLed itself, and ranks without them would hold their cards for ever.
     """
+    # The kernel ends this process with the launcher, even while a library holds the interpreter's lock.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     launcher = os.getppid()
     supervisor = int(os.environ.get(SUPERVISOR_PID, "0"))
 
@@ -48,10 +54,9 @@ def exit_with_parent() -> None:
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits for its parent (a zombie) does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except PermissionError:
-        return True
-    return True
+    return state != "Z"

@@ -45,10 +45,9 @@ class Meters:
 
     def means(self, ranks: Ranks) -> Means:
         """Return the means over all ranks; every rank must call it."""
-        seconds = self._elapsed()
-        loss, hits, images, reader, total = ranks.sum(
-            [self._loss, self._hits, self._images, self._reader_seconds, seconds]
-        )
+        # Reading the sums waits for the device; only then is the time that the steps took over.
+        loss, hits = float(self._loss), float(self._hits)
+        loss, hits, images, reader, total = ranks.sum([loss, hits, self._images, self._reader_seconds, self._elapsed()])
         seconds = total / ranks.count
         return Means(
             loss=loss / images,

@@ -11,6 +11,8 @@ import paddle
 import paddle.distributed as dist
 from numpy.typing import NDArray
 
+from resnet50_pipeline.exceptions import TrainingConfigError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -56,10 +58,23 @@ def join_ranks(device: str) -> Ranks:
 
     Args:
         device: `cpu`, `gpu`, or a Paddle custom device's name.
+
+    Raises:
+        TrainingConfigError: the installed Paddle does not know the device, or cannot use it.
     """
     count = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-    paddle.set_device(device)
+    try:
+        paddle.set_device(device)
+    except (ValueError, RuntimeError) as error:
+        raise TrainingConfigError(
+            f"Global.device: this paddle {paddle.__version__} cannot use {device!r} ({error}); set "
+            f"training.launch.device, or install the build for it (`make setup GPU=1` for gpu)"
+        ) from error
     if count > 1:
         dist.init_parallel_env()
-    return Ranks(rank=rank, count=count, device=paddle.get_device())
+    return Ranks(rank=own_rank(), count=count, device=paddle.get_device())
+
+
+def own_rank() -> int:
+    """Return this process' place among the ranks, 0 where nobody launched it."""
+    return int(os.environ.get("PADDLE_TRAINER_ID", "0"))

@@ -20,7 +20,7 @@ from resnet50_pipeline.events import (
     Started,
     TrainStep,
 )
-from resnet50_pipeline.exceptions import CheckpointError, NonFiniteLossError
+from resnet50_pipeline.exceptions import NonFiniteLossError
 from resnet50_pipeline.imagenet.list_files import read_list_file
 from resnet50_pipeline.trainer import checkpoint as sets
 from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, TrainBatches
@@ -30,6 +30,7 @@ from resnet50_pipeline.trainer.meters import Meters
 from resnet50_pipeline.trainer.network import build_network, running_statistics
 from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.recipe import describe_recipe, require_same_recipe
 from resnet50_pipeline.training_config import TrainingConfig
 from resnet50_pipeline.training_dir import checkpoint_path, events_path
 
@@ -48,10 +49,9 @@ class Evaluated:
 class TrainingRun:
     """One training, from its first step in this process to the last."""
 
-    def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
-        self._config, self._ranks = config, ranks
+    def __init__(self, config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat) -> None:
+        self._config, self._ranks, self._heartbeat = config, ranks, heartbeat
         self._output_dir = Path(config.Global.output_dir)
-        self._heartbeat = Heartbeat(self._output_dir, ranks.rank)
         paddle.seed(config.Global.seed)
         self._network = build_network(config.Arch)
         self._epsilon = config.Loss.Train[0].CELoss.epsilon
@@ -119,27 +119,21 @@ class TrainingRun:
             step=0,
             best_epoch=0,
             best_top1=-1.0,
-            last_top1=-1.0,
             schedule=self._schedule.state_dict(),
-            ranks=self._ranks.count,
-            seed=config.Global.seed,
-            arch=config.Arch.name,
-            class_num=config.Arch.class_num,
+            recipe=describe_recipe(config, self._ranks.count),
             paddle_version=paddle.__version__,
         )
         if config.Global.checkpoints is None:
             return fresh
         path = Path(config.Global.checkpoints)
         state = sets.read_state(path)
-        for name in ("seed", "arch", "class_num"):
-            if getattr(state, name) != getattr(fresh, name):
-                raise CheckpointError(
-                    f"{path}: {name} is {getattr(state, name)} there and {getattr(fresh, name)} in the configuration; "
-                    f"set it back to resume, or start anew with training.resume=false"
-                )
+        require_same_recipe(path, state.recipe, fresh.recipe)
         sets.load_weights(path, self._network)
         sets.load_optimizer(path, self._network, self._optimizer, state)
-        return replace(state, ranks=self._ranks.count, paddle_version=paddle.__version__)
+        if self._ranks.is_first and state.best_epoch:
+            # A run killed between the set and the naming of the best left the name of the one before.
+            sets.mark_best(self._output_dir, state)
+        return replace(state, paddle_version=paddle.__version__)
 
     def _train_epoch(self, epoch: int) -> EpochEnd:
         self._parallel.train()
@@ -189,13 +183,7 @@ class TrainingRun:
         if interval.steps == 0:
             return
         means = interval.means(self._ranks)
-        if not math.isfinite(means.loss):
-            # Every rank has the same sum, so every rank stops here.
-            raise NonFiniteLossError(
-                f"the loss is {means.loss} at step {step} (epoch {epoch}, learning rate {learning_rate:g}); "
-                f"the last checkpoint set is that of epoch {self._state.epoch}: lower training.lr or lengthen "
-                f"training.lr.warmup_epoch, then resume or start anew"
-            )
+        self._require_finite(means.loss, "loss", epoch, step)
         self._tell(
             TrainStep(
                 step=step,
@@ -209,15 +197,24 @@ class TrainingRun:
             )
         )
 
+    def _require_finite(self, value: float, what: str, epoch: int, step: int | None = None) -> None:
+        # Every rank has the same sum, so every rank stops here, or none.
+        if not math.isfinite(value):
+            raise NonFiniteLossError(
+                f"the {what} is {value} at step {step or self._state.step} (epoch {epoch}); the last checkpoint set is "
+                f"that of epoch {self._state.epoch}: lower training.lr or lengthen its warm-up, and start anew"
+            )
+
     def _finish_epoch(self, epoch: int) -> None:
         """Evaluate and save where the intervals say so; the last epoch always has both."""
         config, last = self._config.Global, epoch == self._config.Global.epochs
         is_best = False
         if last or epoch % config.eval_interval == 0:
             found = self._evaluate()
+            self._require_finite(found.loss, "val loss", epoch)
             is_best = found.top1 > self._state.best_top1
             best_epoch, best_top1 = (epoch, found.top1) if is_best else (self._state.best_epoch, self._state.best_top1)
-            self._state = replace(self._state, last_top1=found.top1, best_epoch=best_epoch, best_top1=best_top1)
+            self._state = replace(self._state, best_epoch=best_epoch, best_top1=best_top1)
             self._tell(
                 EvalEnd(
                     epoch=epoch,

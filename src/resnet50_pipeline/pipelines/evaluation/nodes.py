@@ -9,10 +9,10 @@ import pandas as pd
 
 from resnet50_pipeline.files import staging_directory
 from resnet50_pipeline.parameters import EvaluationParameters, TrainingParameters
+from resnet50_pipeline.training_dir import config_path
 
 
 def predict_val_list(
-    training_config: Path,
     training_dir: Path,
     val_list: Path,
     training: TrainingParameters,
@@ -21,7 +21,7 @@ def predict_val_list(
     """Return the predictions for every line of the val list, and how they were made."""
     from resnet50_pipeline.paddleclas.prediction import predict_list
 
-    return predict_list(training_config, training_dir, val_list, training.launch, evaluation.batch_size_per_rank)
+    return predict_list(training_dir, val_list, training.launch, evaluation.batch_size_per_rank)
 
 
 def compute_metrics(
@@ -64,7 +64,7 @@ def write_evaluation_report(
     evaluation_summary: dict[str, Any],
     training_summary: dict[str, Any],
     validation_report: dict[str, Any],
-    training_config: Path,
+    training_dir: Path,
     dataset_root: Path,
     plots: Path,
     evaluation: EvaluationParameters,
@@ -82,7 +82,7 @@ def write_evaluation_report(
             evaluation_summary=evaluation_summary,
             training_summary=training_summary,
             validation_report=validation_report,
-            recipe=training_config.read_text(encoding="utf-8"),
+            recipe=config_path(training_dir).read_text(encoding="utf-8"),
             dataset_root=dataset_root,
             plots_dir=plots,
             provenance=collect_provenance(Path.cwd()),

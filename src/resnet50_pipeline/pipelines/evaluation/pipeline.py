@@ -11,7 +11,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         [
             Node(
                 predict_val_list,
-                inputs=["training_config", "training_dir", "val_list", "params:training", "params:evaluation"],
+                inputs=["training_dir", "val_list", "params:training", "params:evaluation"],
                 outputs=["predictions", "evaluation_summary"],
                 name="predict_val_list",
             ),
@@ -37,7 +37,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "evaluation_summary": "evaluation_summary",
                     "training_summary": "training_summary",
                     "validation_report": "validation_report",
-                    "training_config": "training_config",
+                    "training_dir": "training_dir",
                     "dataset_root": "dataset_root",
                     "plots": "plots",
                     "evaluation": "params:evaluation",

@@ -10,7 +10,6 @@ from resnet50_pipeline.parameters import ModelRegistrationParameters, TrainingPa
 
 
 def export_inference_model(
-    training_config: Path,
     training_dir: Path,
     label_map: dict[str, Any],
     model_registration: ModelRegistrationParameters,
@@ -19,7 +18,7 @@ def export_inference_model(
     """Return a staged folder with the inference model, checked to give the checkpoint's own outputs."""
     from resnet50_pipeline.paddleclas import export
 
-    return export.export_inference_model(training_config, training_dir, label_map, model_registration, training)
+    return export.export_inference_model(training_dir, label_map, model_registration, training)
 
 
 def register_model(

@@ -12,7 +12,6 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             Node(
                 export_inference_model,
                 inputs=[
-                    "training_config",
                     "training_dir",
                     "label_map",
                     "params:model_registration",

@@ -15,9 +15,9 @@ def render_training_config(
     train_list: Path, val_list: Path, dataset: DatasetParameters, training: TrainingParameters
 ) -> str:
     """Return the complete PaddleClas YAML of this run."""
-    from resnet50_pipeline.paddleclas.train import render_config_text
+    from resnet50_pipeline.paddleclas import config
 
-    return render_config_text(training, dataset, train_list, val_list)
+    return config.render_training_config(training, dataset, train_list, val_list).to_yaml()
 
 
 def train_network(training_config: Path, training: TrainingParameters) -> Path:

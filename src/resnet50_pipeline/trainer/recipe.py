@@ -1,0 +1,62 @@
+"""What a training depends on: a resumed one must not differ in it from the one that it goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.training_config import SplitConfig, TrainingConfig
+
+
+def describe_recipe(config: TrainingConfig, ranks: int) -> dict[str, Any]:
+    """Return everything that the weights depend on, by dotted name; lists by the digest of their content.
+
+    Where files lie, how often something is printed, evaluated or saved, the device and the number of loader processes
+    are left out: they may change between two parts of a run.
+    """
+    recipe: dict[str, Any] = {
+        "Global.epochs": config.Global.epochs,
+        "Global.seed": config.Global.seed,
+        "ranks": ranks,
+    }
+    for name in ("Arch", "Loss", "Optimizer"):
+        recipe |= _flatten(getattr(config, name).model_dump(mode="json"), name)
+    for name in ("Train", "Eval"):
+        split: SplitConfig = getattr(config.DataLoader, name)
+        recipe[f"DataLoader.{name}.list_digest"] = _digest(Path(split.dataset.cls_label_path))
+        recipe[f"DataLoader.{name}.transform_ops"] = [op.as_mapping() for op in split.dataset.transform_ops]
+    recipe |= _flatten(config.DataLoader.Train.sampler.model_dump(mode="json"), "DataLoader.Train.sampler")
+    return recipe
+
+
+def require_same_recipe(checkpoint: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a run may go on from a checkpoint set.
+
+    Raises:
+        CheckpointError: names every value that differs.
+    """
+    differing = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
+    if differing:
+        findings = "\n".join(
+            f"  {name}: {saved.get(name)!r:.60} there, {now.get(name)!r:.60} now" for name in differing
+        )
+        raise CheckpointError(
+            f"{checkpoint}: was trained with another recipe or other data:\n{findings}\n"
+            f"set these back to resume, or start anew with training.resume=false"
+        )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}.{key}"
+        flat |= _flatten(value, name) if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

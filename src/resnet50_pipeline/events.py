@@ -8,7 +8,6 @@ written with one `write` and flushed, so a reader sees whole lines or a last one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -166,19 +165,6 @@ def read_events(path: Path, start_byte: int = 0) -> tuple[list[AnyEvent], int]:
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
     return [parse_event(line) for line in whole.splitlines()], start_byte + len(whole)
-
-
-def follow_events(path: Path, is_over: Callable[[], bool], poll_seconds: float = 0.5) -> Iterator[AnyEvent]:
-    """Yield events as they are appended, until `is_over()` and nothing new is left."""
-    position = path.stat().st_size if path.exists() else 0
-    while True:
-        over = is_over()
-        events, position = read_events(path, position)
-        yield from events
-        if over and not events:
-            return
-        if not events:
-            time.sleep(poll_seconds)
 
 
 def _drop_torn_last_line(path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from resnet50_pipeline.events import EventWriter, Failed, TrainStep, follow_events, parse_event, read_events
+from resnet50_pipeline.events import EventWriter, TrainStep, parse_event, read_events
 
 
 def step(number: int, loss: float = 0.5) -> TrainStep:
@@ -75,23 +73,3 @@ def test_foreign_lines_are_refused(line: str):
     """A line of another schema is an error, not a guess."""
     with pytest.raises(ValidationError):
         parse_event(line)
-
-
-def test_follow_yields_what_is_appended_until_it_is_over(tmp_path: Path):
-    """A follower sees each event once, in order, and the last ones that came just before the end."""
-    path = tmp_path / "events.jsonl"
-    over = threading.Event()
-
-    def write() -> None:
-        writer = EventWriter(path)
-        for number in range(5):
-            writer.write(step(number))
-            time.sleep(0.02)
-        writer.write(Failed(step=5, error="RankFailedError", message="gone"))
-        over.set()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    kinds = [event.event for event in follow_events(path, over.is_set, poll_seconds=0.01)]
-    thread.join()
-    assert kinds == ["train_step"] * 5 + ["failed"]

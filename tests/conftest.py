@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from exported_model import exported_model  # noqa: F401 - fixtures that several rooms share
+from faulty_dataset import faulty, kedro_project  # noqa: F401
 from probe_project import probe_project  # noqa: F401
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
 

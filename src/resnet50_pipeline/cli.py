@@ -23,6 +23,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from resnet50_pipeline.exceptions import ParameterError, PipelineError
 from resnet50_pipeline.hooks.description import SELECTING_OPTIONS
 from resnet50_pipeline.hooks.preflight import require_dataset
+from resnet50_pipeline.imagenet.list_files import Split
 from resnet50_pipeline.interruption import received_interruption, signals_interrupt
 from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
 
@@ -55,6 +56,37 @@ def run(context: click.Context, /, *, verbose: bool, **options: Any) -> Any:
             traceback.print_exception(error)
         click.echo(click.style("error: ", fg="red", bold=True) + describe_error(expected), err=True)
         context.exit(getattr(expected, "exit_code", 1))
+
+
+@cli.command("unpack")
+@click.option("--train", type=click.Path(path_type=Path), help="ILSVRC2012_img_train.tar, or a folder of class tars.")
+@click.option("--val", type=click.Path(path_type=Path), help="ILSVRC2012_img_val.tar.")
+@click.option("--root", type=click.Path(path_type=Path), required=True, help="Dataset folder to fill; made if missing.")
+@click.pass_context
+def unpack(context: click.Context, /, train: Path | None, val: Path | None, root: Path) -> None:
+    """Unpack ImageNet's archives to train/<synset>/ and val/; started again, it goes on where it was."""
+    from resnet50_pipeline.imagenet.unpack import unpack_archives
+
+    _log_plain_lines_unless_in_a_terminal()
+    archives: dict[Split, Path] = {}
+    if train is not None:
+        archives["train"] = train
+    if val is not None:
+        archives["val"] = val
+    if not archives:
+        raise click.UsageError("name at least one of --train and --val")
+    try:
+        with signals_interrupt():
+            done = unpack_archives(root, archives)
+    except KeyboardInterrupt:
+        context.exit(128 + signal.SIGINT)
+    except PipelineError as error:
+        click.echo(click.style("error: ", fg="red", bold=True) + describe_error(error), err=True)
+        context.exit(error.exit_code)
+    click.echo(
+        f"{root}: {done.images} images in {done.folders} folders unpacked, "
+        f"{done.folders_before} folders were there already"
+    )
 
 
 def find_expected_error(error: BaseException) -> Exception | None:

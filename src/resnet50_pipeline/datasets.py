@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError
-from resnet50_pipeline.files import replace_directory, replacing_file, write_text
+from resnet50_pipeline.files import replace_directory, replacing_file, write_bytes, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,9 +48,9 @@ class TextFileDataset(_LocalPath):
         """Return the path of the file."""
         return self._require()
 
-    def save(self, data: str) -> None:
-        """Write the text as UTF-8."""
-        write_text(self.filepath, data)
+    def save(self, data: str | bytes) -> None:
+        """Write the text as UTF-8; bytes are one that is in UTF-8 already, as a million lines had better be."""
+        write_bytes(self.filepath, data if isinstance(data, bytes) else data.encode())
 
 
 class JSONDataset(_LocalPath):
@@ -72,8 +72,12 @@ class ParquetDataset(_LocalPath):
     def load(self) -> pd.DataFrame:
         """Return the table."""
         import pandas as pd
+        import pyarrow as pa
 
-        return pd.read_parquet(self._require())
+        table = pd.read_parquet(self._require())
+        # Arrow keeps the memory that it read into: of ImageNet's manifest, as much as the table itself takes.
+        pa.default_memory_pool().release_unused()
+        return table
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table."""

@@ -61,6 +61,10 @@ class ListFileError(DatasetError):
         self.problems = tuple(problems)
         super().__init__(_capped(self.problems, full_list))
 
+    def name_full_list(self, path: Path) -> None:
+        """Let the message name the file that holds every problem, once there is one."""
+        self.args = (_capped(self.problems, path),)
+
 
 class ImageDecodeError(DatasetError):
     """The bytes are not an image that can be decoded whole."""

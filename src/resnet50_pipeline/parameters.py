@@ -46,12 +46,54 @@ class DatasetParameters(ParameterModel):
     train_list: str = Field(default="train_list.txt", description="List file of train/, relative to `root`.")
     val_list: str = Field(default="val_list.txt", description="List file of val/, relative to `root`.")
     label_base: Literal[0, 1] = Field(default=0, description="1 where the given lists count classes from 1.")
+    repair: bool = Field(
+        default=False, description="Mend lists in which `sed` put train/ or val/ in front more than once, and count it."
+    )
+    val_ground_truth: Path | None = Field(
+        default=None,
+        description="In place of val's list file: ILSVRC2012_validation_ground_truth.txt of the devkit, "
+        "LOC_val_solution.csv, or a file with a synset a line. Relative to `root`, or absolute.",
+    )
+    val_ground_truth_meta: Path | None = Field(
+        default=None, description="The devkit's meta.mat; null means the one beside `val_ground_truth`."
+    )
+
+
+class ScanParameters(ParameterModel):
+    """`data_validation.scan`: how far each image is looked at, and by whom."""
+
+    level: Literal["structure", "header", "full"] = Field(
+        default="full",
+        description="structure: size and time of every file; header: format, pixels, EXIF and the end of the file, "
+        "without decoding; full: every pixel decoded, and the digest.",
+    )
+    scheduler: Literal["processes", "dask"] = Field(
+        default="processes", description="Who reads: processes of this machine, or a Dask cluster (extra `dask`)."
+    )
+    dask_address: str = Field(
+        default="", description="Of the cluster's scheduler, tcp://host:8786; empty starts one on this machine."
+    )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="Folder of what former scans found: files of the same size and time of change are not read "
+        "again, and an interrupted scan goes on from there. null reads everything.",
+    )
 
 
 class DataValidationParameters(ParameterModel):
     """`data_validation`: how the data set is read and which findings stop the run."""
 
     workers: int = Field(default=0, ge=0, description="Processes that read images; 0 means one a core.")
+    scan: ScanParameters = ScanParameters()
+    suite: Literal["imagenet_layout", "ilsvrc2012"] = Field(
+        default="imagenet_layout",
+        description="What is expected: of any data set of ImageNet's layout, or of ILSVRC2012, counts and all.",
+    )
+    reference_manifest: Path | None = Field(
+        default=None,
+        description="An earlier manifest.parquet: images must still have the digests that they have there. Every image "
+        "is read anew, whatever scan.cache_dir knows.",
+    )
     blocking: tuple[str, ...] = Field(
         description="Expectations that stop the run when they do not hold; the others are warnings."
     )

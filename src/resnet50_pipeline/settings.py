@@ -7,7 +7,7 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 
-from resnet50_pipeline.hooks import PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
+from resnet50_pipeline.hooks import FullListHooks, PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
 from resnet50_pipeline.pipeline_registry import select_environment
 
 # Here, for Kedro imports this module before any plugin's hook runs, whoever starts the session.
@@ -40,5 +40,5 @@ CONFIG_LOADER_ARGS = {
     # loses the rest of every group of which the environment has no file of its own.
     "merge_strategy": {"parameters": "soft"},
 }
-HOOKS = (ProjectHooks(), PreflightHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), TrackingHooks(), SummaryHooks())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)

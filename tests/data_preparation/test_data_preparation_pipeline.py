@@ -3,13 +3,14 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
-from resnet50_pipeline.exceptions import DatasetError, ValidationFailedError
+from resnet50_pipeline.exceptions import DatasetError, ListFileError, ValidationFailedError
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
 from resnet50_pipeline.pipelines import data_preparation, data_validation
 
@@ -115,3 +116,58 @@ def test_a_list_that_was_changed_since_is_not_prepared(catalog, digits: Path, re
     with pytest.raises(DatasetError, match=r"train_list\.txt was changed since .* → run data_validation again"):
         prepare(catalog)
     assert not (results / "train_list.txt").exists()
+
+
+def set_dataset(catalog: DataCatalog, digits: Path, **changes: Any) -> None:
+    """Give the stages other parameters of the group `dataset`."""
+    parameters = DatasetParameters.model_validate({"root": digits, "class_num": 10, **changes})
+    catalog["params:dataset"] = MemoryDataset(parameters)
+
+
+def test_a_list_that_sed_ran_over_twice_is_repaired_and_counted(catalog, digits: Path, results: Path) -> None:
+    """With dataset.repair the lists are those of one `sed`, the report counts the lines, and the original stays."""
+    path = digits / "train_list.txt"
+    by_sed = subprocess.run(["sed", "s#^#train/#", path], capture_output=True, check=True).stdout
+    path.write_bytes(b"train/" + by_sed[:-1].replace(b"\n", b"\ntrain/") + b"\n")
+    before = path.read_bytes()
+    with pytest.raises(
+        ListFileError, match=r"train_list\.txt:1: .* starts with train/ twice; .* dataset\.repair: true"
+    ):
+        validate(catalog)
+    set_dataset(catalog, digits, repair=True)
+    validate(catalog)
+    prepare(catalog)
+    assert (results / "train_list.txt").read_bytes() == by_sed
+    assert path.read_bytes() == before
+    report = json.loads((results / "validation_report.json").read_text())
+    assert "40 of 40 paths had train/ in front more than once" in json.dumps(report, ensure_ascii=False)
+
+
+def test_lists_that_are_missing_are_made_in_the_workspace(catalog, digits: Path, results: Path) -> None:
+    """Without list files the stage writes those of the folders, and none into the user's folder."""
+    for split in ("train", "val"):
+        (digits / f"{split}_list.txt").unlink()
+    validate(catalog)
+    prepare(catalog)
+    lines = (results / "val_list.txt").read_text().splitlines()
+    assert len(lines) == 20
+    assert lines == sorted(lines)
+    assert lines[0].startswith("val/n00000000/n00000000_")
+    assert not list(digits.glob("*_list.txt"))
+
+
+def test_a_flat_val_folder_is_listed_by_its_ground_truth(catalog, digits: Path, results: Path) -> None:
+    """A flat val/ and a synset a line give the val list that training reads, and every image stays where it is."""
+    (digits / "val_list.txt").unlink()
+    images = sorted((digits / "val").rglob("*.JPEG"))
+    for image in images:
+        image.rename(digits / "val" / image.name)
+        image.parent.rmdir() if not any(image.parent.iterdir()) else None
+    names = sorted(image.name for image in images)
+    (digits / "truth.txt").write_text("".join(f"{name.partition('_')[0]}\n" for name in names))
+    set_dataset(catalog, digits, val_ground_truth="truth.txt")
+    validate(catalog)
+    prepare(catalog)
+    expected = "".join(f"val/{name} {int(name[1:9])}\n" for name in names)
+    assert (results / "val_list.txt").read_text() == expected
+    assert sorted(path.name for path in (digits / "val").iterdir()) == names

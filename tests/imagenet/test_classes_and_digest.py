@@ -65,7 +65,7 @@ def test_imagenets_own_names_come_with_the_wheel(tmp_path: Path, monkeypatch) ->
     ILSVRC2012's synsets are not in any installed package; a thousand others stand in for them here.
     """
     ordered = [f"n{number:08d}" for number in range(1000)]
-    monkeypatch.setattr(synsets, "_IMAGENET_SYNSETS_DIGEST", hashlib.sha256("\n".join(ordered).encode()).hexdigest())
+    monkeypatch.setattr(synsets, "IMAGENET_SYNSETS_DIGEST", hashlib.sha256("\n".join(ordered).encode()).hexdigest())
     manifest = pd.DataFrame(
         {"split": "train", "synset": ordered, "label": pd.array(range(999, -1, -1), dtype="Int64"), "status": "ok"}
     )
@@ -73,6 +73,21 @@ def test_imagenets_own_names_come_with_the_wheel(tmp_path: Path, monkeypatch) ->
     assert (classes[999].synset, classes[999].name) == (ordered[0], "tench, Tinca tinca")
     assert (classes[0].synset, classes[0].name) == (ordered[999], "toilet tissue, toilet paper, bathroom tissue")
     assert len({one.name for one in classes}) > 990
+
+
+def test_names_that_two_classes_share_name_both(tmp_path: Path, monkeypatch) -> None:
+    """ImageNet's two cranes and its maillots are classes of their own in the label map, by label and by synset."""
+    ordered = [f"n{number:08d}" for number in range(1000)]
+    monkeypatch.setattr(synsets, "IMAGENET_SYNSETS_DIGEST", hashlib.sha256("\n".join(ordered).encode()).hexdigest())
+    manifest = pd.DataFrame(
+        {"split": "train", "synset": ordered, "label": pd.array(range(1000), dtype="Int64"), "status": "ok"}
+    )
+    classes = as_label_map(find_classes(manifest, 1000, tmp_path))["classes"]
+    assert classes[134] == {"id": 134, "synset": "n00000134", "name": "crane"}
+    assert classes[517] == {"id": 517, "synset": "n00000517", "name": "crane"}
+    assert [one["id"] for one in classes if one["name"].split(", ")[0] == "maillot"] == [638, 639]
+    assert [one["id"] for one in classes] == list(range(1000))
+    assert len({one["synset"] for one in classes}) == 1000
 
 
 def test_the_digest_names_content_and_not_order(manifest: pd.DataFrame) -> None:

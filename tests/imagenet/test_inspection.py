@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from resnet50_pipeline.imagenet.inspection import Inspection, has_end_of_image, inspect_bytes, inspect_image
+from resnet50_pipeline.imagenet.inspection import Inspection, inspect_bytes, inspect_image
+from resnet50_pipeline.imagenet.jpeg_stream import find_end_of_image
 
 
 def encode(image: Image.Image, image_format: str = "JPEG", **options: object) -> bytes:
@@ -102,16 +103,16 @@ def test_an_end_of_zeros_is_found(lost: int) -> None:
 def test_a_marker_without_a_length_is_no_segment() -> None:
     """The end is found behind a marker that has neither length nor content (TEM)."""
     whole = JPEGS["baseline"]
-    assert has_end_of_image(whole[:2] + b"\xff\x01" + whole[2:])
+    assert find_end_of_image(whole[:2] + b"\xff\x01" + whole[2:]) == len(whole) + 2
 
 
 @given(name=st.sampled_from(sorted(JPEGS)), data=st.data())
 def test_no_beginning_of_a_jpeg_has_its_end(name: str, data) -> None:
-    """has_end_of_image is false for every proper prefix of a JPEG, and true with anything behind the end."""
+    """No end is found in any proper prefix of a JPEG, and its own with anything behind it."""
     whole = JPEGS[name]
     cut = data.draw(st.integers(0, len(whole) - 1))
-    assert not has_end_of_image(whole[:cut])
-    assert has_end_of_image(whole + data.draw(st.binary(max_size=8)))
+    assert find_end_of_image(whole[:cut]) == -1
+    assert find_end_of_image(whole + data.draw(st.binary(max_size=8))) == len(whole)
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
@@ -121,7 +122,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image() -> None:
     with_thumbnail = whole[:2] + segment + whole[2:]
     assert inspect_bytes(with_thumbnail).status == "ok"
     assert with_thumbnail[:-2].count(b"\xff\xd9") == 1
-    assert not has_end_of_image(with_thumbnail[:-2])
+    assert find_end_of_image(with_thumbnail[:-2]) == -1
 
 
 def test_what_pillow_decodes_and_opencv_does_not_is_undecodable() -> None:
@@ -262,7 +263,7 @@ def test_broken_links_are_told_with_their_target(tmp_path: Path) -> None:
 
 
 def test_a_link_out_of_the_root_is_told_with_its_target(tmp_path: Path) -> None:
-    """A linked image, and one in a linked folder, that lie outside the root are read, and marked as outside."""
+    """A linked image, and one in a linked folder, that lie outside the root are marked as outside, and not opened."""
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     root.mkdir()
     elsewhere.mkdir()
@@ -273,7 +274,7 @@ def test_a_link_out_of_the_root_is_told_with_its_target(tmp_path: Path) -> None:
         found = inspect_image(root, path)
         assert found.status == "outside_root"
         assert f"out of the dataset root, to {elsewhere / 'a.JPEG'} →" in found.problem
-        assert found.format == "JPEG"
+        assert (found.format, found.sha256) == ("", "")
 
 
 def test_a_link_within_the_root_is_fine(tmp_path: Path) -> None:

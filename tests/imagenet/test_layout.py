@@ -20,13 +20,16 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_every_missing_part_is_named(digits: Path) -> None:
-    """A missing split folder and a missing list come in one error."""
+    """A missing split folder and lists that are missing and cannot be made come in one error."""
     shutil.rmtree(digits / "val")
-    (digits / "train_list.txt").unlink()
+    (digits / "val_list.txt").unlink()
     with pytest.raises(DatasetNotFoundError) as raised:
-        find_layout(digits)
+        find_layout(digits, train_list="mistyped.txt", val_ground_truth=Path("truth.txt"))
     assert f"the folder {digits / 'val'} is missing" in str(raised.value)
-    assert f"the list file {digits / 'train_list.txt'} is missing" in str(raised.value)
+    assert f"the list file {digits / 'mistyped.txt'} is missing" in str(raised.value)
+    assert f"the file {digits / 'truth.txt'} is missing" in str(raised.value)
+    with pytest.raises(DatasetNotFoundError, match=f"the list file {digits / 'val_list.txt'} is missing"):
+        find_layout(digits)
 
 
 def test_problems_of_both_lists_come_in_one_error(digits: Path) -> None:

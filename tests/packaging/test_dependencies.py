@@ -20,7 +20,8 @@ PROVIDED_INSIDE = {"ppcls": ["paddleclas"]}
 def test_every_imported_package_is_declared() -> None:
     """Each third-party package that a module imports, wherever in the module, is among the dependencies."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    texts = [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["cpu"], *extras["dask"]]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
     graph = grimp.build_graph(PACKAGE, include_external_packages=True, cache_dir=None)
     imported = {module for module in graph.modules if graph.is_module_squashed(module)} - sys.stdlib_module_names
@@ -28,6 +29,6 @@ def test_every_imported_package_is_declared() -> None:
     undeclared = {
         module: sorted(graph.find_modules_that_directly_import(module))
         for module in imported
-        if not declared & {canonicalize_name(name) for name in providers.get(module, [])}
+        if not declared & {canonicalize_name(name) for name in providers.get(module, [module])}
     }
     assert undeclared == {}

@@ -150,7 +150,9 @@ def require_dataset(parameters: Mapping[str, Any]) -> None:
         dataset = DatasetParameters.model_validate(parameters.get("dataset", {}))
     except ValidationError as error:
         raise ParameterError(f"dataset: {error}") from error
-    find_layout(dataset.root, dataset.train_list, dataset.val_list)
+    find_layout(
+        dataset.root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
+    )
 
 
 def _require_sample_of_our_own(run_params: Mapping[str, Any]) -> None:

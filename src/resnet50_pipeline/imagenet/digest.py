@@ -18,6 +18,6 @@ def compute_data_digest(manifest: pd.DataFrame) -> str:
         manifest: as `scan_dataset` gives it.
     """
     listed = select_listed(manifest)
-    columns = [listed[name].astype(str) for name in ("split", "path", "label", "sha256")]
-    lines = sorted("\t".join(values) + "\n" for values in zip(*columns, strict=True))
+    columns = [listed[name].tolist() for name in ("split", "path", "label", "sha256")]
+    lines = sorted(f"{split}\t{path}\t{label}\t{digest}\n" for split, path, label, digest in zip(*columns, strict=True))
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"

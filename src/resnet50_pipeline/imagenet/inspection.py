@@ -1,4 +1,9 @@
-"""What one image file is, and whether every pixel of it can be decoded."""
+"""What one image file is, and whether it is whole, at three levels.
+
+structure    there is a regular file of some size below the root
+header       format, pixels and EXIF by its first bytes, and that it reaches its end; nothing is decoded
+full         every pixel is decoded, and the digest taken
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import errno
 import hashlib
 import io
 import os
-import re
 import stat
 import warnings
 from pathlib import Path
@@ -14,8 +18,11 @@ from typing import Literal, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from resnet50_pipeline.imaging.decode import decode_image
+from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, find_end_of_image, read_jpeg_header
 
+ScanLevel = Literal["structure", "header", "full"]
+# From the cheapest to the most thorough.
+SCAN_LEVELS: tuple[ScanLevel, ...] = ("structure", "header", "full")
 Status = Literal["ok", "missing", "not_a_file", "outside_root", "undecodable", "unlisted"]
 
 # The formats that Pillow and the OpenCV of training, evaluation and serving both decode.
@@ -24,9 +31,9 @@ DECODED_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 256 * 1024 * 1024
 
-_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
-_STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
+# Where the scan starts in nearly all JPEG files. One page: a second one costs as much as the parsing.
+_HEADER_BYTES = 4096
+_PNG_END = b"IEND\xaeB`\x82"
 _EXIF_ORIENTATIONS = range(1, 9)
 _TIFF_HEADERS = (b"II*\0", b"MM\0*")
 
@@ -40,8 +47,10 @@ class Inspection(NamedTuple):
         mode: Pillow's name of the pixel format: L, RGB, CMYK, …
         width: pixels as stored, before any EXIF rotation.
         height: the same.
-        sha256: hexadecimal, of the whole file; empty where it was not read.
+        sha256: hexadecimal, of the whole file; empty at the levels structure and header.
         exif_orientation: 1..8 as EXIF defines it, 1 where there is none, 0 where the EXIF data is damaged.
+        trailing_bytes: bytes behind the end of a JPEG, which no decoder looks at. Level header sees none where they
+            end in an end-of-image marker themselves.
         status: "ok", or what is wrong.
         problem: what is wrong in words, and what to do; empty where status is "ok".
     """
@@ -53,16 +62,20 @@ class Inspection(NamedTuple):
     height: int = 0
     sha256: str = ""
     exif_orientation: int = 1
+    trailing_bytes: int = 0
     status: Status = "ok"
     problem: str = ""
 
 
-def inspect_image(root: Path, path: str) -> Inspection:
-    """Read the file at `root / path` once, and decode every pixel. Never raises for what it finds, and never blocks.
+def inspect_image(root: Path, path: str, level: ScanLevel = "full") -> Inspection:
+    """Read the file at `root / path` as far as `level` asks. Never raises for what it finds, and never blocks.
+
+    Nothing outside of `root` is opened.
 
     Args:
         root: dataset root, with symbolic links resolved.
         path: POSIX path relative to `root`.
+        level: what is looked at.
     """
     file = root / path
     try:
@@ -73,23 +86,48 @@ def inspect_image(root: Path, path: str) -> Inspection:
         return Inspection(
             status="not_a_file", problem=f"is {_kind(status.st_mode)} → put the image there, or take its line out"
         )
-    outside = _find_target_outside(root, file)
-    if status.st_size > MAX_BYTES:
-        found = Inspection(
+    if outside := _find_target_outside(root, file):
+        return Inspection(
             bytes=status.st_size,
-            status="undecodable",
-            problem=f"has {status.st_size} bytes, more than {MAX_BYTES} → replace it",
+            status="outside_root",
+            problem=f"is or lies behind a symbolic link out of the dataset root, to {outside} → copy it below the root",
         )
-    else:
-        try:
-            data = _read(file)
-        except OSError as error:
-            return Inspection(status="not_a_file", problem=f"cannot be read: {error.strerror} → make it readable")
-        found = inspect_bytes(data)
-    if outside and found.status == "ok":
-        problem = f"is or lies behind a symbolic link out of the dataset root, to {outside} → copy it below the root"
-        return found._replace(status="outside_root", problem=problem)
-    return found
+    return inspect_file(file, level) if level != "structure" else Inspection(bytes=status.st_size)
+
+
+def inspect_file(file: str | Path, level: ScanLevel) -> Inspection:
+    """Read what is known to be a regular file, and to lie below the dataset root, at level header or full."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        return Inspection(status="missing", problem=_explain_missing(Path(file), error))
+    except OSError as error:
+        return Inspection(status="not_a_file", problem=f"cannot be read: {error.strerror} → make it readable")
+    try:
+        return _inspect_opened(descriptor, level)
+    except OSError as error:
+        return Inspection(status="not_a_file", problem=f"cannot be read: {error.strerror} → make it readable")
+    finally:
+        os.close(descriptor)
+
+
+def _inspect_opened(descriptor: int, level: ScanLevel) -> Inspection:
+    # Not a seek to the end, which is a call less: a FIFO or a folder that took the file's place has none.
+    status = os.fstat(descriptor)
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        return Inspection(
+            status="not_a_file", problem=f"is {_kind(status.st_mode)} → put the image there, or take its line out"
+        )
+    if size > MAX_BYTES:
+        problem = f"has {size} bytes, more than {MAX_BYTES} → replace it"
+        return Inspection(bytes=size, status="undecodable", problem=problem)
+    if level == "header" and size > _HEADER_BYTES:
+        start = os.pread(descriptor, _HEADER_BYTES, 0)
+        if os.pread(descriptor, 2, size - 2) == END_OF_IMAGE and (found := _accept_header(start, size)):
+            return found
+    data = _read(descriptor, size)
+    return inspect_bytes(data) if level == "full" else inspect_header(data)
 
 
 def inspect_bytes(data: bytes) -> Inspection:
@@ -98,18 +136,36 @@ def inspect_bytes(data: bytes) -> Inspection:
     Pillow says nothing of a JPEG whose end was replaced by zeros, as a crash or a broken download leaves it; so the
     end-of-image marker is looked for besides.
     """
-    found = Inspection(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return _inspect_whole(data, Inspection(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()), is_decoded=True)
+
+
+def inspect_header(data: bytes) -> Inspection:
+    """Return what the bytes of an image file say of themselves, and whether they reach their end. Decodes nothing."""
+    if data.endswith(END_OF_IMAGE) and (found := _accept_header(data[:_HEADER_BYTES], len(data))):
+        return found
+    return _inspect_whole(data, Inspection(bytes=len(data)), is_decoded=False)
+
+
+def _accept_header(start: bytes, size: int) -> Inspection | None:
+    """Return what a JPEG file of the plain kind is that ends in an end-of-image marker; None asks for a closer look."""
+    header = read_jpeg_header(start)
+    if header is None or header.width * header.height > MAX_PIXELS:
+        return None
+    return Inspection(size, "JPEG", header.mode, header.width, header.height, "", header.exif_orientation)
+
+
+def _inspect_whole(data: bytes, found: Inspection, *, is_decoded: bool) -> Inspection:
     if not data:
         return found._replace(status="undecodable", problem="has zero bytes → download or copy it again")
     try:
-        return _decode(data, found)
+        return _open(data, found, is_decoded=is_decoded)
     except Image.DecompressionBombError as error:
         return found._replace(status="undecodable", problem=f"{error} → replace it by a smaller one")
     except Exception as error:  # Pillow's parsers raise whatever damaged bytes lead them to
         return found._replace(status="undecodable", problem=_explain_undecodable(data, error))
 
 
-def _decode(data: bytes, found: Inspection) -> Inspection:
+def _open(data: bytes, found: Inspection, *, is_decoded: bool) -> Inspection:
     """Return `found` with what the image is, or raise what Pillow raises."""
     # Pillow warns of large images and, on opening already, of damaged EXIF data; both are looked at here.
     with (
@@ -121,48 +177,44 @@ def _decode(data: bytes, found: Inspection) -> Inspection:
         found = found._replace(format=image_format, mode=image.mode, width=image.width, height=image.height)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS}")
-        image.load()
-        if image_format == "JPEG" and not has_end_of_image(data):
-            raise EOFError("the end-of-image marker is missing, so the file was cut off")
-        if image_format != "JPEG":
-            decode_image(data)  # OpenCV, which trains, knows less of these: no animated WEBP, no TIFF of 32 bits
+        if is_decoded:
+            image.load()
+        if image_format == "JPEG":
+            end = find_end_of_image(data)
+            if end == -1:
+                raise EOFError("the end-of-image marker is missing, so the file was cut off")
+            found = found._replace(trailing_bytes=len(data) - end)
+        elif is_decoded:
+            _require_opencv(data)
+        else:
+            _require_end(data, image_format)
         orientation = _read_orientation(image)
         is_damaged = any("EXIF" in str(warning.message) for warning in caught)
         return found._replace(exif_orientation=0 if is_damaged else orientation)
 
 
-def has_end_of_image(data: bytes) -> bool:
-    """Tell whether a JPEG stream reaches its end-of-image marker (ITU-T T.81, annex B).
+def _require_opencv(data: bytes) -> None:
+    """Raise where OpenCV, which trains, knows less of a rare format than Pillow: TIFF of 32 bits, say."""
+    # Here, for the scan of JPEG files needs no OpenCV.
+    from resnet50_pipeline.imaging.decode import decode_image
 
-    The segments are walked, for the two bytes of the marker also stand in an embedded thumbnail.
-    """
-    position = 2
-    while True:
-        position = data.find(b"\xff", position)
-        while position != -1 and data[position : position + 1] == b"\xff":
-            position += 1
-        if position == -1 or position >= len(data):
-            return False
-        marker = data[position]
-        position += 1
-        if marker == _END_OF_IMAGE:
-            return True
-        if marker in _STANDALONE_MARKERS:
-            continue
-        position += int.from_bytes(data[position : position + 2], "big")
-        if marker == _START_OF_SCAN:
-            # Inside a scan, FF 00 is a byte of data and FF D0..D7 are restart markers.
-            next_marker = _MARKER_IN_SCAN.search(data, position)
-            if next_marker is None:
-                return False
-            position = next_marker.start()
+    decode_image(data)
 
 
-def _read(file: Path) -> bytes:
-    """Read a regular file; open it such that not even a FIFO that took its place since could block."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as opened:  # noqa: PTH123 - a descriptor, not a path
-        return opened.read(MAX_BYTES + 1)
+def _require_end(data: bytes, image_format: str) -> None:
+    """Raise EOFError for a PNG or WebP file that is cut off. BMP and TIFF files do not say where they end."""
+    if image_format == "PNG" and _PNG_END not in data:
+        raise EOFError("the IEND chunk is missing, so the file was cut off")
+    if image_format == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise EOFError("it is shorter than its RIFF header says, so it was cut off")
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """Read a whole file, whose size is known: nearly always in one call."""
+    data = os.pread(descriptor, size, 0)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), len(data))):
+        data += more
+    return data
 
 
 def _read_orientation(image: Image.Image) -> int:

@@ -1,4 +1,10 @@
-"""Inspects many images at once, in processes that import as little as they can."""
+"""Inspects many images at once: by processes of this machine, or by the workers of a Dask cluster.
+
+An executor is a function from tasks to their results, in the order of the tasks:
+
+    executor = choose_executor("processes", workers=8)
+    for results in executor(tasks): …
+"""
 
 from __future__ import annotations
 
@@ -7,76 +13,140 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from resnet50_pipeline.exceptions import DatasetError
-from resnet50_pipeline.imagenet.inspection import Inspection, inspect_image
-from resnet50_pipeline.imagenet.scan_progress import show_progress
+from resnet50_pipeline.imagenet.inspection import Inspection, ScanLevel, inspect_file, inspect_image
 
-_IMAGES_PER_TASK = 64
+Scheduler = Literal["processes", "dask"]
+# A task of each level takes about a tenth of a second, so that passing it on costs little beside it.
+_IMAGES_PER_TASK: dict[ScanLevel, int] = {"structure": 2048, "header": 2048, "full": 64}
 # With fewer, starting the processes takes longer than reading.
-_IMAGES_WORTH_A_POOL = 1000
+_IMAGES_WORTH_A_POOL: dict[ScanLevel, int] = {"structure": 50_000, "header": 20_000, "full": 1000}
 
 
-def inspect_images(root: Path, paths: Sequence[str], workers: int) -> list[Inspection]:
-    """Return what each image is, in the order of `paths`, and show the progress.
+@dataclass(frozen=True)
+class InspectionTask:
+    """Images that are inspected one after the other.
+
+    Attributes:
+        root: dataset root, with symbolic links resolved.
+        paths: POSIX paths relative to `root`.
+        level: what is looked at.
+        is_walked: whether a walk has found all of them to be regular files below the root, behind no link.
+    """
+
+    root: str
+    paths: Sequence[str]
+    level: ScanLevel
+    is_walked: bool
+
+
+# One sequence a field of Inspection, which passes between processes faster than a record an image.
+Columns = tuple[tuple[object, ...], ...]
+Executor = Callable[[Sequence[InspectionTask]], Iterator[Columns]]
+
+
+def split_into_tasks(root: Path, paths: Sequence[str], level: ScanLevel, *, is_walked: bool) -> list[InspectionTask]:
+    """Return tasks of a size that suits the level, in the order of `paths`."""
+    size = _IMAGES_PER_TASK[level]
+    return [
+        InspectionTask(str(root), paths[start : start + size], level, is_walked) for start in range(0, len(paths), size)
+    ]
+
+
+def run_task(task: InspectionTask) -> Columns:
+    """Inspect the images of a task."""
+    if task.is_walked and task.level != "structure":
+        prefix = f"{task.root}/"
+        found = [inspect_file(prefix + path, task.level) for path in task.paths]
+    else:
+        root = Path(task.root)
+        found = [inspect_image(root, path, task.level) for path in task.paths]
+    return tuple(zip(*found, strict=True))
+
+
+def inspect_images(root: Path, paths: Sequence[str], workers: int, level: ScanLevel = "full") -> list[Inspection]:
+    """Return what each image is, in the order of `paths`.
 
     Args:
         root: dataset root, with symbolic links resolved.
         paths: POSIX paths relative to `root`.
         workers: processes; with one, or with few images, this process reads them itself.
+        level: what is looked at.
 
     Raises:
         DatasetError: a process was killed.
     """
-    tasks = [paths[index : index + _IMAGES_PER_TASK] for index in range(0, len(paths), _IMAGES_PER_TASK)]
-    inspections: list[Inspection] = []
-    with show_progress(len(paths)) as advance:
-        for inspected in _run_tasks(root, tasks, workers if len(paths) >= _IMAGES_WORTH_A_POOL else 1):
-            inspections += inspected
-            advance(len(inspected))
-    return inspections
+    executor = choose_executor("processes", workers)
+    results = executor(split_into_tasks(root, paths, level, is_walked=False))
+    return [Inspection(*record) for columns in results for record in zip(*columns, strict=True)]
 
 
-def _run_tasks(root: Path, tasks: Sequence[Sequence[str]], workers: int) -> Iterator[list[Inspection]]:
-    if workers == 1:
-        for task in tasks:
-            yield _inspect_task(root, task)
+def choose_executor(scheduler: Scheduler, workers: int = 0, dask_address: str = "") -> Executor:
+    """Return the executor of that name.
+
+    Args:
+        scheduler: processes of this machine, or the workers of a Dask cluster, which must see the data set under
+            the same path and have this package installed.
+        workers: processes; 0 means one a core. Not for a Dask cluster that runs already.
+        dask_address: of the cluster's scheduler, `tcp://host:8786`; empty starts a cluster on this machine.
+
+    Raises:
+        ParameterError: Dask is not installed.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    if scheduler == "dask":
+        from resnet50_pipeline.imagenet.inspection_dask import require_dask, run_on_dask
+
+        require_dask()
+        return partial(run_on_dask, workers=workers, address=dask_address)
+    return partial(run_in_processes, workers=workers)
+
+
+def run_in_processes(tasks: Sequence[InspectionTask], workers: int) -> Iterator[Columns]:
+    """Yield the results of the tasks, in their order.
+
+    Raises:
+        DatasetError: a process was killed.
+    """
+    if workers == 1 or sum(len(task.paths) / _IMAGES_WORTH_A_POOL[task.level] for task in tasks) < 1:
+        yield from map(run_task, tasks)
         return
     # A plain fork would copy whatever locks the threads of Kedro, MLflow and rich hold at that moment.
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_start_worker) as pool:
         try:
-            yield from _run_in_order(pool, root, tasks, 4 * workers)
+            yield from _run_in_order(pool, tasks, 4 * workers)
         except BrokenProcessPool as error:
             raise DatasetError(
                 "a process that read images was killed, probably for want of memory → "
                 f"set data_validation.workers below {workers}"
             ) from error
+        except GeneratorExit:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
-def _run_in_order(
-    pool: ProcessPoolExecutor, root: Path, tasks: Sequence[Sequence[str]], ahead: int
-) -> Iterator[list[Inspection]]:
+def _run_in_order(pool: ProcessPoolExecutor, tasks: Sequence[InspectionTask], ahead: int) -> Iterator[Columns]:
     """Yield the results in the order of the tasks, of which at most `ahead` wait.
 
     Not `pool.map`: it submits all at once, and cancels them when a process dies. The pool of Python 3.11, which is
     about to fail the same ones, then hangs for good (python/cpython#107219).
     """
-    waiting: deque[Future[list[Inspection]]] = deque()
+    waiting: deque[Future[Columns]] = deque()
     for task in tasks:
-        waiting.append(pool.submit(_inspect_task, root, task))
+        waiting.append(pool.submit(run_task, task))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _inspect_task(root: Path, paths: Sequence[str]) -> list[Inspection]:
-    return [inspect_image(root, path) for path in paths]
 
 
 def _start_worker() -> None:

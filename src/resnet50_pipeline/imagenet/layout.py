@@ -1,63 +1,115 @@
-"""Where the parts of an ImageNet folder are: `train/`, `val/` and the two list files."""
+"""Where the parts of an ImageNet folder are: `train/`, `val/` and the two list files, or what stands for them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError, ListFileError
+from resnet50_pipeline.imagenet.ground_truth import META_FILE
 from resnet50_pipeline.imagenet.list_files import SPLITS, PrefixedList, Split, prefix_list, read_list_file
+from resnet50_pipeline.imagenet.list_generation import (
+    find_class_folders,
+    find_folder_labels,
+    list_folders,
+    list_ground_truth,
+    number_classes,
+)
 
+DEFAULT_LISTS: Mapping[Split, str] = {"train": "train_list.txt", "val": "val_list.txt"}
 EXPECTED_LAYOUT = """\
   <root>/train/n01440764/n01440764_10026.JPEG …    a folder a class
   <root>/val/n01440764/….JPEG, or flat: val/ILSVRC2012_val_00000001.JPEG …
   <root>/{train_list}    one `path label` line an image, paths relative to train/ or to the root
-  <root>/{val_list}"""
+  <root>/{val_list}
+Without list files the class folders say what is in them (sorted, the first is label 0); for a flat val/ then set
+dataset.val_ground_truth (ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv, or a synset a line)"""
 
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """The parts of one dataset folder, all of which exist.
+    """The parts of one dataset folder; a list that is not there can be made from the folders.
 
     Attributes:
         root: the folder; may itself be a symbolic link.
         lists: list file of each split.
+        val_ground_truth: file with the class of each val image, in place of val's list file.
+        val_ground_truth_meta: the devkit's meta.mat, if it does not lie beside `val_ground_truth`.
     """
 
     root: Path
     lists: Mapping[Split, Path]
+    val_ground_truth: Path | None = None
+    val_ground_truth_meta: Path | None = None
+
+    @property
+    def meta(self) -> Path | None:
+        """The devkit's meta.mat, which has names of the classes, where there is one."""
+        if self.val_ground_truth is None:
+            return None
+        path = self.val_ground_truth_meta or self.val_ground_truth.with_name(META_FILE)
+        return path if path.is_file() else None
 
 
-def find_layout(root: Path, train_list: str = "train_list.txt", val_list: str = "val_list.txt") -> DatasetLayout:
+def find_layout(
+    root: Path,
+    train_list: str = DEFAULT_LISTS["train"],
+    val_list: str = DEFAULT_LISTS["val"],
+    val_ground_truth: Path | None = None,
+    val_ground_truth_meta: Path | None = None,
+) -> DatasetLayout:
     """Return the parts of the dataset at `root`.
 
     Args:
         root: folder of train/ and val/.
-        train_list: list file of train/, relative to `root`.
-        val_list: list file of val/, relative to `root`.
+        train_list: list file of train/, relative to `root`. May be missing under its default name only, and only where
+            there are class folders to make a list from.
+        val_list: list file of val/, relative to `root`; as `train_list`.
+        val_ground_truth: file with the class of each val image, relative to `root` or absolute, if there is one.
+        val_ground_truth_meta: the devkit's meta.mat, likewise; by default beside `val_ground_truth`.
 
     Raises:
         DatasetNotFoundError: with every part that is missing, and the layout that is expected.
     """
     lists: dict[Split, Path] = {"train": root / train_list, "val": root / val_list}
+    ground_truth = root / val_ground_truth if val_ground_truth is not None else None
+    meta = root / val_ground_truth_meta if val_ground_truth_meta is not None else None
     if not root.is_dir():
         missing = [f"{root} is {'not a folder' if root.exists() else 'not there'}"]
     else:
         missing = [f"the folder {root / split} is missing" for split in SPLITS if not (root / split).is_dir()]
-        missing += [f"the list file {path} is missing" for path in lists.values() if not path.is_file()]
+        for split, path in lists.items():
+            if split == "val" and ground_truth is not None:
+                continue
+            if path.is_file():
+                continue
+            # A name that was chosen, a broken link or a FIFO: then a list was meant, and none is made in its stead.
+            is_meant = path != root / DEFAULT_LISTS[split] or os.path.lexists(path)
+            if is_meant or not _has_class_folders(root / split):
+                missing.append(f"the list file {path} is {'not a file' if os.path.lexists(path) else 'missing'}")
+        missing += [f"the file {path} is missing" for path in (ground_truth, meta) if path and not path.is_file()]
     if missing:
         layout = EXPECTED_LAYOUT.format(train_list=train_list, val_list=val_list)
         raise DatasetNotFoundError(
             "no data set of ImageNet's layout: " + "; ".join(missing) + f". Expected:\n{layout}\n"
             "→ set dataset.root (`--params dataset.root=/path/to/imagenet`), dataset.train_list and dataset.val_list"
         )
-    return DatasetLayout(root, lists)
+    return DatasetLayout(root, lists, ground_truth, meta)
 
 
-def read_lists(layout: DatasetLayout, class_num: int, label_base: Literal[0, 1] = 0) -> dict[Split, PrefixedList]:
-    """Read, check and prefix the list files of both splits; the files stay as they are.
+def read_lists(
+    layout: DatasetLayout, class_num: int, label_base: Literal[0, 1] = 0, *, repair: bool = False
+) -> dict[Split, PrefixedList]:
+    """Read, check and prefix the lists of both splits, or make those that are missing; nothing is written.
+
+    Args:
+        layout: the parts of the dataset.
+        class_num: number of classes.
+        label_base: what labels count from in the given list files.
+        repair: take away what `sed` put too much in them, see `prefix_list`.
 
     Returns:
         By split, the entries with paths relative to the dataset root and 0-based labels.
@@ -67,14 +119,38 @@ def read_lists(layout: DatasetLayout, class_num: int, label_base: Literal[0, 1] 
     """
     lists: dict[Split, PrefixedList] = {}
     problems: list[str] = []
+    makers: dict[Split, Callable[[], PrefixedList]] = {
+        "train": lambda: list_folders(
+            layout.root, "train", class_num, number_classes(layout.root / "train", class_num)
+        ),
+        "val": lambda: _make_val_list(layout, class_num, lists.get("train")),
+    }
     for split, path in layout.lists.items():
         try:
-            lists[split] = prefix_list(read_list_file(path, class_num, label_base), split)
+            if path.is_file() and not (split == "val" and layout.val_ground_truth):
+                lists[split] = prefix_list(read_list_file(path, class_num, label_base), split, repair=repair)
+            else:
+                lists[split] = makers[split]()
         except ListFileError as error:
             problems += error.problems
     if problems:
         raise ListFileError(problems)
     return lists
+
+
+def _make_val_list(layout: DatasetLayout, class_num: int, train: PrefixedList | None) -> PrefixedList:
+    """Return val's list by the classes of the train list that is given, or else of the sorted folders of train/."""
+    if train is not None and layout.lists["train"].is_file():
+        labels = find_folder_labels(train.entries)
+    else:
+        labels = number_classes(layout.root / "train", class_num)
+    if layout.val_ground_truth is None:
+        return list_folders(layout.root, "val", class_num, labels)
+    return list_ground_truth(layout.root, layout.val_ground_truth, layout.val_ground_truth_meta, class_num, labels)
+
+
+def _has_class_folders(split_folder: Path) -> bool:
+    return split_folder.is_dir() and bool(find_class_folders(split_folder))
 
 
 def describe_lists(lists: Mapping[Split, PrefixedList]) -> list[str]:
@@ -88,5 +164,10 @@ def describe_lists(lists: Mapping[Split, PrefixedList]) -> list[str]:
             notices.append(
                 f"{name}: {prefixed.added_count} of {len(entries)} paths had no {split}/ in front, "
                 "the others had; it was added where it was missing"
+            )
+        if prefixed.repaired_count:
+            notices.append(
+                f"{name}: {prefixed.repaired_count} of {len(entries)} paths had {split}/ in front more than once, as "
+                "`sed` run twice leaves it; it was left there once (dataset.repair)"
             )
     return notices

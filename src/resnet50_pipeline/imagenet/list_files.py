@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError, ListFileError
+from resnet50_pipeline.imagenet.list_bytes import PathColumn, PlainLines, find_plain_lines, put_prefix
 from resnet50_pipeline.imagenet.list_problems import (
     BOM,
     LABEL_PATTERN,
@@ -45,13 +47,15 @@ class ListEntries:
         notices: what was put right while reading (byte-order mark, CRLF, blank last lines), a sentence each.
         source: name of the file, for messages.
         ends_with_newline: whether the last line of the file has its LF; `render_list` keeps that.
+        plain: the same entries as a list of bytes with 0-based labels, where they were read from such a one.
     """
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     labels: NDArray[np.int64]
     notices: tuple[str, ...] = ()
     source: str = "list"
     ends_with_newline: bool = True
+    plain: PlainLines | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,15 +68,22 @@ class PrefixedList:
     Attributes:
         entries: paths relative to the dataset root.
         added_count: entries that had no prefix and were given one; the others had it and stay as they were.
+        repaired_count: entries that had it more than once and were left with one.
     """
 
     entries: ListEntries
     added_count: int
+    repaired_count: int = 0
 
     @property
     def text(self) -> str:
         """The list file, as `render_list` gives it."""
         return render_list(self.entries)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the list file."""
+        return self.text.encode() if self.entries.plain is None else self.entries.plain.data
 
 
 def read_list_file(path: Path, class_num: int, label_base: Literal[0, 1] = 0) -> ListEntries:
@@ -105,6 +116,11 @@ def parse_list(data: bytes, class_num: int, label_base: Literal[0, 1] = 0, sourc
     Raises:
         ListFileError: with every line that breaks the format.
     """
+    plain = find_plain_lines(data)
+    if plain is not None:
+        labels = plain.labels - label_base if label_base else plain.labels
+        if labels.min() >= 0 and labels.max() < class_num:
+            return _make_entries(plain, labels, (), source)
     if data.startswith(_UTF16_BOMS):
         raise ListFileError([f"{source}:1: byte 0: the file is UTF-16 → save it as UTF-8"])
     body, notices = _put_right(data)
@@ -124,15 +140,22 @@ def parse_list(data: bytes, class_num: int, label_base: Literal[0, 1] = 0, sourc
 
 def render_list(entries: ListEntries) -> str:
     """Return the list file of `entries`: one `path label` a line, one space, LF, labels 0-based."""
+    if entries.plain is not None:
+        return entries.plain.data.decode("ascii")
     lines = [f"{path} {label}" for path, label in zip(entries.paths, entries.labels.tolist(), strict=True)]
     return "\n".join(lines) + ("\n" if entries.ends_with_newline else "")
 
 
-def prefix_list(entries: ListEntries, split: Split) -> PrefixedList:
+def prefix_list(entries: ListEntries, split: Split, *, repair: bool = False) -> PrefixedList:
     """Put `train/` or `val/` in front of every path that does not have it, and keep the order.
 
     On a clean list the text is byte for byte that of `sed 's#^#train/#'`; on a list that was prefixed already
     it is the list itself.
+
+    Args:
+        entries: paths relative to the split's folder, to the dataset root, or mixed.
+        split: whose list it is.
+        repair: take away what `sed` put too much when it was run more than once, instead of refusing it.
 
     Raises:
         ListFileError: with every path that has its prefix twice, or the other split's, or that is on two lines once
@@ -140,23 +163,44 @@ def prefix_list(entries: ListEntries, split: Split) -> PrefixedList:
     """
     prefix = f"{split}/"
     others = tuple(f"{other}/" for other in SPLITS if other != split)
+    if entries.plain is not None:
+        prefixed = put_prefix(entries.plain, prefix.encode(), [other.encode() for other in others])
+        if prefixed is not None:
+            lines, added_count = prefixed
+            return PrefixedList(_make_entries(lines, lines.labels, entries.notices, entries.source), added_count)
     problems = []
+    paths = []
+    added_count = repaired_count = 0
     for line, path in enumerate(entries.paths, start=1):
         bare = path.removeprefix(prefix)
+        added_count += bare == path
+        if bare.startswith(prefix) and repair:
+            repaired_count += 1
+            while bare.startswith(prefix):
+                bare = bare.removeprefix(prefix)
+        paths.append(prefix + bare)
         where = f"{entries.source}:{line}: {shown(path)}"
         if bare.startswith(prefix):
-            problems.append(f"{where}: starts with {prefix} twice; was `sed` run twice? → take one {prefix} away")
+            problems.append(
+                f"{where}: starts with {prefix} twice; was `sed` run twice? → take one {prefix} away, or set "
+                "dataset.repair: true"
+            )
         elif bare.startswith(others):
             problems.append(
                 f"{where}: belongs to another split, but this is the list of {prefix} → are the two lists swapped?"
             )
-    paths = tuple(path if path.startswith(prefix) else prefix + path for path in entries.paths)
     if len(set(paths)) != len(paths):
         problems += [message for _, message in find_repeated_paths(paths, entries.labels.tolist(), entries.source)]
     if problems:
         raise ListFileError(problems)
-    added_count = sum(not path.startswith(prefix) for path in entries.paths)
-    return PrefixedList(replace(entries, paths=paths), added_count)
+    return PrefixedList(replace(entries, paths=tuple(paths), plain=None), added_count, repaired_count)
+
+
+def _make_entries(plain: PlainLines, labels: NDArray[np.int64], notices: tuple[str, ...], source: str) -> ListEntries:
+    """Return the entries of plain lines; those count as such only where their labels count from 0 as well."""
+    paths = PathColumn(plain.data, plain.starts, plain.ends)
+    is_rendered = labels is plain.labels
+    return ListEntries(paths, labels, notices, source, plain.data.endswith(b"\n"), plain if is_rendered else None)
 
 
 def _put_right(data: bytes) -> tuple[bytes, tuple[str, ...]]:

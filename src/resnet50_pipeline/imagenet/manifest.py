@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.imagenet.list_files import ListEntries, Split
+from resnet50_pipeline.imagenet.list_match import find_first_difference
 
 MANIFEST_COLUMNS = (
     "split",
@@ -27,6 +29,11 @@ MANIFEST_COLUMNS = (
     "exif_orientation",
     "status",
     "problem",
+    # Time of change of what was not read whole (level full: 0, its digest says more), how far it was looked at
+    # (structure, header, full), and the bytes behind its end.
+    "mtime_ns",
+    "scan_level",
+    "trailing_bytes",
 )
 UNLISTED_LABEL = -1
 
@@ -47,10 +54,15 @@ def require_unchanged(lists: Mapping[Split, ListEntries], manifest: pd.DataFrame
     Raises:
         DatasetError: entries were added, removed, reordered or given another label since.
     """
+    is_listed = (manifest["status"] != "unlisted").to_numpy()
+    codes, names = pd.factorize(manifest["split"])
+    paths, labels = manifest["path"].to_numpy(), manifest["label"].to_numpy(dtype=np.int64, na_value=UNLISTED_LABEL)
     for split, entries in lists.items():
-        listed = select_listed(manifest, split)
-        if list(entries.paths) != listed["path"].tolist() or entries.labels.tolist() != listed["label"].tolist():
+        rows = is_listed & (codes == (names.get_loc(split) if split in names else -1))
+        difference = find_first_difference(entries, paths[rows], labels[rows])
+        if difference is not None:
             raise DatasetError(
                 f"{entries.source} was changed since it was validated: it has {len(entries)} entries, the manifest "
-                f"{len(listed)} of {split}/ → run data_validation again"
+                f"{rows.sum()} of {split}/, and entry {difference + 1} is the first that differs → run "
+                "data_validation again"
             )

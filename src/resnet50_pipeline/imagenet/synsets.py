@@ -11,13 +11,14 @@ from typing import Any
 
 import pandas as pd
 
+from resnet50_pipeline.imagenet.ground_truth import read_meta
 from resnet50_pipeline.imagenet.manifest import select_listed
 
 # Lines `n01440764 tench, Tinca tinca`. The second is the name of the file in Kaggle's copy of ImageNet.
 NAME_FILES = ("synset_words.txt", "LOC_synset_mapping.txt")
 
 # SHA-256 of the thousand synsets of ILSVRC2012, sorted, one a line, without a last newline.
-_IMAGENET_SYNSETS_DIGEST = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+IMAGENET_SYNSETS_DIGEST = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,27 @@ class ImageClass:
     name: str
 
 
-def find_classes(manifest: pd.DataFrame, class_num: int, root: Path) -> tuple[ImageClass, ...]:
+def find_classes(
+    manifest: pd.DataFrame, class_num: int, root: Path, meta: Path | None = None
+) -> tuple[ImageClass, ...]:
     """Return the classes 0..class_num-1, by id.
 
     A label's synset is the folder that most of its training images are in. Its name is what the dataset's
-    `synset_words.txt` or `LOC_synset_mapping.txt` says, else ImageNet's own where the synsets are the thousand of
-    ILSVRC2012, else the synset.
+    `synset_words.txt` or `LOC_synset_mapping.txt` says, else the devkit's meta.mat, else ImageNet's own where the
+    synsets are the thousand of ILSVRC2012, else the synset. Names are not unique, also not ImageNet's: two of its
+    classes are a crane, and two a maillot. Labels are, and synsets.
 
     Args:
         manifest: as `scan_dataset` gives it.
         class_num: number of classes.
         root: dataset folder.
+        meta: the devkit's meta.mat, where it is there.
     """
     train = select_listed(manifest, "train")
     counts = train.groupby(["label", "synset"]).size().reset_index(name="images")
     counts = counts.sort_values(["images", "synset"], ascending=[False, True]).drop_duplicates("label")
     synsets: dict[int, str] = dict(zip(counts["label"].tolist(), counts["synset"].tolist(), strict=True))
-    names = read_synset_names(root) or _imagenet_names(synsets.values())
+    names = read_synset_names(root) or _meta_names(meta) or _imagenet_names(synsets.values())
     classes = []
     for label in range(class_num):
         synset = synsets.get(label, "")
@@ -75,6 +80,11 @@ def read_synset_names(root: Path) -> dict[str, str]:
     return {}
 
 
+def _meta_names(meta: Path | None) -> dict[str, str]:
+    """Return name by synset as the devkit has them, or nothing without it."""
+    return {} if meta is None else {one.synset: one.words for one in read_meta(meta)}
+
+
 def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
     """Return ImageNet's names by synset if `synsets` are the thousand of ILSVRC2012, else nothing.
 
@@ -82,7 +92,7 @@ def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
     imported: importing it takes seconds and Paddle.
     """
     ordered = sorted(synsets)
-    if hashlib.sha256("\n".join(ordered).encode()).hexdigest() != _IMAGENET_SYNSETS_DIGEST:
+    if hashlib.sha256("\n".join(ordered).encode()).hexdigest() != IMAGENET_SYNSETS_DIGEST:
         return {}
     spec = importlib.util.find_spec("paddleclas")
     if spec is None or spec.origin is None:

@@ -13,23 +13,29 @@ from resnet50_pipeline.parameters import DatasetParameters
 
 def write_lists(
     dataset_root: Path, manifest: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
-) -> tuple[str, str]:
+) -> tuple[bytes, bytes]:
     """Return the train and the val list with paths relative to the dataset root; the user's lists stay as they are."""
     from resnet50_pipeline.imagenet.layout import find_layout, read_lists
     from resnet50_pipeline.imagenet.manifest import require_unchanged
 
     require_valid(validation_report)
-    layout = find_layout(dataset_root, dataset.train_list, dataset.val_list)
-    lists = read_lists(layout, dataset.class_num, dataset.label_base)
+    layout = find_layout(
+        dataset_root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
+    )
+    lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair)
     require_unchanged({split: prefixed.entries for split, prefixed in lists.items()}, manifest)
-    return lists["train"].text, lists["val"].text
+    return lists["train"].data, lists["val"].data
 
 
 def write_label_map(
     dataset_root: Path, manifest: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
 ) -> dict[str, Any]:
     """Return id, synset and name of each class."""
+    from resnet50_pipeline.imagenet.layout import find_layout
     from resnet50_pipeline.imagenet.synsets import as_label_map, find_classes
 
     require_valid(validation_report)
-    return as_label_map(find_classes(manifest, dataset.class_num, dataset_root))
+    layout = find_layout(
+        dataset_root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
+    )
+    return as_label_map(find_classes(manifest, dataset.class_num, dataset_root, layout.meta))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from resnet50_pipeline.exceptions import ValidationFailedError
+from resnet50_pipeline.exceptions import ParameterError, ValidationFailedError
 from resnet50_pipeline.files import staging_directory
 from resnet50_pipeline.imagenet.layout import describe_lists, find_layout, read_lists
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
@@ -18,11 +18,25 @@ def scan_dataset(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the manifest, and what was put right while the lists were read."""
     from resnet50_pipeline.imagenet import scan
+    from resnet50_pipeline.imagenet.inspection_pool import choose_executor
 
-    layout = find_layout(dataset_root, dataset.train_list, dataset.val_list)
-    lists = read_lists(layout, dataset.class_num, dataset.label_base)
+    layout = find_layout(
+        dataset_root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
+    )
+    lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair)
     entries = {split: prefixed.entries for split, prefixed in lists.items()}
-    return scan.scan_dataset(dataset_root, entries, data_validation.workers), describe_lists(lists)
+    options = data_validation.scan
+    executor = choose_executor(options.scheduler, data_validation.workers, options.dask_address)
+    manifest = scan.scan_dataset(
+        dataset_root,
+        entries,
+        data_validation.workers,
+        level=options.level,
+        # A bit that flips on the disk changes neither size nor time of the file.
+        cache_dir=None if data_validation.reference_manifest else options.cache_dir,
+        executor=executor,
+    )
+    return manifest, describe_lists(lists)
 
 
 def validate_manifest(
@@ -32,6 +46,7 @@ def validate_manifest(
     data_validation: DataValidationParameters,
 ) -> tuple[dict[str, Any], Path]:
     """Return the validation report and a new folder of Data Docs, for the catalog to move into place."""
+    from resnet50_pipeline.expectations.distributions import compute_distributions
     from resnet50_pipeline.expectations.docs import write_data_docs
     from resnet50_pipeline.expectations.report import build_report
     from resnet50_pipeline.expectations.validation import validate_manifest
@@ -40,11 +55,14 @@ def validate_manifest(
         manifest,
         dataset.class_num,
         data_validation.blocking,
-        list_names={"train": dataset.train_list, "val": dataset.val_list},
+        {"train": dataset.train_list, "val": dataset.val_list},
+        suite_name=data_validation.suite,
+        reference=_read_reference(data_validation.reference_manifest),
     )
-    report = build_report(manifest, validation.findings, list_notices)
+    distributions = compute_distributions(manifest)
+    report = build_report(manifest, validation.findings, list_notices, data_validation.suite, distributions)
     with staging_directory() as staged:
-        write_data_docs(staged, validation, report)
+        write_data_docs(staged, validation, report, distributions)
     return report, staged
 
 
@@ -59,3 +77,13 @@ def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path
     if not validation_report["is_valid"]:
         findings = data_docs / FINDINGS_FILE
         raise ValidationFailedError(read_blocking_problems(findings), full_list=findings)
+
+
+def _read_reference(path: Path | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ParameterError(
+            f"data_validation.reference_manifest: {path} is not there → name an earlier manifest.parquet"
+        )
+    return pd.read_parquet(path, columns=["path", "sha256"])

@@ -1,0 +1,201 @@
+"""Unpacks ImageNet's archives to the layout of a dataset folder: a class appears whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet50_pipeline.exceptions import DatasetError, OutputDirectoryInUseError
+from resnet50_pipeline.imagenet.archives import ArchivePart, find_archive_parts, iterate_part, list_part
+from resnet50_pipeline.imagenet.list_files import Split
+
+logger = logging.getLogger(__name__)
+
+# Folders that are being filled. Hidden, so that nobody takes them for a class.
+_STAGED_PREFIX = ".unpacking-"
+_SECONDS_BETWEEN_LINES = 10.0
+_DIFFERENCES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class UnpackedArchives:
+    """What was done.
+
+    Attributes:
+        images: unpacked now.
+        folders: unpacked now.
+        folders_before: that were there already, with the archive's names and sizes.
+    """
+
+    images: int
+    folders: int
+    folders_before: int
+
+
+def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchives:
+    """Unpack archives to `root/train/<synset>/….JPEG` and `root/val/….JPEG`.
+
+    A class (and val/, which is flat) is written aside, flushed to disk and renamed, so whatever ends this, it can be
+    started again: what is there by then is compared with the archive by names and sizes, and left.
+
+    Args:
+        root: dataset folder; is made.
+        archives: by split, see `find_archive_parts`.
+
+    Raises:
+        DatasetError: an archive is damaged, or has a member that could be written elsewhere; a folder is there with
+            other files; the disk is too small. Of the class that was being unpacked nothing is left.
+        OutputDirectoryInUseError: another process unpacks to `root`.
+    """
+    parts = {split: find_archive_parts(path) for split, path in archives.items()}
+    root.mkdir(parents=True, exist_ok=True)
+    with _lock(root):
+        for split in parts:
+            _clear(root, split)
+        missing = []
+        for split, split_parts in parts.items():
+            if split == "train":
+                _require_classes(split_parts[0])
+            missing += [(split, part) for part in split_parts if not _is_unpacked(root, split, part)]
+        _require_space(root, [part for _, part in missing])
+        images = 0
+        next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        for done, (split, part) in enumerate(missing, start=1):
+            images += _unpack_part(root, split, part)
+            if time.monotonic() >= next_line:
+                next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+                logger.info("unpacked %d of %d archives, %d images", done, len(missing), images)
+    return UnpackedArchives(images, len(missing), sum(len(found) for found in parts.values()) - len(missing))
+
+
+def _unpack_part(root: Path, split: Split, part: ArchivePart) -> int:
+    """Write the images of a part aside, then rename the folder; return how many there are."""
+    target = _target(root, split, part)
+    staged = target.with_name(_STAGED_PREFIX + target.name)
+    target.parent.mkdir(exist_ok=True)
+    staged.mkdir()
+    try:
+        count = 0
+        for name, data in iterate_part(part):
+            file = staged / name.removeprefix(f"{part.folder}/")
+            # Names were checked; and of a folder that was empty a moment ago, nothing can be a link to elsewhere.
+            file.parent.mkdir(exist_ok=True)
+            with file.open("xb") as opened:
+                opened.write(data)
+            count += 1
+        _flush_file_system(staged)
+        staged.rename(target)
+    except OSError as error:
+        shutil.rmtree(staged)
+        raise DatasetError(
+            f"{target}: cannot be written: {error.strerror} → start again when that is mended"
+        ) from error
+    except BaseException:
+        shutil.rmtree(staged)
+        raise
+    return count
+
+
+def _is_unpacked(root: Path, split: Split, part: ArchivePart) -> bool:
+    """Tell whether the folder of a part is there; make sure then that it has the files of the archive.
+
+    Raises:
+        DatasetError: it has others.
+    """
+    target = _target(root, split, part)
+    if target.is_symlink():
+        raise DatasetError(f"{target}: is a symbolic link to {target.readlink()} → unpack to a folder that is none")
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False  # a rename takes the place of an empty folder
+    expected = {member.name.removeprefix(f"{part.folder}/"): member.size for member in list_part(part)}
+    found = _sizes(target) if target.is_dir() else {}
+    if found == expected:
+        return True
+    differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    shown = ", ".join(differing[:_DIFFERENCES_SHOWN]) + (", …" if len(differing) > _DIFFERENCES_SHOWN else "")
+    raise DatasetError(
+        f"{target}: is there already, and {len(differing)} of its files are not those of {part.place} ({shown}) → move "
+        "the folder away, or unpack elsewhere"
+    )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the size of each file below `folder`, by path relative to it; links and the like count as size -1."""
+    sizes: dict[str, int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent) / name
+            is_plain = path.is_file() and not path.is_symlink()
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size if is_plain else -1
+    return sizes
+
+
+def _target(root: Path, split: Split, part: ArchivePart) -> Path:
+    return root / split / part.folder if part.folder else root / split
+
+
+def _require_classes(part: ArchivePart) -> None:
+    """Make sure that the train archive has classes: the two archives are easily swapped.
+
+    Raises:
+        DatasetError: it has images without class folders.
+    """
+    first = None if part.folder else next(list_part(part), None)
+    if first is not None and "/" not in first.name:
+        raise DatasetError(
+            f"{part.path}: has images without class folders ({first.name}), but is given as the train archive → is it "
+            "the val archive?"
+        )
+
+
+def _require_space(root: Path, parts: Sequence[ArchivePart]) -> None:
+    needed, free = sum(part.size for part in parts), shutil.disk_usage(root).free
+    if needed > free:
+        raise DatasetError(
+            f"{root}: {needed / 1e9:.1f} GB are to be unpacked, and {free / 1e9:.1f} GB are free → make room, or "
+            "choose another disk"
+        )
+
+
+def _clear(root: Path, split: Split) -> None:
+    """Delete what a killed run left half-filled."""
+    if (root / split).is_symlink():
+        raise DatasetError(
+            f"{root / split}: is a symbolic link to {(root / split).readlink()} → unpack to a folder that is none"
+        )
+    for folder in (root, root / split):
+        for staged in folder.glob(f"{_STAGED_PREFIX}*") if folder.is_dir() else ():
+            shutil.rmtree(staged)
+
+
+def _flush_file_system(folder: Path) -> None:
+    """Bring a thousand new files to the disk at once (Linux' syncfs), before a rename says that they are whole."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    """Hold `root` against a second process; the lock ends with this one, however that ends."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputDirectoryInUseError(f"{root}: another process unpacks to it → wait for its end") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)

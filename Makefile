@@ -12,6 +12,7 @@ ARGS ?=
 HOST ?= 127.0.0.1
 UI_PORT ?= 5000
 VIZ_PORT ?= 4141
+FUZZ_SECONDS ?= 300
 TRACKING_URI ?= sqlite:///mlflow.db
 
 # DVC's stages call `kedro` by name, so the environment's programs come first.
@@ -27,7 +28,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: help setup run repro test lint format ui viz lock clean distclean
+.PHONY: help setup run repro test fuzz lint format ui viz lock clean distclean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
@@ -43,6 +44,11 @@ repro: setup ## dvc repro: the same chain, without the stages that nothing chang
 
 test: setup ## the whole test suite, quick tests first, with coverage
 	@.venv/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+fuzz: setup ## mutated images and list files, FUZZ_SECONDS (300) each, another seed each time
+	@.venv/bin/python tests/fuzzing.py images --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)
+	@.venv/bin/python tests/fuzzing.py lists --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)
+	@rm -f fuzz-last-case
 
 lint: setup ## ruff, mypy and the import contracts
 	.venv/bin/ruff check

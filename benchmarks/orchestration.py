@@ -23,36 +23,17 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psutil
+from targets import Target, report
 
 from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM
 
 PROJECT = Path(__file__).parents[1]
 RANK_NODES = ("train_network", "predict_val_list")
 _NODE = re.compile(r"^(\S+ \S+) INFO\s+\d+/\d+ (\w+)")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure and the bound that it must keep."""
-
-    name: str
-    measured: float
-    bound: float
-    at_least: bool = False
-
-    @property
-    def holds(self) -> bool:
-        """Whether the bound is kept."""
-        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
-
-    def __str__(self) -> str:
-        sign = ">=" if self.at_least else "<="
-        return f"{self.name} | {self.measured:.3f} | {sign} {self.bound:g} | {'yes' if self.holds else 'NO'}"
 
 
 def main() -> int:
@@ -64,10 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
         project = copy_project(Path(folder) / "project")
         targets = [*measure_sample_run(project), measure_overhead(project, options.pairs)]
-    print("target | measured | bound | holds")
-    for target in targets:
-        print(target)
-    return 1 if options.check and not all(target.holds for target in targets) else 0
+    return report(targets, is_checked=options.check)
 
 
 def copy_project(root: Path) -> Path:

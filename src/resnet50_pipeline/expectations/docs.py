@@ -15,8 +15,15 @@ from great_expectations.core import ExpectationSuiteValidationResult, Expectatio
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
 
-from resnet50_pipeline.expectations.findings import FINDINGS_FILE, write_findings
-from resnet50_pipeline.expectations.suite import CLAIMS
+from resnet50_pipeline.expectations.claims import SUITES
+from resnet50_pipeline.expectations.distributions import Distributions
+from resnet50_pipeline.expectations.findings import (
+    FINDINGS_FILE,
+    FINDINGS_JSON_FILE,
+    write_findings,
+    write_findings_json,
+)
+from resnet50_pipeline.expectations.pictures import draw_pictures
 from resnet50_pipeline.expectations.validation import Validation
 from resnet50_pipeline.files import write_text
 
@@ -24,8 +31,10 @@ INDEX_FILE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_data_docs(folder: Path, validation: Validation, report: Mapping[str, Any]) -> None:
-    """Write `index.html` and `findings.txt`, which holds every problem, into `folder`.
+def write_data_docs(
+    folder: Path, validation: Validation, report: Mapping[str, Any], distributions: Distributions
+) -> None:
+    """Write `index.html`, `findings.txt` and `findings.jsonl`, which both hold every problem, into `folder`.
 
     The same findings give the same bytes.
 
@@ -33,8 +42,10 @@ def write_data_docs(folder: Path, validation: Validation, report: Mapping[str, A
         folder: exists.
         validation: what the expectations came to.
         report: of the same validation, as `expectations.report.build_report` gives it.
+        distributions: of the same manifest, for the pictures.
     """
     write_findings(folder / FINDINGS_FILE, validation.findings)
+    write_findings_json(folder / FINDINGS_JSON_FILE, validation.findings)
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(_shorten(validation))
     # The first section repeats the head of the page, with links to pages that are not there. The last holds times and
     # identifiers of this run, which would make a new page of the same findings.
@@ -44,7 +55,8 @@ def write_data_docs(folder: Path, validation: Validation, report: Mapping[str, A
         page,
         template="data_docs.j2",
         report=report,
-        reasons={name: claim.reason for name, claim in CLAIMS.items()},
+        pictures=draw_pictures(distributions),
+        reasons={name: claim.reason for name, claim in SUITES[validation.suite_name].items()},
     )
     write_text(folder / INDEX_FILE, html)
 

@@ -1,20 +1,51 @@
-"""What came of each expectation, and `findings.txt`, the list of all problems.
+"""What came of each expectation; and all problems, in `findings.txt` for people, in `findings.jsonl` for programs.
 
 blocking: train_list.txt:17: train/n01440764/n01440764_9.JPEG: is missing → put … [images_exist]
+{"expectation": "images_exist", "is_blocking": true, "file": "train_list.txt", "line": 17, "path": "train/…", …}
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet50_pipeline.files import write_text
 
 FINDINGS_FILE = "findings.txt"
+FINDINGS_JSON_FILE = "findings.jsonl"
 _BLOCKING = "blocking: "
 _WARNING = "warning: "
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, and what to do.
+
+    Attributes:
+        file: name of the list file that says so; empty where no list names the image.
+        line: of that file, 1-based; 0 where it is not about one line.
+        path: of the image, relative to the dataset root; empty where it is not about one image.
+        text: what is wrong.
+        fix: what to do.
+    """
+
+    file: str
+    line: int
+    path: str
+    text: str
+    fix: str
+
+    @property
+    def place(self) -> str:
+        """`train_list.txt:17: train/….JPEG`, as much of it as there is."""
+        position = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (position, self.path) if part)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text} → {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -27,7 +58,8 @@ class Finding:
         is_blocking: whether the run stops when it does not hold.
         success: whether it holds.
         observed: what was seen, in a few words: `3 of 2100 images`.
-        problems: one line for each, what is wrong and what to do; empty where it holds.
+        problems: empty where it holds.
+        is_checked: whether the scan read enough of the images to tell; where it did not, `success` says nothing.
     """
 
     name: str
@@ -35,7 +67,8 @@ class Finding:
     is_blocking: bool
     success: bool
     observed: str
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    is_checked: bool = True
 
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
@@ -48,6 +81,16 @@ def write_findings(path: Path, findings: Sequence[Finding]) -> None:
         for problem in finding.problems
     ]
     write_text(path, "".join(line + "\n" for line in blocking + warnings))
+
+
+def write_findings_json(path: Path, findings: Sequence[Finding]) -> None:
+    """Write every problem of every finding to a file of JSON lines, in the order of the expectations."""
+    lines = [
+        json.dumps({"expectation": finding.name, "is_blocking": finding.is_blocking, **problem._asdict()})
+        for finding in findings
+        for problem in finding.problems
+    ]
+    write_text(path, "".join(line + "\n" for line in lines))
 
 
 def read_blocking_problems(path: Path) -> list[str]:

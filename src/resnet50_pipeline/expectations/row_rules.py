@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from resnet50_pipeline.imagenet.list_files import SPLITS
@@ -14,9 +15,11 @@ def find_folder_labels(manifest: pd.DataFrame) -> pd.Series[int]:
         manifest: with the columns split, synset and label. Images whose folder is unknown (synset "") have no part.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["synset"] != "") & (manifest["label"] >= 0)]
-    counts = train.groupby(["synset", "label"]).size().reset_index(name="images")
+    counts = train.groupby(["synset", "label"], observed=True).size().reset_index(name="images")
     counts = counts.sort_values(["images", "label"], ascending=[False, True]).drop_duplicates("synset")
-    return counts.set_index("synset")["label"]
+    labels = counts.set_index("synset")["label"]
+    labels.index = labels.index.astype(object)  # of a table of categories, too
+    return labels
 
 
 def follows_folder(rows: pd.DataFrame) -> pd.Series[bool]:
@@ -30,7 +33,7 @@ def follows_folder(rows: pd.DataFrame) -> pd.Series[bool]:
     """
     folder_labels = find_folder_labels(rows)
     shared = folder_labels.index[folder_labels.duplicated(keep=False)]
-    expected = rows["synset"].map(folder_labels)
+    expected = rows["synset"].map(folder_labels).astype("Int64")
     agrees = (expected == rows["label"]) & ~rows["synset"].isin(shared)
     is_free = expected.isna() & ((rows["synset"] == "") | ~rows["label"].isin(folder_labels))
     return (is_free | agrees).fillna(value=False).astype(bool)
@@ -42,5 +45,10 @@ def is_in_one_split(rows: pd.DataFrame) -> pd.Series[bool]:
     Args:
         rows: with the columns split and sha256; an empty digest is that of no image.
     """
-    in_train, in_val = (set(rows.loc[rows["split"] == split, "sha256"]) for split in SPLITS)
-    return ~rows["sha256"].isin((in_train & in_val) - {""})
+    content = rows["sha256"].astype("category")
+    codes = content.cat.codes.to_numpy()
+    stands_in = np.zeros((len(SPLITS), len(content.cat.categories)), dtype=bool)
+    for number, split in enumerate(SPLITS):
+        stands_in[number, codes[(rows["split"] == split).to_numpy()]] = True
+    is_shared = stands_in.all(axis=0) & (content.cat.categories != "")
+    return pd.Series(~is_shared[codes], index=rows.index)

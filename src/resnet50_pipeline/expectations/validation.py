@@ -12,9 +12,20 @@ from great_expectations.core import ExpectationSuiteValidationResult, Expectatio
 from great_expectations.core.expectation_suite import ExpectationSuite
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
-from resnet50_pipeline.expectations.findings import Finding
-from resnet50_pipeline.expectations.problems import explain_absent_classes, explain_rows, explain_unlike_classes
-from resnet50_pipeline.expectations.suite import CLAIMS, add_known_images, build_suite, check_names
+from resnet50_pipeline.expectations.batch import build_batch
+from resnet50_pipeline.expectations.claims import SUITES, Claim, SuiteName, check_names
+from resnet50_pipeline.expectations.class_problems import (
+    ABOUT_COUNTS,
+    CLASS_EXPECTATIONS,
+    describe_count,
+    explain_absent_classes,
+    explain_class_rows,
+    explain_known_images,
+    explain_unlike_classes,
+)
+from resnet50_pipeline.expectations.findings import Finding, Problem
+from resnet50_pipeline.expectations.problems import explain_rows
+from resnet50_pipeline.expectations.suite import build_suite
 from resnet50_pipeline.imagenet.list_files import Split
 from resnet50_pipeline.imagenet.manifest import select_listed
 
@@ -26,11 +37,14 @@ class Validation:
     """The outcome of all expectations.
 
     Attributes:
-        findings: one for each expectation, in the order of `CLAIMS`.
+        suite_name: which suite.
+        findings: one for each expectation, in the order of the suite's claims; `images_are_as_they_were` has one only
+            where there is an earlier manifest.
         suite: what was expected.
         result: what Great Expectations found, with every value that was not expected.
     """
 
+    suite_name: SuiteName
     findings: tuple[Finding, ...]
     suite: ExpectationSuite
     result: ExpectationSuiteValidationResult
@@ -46,43 +60,77 @@ def validate_manifest(
     class_num: int,
     blocking: Sequence[str],
     list_names: Mapping[Split, str] = DEFAULT_LIST_NAMES,
+    *,
+    suite_name: SuiteName = "imagenet_layout",
+    reference: pd.DataFrame | None = None,
 ) -> Validation:
-    """Hold a manifest against all expectations.
+    """Hold a manifest against all expectations of a suite.
 
     Args:
         manifest: as `imagenet.scan.scan_dataset` gives it.
         class_num: number of classes.
         blocking: names of the expectations that must hold.
         list_names: name of each split's list file, for the problems' places.
+        suite_name: which expectations.
+        reference: an earlier manifest, whose images must still have the digest that they have there.
 
     Raises:
-        ParameterError: `blocking` has a name that is not an expectation's.
+        ParameterError: `blocking` has a name that is not of an expectation of the suite.
     """
-    check_names(blocking)
+    check_names(blocking, suite_name)
     manifest = manifest.reset_index(drop=True)
-    train = select_listed(manifest, "train")
+    batch = build_batch(manifest, reference)
+    train_labels = select_listed(manifest, "train")["label"].unique().tolist()
+    suite = build_suite(class_num, train_labels, blocking, suite_name, has_reference=reference is not None)
+    result = _run_suite(suite, batch)
+    seen = _Seen(manifest, batch, class_num, list_names)
+    by_name = {one.expectation_config.meta["name"]: one for one in result.results}
+    findings = []
+    for name, claim in SUITES[suite_name].items():
+        if name not in by_name:
+            continue
+        values = _require_evaluated(name, by_name[name])
+        success = bool(by_name[name].success)
+        observed, problems = _describe(name, values, seen)
+        is_checked = not success or _is_checked(claim, batch)
+        findings.append(
+            Finding(
+                name=name,
+                description=claim.description,
+                is_blocking=name in blocking,
+                success=success,
+                observed=observed if is_checked else f"not checked: the scan did not read the {_READ[claim.reads]}",
+                problems=() if success else tuple(problems),
+                is_checked=is_checked,
+            )
+        )
+    return Validation(suite_name, tuple(findings), suite, result)
+
+
+_READ = {"header": "headers of the images", "content": "content of the images"}
+
+
+def _run_suite(suite: ExpectationSuite, batch: pd.DataFrame) -> ExpectationSuiteValidationResult:
     # In memory: nothing is written, asked of the network, or sent anywhere.
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    suite = context.suites.add(build_suite(class_num, train["label"].astype(int), blocking))
-    batch = context.data_sources.add_pandas("dataset").add_dataframe_asset("manifest")
+    suite = context.suites.add(suite)
+    asset = context.data_sources.add_pandas("dataset").add_dataframe_asset("manifest")
     definition = gx.ValidationDefinition(
-        name=suite.name, data=batch.add_batch_definition_whole_dataframe("all images"), suite=suite
+        name=suite.name, data=asset.add_batch_definition_whole_dataframe("all images"), suite=suite
     )
-    result = context.validation_definitions.add(definition).run(
-        batch_parameters={"dataframe": add_known_images(manifest)},
+    return context.validation_definitions.add(definition).run(
+        batch_parameters={"dataframe": batch},
         result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
     )
-    by_name = {one.expectation_config.meta["name"]: one for one in result.results}
-    findings = []
-    for name, claim in CLAIMS.items():
-        values = _require_evaluated(name, by_name[name])
-        success = bool(by_name[name].success)
-        observed, problems = _describe(name, values, manifest, class_num, list_names)
-        findings.append(
-            Finding(name, claim.description, name in blocking, success, observed, () if success else tuple(problems))
-        )
-    return Validation(tuple(findings), suite, result)
+
+
+def _is_checked(claim: Claim, batch: pd.DataFrame) -> bool:
+    """Tell whether the scan read what the claim is about of any image; of what is empty, too, every claim holds."""
+    if claim.reads == "folders":
+        return True
+    of_readable = batch.loc[batch["status"] == "ok", "format" if claim.reads == "header" else "sha256"]
+    return bool((of_readable != "").any()) or of_readable.empty
 
 
 def _require_evaluated(name: str, result: ExpectationValidationResult) -> Mapping[str, Any]:
@@ -93,22 +141,41 @@ def _require_evaluated(name: str, result: ExpectationValidationResult) -> Mappin
     return values
 
 
-def _describe(
-    name: str, values: Mapping[str, Any], manifest: pd.DataFrame, class_num: int, list_names: Mapping[Split, str]
-) -> tuple[str, list[str]]:
+@dataclass(frozen=True)
+class _Seen:
+    """What problems are explained from: the tables, and what surrounds them."""
+
+    manifest: pd.DataFrame
+    batch: pd.DataFrame
+    class_num: int
+    list_names: Mapping[Split, str]
+
+
+def _describe(name: str, values: Mapping[str, Any], seen: _Seen) -> tuple[str, list[Problem]]:
     """Return what was seen, and the problems if the expectation does not hold."""
-    if name in ("train_is_not_empty", "val_is_not_empty"):
-        split = name.partition("_")[0]
-        return f"{values['observed_value']} images", [f"{split}: the list names no image → give it at least one line"]
-    if name == "every_class_has_train_images":
-        problems = explain_absent_classes(manifest, class_num)
-        return f"{class_num - len(problems)} of {class_num} classes have images", problems
-    if name == "val_has_the_classes_of_train":
-        problems = explain_unlike_classes(manifest)
-        return f"{len(problems)} classes are in one split only", problems
+    if "unexpected_index_list" not in values:
+        return _describe_whole(name, values, seen)
     rows = values["unexpected_index_list"] or []
-    problems = explain_rows(name, manifest, rows, class_num, list_names)
-    observed = (
-        f"{len(rows)} of {values['element_count']} images break it" if rows else f"{values['element_count']} images"
-    )
-    return observed, problems
+    if name in CLASS_EXPECTATIONS:
+        count, noun = seen.class_num, "classes"
+        problems = explain_class_rows(name, seen.manifest, seen.batch, rows, seen.list_names)
+    else:
+        count, noun = values["element_count"], "images"
+        problems = explain_rows(name, seen.manifest, rows, seen.class_num, seen.list_names)
+    if name == "synsets_are_those_of_ilsvrc2012":
+        return "another set of synsets" if rows else "the thousand", problems
+    return f"{len(rows):,} of {count:,} {noun} break it" if rows else f"{count:,} {noun}", problems
+
+
+def _describe_whole(name: str, values: Mapping[str, Any], seen: _Seen) -> tuple[str, list[Problem]]:
+    """Do the same for an expectation that is about the data set as a whole, and not about rows."""
+    if name in ABOUT_COUNTS:
+        return describe_count(name, int(values["observed_value"]), seen.list_names)
+    if name == "every_class_has_train_images":
+        problems = explain_absent_classes(seen.manifest, seen.class_num, seen.list_names)
+        return f"{seen.class_num - len(problems)} of {seen.class_num} classes have images", problems
+    if name == "val_has_the_classes_of_train":
+        problems = explain_unlike_classes(seen.manifest, seen.list_names)
+        return f"{len(problems)} classes are in one split only", problems
+    problems = explain_known_images(name, seen.manifest, seen.batch, seen.list_names)
+    return f"{len(problems)} are not there as they are known" if problems else "all are there", problems

@@ -1,0 +1,137 @@
+"""Great Expectations at ImageNet's size: `measure()` gives the targets for `benchmarks/validation.py`.
+
+The suite `ilsvrc2012`, the report and the Data Docs over a synthetic manifest of 1,281,167 + 50,000 images, in a
+process of its own, so that its peak of memory is its own; the import of Great Expectations counts, making the manifest
+does not. `python benchmarks/validation_expectations.py --profile` shows where the time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import pstats
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from targets import Target
+
+PROJECT = Path(__file__).parents[1]
+TRAIN_IMAGES, VAL_IMAGES, CLASSES = 1_281_167, 50_000, 1_000
+SECONDS, GIBIBYTES = 60.0, 4.0
+
+
+def measure() -> list[Target]:
+    """Validate the synthetic manifest in a new process; return its time and its peak of memory."""
+    done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--json"], check=True, capture_output=True)
+    figures = json.loads(done.stdout)
+    return [
+        Target("Great Expectations over 1.33 M rows, report and Data Docs, seconds", figures["seconds"], SECONDS),
+        Target("the same, peak of memory with the manifest itself, GiB", figures["gibibytes"], GIBIBYTES),
+    ]
+
+
+def make_manifest(seed: int = 0) -> pd.DataFrame:
+    """Return a manifest of ILSVRC2012's counts, known PNG and CMYK images included, with made-up content."""
+    from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
+
+    random = np.random.default_rng(seed)
+    synsets = _make_synsets(sorted(KNOWN_PNG | KNOWN_CMYK))
+    train_labels = np.repeat(np.arange(CLASSES), _share_train_images(random))
+    labels = np.concatenate([train_labels, random.permutation(np.repeat(np.arange(CLASSES), VAL_IMAGES // CLASSES))])
+    images = len(labels)
+    names = [f"{synsets[label]}_{number}.JPEG" for number, label in enumerate(train_labels)]
+    formats, modes = np.full(images, "JPEG", dtype=object), np.full(images, "RGB", dtype=object)
+    modes[random.choice(images, 20_000, replace=False)] = "L"
+    for known in sorted(KNOWN_PNG | KNOWN_CMYK):
+        row = int(np.searchsorted(train_labels, synsets.index(known.split("_")[0])))
+        names[row] = known
+        formats[row], modes[row] = ("PNG", "RGB") if known in KNOWN_PNG else ("JPEG", "CMYK")
+    paths = [f"train/{synsets[label]}/{name}" for label, name in zip(train_labels, names, strict=True)]
+    paths += [f"val/ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, VAL_IMAGES + 1)]
+    short = np.clip(random.lognormal(np.log(375), 0.35, images), 32, 4000).astype(np.int64)
+    long = (short * random.choice([1.0, 4 / 3, 1.5, 16 / 9], images, p=[0.1, 0.6, 0.25, 0.05])).astype(np.int64)
+    is_wide = random.random(images) < 0.75
+    digest = random.bytes(32 * images).hex()
+    return pd.DataFrame(
+        {
+            "split": np.repeat(np.array(["train", "val"], dtype=object), [TRAIN_IMAGES, VAL_IMAGES]),
+            "synset": np.array(synsets, dtype=object)[labels],
+            "path": paths,
+            "label": pd.array(labels, dtype="Int64"),
+            "bytes": (short * long * random.uniform(0.3, 0.9, images)).astype(np.int64),
+            "format": formats,
+            "mode": modes,
+            "width": np.where(is_wide, long, short),
+            "height": np.where(is_wide, short, long),
+            "sha256": [digest[64 * row : 64 * row + 64] for row in range(images)],
+            "exif_orientation": np.ones(images, dtype=np.int64),
+            "status": "ok",
+            "problem": "",
+            "mtime_ns": np.zeros(images, dtype=np.int64),
+            "scan_level": "full",
+            "trailing_bytes": np.zeros(images, dtype=np.int64),
+        }
+    )
+
+
+def _make_synsets(known_names: list[str]) -> list[str]:
+    """Return 1000 synsets in order, among them those of the known images."""
+    synsets = {name.split("_")[0] for name in known_names}
+    synsets |= {f"n{1_000_000 + number:08d}" for number in range(CLASSES - len(synsets))}
+    return sorted(synsets)
+
+
+def _share_train_images(random: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the images of each class: 732..1300 as in ILSVRC2012, most of them 1300, and their sum."""
+    counts = np.full(CLASSES, 1300)
+    counts[0] = 732
+    missing = 1300 * CLASSES - 568 - TRAIN_IMAGES
+    smaller = random.choice(np.arange(1, CLASSES), 105, replace=False)
+    counts[smaller] -= random.multinomial(missing, np.full(105, 1 / 105))
+    return counts
+
+
+def run(folder: Path) -> dict[str, float]:
+    """Validate the synthetic manifest, write report and Data Docs below `folder`, and return the figures."""
+    from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+    from resnet50_pipeline.pipelines.data_validation import nodes
+
+    manifest = make_manifest()
+    values = yaml.safe_load((PROJECT / "conf/imagenet/parameters_data_validation.yml").read_text())["data_validation"]
+    parameters = DataValidationParameters.model_validate(values)
+    start = time.monotonic()
+    report, docs = nodes.validate_manifest(manifest, [], DatasetParameters(root=folder, class_num=CLASSES), parameters)
+    seconds = time.monotonic() - start
+    docs.rename(folder / "data_docs")
+    (folder / "validation_report.json").write_text(json.dumps(report))
+    broken = {one["name"] for one in report["expectations"] if not one["success"]}
+    assert broken == {"synsets_are_those_of_ilsvrc2012"}, broken  # whose names are made up
+    return {"seconds": seconds, "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def main() -> None:
+    """Print the figures, as JSON for `measure`, or with the functions that took longest."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print seconds and gibibytes as JSON, nothing else")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes")
+    parser.add_argument("--keep", type=Path, help="write report and Data Docs below this folder, which must exist")
+    options = parser.parse_args()
+    profile = cProfile.Profile()
+    with tempfile.TemporaryDirectory(prefix="expectations-") as folder:
+        target = options.keep or Path(folder)
+        figures = profile.runcall(run, target) if options.profile else run(target)
+    print(json.dumps(figures))
+    if options.profile:
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Rewriting and fully checking lists of ImageNet's size: `measure(folder)` gives the targets for `validation.py`.
+
+The work is what data_preparation does with them: both lists read, each line checked (format, path, label, no path
+twice), prefixed, held against the manifest entry by entry, and written by a rename after a flush to disk. The measure
+is the two `sed` commands of PaddleClas' instructions, which do none of the checks, in turn with it on the same files.
+Starting Python, imports, and reading the manifest's Parquet file are not counted; the memory of the manifest's columns
+that lists are held against is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from targets import Target
+
+LINES = {"train": 1_281_167, "val": 50_000}
+CLASSES = 1_000
+ROUNDS = 7
+RATIO, GIGABYTES = 5.0, 1.0
+
+
+def measure(folder: Path) -> list[Target]:
+    """Compare in a process of its own, whose peak of memory is that of the work; `folder` is for the files."""
+    done = subprocess.run([sys.executable, __file__, "--json", folder], check=True, capture_output=True)
+    figures = json.loads(done.stdout)
+    print(
+        f"lists: sed {figures['sed']:.3f} s, checked and rewritten {figures['checked']:.3f} s (medians of {ROUNDS} "
+        f"rounds in turn), of processor time {figures['cpu']:.3f} s"
+    )
+    return [
+        Target("lists rewritten and checked / sed alone (median of rounds)", figures["ratio"], RATIO),
+        Target("the same, peak of memory with the manifest, GB", figures["gigabytes"], GIGABYTES),
+    ]
+
+
+def write_dataset(folder: Path) -> None:
+    """Write both lists as ImageNet has them, without prefixes, and the manifest's Parquet file with all its columns."""
+    import pandas as pd
+
+    random = np.random.default_rng(0)
+    synsets = np.unique(random.integers(1_440_764, 15_075_141, 2 * CLASSES))[:CLASSES].tolist()
+    labels = {
+        "train": np.sort(random.integers(0, CLASSES, LINES["train"])),
+        "val": random.integers(0, CLASSES, LINES["val"]),
+    }
+    paths = {
+        "train": [f"n{synsets[label]:08d}/n{synsets[label]:08d}_{i}.JPEG" for i, label in enumerate(labels["train"])],
+        "val": [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, LINES["val"] + 1)],
+    }
+    for split, names in paths.items():
+        lines = "".join(f"{name} {label}\n" for name, label in zip(names, labels[split].tolist(), strict=True))
+        (folder / f"{split}_list.txt").write_text(lines)
+    count = sum(LINES.values())
+    digests = random.bytes(32 * count).hex()
+    pd.DataFrame(
+        {
+            "split": np.repeat(list(LINES), list(LINES.values())),
+            "synset": np.array([f"n{synset:08d}" for synset in synsets])[np.concatenate(list(labels.values()))],
+            "path": [f"{split}/{name}" for split, names in paths.items() for name in names],
+            "label": pd.array(np.concatenate(list(labels.values())), dtype="Int64"),
+            "bytes": random.integers(1_000, 500_000, count),
+            "format": "JPEG",
+            "mode": "RGB",
+            "width": 500,
+            "height": 375,
+            "sha256": [digests[64 * i : 64 * (i + 1)] for i in range(count)],
+            "exif_orientation": 1,
+            "status": "ok",
+            "problem": "",
+        }
+    ).to_parquet(folder / "manifest.parquet", index=False)
+
+
+def compare(folder: Path) -> dict[str, float]:
+    """Run both in turn; return the medians of their seconds and of the ratio, and the peak of memory."""
+    import pandas as pd
+    import pyarrow as pa
+
+    from resnet50_pipeline.files import write_bytes
+    from resnet50_pipeline.imagenet.layout import DatasetLayout, read_lists
+    from resnet50_pipeline.imagenet.manifest import require_unchanged
+
+    manifest = pd.read_parquet(folder / "manifest.parquet", columns=["split", "path", "label", "status"])
+    pa.default_memory_pool().release_unused()  # as ParquetDataset does
+    layout = DatasetLayout(folder, {split: folder / f"{split}_list.txt" for split in LINES})
+
+    def rewrite_and_check() -> None:
+        lists = read_lists(layout, CLASSES)
+        require_unchanged({split: one.entries for split, one in lists.items()}, manifest)
+        for split, one in lists.items():
+            write_bytes(folder / f"{split}.checked", one.data)
+
+    def sed() -> None:
+        for split in LINES:
+            with (folder / f"{split}.sed").open("wb") as output:
+                subprocess.run(["sed", f"s#^#{split}/#", folder / f"{split}_list.txt"], stdout=output, check=True)
+
+    rounds = [(seconds_of(sed), seconds_of(rewrite_and_check)) for _ in range(ROUNDS)]
+    started = time.process_time()
+    rewrite_and_check()
+    cpu = time.process_time() - started
+    for split in LINES:
+        assert (folder / f"{split}.sed").read_bytes() == (folder / f"{split}.checked").read_bytes()
+    return {
+        "sed": statistics.median(by_sed for by_sed, _ in rounds),
+        "checked": statistics.median(checked for _, checked in rounds),
+        "ratio": statistics.median(checked / by_sed for by_sed, checked in rounds),
+        "cpu": cpu,
+        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def seconds_of(function: Callable[[], None]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Compare in this process, or print the targets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="compare here, with files in this folder, and print figures as JSON")
+    options = parser.parse_args()
+    if options.json is None:
+        with tempfile.TemporaryDirectory(prefix="lists-") as folder:
+            print(*measure(Path(folder)), sep="\n")
+        return
+    # In a process of its own, for the memory of making the files is not that of the work.
+    if os.fork() == 0:
+        write_dataset(options.json)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.wait()[1]) != 0:
+        raise SystemExit("the data set could not be written")
+    print(json.dumps(compare(options.json)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""How the images are spread over classes and sizes: numbers for the report, and what the pictures are drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from resnet50_pipeline.imagenet.list_files import SPLITS, Split
+from resnet50_pipeline.imagenet.manifest import select_listed
+
+# Bins of sizes, four to the double: of a side in pixels, and of a file in bytes.
+SIDE_EDGES = 2.0 ** np.arange(3, 14.01, 0.25)
+BYTES_EDGES = 2.0 ** np.arange(7, 28.01, 0.5)
+_QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class of one split.
+
+    Attributes:
+        label: 0-based.
+        synset: its folder in train/; empty where it has none.
+        images: listed images.
+    """
+
+    label: int
+    synset: str
+    images: int
+
+    @property
+    def name(self) -> str:
+        """The synset, or the label where there is none."""
+        return self.synset or f"label {self.label}"
+
+
+@dataclass(frozen=True, eq=False)
+class Distributions:
+    """Counts by class and by size.
+
+    Attributes:
+        class_counts: by split, sorted by label.
+        sides: [W, H] images by width and height, bins `SIDE_EDGES`; of images whose header was read.
+        short_sides: [S] images by the shorter side, bins `SIDE_EDGES`.
+        file_sizes: [B] images by bytes of the file, bins `BYTES_EDGES`.
+        quantiles: min, p05, median, p95 and max of `width`, `height`, `short_side` and `bytes`; only of what was read.
+    """
+
+    class_counts: dict[Split, tuple[ClassCount, ...]]
+    sides: NDArray[np.int64]
+    short_sides: NDArray[np.int64]
+    file_sizes: NDArray[np.int64]
+    quantiles: dict[str, dict[str, float]]
+
+
+def compute_distributions(manifest: pd.DataFrame) -> Distributions:
+    """Return how the listed images of a manifest are spread."""
+    listed = select_listed(manifest)
+    width, height = (listed[name].to_numpy(dtype=np.int64) for name in ("width", "height"))
+    was_read = (width > 0) & (height > 0)
+    width, height = width[was_read], height[was_read]
+    short = np.minimum(width, height)
+    file_bytes = listed["bytes"].to_numpy(dtype=np.int64)
+    file_bytes = file_bytes[file_bytes > 0]
+    measured = {"width": width, "height": height, "short_side": short, "bytes": file_bytes}
+    bins = len(SIDE_EDGES) - 1
+    cells = _find_bins(width, SIDE_EDGES) * bins + _find_bins(height, SIDE_EDGES)
+    return Distributions(
+        class_counts={split: _count_classes(listed, split) for split in SPLITS},
+        sides=np.bincount(cells, minlength=bins * bins).reshape(bins, bins),
+        short_sides=np.bincount(_find_bins(short, SIDE_EDGES), minlength=bins),
+        file_sizes=np.bincount(_find_bins(file_bytes, BYTES_EDGES), minlength=len(BYTES_EDGES) - 1),
+        quantiles={name: summarise(values) for name, values in measured.items() if len(values)},
+    )
+
+
+def as_json(distributions: Distributions) -> dict[str, Any]:
+    """Return the numbers for the report: quantiles, and each split's counts by label."""
+    counts = distributions.class_counts
+    return {
+        "sizes": distributions.quantiles,
+        "images_per_class": {
+            split: {
+                **summarise(np.array([one.images for one in counts[split]])),
+                "by_label": {str(one.label): one.images for one in counts[split]},
+            }
+            for split in SPLITS
+            if counts[split]
+        },
+    }
+
+
+def summarise(values: NDArray[np.int64]) -> dict[str, float]:
+    """Return minimum, 5 %, median, 95 % and maximum of values; there must be one at least."""
+    found = np.quantile(values, list(_QUANTILES.values()))
+    return dict(zip(_QUANTILES, found.tolist(), strict=True))
+
+
+def _count_classes(listed: pd.DataFrame, split: Split) -> tuple[ClassCount, ...]:
+    images = listed[listed["split"] == split]
+    first = images.drop_duplicates("label")
+    synsets = dict(zip(first["label"].tolist(), first["synset"].tolist(), strict=True))
+    labels, counts = np.unique(images["label"].to_numpy(dtype=np.int64), return_counts=True)
+    counted = zip(labels.tolist(), counts.tolist(), strict=True)
+    return tuple(ClassCount(label, str(synsets[label]), count) for label, count in counted)
+
+
+def _find_bins(values: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the number of each value's bin; what lies outside of all is counted in the outermost."""
+    found: NDArray[np.int64] = np.searchsorted(edges, values, side="right") - 1
+    return np.clip(found, 0, len(edges) - 2)

@@ -1,0 +1,124 @@
+"""Where each row of FAULTS.md about data is tested, and what `kedro run` itself shows for a handful of them.
+
+Every row is planted in a real data set and goes through both stages (lists: test_faults_lists.py, images:
+test_faults_images.py, `kedro run`: here), which asserts the exit code, the message with file and line, that no byte of
+the data set changed and that no temporary file is left. Further tests of the same row stand behind it.
+
+FAULTS 1   tab                              lists, kedro run; imagenet/test_list_files.py
+FAULTS 2   label missing                    lists; imagenet/test_list_files.py
+FAULTS 3   blank last and middle lines      lists; imagenet/test_list_files.py
+FAULTS 4   two spaces, space in a path      lists; imagenet/test_list_files.py
+FAULTS 5   byte-order mark                  lists; imagenet/test_list_files.py
+FAULTS 6   CRLF                             lists; imagenet/test_list_files.py
+FAULTS 7   not UTF-8, NUL                   lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
+FAULTS 8   labels that are none             lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
+FAULTS 9   labels 1..1000                   lists, kedro run; imagenet/test_list_files.py
+FAULTS 10  prefix missing                   lists; imagenet/test_list_files.py (property test against sed)
+FAULTS 11  rewriter run twice               lists; imagenet/test_list_files.py (property test)
+FAULTS 12  train/train/…                    lists, kedro run; imagenet/test_list_files.py
+FAULTS 13  absolute path, ..                lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
+FAULTS 14  links out of the root, in circles lists; imagenet/test_inspection.py
+FAULTS 15  folder, FIFO, device             lists; imagenet/test_inspection.py
+FAULTS 16  a path twice, with two labels    lists; imagenet/test_list_files.py
+FAULTS 17  one image in both splits         lists, kedro run; expectations/test_suite.py
+FAULTS 18  empty list                       lists; imagenet/test_list_files.py, expectations/test_suite.py
+FAULTS 19  class without images             lists; expectations/test_suite.py
+FAULTS 20  other suffixes, unlisted images  lists; imagenet/test_scan.py, expectations/test_suite.py
+FAULTS 21  label against folder             lists; expectations/test_suite.py
+FAULTS 22  PNG and CMYK                     images; expectations/test_suite.py, expectations/test_ilsvrc2012.py
+FAULTS 23  cut off, empty, HTML             images, kedro run; imagenet/test_inspection.py, imagenet/test_fuzz.py
+FAULTS 24  flipped bit                      images; expectations/test_suite.py
+FAULTS 25  EXIF                             images; imagenet/test_inspection.py
+FAULTS 26  decompression bomb               images; imagenet/test_inspection.py
+FAULTS 27  killed, disk full                images; ground/test_files.py
+FAULTS 44  archive that escapes             imagenet/test_archives.py
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from faulty_dataset import FaultyDataset, kedro_run
+
+
+@pytest.mark.slow
+def test_kedro_run_prepares_a_good_data_set(faulty: FaultyDataset, kedro_project: Path) -> None:
+    """Without a fault the command ends with 0, and the lists are those of `sed`."""
+    outcome = kedro_run(kedro_project, faulty.root)
+    assert outcome.exit_code == 0
+    prepared = kedro_project / "data" / "test" / "05_model_input" / "train_list.txt"
+    assert prepared.read_text() == "".join(f"train/{line}\n" for line in faulty.lines())
+
+
+def put_a_tab(faulty: FaultyDataset) -> None:
+    """FAULTS 1."""
+    faulty.edit(lambda data: data.replace(b" ", b"\t", 1))
+
+
+def count_labels_from_one(faulty: FaultyDataset) -> None:
+    """FAULTS 9."""
+    for split in ("train", "val"):
+        faulty.edit_lines(
+            lambda lines: [f"{path} {int(label) + 1}" for path, label in (line.split(" ") for line in lines)], split
+        )
+
+
+def prefix_twice(faulty: FaultyDataset) -> None:
+    """FAULTS 12, with more lines than an error shows."""
+    faulty.edit_lines(lambda lines: [f"train/train/{line}" for line in lines])
+
+
+def put_into_both_splits(faulty: FaultyDataset) -> None:
+    """FAULTS 17."""
+    shutil.copy(faulty.image("train"), faulty.image("val"))
+
+
+def put_a_web_page(faulty: FaultyDataset) -> None:
+    """FAULTS 23."""
+    faulty.image().write_bytes(b"<!DOCTYPE html><html>404</html>")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (put_a_tab, r"^\S*/train_list\.txt:1: '.*\\t0': a tab → put one space between path and label\n"),
+        (
+            count_labels_from_one,
+            r"^\S*/train_list\.txt:\d+: label 10 is outside 0\.\.9 .* → set dataset\.label_base: 1\n",
+        ),
+        (
+            prefix_twice,
+            r"^\S*/train_list\.txt:1: .*twice; was `sed` run twice\?[^\0]*\.\.\. and 30 more\nfull list: \S+",
+        ),
+        (
+            put_into_both_splits,
+            r"^val_list\.txt:1: .* has the content of train_list\.txt:1: .* \[splits_share_no_image\]",
+        ),
+        (put_a_web_page, r"^train_list\.txt:1: .* is a web page, .* → download the image again \[images_decode\]\n"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_kedro_run_shows_one_error_a_finding(faulty: FaultyDataset, kedro_project: Path, plant, message: str) -> None:
+    """The command ends with exit code 1 and `error: file:line: text → what to do`, and without a traceback."""
+    plant(faulty)
+    outcome = kedro_run(kedro_project, faulty.root)
+    assert outcome.exit_code == 1
+    assert re.search(message, outcome.message)
+    if named := re.search(r"full list: (\S+)", outcome.message):
+        full_list = (kedro_project / named[1]).read_text().splitlines()
+        assert len(full_list) == (40 if plant is prefix_twice else 1)
+        assert all(" → " in line for line in full_list)
+
+
+@pytest.mark.slow
+def test_kedro_run_repairs_when_it_is_told_to(faulty: FaultyDataset, kedro_project: Path) -> None:
+    """FAULTS 12: with dataset.repair the same lists are prepared, and the report counts."""
+    prefix_twice(faulty)
+    outcome = kedro_run(kedro_project, faulty.root, "dataset.repair=true")
+    assert outcome.exit_code == 0
+    assert "40 of 40 paths had train/ in front more than once" in outcome.report["notices"][0]

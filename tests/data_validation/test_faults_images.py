@@ -1,0 +1,236 @@
+"""FAULTS 22 to 27: every fault of images, and of writing the lists, and what both stages make of it.
+
+The table that says where each row of FAULTS.md is tested stands in test_faults.py.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faulty_dataset import FaultyDataset, encode
+from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
+from resnet50_pipeline.imaging.decode import decode_image
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def turned(orientation: int) -> Image.Exif:
+    """Return EXIF data with an orientation."""
+    data = Image.Exif()
+    data[0x0112] = orientation
+    return data
+
+
+def put_known_images(faulty: FaultyDataset) -> None:
+    """Give images the names and kinds of ILSVRC2012's known PNG and of three of its CMYK images."""
+    for number, name in enumerate([*sorted(KNOWN_PNG), *sorted(KNOWN_CMYK)[:3]]):
+        image = faulty.image(label=number)
+        image.unlink()
+        data = encode("RGB", "PNG") if name in KNOWN_PNG else encode("CMYK", seed=number)
+        (image.parent / name).write_bytes(data)
+        faulty.edit_lines(
+            lambda lines, old=image.name, new=name: [line.replace(f"/{old} ", f"/{new} ") for line in lines]
+        )
+
+
+def test_the_known_png_and_cmyk_images_are_a_notice(faulty: FaultyDataset) -> None:
+    """FAULTS 22: those that ILSVRC2012 is known to have are no warning, but counted."""
+    put_known_images(faulty)
+    outcome = faulty.run()
+    assert outcome.exit_code == 0
+    assert all(one["success"] for one in outcome.report["expectations"])
+    (notice,) = outcome.report["notices"]
+    assert notice.startswith("1 PNG and 3 CMYK images are those that ILSVRC2012 is known to have")
+
+
+def test_other_png_and_cmyk_images_are_a_warning_and_decode(faulty: FaultyDataset) -> None:
+    """FAULTS 22: any other is a warning with its line; what training reads of both are three channels of pixels."""
+    faulty.image(label=0).write_bytes(encode("RGB", "PNG"))
+    faulty.image(label=1).write_bytes(encode("CMYK"))
+    outcome = faulty.run()
+    assert outcome.exit_code == 0
+    assert outcome.report["is_valid"]
+    assert [line.split(": ")[0] for line in outcome.problems("images_are_jpeg")] == ["train_list.txt:1"]
+    assert [line.split(": ")[0] for line in outcome.problems("images_are_rgb_or_grey")] == ["train_list.txt:5"]
+    png = decode_image(faulty.image(label=0).read_bytes())
+    expected = np.asarray(Image.open(faulty.image(label=0)).convert("RGB"))[:, :, ::-1]
+    assert np.array_equal(png, expected)
+    assert decode_image(faulty.image(label=1).read_bytes()).shape == (28, 28, 3)
+
+
+@pytest.mark.parametrize(
+    ("break_bytes", "message"),
+    [
+        (lambda data: data[: len(data) // 2], r"cannot be decoded whole: .* → replace it"),
+        (lambda data: data[:-2], r"cannot be decoded whole: .* → replace it"),
+        (lambda _: b"", r"has zero bytes → download or copy it again"),
+        (lambda _: b"<!DOCTYPE html><html>404</html>", r"is a web page, not an image .* → download the image again"),
+        (lambda data: data[: len(data) // 2] + bytes(len(data) // 2), r"cannot be decoded whole: .* → replace it"),
+    ],
+    ids=["half", "without its end", "zero bytes", "an HTML page", "an end of zeros"],
+)
+@pytest.mark.parametrize("level", ["full", "header"])
+def test_a_file_that_is_no_whole_image_is_told(faulty: FaultyDataset, break_bytes, message: str, level: str) -> None:
+    """FAULTS 23: what is cut off, empty or no image stops the run; no OpenCV, whichever, has a part in that."""
+    image = faulty.image()
+    image.write_bytes(break_bytes(image.read_bytes()))
+    outcome = faulty.run(validation={"scan": {"level": level}})
+    assert outcome.exit_code == 1
+    assert re.search(rf"train_list\.txt:1: train/.*: {message} \[images_decode\]", outcome.message)
+
+
+def test_reading_images_needs_no_opencv() -> None:
+    """FAULTS 23: the scan and what it starts import no OpenCV, whose versions differ in what they decode."""
+    code = "import sys, resnet50_pipeline.imagenet.scan; print('cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_one_flipped_bit_is_named_by_its_digest(faulty: FaultyDataset, tmp_path: Path) -> None:
+    """FAULTS 24: against the manifest of before, the image with a flipped bit is named, though it decodes.
+
+    Neither size nor time of the file tell, so that a scan with a cache must not believe them.
+    """
+    scan = {"scan": {"cache_dir": str(tmp_path / "cache")}}
+    earlier = shutil.copy(faulty.run(validation=scan).results / "manifest.parquet", tmp_path / "earlier.parquet")
+    image = faulty.image()
+    times = image.stat()
+    data = bytearray(image.read_bytes())
+    data[-20] ^= 1
+    image.write_bytes(data)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    Image.open(image).load()
+    outcome = faulty.run(validation={**scan, "reference_manifest": str(earlier)})
+    assert outcome.exit_code == 1
+    (told, *_) = outcome.message.splitlines()
+    assert re.search(r"train_list\.txt:1: .*: has the digest [0-9a-f]{12}…, and another in the reference", told)
+    assert "[images_are_as_they_were]" in told
+    assert outcome.report["data_digest"] != ""
+
+
+def test_orientation_and_damaged_exif_are_reported(faulty: FaultyDataset) -> None:
+    """FAULTS 25: an image that EXIF turns, and EXIF data that cannot be read, are warnings with their lines."""
+    faulty.image(number=0).write_bytes(encode(exif=turned(6)))
+    faulty.image(number=1).write_bytes(encode(seed=1, exif=b"Exif\0\0broken"))
+    outcome = faulty.run()
+    assert outcome.exit_code == 0
+    assert [line.split(": ", 2)[0::2] for line in outcome.problems("images_are_upright")] == [
+        ["train_list.txt:1", "has EXIF orientation 6, and is turned while decoding → save it upright"],
+        ["train_list.txt:2", "has damaged EXIF data → save the image without it"],
+    ]
+
+
+def test_orientation_is_applied_by_the_one_decoder_of_all_stages() -> None:
+    """FAULTS 25: training, evaluation and serving share one decode, which turns the image as EXIF says."""
+    upright = Image.new("RGB", (40, 20), "white")
+    upright.paste("black", (0, 0, 20, 20))
+    buffer = io.BytesIO()
+    upright.save(buffer, "JPEG", exif=turned(6))
+    pixels = decode_image(buffer.getvalue())
+    assert pixels.shape == (40, 20, 3)
+    assert pixels[:18].max() < 60
+    assert pixels[22:].min() > 190
+    package = Path(decode_image.__code__.co_filename).parents[1]
+    decoding = [path.relative_to(package) for path in package.rglob("*.py") if "imdecode(" in path.read_text()]
+    assert [str(path) for path in decoding] == ["imaging/decode.py"]
+
+
+def test_a_decompression_bomb_costs_neither_time_nor_memory(faulty: FaultyDataset) -> None:
+    """FAULTS 26: 30,000 x 30,000 black pixels in a few bytes stop the run before they are decoded."""
+    rows = zlib.compress(bytes(30_000 // 8 + 1) * 64, 9)
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
+    faulty.image().write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
+    tracemalloc.start()
+    outcome = faulty.run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert outcome.exit_code == 1
+    assert re.search(
+        r"train_list\.txt:1: .*\(900000000 pixels\) exceeds limit of .* → replace it by a smaller one", outcome.message
+    )
+    assert peak < 200e6
+
+
+PREPARE = """
+import sys, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from pathlib import Path
+from resnet50_pipeline.datasets import TextFileDataset
+from resnet50_pipeline.imagenet.layout import find_layout, read_lists
+root, target = map(Path, sys.argv[1:3])
+text = read_lists(find_layout(root), 10)["train"].text
+print("ready", flush=True)
+while True:
+    TextFileDataset(str(target)).save(text * int(sys.argv[3]))
+"""
+
+
+def start_preparing(root: Path, target: Path, times: int, **options: Any) -> subprocess.Popen:
+    """Start a process that writes the prepared list again and again."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PREPARE, str(root), str(target), str(times)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_a_full_disk_leaves_the_old_list(faulty: FaultyDataset) -> None:
+    """FAULTS 27: where there is no room for the list, the old one stands and no temporary file is left.
+
+    The limit is on the size of a file, which ends a write half-way as a full disk does.
+    """
+    outcome = faulty.run()
+    before = outcome.prepared("train")
+    room = (len(before) // 2, len(before) // 2)
+    target = outcome.results / "train_list.txt"
+    process = start_preparing(
+        faulty.root, target, 1, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    )
+    _, errors = process.communicate(timeout=60)
+    assert "OSError: [Errno 27] File too large" in errors
+    assert target.read_bytes() == before
+    assert not [path for path in outcome.results.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_writer_leaves_a_whole_list(faulty: FaultyDataset, number: signal.Signals) -> None:
+    """FAULTS 27: killed while lists are written, the list is a whole one, and but for SIGKILL nothing else is left."""
+    outcome = faulty.run()
+    target = outcome.results / "train_list.txt"
+    whole = (outcome.prepared("train"), outcome.prepared("train") * 20_000)
+    for delay in (0.05, 0.2, 0.35):
+        process = start_preparing(faulty.root, target, 20_000)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert target.read_bytes() in whole
+    left = [path.name for path in outcome.results.iterdir() if path.name.startswith(".")]
+    assert number == signal.SIGKILL or left == []

@@ -1,0 +1,187 @@
+"""What the tests of FAULTS.md share: breaking a data set, running the two stages over it, and what a user then sees."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+from PIL import Image
+
+from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
+from resnet50_pipeline.exceptions import DatasetError
+from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+from resnet50_pipeline.pipelines import data_preparation, data_validation
+
+REPOSITORY = Path(__file__).parents[1]
+CONF = REPOSITORY / "conf" / "base" / "parameters_data_validation.yml"
+BLOCKING = tuple(yaml.safe_load(CONF.read_text())["data_validation"]["blocking"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run of data_validation and data_preparation.
+
+    Attributes:
+        exit_code: of the command.
+        message: what stands on standard error: one problem a line.
+        results: folder of everything that was written.
+    """
+
+    exit_code: int
+    message: str
+    results: Path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The validation report."""
+        report: dict[str, Any] = json.loads((self.results / "validation_report.json").read_text())
+        return report
+
+    def problems(self, name: str) -> list[str]:
+        """Return the problems of an expectation, as far as the report has them."""
+        return next(one["problems"] for one in self.report["expectations"] if one["name"] == name)
+
+    def prepared(self, split: str) -> bytes:
+        """Return the list that was written for PaddleClas."""
+        return (self.results / f"{split}_list.txt").read_bytes()
+
+
+class FaultyDataset:
+    """A data set of 10 digits, 4 train and 2 val images each, with lists as ImageNet's, unprefixed."""
+
+    def __init__(self, root: Path, results: Path, temporary: Path) -> None:
+        self.root, self._results, self._temporary = root, results, temporary
+
+    def image(self, split: str = "train", label: int = 0, number: int = 0) -> Path:
+        """Return a listed image of a class."""
+        lines = [line.split(" ") for line in self.lines(split)]
+        return self.root / split / [path for path, of_image in lines if int(of_image) == label][number]
+
+    def lines(self, split: str = "train") -> list[str]:
+        """Return the lines of a list, without their ends."""
+        return self.list_path(split).read_text().splitlines()
+
+    def list_path(self, split: str = "train") -> Path:
+        """Return the list file."""
+        return self.root / f"{split}_list.txt"
+
+    def edit(self, edit: Callable[[bytes], bytes], split: str = "train") -> None:
+        """Replace the bytes of a list."""
+        self.list_path(split).write_bytes(edit(self.list_path(split).read_bytes()))
+
+    def edit_lines(self, edit: Callable[[list[str]], list[str]], split: str = "train") -> None:
+        """Replace the lines of a list."""
+        self.list_path(split).write_text("".join(line + "\n" for line in edit(self.lines(split))))
+
+    def run(
+        self, blocking: tuple[str, ...] = BLOCKING, *, validation: dict[str, Any] | None = None, **dataset: Any
+    ) -> Outcome:
+        """Run both stages over it; nothing of it is changed, and no temporary file is left, whatever comes of that."""
+        before = fingerprint(self.root)
+        parameters = DatasetParameters.model_validate({"root": self.root, "class_num": 10, **dataset})
+        options = DataValidationParameters.model_validate({"blocking": blocking, "workers": 1, **(validation or {})})
+        catalog = DataCatalog(
+            {
+                "dataset_root": DirectoryDataset(str(self.root)),
+                "params:dataset": MemoryDataset(parameters),
+                "params:data_validation": MemoryDataset(options),
+                "manifest": ParquetDataset(str(self._results / "manifest.parquet")),
+                "validation_report": JSONDataset(str(self._results / "validation_report.json")),
+                "data_docs": DirectoryDataset(str(self._results / "data_docs")),
+                "train_list": TextFileDataset(str(self._results / "train_list.txt")),
+                "val_list": TextFileDataset(str(self._results / "val_list.txt")),
+                "label_map": JSONDataset(str(self._results / "label_map.json")),
+            }
+        )
+        exit_code, message = 0, ""
+        try:
+            SequentialRunner().run(data_validation.create_pipeline(), catalog)
+            SequentialRunner().run(data_preparation.create_pipeline(), catalog)
+        except DatasetError as error:
+            exit_code, message = error.exit_code, str(error)
+        assert fingerprint(self.root) == before
+        assert list(self._temporary.iterdir()) == []
+        assert not [path for path in self._results.rglob("*") if path.name.startswith(".")]
+        return Outcome(exit_code, message, self._results)
+
+
+@pytest.fixture
+def faulty(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyDataset:
+    """A data set to break, with folders of its own for results and for temporary files."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    return FaultyDataset(digits, tmp_path / "results", temporary)
+
+
+@pytest.fixture(scope="session")
+def kedro_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, whose environment `test` writes below it, for `kedro run` itself."""
+    from mlflow_stores import make_database
+
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(REPOSITORY / "conf", project / "conf", ignore=shutil.ignore_patterns("local"))
+    (project / "conf" / "local").mkdir()
+    shutil.copy(REPOSITORY / "pyproject.toml", project)
+    shutil.copytree(REPOSITORY / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (project / "data" / "test").mkdir(parents=True)
+    make_database(project / "data" / "test" / "mlflow.db")
+    return project
+
+
+def kedro_run(project: Path, root: Path, *parameters: str) -> Outcome:
+    """Run `kedro run --pipelines data_validation,data_preparation` over a data set, which it does not change."""
+    shutil.rmtree(project / "data" / "test" / "08_reporting", ignore_errors=True)
+    before = fingerprint(root)
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("kedro"),
+            *("run", "--env", "test", "--pipelines", "data_validation,data_preparation"),
+            *("--params", ",".join([f"dataset.root={root}", *parameters])),
+        ],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project / "src"), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert fingerprint(root) == before
+    assert "Traceback" not in done.stderr, done.stderr
+    message = done.stderr.partition("error: ")[2] if done.returncode else ""
+    assert bool(message) == bool(done.returncode), done.stderr
+    return Outcome(done.returncode, message, project / "data" / "test" / "08_reporting")
+
+
+def fingerprint(root: Path) -> dict[str, str]:
+    """Return digest or link of every file below a folder; what is no regular file is not opened."""
+    found = {}
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            found[str(path.relative_to(root))] = f"link to {path.readlink()}"
+        elif path.is_file():
+            found[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def encode(mode: str = "RGB", image_format: str = "JPEG", seed: int = 0, **options: object) -> bytes:
+    """Return an image file of noise."""
+    channels = {"RGB": 3, "CMYK": 4, "L": 1}[mode]
+    pixels = np.random.default_rng(seed).bytes(28 * 28 * channels)
+    buffer = io.BytesIO()
+    Image.frombytes(mode, (28, 28), pixels).save(buffer, image_format, **options)
+    return buffer.getvalue()

@@ -38,9 +38,9 @@ EVENTS = [
 ]
 
 
-def show(is_terminal: bool) -> str:
+def show(is_terminal: bool, width: int = 160) -> str:
     output = io.StringIO()
-    console = Console(file=output, force_terminal=is_terminal, width=160)
+    console = Console(file=output, force_terminal=is_terminal, width=width)
     with TrainingProgress(console) as progress:
         for event in EVENTS:
             progress(event)
@@ -48,9 +48,9 @@ def show(is_terminal: bool) -> str:
 
 
 def test_terminal_has_a_bar_with_loss_top1_speed_and_best():
-    """The bar ends with the last figures of the events."""
-    shown = show(is_terminal=True)
-    for figure in ("15/30", "2/3", "1.234", "50.0 %", "46 images/s", "best val 90.0 %", "ETA"):
+    """The bar ends with the last figures of the events, also in the 80 columns of a small window."""
+    shown = show(is_terminal=True, width=80)
+    for figure in ("epoch 2/3", "50%", "loss 1.234", "top-1 50.0%", "46 images/s", "val 90.0%"):
         assert figure in shown
 
 

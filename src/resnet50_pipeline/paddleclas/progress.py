@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from resnet50_pipeline.events import (
     AnyEvent,
@@ -29,16 +29,15 @@ class TrainingProgress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._bar = Progress(
-            TextColumn("[bold]training"),
+            # Made to fit 80 columns, the bar taking what is left.
+            TextColumn("[bold]epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("epoch {task.fields[epoch]}"),
-            TextColumn("loss {task.fields[loss]}  top-1 {task.fields[top1]}"),
+            TextColumn("{task.percentage:.0f}%"),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("top-1 {task.fields[top1]}"),
+            TextColumn("val {task.fields[best]}"),
             TextColumn("{task.fields[speed]} images/s"),
-            TextColumn("best val {task.fields[best]}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -113,7 +112,7 @@ class TrainingProgress:
             completed=event.step,
             epoch=f"{event.epoch}/{epochs}",
             loss=f"{event.loss:.3f}",
-            top1=f"{100 * event.top1:.1f} %",
+            top1=f"{100 * event.top1:.1f}%",
             speed=f"{event.images_per_second:.0f}",
         )
         if not self._console.is_terminal:
@@ -141,7 +140,7 @@ class TrainingProgress:
             ", the best so far" if event.is_best else "",
         )
         if event.is_best:
-            self._bar.update(self._task, best=f"{100 * event.top1:.1f} %")
+            self._bar.update(self._task, best=f"{100 * event.top1:.1f}%")
 
 
 def _clock(seconds: float) -> str:

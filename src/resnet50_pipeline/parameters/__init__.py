@@ -1,0 +1,42 @@
+"""Every `params:` group of `conf/`, as a frozen model that refuses keys it does not know.
+
+Kedro builds these from the YAML before the first node runs (nodes name them in their annotations), so a
+mistyped key or a value out of range stops the run with the field's path.
+"""
+
+from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.parameters.dataset import (
+    DatasetParameters,
+    DataValidationParameters,
+    SampleDataParameters,
+    ScanParameters,
+)
+from resnet50_pipeline.parameters.evaluation import EvaluationParameters, ModelRegistrationParameters
+from resnet50_pipeline.parameters.input_pipeline import (
+    EvalTransformParameters,
+    LoaderParameters,
+    TrainTransformParameters,
+)
+from resnet50_pipeline.parameters.launch import LaunchParameters
+from resnet50_pipeline.parameters.optimization import ArchParameters, LearningRateParameters, OptimizerParameters
+from resnet50_pipeline.parameters.tracking import TrackingParameters
+from resnet50_pipeline.parameters.training import TrainingParameters
+
+__all__ = [
+    "ArchParameters",
+    "DataValidationParameters",
+    "DatasetParameters",
+    "EvalTransformParameters",
+    "EvaluationParameters",
+    "LaunchParameters",
+    "LearningRateParameters",
+    "LoaderParameters",
+    "ModelRegistrationParameters",
+    "OptimizerParameters",
+    "ParameterModel",
+    "SampleDataParameters",
+    "ScanParameters",
+    "TrackingParameters",
+    "TrainTransformParameters",
+    "TrainingParameters",
+]

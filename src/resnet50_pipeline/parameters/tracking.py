@@ -1,0 +1,17 @@
+"""`tracking`: where MLflow runs go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from resnet50_pipeline.parameters.base import ParameterModel
+
+
+class TrackingParameters(ParameterModel):
+    """`tracking`: where MLflow runs go."""
+
+    uri: str = Field(description="MLflow tracking URI. A relative sqlite:/// path is taken from the project folder.")
+    experiment: str = Field(min_length=1, description="Name of the MLflow experiment.")
+    artifact_root: Path = Field(description="Folder for artifacts where the URI is a database file.")

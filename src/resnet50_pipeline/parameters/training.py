@@ -1,0 +1,46 @@
+"""`training`: the recipe and where it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.parameters.input_pipeline import (
+    EvalTransformParameters,
+    LoaderParameters,
+    TrainTransformParameters,
+)
+from resnet50_pipeline.parameters.launch import LaunchParameters
+from resnet50_pipeline.parameters.optimization import ArchParameters, LearningRateParameters, OptimizerParameters
+
+
+class TrainingParameters(ParameterModel):
+    """`training`: the recipe and where it runs."""
+
+    output_dir: Path = Field(description="Folder of events.jsonl, checkpoints and logs.")
+    resume: bool = Field(default=False, description="Go on from the newest checkpoint set in output_dir.")
+    seed: int = Field(default=0, ge=0, description="Of weights, order and augmentation.")
+    epochs: int = Field(ge=1, description="Passes over the train list.")
+    batch_size_per_rank: int = Field(ge=1, description="Images a rank and step.")
+    eval_batch_size_per_rank: int = Field(ge=1, description="Images a rank and evaluation step.")
+    print_batch_step: int = Field(default=10, ge=1, description="Steps between two train_step events.")
+    eval_interval: int = Field(default=1, ge=1, description="Epochs between two evaluations.")
+    save_interval: int = Field(default=1, ge=1, description="Epochs between two checkpoint sets.")
+    keep_checkpoints: int = Field(default=2, ge=1, description="Newest checkpoint sets that stay, besides the best.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="CELoss epsilon.")
+    launch: LaunchParameters
+    arch: ArchParameters = ArchParameters()
+    optimizer: OptimizerParameters = OptimizerParameters()
+    lr: LearningRateParameters
+    train_transform: TrainTransformParameters
+    eval_transform: EvalTransformParameters
+    loader: LoaderParameters = LoaderParameters()
+
+    @model_validator(mode="after")
+    def _warm_up_within_the_run(self) -> Self:
+        if self.lr.warmup_epoch >= self.epochs and self.lr.warmup_epoch > 0:
+            raise ValueError(f"lr.warmup_epoch {self.lr.warmup_epoch} must be below epochs {self.epochs}")
+        return self

@@ -22,7 +22,7 @@ def test_a_mistyped_group_gets_the_nearest_name():
 
 
 def test_every_group_has_its_model_and_every_model_its_group():
-    """The known groups are those that parameters.py describes."""
+    """The known groups are those that parameters/ describes."""
     described = {
         model.__doc__.split("`")[1]
         for model in vars(parameters).values()

@@ -13,6 +13,7 @@ import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols an
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import PipelineError
+from resnet50_pipeline.trainer.heartbeat import exit_with_launcher, tell_stacks_when_asked
 from resnet50_pipeline.training_config import read_training_config
 
 logger = logging.getLogger("resnet50_pipeline.trainer")
@@ -20,6 +21,8 @@ logger = logging.getLogger("resnet50_pipeline.trainer")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; return the exit code. An error that a user can mend is one message, the last on stderr."""
+    exit_with_launcher()
+    tell_stacks_when_asked()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
@@ -55,11 +58,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from resnet50_pipeline.trainer.heartbeat import Heartbeat, exit_with_parent
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
     from resnet50_pipeline.trainer.training import TrainingRun
 
-    exit_with_parent()
     config = read_training_config(options.config)
     heartbeat = Heartbeat(Path(config.Global.output_dir), own_rank())
     TrainingRun(config, join_ranks(config.Global.device), heartbeat).execute()
@@ -67,10 +69,9 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from resnet50_pipeline.trainer.evaluation import evaluate
-    from resnet50_pipeline.trainer.heartbeat import Heartbeat, exit_with_parent
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
 
-    exit_with_parent()
     config = read_training_config(options.config)
     heartbeat = Heartbeat(options.output_dir, own_rank())
     ranks = join_ranks(config.Global.device)

@@ -19,15 +19,18 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS
 from kedro.framework.project import settings
 from kedro.utils import find_kedro_project
 from kedro.validation.exceptions import ParameterValidationError
+from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import ParameterError, PipelineError
 from resnet50_pipeline.hooks.description import SELECTING_OPTIONS
 from resnet50_pipeline.hooks.preflight import require_dataset
 from resnet50_pipeline.imagenet.list_files import Split
 from resnet50_pipeline.interruption import received_interruption, signals_interrupt
+from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
 
 _EXPECTED_ERRORS = (PipelineError, ParameterValidationError, MissingConfigException)
+_JOIN_OPTIONS = ("env", "conf_source", "params")
 _VERBOSE = click.Option(["--verbose", "-v"], is_flag=True, help="Show the traceback of every error.")
 
 
@@ -56,6 +59,25 @@ def run(context: click.Context, /, *, verbose: bool, **options: Any) -> Any:
             traceback.print_exception(error)
         click.echo(click.style("error: ", fg="red", bold=True) + describe_error(expected), err=True)
         context.exit(getattr(expected, "exit_code", 1))
+
+
+@cli.command("join", params=[option for option in kedro_run.params if option.name in _JOIN_OPTIONS])
+@click.pass_context
+def join(context: click.Context, /, env: str | None, conf_source: str | None, params: dict[str, Any]) -> None:
+    """Run this machine's ranks of a training on several machines, which `kedro run` starts on machine 0."""
+    from resnet50_pipeline.paddleclas.machines import join_training
+
+    _log_plain_lines_unless_in_a_terminal()
+    try:
+        with signals_interrupt():
+            parameters = _load_parameters(env or os.environ.get("KEDRO_ENV"), conf_source, params)
+            require_dataset(parameters)
+            join_training(_training_parameters(parameters))
+    except KeyboardInterrupt:
+        context.exit(128 + signal.SIGINT)
+    except _EXPECTED_ERRORS as error:
+        click.echo(click.style("error: ", fg="red", bold=True) + describe_error(error), err=True)
+        context.exit(getattr(error, "exit_code", 1))
 
 
 @cli.command("unpack")
@@ -125,15 +147,28 @@ def _require_dataset_of_the_user(options: dict[str, Any]) -> None:
     environment = options["env"] or os.environ.get("KEDRO_ENV")
     if makes_sample(environment) or any(options[name] for name in SELECTING_OPTIONS):
         return
+    require_dataset(_load_parameters(environment, options["conf_source"], options["params"]))
+
+
+def _load_parameters(environment: str | None, conf_source: str | None, params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the environment as `kedro run` sees them; the working directory is then the project."""
     project_path = find_kedro_project(Path.cwd()) or Path.cwd()
     os.chdir(project_path)
     loader = settings.CONFIG_LOADER_CLASS(
-        options["conf_source"] or str(project_path / settings.CONF_SOURCE),
+        conf_source or str(project_path / settings.CONF_SOURCE),
         env=environment,
-        runtime_params=options["params"],
+        runtime_params=params,
         **settings.CONFIG_LOADER_ARGS,
     )
-    require_dataset(loader["parameters"])
+    parameters: dict[str, Any] = loader["parameters"]
+    return parameters
+
+
+def _training_parameters(parameters: dict[str, Any]) -> TrainingParameters:
+    try:
+        return TrainingParameters.model_validate(parameters.get("training", {}))
+    except ValidationError as error:
+        raise ParameterError(f"training: {error}") from error
 
 
 def _log_plain_lines_unless_in_a_terminal() -> None:

@@ -29,6 +29,7 @@ WITHOUT_INFLUENCE = frozenset(
         "paddleclas.failure",
         "paddleclas.guard",
         "paddleclas.heartbeats",
+        "paddleclas.machines",
         "paddleclas.processes",
         "paddleclas.progress",
         "paddleclas.supervise",

@@ -15,6 +15,7 @@ from pathlib import Path
 from resnet50_pipeline.exceptions import PipelineError
 from resnet50_pipeline.trainer.heartbeat import exit_with_launcher, tell_stacks_when_asked
 from resnet50_pipeline.training_config import read_training_config
+from resnet50_pipeline.training_dir import checkpoint_paths
 
 logger = logging.getLogger("resnet50_pipeline.trainer")
 
@@ -45,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=what)
         command.set_defaults(run=run)
         command.add_argument("--config", type=Path, required=True, help="PaddleClas YAML")
-        if name != "train":
+        if name == "train":
+            command.add_argument("--go-on", action="store_true", help="from the newest checkpoint set, if there is one")
+        else:
             command.add_argument("--checkpoint", type=Path, required=True, help="checkpoint set")
             command.add_argument("--output-dir", type=Path, required=True)
         if name == "evaluate":
@@ -63,6 +66,10 @@ def _train(options: argparse.Namespace) -> None:
     from resnet50_pipeline.trainer.training import TrainingRun
 
     config = read_training_config(options.config)
+    if options.go_on and (found := checkpoint_paths(Path(config.Global.output_dir))):
+        # Before the ranks meet: until they have, none of them writes another set.
+        going_on = config.Global.model_copy(update={"checkpoints": str(found[-1])})
+        config = config.model_copy(update={"Global": going_on})
     heartbeat = Heartbeat(Path(config.Global.output_dir), own_rank())
     TrainingRun(config, join_ranks(config.Global.device), heartbeat).execute()
 

@@ -53,12 +53,12 @@ def predict(network: paddle.nn.Layer, loader: Loader, top_k: int, heartbeat: Hea
     started = waiting_since = time.perf_counter()
     loading_seconds = 0.0
     with paddle.no_grad():
-        for images, labels, index in loader:
+        for batch in loader:
             loading_seconds += time.perf_counter() - waiting_since
-            logits = network(images)
-            losses = F.cross_entropy(logits, labels.reshape([-1, 1]), reduction="none").reshape([-1])
+            logits = network(batch.images)
+            losses = F.cross_entropy(logits, batch.labels.reshape([-1, 1]), reduction="none").reshape([-1])
             probabilities, ids = paddle.topk(F.softmax(logits, axis=-1), k=top_k, axis=-1)
-            columns.append(tuple(tensor.numpy() for tensor in (index, labels, ids, probabilities, losses)))
+            columns.append(tuple(tensor.numpy() for tensor in (batch.index, batch.labels, ids, probabilities, losses)))
             heartbeat.beat()
             waiting_since = time.perf_counter()
     seconds = time.perf_counter() - started

@@ -140,17 +140,17 @@ class TrainingRun:
         self._train_batches.epoch = epoch
         interval, whole = Meters(), Meters()
         step, waiting_since = self._state.step, time.perf_counter()
-        for images, labels, _ in self._train_loader:
+        for batch in self._train_loader:
             loaded = time.perf_counter()
-            logits = self._parallel(images)
-            loss = self._loss(logits, labels)
+            logits = self._parallel(batch.images)
+            loss = self._loss(logits, batch.labels)
             loss.backward()
             self._optimizer.step()
             self._optimizer.clear_grad()
             learning_rate = self._optimizer.get_lr()
             self._schedule.step()
             step += 1
-            interval.add(loss, logits, labels, reader_seconds=loaded - waiting_since)
+            interval.add(loss, logits, batch.labels, reader_seconds=loaded - waiting_since)
             self._heartbeat.beat()
             if step % self._config.Global.print_batch_step == 0:
                 self._report_step(epoch, step, learning_rate, interval)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paddle
-import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
 from resnet50_pipeline.events import (
     AnyEvent,
@@ -26,6 +25,7 @@ from resnet50_pipeline.trainer import checkpoint as sets
 from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, TrainBatches
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
+from resnet50_pipeline.trainer.losses import build_loss
 from resnet50_pipeline.trainer.meters import Meters
 from resnet50_pipeline.trainer.network import build_network, running_statistics
 from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule
@@ -54,7 +54,7 @@ class TrainingRun:
         self._output_dir = Path(config.Global.output_dir)
         paddle.seed(config.Global.seed)
         self._network = build_network(config.Arch)
-        self._epsilon = config.Loss.Train[0].CELoss.epsilon
+        self._loss = build_loss(config.Loss.Train, config.Arch.class_num)
         self._build_data()
         steps_per_epoch = self._train_batches.steps_per_epoch
         self._schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, steps_per_epoch)
@@ -143,7 +143,7 @@ class TrainingRun:
         for batch in self._train_loader:
             loaded = time.perf_counter()
             logits = self._parallel(batch.images)
-            loss = self._loss(logits, batch.labels)
+            loss = self._loss(logits, batch.labels, batch.mixed)
             loss.backward()
             self._optimizer.step()
             self._optimizer.clear_grad()
@@ -171,13 +171,6 @@ class TrainingRun:
         )
         self._tell(event)
         return event
-
-    def _loss(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """Return the mean cross entropy, labels smoothed by `epsilon` where given (ppcls/loss/celoss.py)."""
-        if self._epsilon is None:
-            return F.cross_entropy(logits, labels.reshape([-1, 1]))
-        target = F.label_smooth(F.one_hot(labels, self._config.Arch.class_num), epsilon=self._epsilon)
-        return F.cross_entropy(logits, target, soft_label=True)
 
     def _report_step(self, epoch: int, step: int, learning_rate: float, interval: Meters) -> None:
         if interval.steps == 0:

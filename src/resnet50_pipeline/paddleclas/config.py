@@ -34,7 +34,7 @@ from resnet50_pipeline.training_config import (
     LossItem,
     MetricConfig,
     MetricItem,
-    OptimizerConfig,
+    MomentumConfig,
     Piecewise,
     PostProcessConfig,
     Regularizer,
@@ -65,6 +65,7 @@ def render_training_config(
             output_dir=str(training.output_dir),
             device=training.launch.device,
             save_interval=training.save_interval,
+            save_interval_steps=training.save_interval_steps,
             eval_interval=training.eval_interval,
             epochs=training.epochs,
             print_batch_step=training.print_batch_step,
@@ -82,7 +83,7 @@ def render_training_config(
         Loss=LossConfig(
             Train=(LossItem(CELoss=CELossConfig(epsilon=epsilon)),), Eval=(LossItem(CELoss=CELossConfig()),)
         ),
-        Optimizer=OptimizerConfig(
+        Optimizer=MomentumConfig(
             name=training.optimizer.name,
             momentum=training.optimizer.momentum,
             lr=_schedule(training.lr),

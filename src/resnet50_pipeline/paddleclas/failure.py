@@ -13,6 +13,7 @@ from resnet50_pipeline.paddleclas.processes import RankEnd
 
 _TAIL_LINES = 12
 _ERROR_LINE = re.compile(r"^(\w+Error): (.*)$")
+_STOPPED = re.compile(r"stopped by (SIG\w+)")  # RunInterruptedError
 _FAILED_CONTAINER = re.compile(r"Container rank (\d+) status failed .*? code (-?\d+)")
 _LESS_MEMORY = "lower training.batch_size_per_rank"
 _SHARED_MEMORY = (
@@ -82,6 +83,8 @@ def reported_error(log: Path) -> PipelineError | None:
         message = "\n".join([match[2], *lines[number + 1 :], f"log: {log}"])
         error = kind.__new__(kind)
         Exception.__init__(error, message)
+        if stopped := _STOPPED.match(match[2]):
+            error.exit_code = 128 + signal.Signals[stopped[1]]
         return error
     return None
 

@@ -127,10 +127,11 @@ def find(target: str, program: int, folder: Path) -> psutil.Process | None:
 
 
 def processes_of(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the living processes that have the folder in their arguments."""
+    """Yield the living processes that have the folder in their arguments, or work in it."""
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in process.cmdline()):
+            belongs = any(str(folder) in word for word in [process.cwd(), *process.cmdline()])
+            if belongs and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except psutil.Error:
             continue

@@ -285,7 +285,7 @@ def test_kedro_is_killed(project: Project):
     process.communicate()
     wait_until_nothing_is_left(project.path)
     assert project.statuses()[-1] == "RUNNING"
-    following = project.start("training.epochs=1")
+    following = project.start()
     _, words = following.communicate(timeout=240)
     assert following.returncode == 0, words
     assert project.statuses()[-2:] == ["KILLED", "FINISHED"]
@@ -305,7 +305,7 @@ def test_two_runs_of_kedro(project: Project):
 
 def test_secrets_of_the_environment(project: Project):
     """FAULTS 45: variables that nobody named are in no file that the run has written, logs and MLflow's included."""
-    process = project.start("training.epochs=1")
+    process = project.start()
     said, words = process.communicate(timeout=240)
     assert process.returncode == 0, words
     assert CANARY not in said + words

@@ -18,7 +18,7 @@ def unbroken(tmp_path_factory, striped_dataset: Path) -> Unbroken:
 
 
 # All five targets and all three signals; `make chaos` goes through fifty.
-@pytest.mark.parametrize("seed", [0, 1, 7, 8, 13, 4])
+@pytest.mark.parametrize("seed", [1, 2, 4, 5, 8, 13])
 def test_killed_and_resumed_is_unbroken(seed: int, unbroken: Unbroken, striped_dataset: Path, tmp_path: Path):
     """SIGKILL, SIGTERM or SIGINT to a rank, launcher, guard or program: same weights, and nothing left behind."""
     kill_and_resume(draw_kill(seed, unbroken), unbroken.training, striped_dataset, tmp_path)

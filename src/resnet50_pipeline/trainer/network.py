@@ -86,7 +86,7 @@ def _freeze(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> None:
         if not held:
             known = ", ".join(name for name, _ in network.named_children())
             raise TrainingConfigError(
-                f"Arch.freeze: {pattern} is no layer of this network; known: {known}, and those inside them, as blocks.0"
+                f"Arch.freeze: {pattern} is no layer of this network; known: {known}, and their own, as blocks.0"
             )
         for layer in (inner for outer in held for inner in outer.sublayers(include_self=True)):
             for parameter in layer.parameters(include_sublayers=False):

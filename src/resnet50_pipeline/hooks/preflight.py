@@ -24,6 +24,7 @@ from resnet50_pipeline.preflight.findings import Finding, require_no_blocking
 from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.preflight.mlflow_store import check_store_file
 from resnet50_pipeline.preflight.plan import find_workspace, make_plan, read_group
+from resnet50_pipeline.tracking.address import find_address
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class PreflightHooks:
             self._claims.enter_context(claim_output_dir(workspace))
         try:
             tracking = read_group(parameters, "tracking", TrackingParameters)
+            find_address(tracking, self._project_path)
             require_no_blocking(check_store_file(tracking, self._project_path))
             if RANK_PARAMETERS in pipeline.inputs():
                 plan = make_plan(parameters, places, self._project_path, makes_sample=makes_sample(run_params["env"]))

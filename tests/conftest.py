@@ -17,6 +17,7 @@ from exported_model import exported_model  # noqa: F401 - fixtures that several 
 from faulty_dataset import faulty, kedro_project  # noqa: F401
 from probe_project import probe_project  # noqa: F401
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from stub_ranks import canary, stub_launch  # noqa: F401
 
 CLASSES = 3
 

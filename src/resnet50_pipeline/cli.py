@@ -62,9 +62,11 @@ def run(context: click.Context, /, *, verbose: bool, **options: Any) -> Any:
 @click.option("--train", type=click.Path(path_type=Path), help="ILSVRC2012_img_train.tar, or a folder of class tars.")
 @click.option("--val", type=click.Path(path_type=Path), help="ILSVRC2012_img_val.tar.")
 @click.option("--root", type=click.Path(path_type=Path), required=True, help="Dataset folder to fill; made if missing.")
+@click.option("--verify", is_flag=True, help="First hold the archives against the MD5 that image-net.org gives.")
 @click.pass_context
-def unpack(context: click.Context, /, train: Path | None, val: Path | None, root: Path) -> None:
+def unpack(context: click.Context, /, train: Path | None, val: Path | None, root: Path, *, verify: bool) -> None:
     """Unpack ImageNet's archives to train/<synset>/ and val/; started again, it goes on where it was."""
+    from resnet50_pipeline.imagenet.published_archives import require_published
     from resnet50_pipeline.imagenet.unpack import unpack_archives
 
     _log_plain_lines_unless_in_a_terminal()
@@ -77,6 +79,8 @@ def unpack(context: click.Context, /, train: Path | None, val: Path | None, root
         raise click.UsageError("name at least one of --train and --val")
     try:
         with signals_interrupt():
+            if verify:
+                require_published(archives)
             done = unpack_archives(root, archives)
     except KeyboardInterrupt:
         context.exit(128 + signal.SIGINT)

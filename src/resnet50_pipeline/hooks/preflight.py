@@ -16,7 +16,7 @@ from kedro.pipeline import Pipeline
 from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import MissingLibraryError, ParameterError
-from resnet50_pipeline.imagenet.layout import find_layout
+from resnet50_pipeline.imagenet.layout import find_dataset
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir
 from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.pipeline_registry import makes_sample
@@ -150,9 +150,7 @@ def require_dataset(parameters: Mapping[str, Any]) -> None:
         dataset = DatasetParameters.model_validate(parameters.get("dataset", {}))
     except ValidationError as error:
         raise ParameterError(f"dataset: {error}") from error
-    find_layout(
-        dataset.root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
-    )
+    find_dataset(dataset.root, dataset)
 
 
 def _require_sample_of_our_own(run_params: Mapping[str, Any]) -> None:

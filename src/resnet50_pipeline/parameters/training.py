@@ -93,6 +93,8 @@ class TrainingParameters(ParameterModel):
             )
         if self.launch.device != "cpu" and self.amp.emulate_on_cpu:
             raise ValueError(f"amp.emulate_on_cpu: launch.device is {self.launch.device}; set it to false")
+        if self.to_static and self.amp.emulate_on_cpu:
+            raise ValueError("amp.emulate_on_cpu works op by op; set to_static to false")
         if self.to_static and self.amp.level == "O2":
             raise ValueError("to_static takes amp.level O1: Paddle compiles O2 for half-precision weights only")
         return self

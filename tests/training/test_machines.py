@@ -157,7 +157,7 @@ def test_a_rank_that_is_killed_ends_both_machines(machines, training_on, striped
         for rank, what in ((0, "train"), (1, "join"))
     ]
     output_dir = training_on(0).output_dir
-    wait_for(lambda: checkpoint_paths(output_dir), seconds=90)
+    wait_for(lambda: checkpoint_paths(output_dir), seconds=180)
     rank_processes(output_dir)[victim].kill()
     words = [program.communicate(timeout=60)[1] for program in programs]
     assert [program.returncode for program in programs] == [1, 1], words
@@ -174,7 +174,7 @@ def test_a_stop_on_machine_0_ends_both(machines, training_on, striped_dataset):
         for rank, what in ((0, "train"), (1, "join"))
     ]
     output_dir = training_on(0).output_dir
-    wait_for(lambda: checkpoint_paths(output_dir), seconds=90)
+    wait_for(lambda: checkpoint_paths(output_dir), seconds=180)
     programs[0].terminate()
     words = [program.communicate(timeout=90)[1] for program in programs]
     assert programs[0].returncode == 143, words
@@ -196,7 +196,7 @@ def test_a_stopped_rank_on_another_machine_is_noticed(machines, training_on, str
         for rank, what in ((0, "train"), (1, "join"))
     ]
     output_dir = training_on(0).output_dir
-    wait_for(lambda: checkpoint_paths(output_dir), seconds=90)
+    wait_for(lambda: checkpoint_paths(output_dir), seconds=180)
     rank_processes(output_dir)[1].suspend()
     words = [program.communicate(timeout=120)[1] for program in programs]
     assert [program.returncode for program in programs] == [1, 1], words

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 # <linux/prctl.h>
@@ -24,11 +25,12 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _POLL_SECONDS = 1.0
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing is made there
 _LIBC = ctypes.CDLL(None)
 
 
 def main(supervisor: int, command: list[str]) -> int:
-    """Run the command; return its exit code (negative: its signal), or 143 where it was not the command that ended."""
+    """Run the command; return its exit code (negative: its signal), or 143 where it was ended from here."""
     guard = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -44,19 +46,33 @@ def main(supervisor: int, command: list[str]) -> int:
     if os.getppid() != supervisor:
         return 128 + signal.SIGTERM
     child = subprocess.Popen(command, preexec_fn=follow_the_guard)  # noqa: PLW1509 - there is one thread only
-    status = None
-    while status is None and os.getppid() == supervisor:
+    ended: dict[int, int] = {}
+    while child.pid not in ended and os.getppid() == supervisor:
         arrived = signal.sigtimedwait(_AWAITED, _POLL_SECONDS)
-        status = _reap().get(child.pid)
+        ended |= _reap()
         if arrived is not None and arrived.si_signo != signal.SIGCHLD:
             break
-    status = _end_descendants().get(child.pid, status) if status is None else status
-    _end_descendants()
-    return 128 + signal.SIGTERM if status is None else os.waitstatus_to_exitcode(status)
+    asked = child.pid not in ended
+    ended |= _end_descendants()
+    delete_shared_memory(ended)
+    return 128 + signal.SIGTERM if asked else os.waitstatus_to_exitcode(ended[child.pid])
+
+
+def delete_shared_memory(pids: Iterable[int]) -> None:
+    """Delete what loader processes left in shared memory: killed, they cannot, and it would stay until the next boot.
+
+    Paddle names it by the process that made it: /dev/shm/paddle_<pid>_<number>_<random>.
+    """
+    for pid in pids:
+        for path in _SHARED_MEMORY.glob(f"paddle_{pid}_*"):
+            path.unlink(missing_ok=True)
 
 
 def _end_descendants() -> dict[int, int]:
-    """SIGKILL everything below this process until nothing is left; return the wait status of each child by PID."""
+    """SIGKILL everything below this process until nothing is left; return the wait status of each by PID.
+
+    A process that lost its parent meanwhile is a child of this one, so all of them are waited for here in the end.
+    """
     ended: dict[int, int] = {}
     while descendants := _descendants():
         for pid in descendants:

@@ -65,8 +65,8 @@ def join_training(training: TrainingParameters) -> None:
             logs,
             launch.hang_timeout_seconds,
             ranks=launch.ranks,
-            # Elastic training numbers the ranks when machines come or go: its launchers watch them.
-            own_ranks=range(0) if launch.is_elastic else launch.own_ranks,
+            own_ranks=launch.own_ranks,
+            watches_all=False,
             stop_grace_seconds=launch.stop_grace_seconds,
             check=check,
         )

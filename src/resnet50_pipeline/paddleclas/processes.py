@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from resnet50_pipeline.paddleclas.guard import delete_shared_memory
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ class Processes:
                 for rank, process in sorted(self._ranks.items())
                 if (exit_code := _exit_code(process))
             ]
-            # Of several since the last look, one that a signal ended is the cause, and who missed it the effect.
-            self.first_end = min(ends, key=lambda end: (end.exit_code or 0) > 0, default=None)
+            # Of several since the last look, one that a signal ended is the cause. Who missed it is the effect: it ends
+            # with an exception, or inside Paddle with SIGABRT.
+            self.first_end = min(ends, key=lambda end: end.exit_code in (-signal.SIGABRT, *range(1, 256)), default=None)
 
     def local_rank(self, rank: int) -> int | None:
         """Return the place of a rank among those of this machine, the number of its log; None where it is not here."""
@@ -112,6 +114,7 @@ class Processes:
             for process in left:
                 _signal(process, signal.SIGKILL)
             psutil.wait_procs(left, timeout=_POLL_SECONDS)
+            delete_shared_memory(process.pid for process in left)
 
     def _launchers(self) -> list[psutil.Process]:
         return [process for process in self._below_the_guard() if _rank_of(process) is None]

@@ -38,6 +38,7 @@ def run_ranks(
     *,
     ranks: int,
     own_ranks: range | None = None,
+    watches_all: bool = True,
     stop_grace_seconds: float = 0.0,
     on_event: Callable[[AnyEvent], None] = lambda _event: None,
     check: Callable[[], None] = lambda: None,
@@ -53,7 +54,8 @@ def run_ranks(
         log_dir: of the logs of this machine's ranks.
         hang_timeout_seconds: a rank that is silent for longer hangs.
         ranks: how many there are on all machines; an event of the ranks themselves corrects it (elastic mode).
-        own_ranks: those of this machine; all of them unless given, and then only these are watched.
+        own_ranks: those of this machine; all of them unless given.
+        watches_all: look at the heartbeats of the other machines' ranks too, and clear those of earlier runs away.
         stop_grace_seconds: from SIGTERM to SIGKILL where this process is asked to stop.
         on_event: called with every event.
         check: called at every look; what it raises ends the ranks and this call.
@@ -66,7 +68,7 @@ def run_ranks(
     launcher_log = log_dir / "launcher.log"
     events = _EventTail(events_path(output_dir), on_event, ranks)
     watch = HeartbeatWatch(output_dir, hang_timeout_seconds)
-    for stale in (*log_dir.glob("workerlog.*"), *(heartbeat_paths(output_dir) if own_ranks is None else ())):
+    for stale in (*log_dir.glob("workerlog.*"), *(heartbeat_paths(output_dir) if watches_all else ())):
         stale.unlink(missing_ok=True)
     oom_kills_before = count_oom_kills()
     with launcher_log.open("wb") as log, started(command, log.fileno()) as processes:
@@ -77,9 +79,10 @@ def run_ranks(
                     break
                 # A runner in threads leaves the signal to the main thread, which waits for this one.
                 raise_if_interrupted()
-                check()
-                processes.watch(events.ranks if own_ranks is None else len(own_ranks))
-                silent = watch.silent_ranks(range(events.ranks) if own_ranks is None else own_ranks)
+                processes.watch(ranks if own_ranks is None else len(own_ranks))
+                if processes.first_end is None:  # otherwise the launcher is about to end, and the cause is here
+                    check()
+                silent = watch.silent_ranks(range(events.ranks) if watches_all or own_ranks is None else own_ranks)
                 if silent and exit_code is None:
                     raise _hanging(silent, processes, log_dir, hang_timeout_seconds)
                 if exit_code is None:

@@ -62,6 +62,7 @@ def _run(config: TrainingConfig, training: TrainingParameters) -> None:
                 logs,
                 launch.hang_timeout_seconds,
                 ranks=launch.ranks,
+                own_ranks=launch.own_ranks,
                 stop_grace_seconds=launch.stop_grace_seconds,
                 on_event=show,
                 check=check,

@@ -66,7 +66,6 @@ REFERENCE = {
         "multi_precision": True,
         "no_weight_decay_name": None,
         "one_dim_param_no_weight_decay": False,
-        "clip_norm": None,
         "lr": {
             "name": "Piecewise",
             "decay_epochs": [30, 60, 90],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -36,6 +37,8 @@ from resnet50_pipeline.trainer.step import Stepper
 from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
 from resnet50_pipeline.training_dir import events_path
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,12 @@ class TrainingRun:
             paddle_version=paddle.__version__,
         )
         if config.Global.checkpoints is None:
-            return ResumePoint(fresh)
+            if config.Global.pretrained_model is None:
+                return ResumePoint(fresh)
+            found = self._stepper.start_from(Path(config.Global.pretrained_model))
+            logger.info("%s: %d tensors loaded", found.path, found.loaded)
+            told = found.describe(config.Arch.class_num)
+            return ResumePoint(fresh, (told,) if told is not None else ())
         path = Path(config.Global.checkpoints)
         saved = read_state(path)
         require_same_recipe(path, saved.recipe, fresh.recipe)

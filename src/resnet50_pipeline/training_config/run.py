@@ -56,7 +56,9 @@ class ArchConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _freeze_or_scale(self) -> Self:
-        if min(self.lr_mult_list) < 0:
-            raise ValueError(f"lr_mult_list has a negative factor: {list(self.lr_mult_list)}")
+    def _keep_the_direction(self) -> Self:
+        if min(self.lr_mult_list) <= 0:
+            raise ValueError(
+                f"lr_mult_list must be positive: {list(self.lr_mult_list)}; to hold layers fast, use freeze"
+            )
         return self

@@ -29,6 +29,8 @@ WITHOUT_INFLUENCE = frozenset(
         "paddleclas.progress",
         "paddleclas.supervise",
         "trainer.heartbeat",
+        "trainer.saver",
+        "trainer.stopping",
     )
 )
 # What no import shows: the trainer is started by its path, with the name of one of its parts, and MLflow is given the

@@ -26,7 +26,8 @@ METRIC = [{"TopkAcc": {"topk": [1, 5]}}]
 LOSS = [{"CELoss": {"weight": 1.0, "epsilon": None}}]
 
 # ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` is upstream's own optional
-# key, `keep_checkpoints`, `zero_init_residual` and `batch_norm_momentum` are the native trainer's (at Paddle's values).
+# key; `keep_checkpoints`, `save_interval_steps`, `zero_init_residual` and `batch_norm_momentum` are the native
+# trainer's (the last two at Paddle's values).
 REFERENCE = {
     "Global": {
         "checkpoints": None,
@@ -34,6 +35,7 @@ REFERENCE = {
         "output_dir": "data/imagenet/06_models/training",
         "device": "gpu",
         "save_interval": 1,
+        "save_interval_steps": 1000,
         "eval_during_train": True,
         "eval_interval": 1,
         "epochs": 120,

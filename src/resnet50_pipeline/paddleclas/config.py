@@ -65,6 +65,7 @@ def render_training_config(
             output_dir=str(training.output_dir),
             device=training.launch.device,
             save_interval=training.save_interval,
+            save_interval_steps=training.save_interval_steps,
             eval_interval=training.eval_interval,
             epochs=training.epochs,
             print_batch_step=training.print_batch_step,

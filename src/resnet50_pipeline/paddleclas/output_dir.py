@@ -13,6 +13,7 @@ from pathlib import Path
 
 from resnet50_pipeline.events import Finished, read_events
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
+from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_dir import checkpoint_paths, config_path, events_path
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,13 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def goes_on(training: TrainingParameters) -> bool:
+    """Return whether a training starts from the newest checkpoint set of `output_dir` rather than anew."""
+    if training.resume != "auto":
+        return training.resume
+    return bool(checkpoint_paths(training.output_dir)) and not _is_finished(training.output_dir)
 
 
 @contextlib.contextmanager
@@ -83,8 +91,7 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
             f"training.output_dir is {output_dir}, which holds files but no training ({config_path(output_dir).name} "
             f"is not there), and a new training would replace them; name a folder of its own, or empty this one"
         )
-    events, _ = read_events(events_path(output_dir))
-    if events and isinstance(events[-1], Finished):
+    if _is_finished(output_dir):
         shutil.rmtree(replaced, ignore_errors=True)
         output_dir.replace(replaced)
     elif checkpoint_paths(output_dir):
@@ -99,3 +106,8 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
         )
     else:
         shutil.rmtree(output_dir)
+
+
+def _is_finished(output_dir: Path) -> bool:
+    events, _ = read_events(events_path(output_dir))
+    return bool(events) and isinstance(events[-1], Finished)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.paddleclas.launch import build_launch_command
-from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, forget_replaced_run, starting_anew
+from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, forget_replaced_run, goes_on, starting_anew
 from resnet50_pipeline.paddleclas.progress import TrainingProgress
 from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.parameters import TrainingParameters
@@ -21,7 +21,7 @@ def train_network(training_config: Path, training: TrainingParameters) -> Path:
     """Run the ranks to the last epoch and return `training.output_dir`.
 
     The folder then holds `events.jsonl`, `checkpoints/`, `best.json`, `log/` and the configuration that was used, which
-    names the newest checkpoint set where `training.resume` is set.
+    names the newest checkpoint set where the training goes on (`training.resume`).
 
     Raises:
         CheckpointError: there is no set to resume from, or it is damaged, or of another recipe or data.
@@ -32,7 +32,7 @@ def train_network(training_config: Path, training: TrainingParameters) -> Path:
     output_dir = training.output_dir
     config = read_training_config(training_config)
     with claim_output_dir(output_dir):
-        if training.resume:
+        if goes_on(training):
             going_on = config.Global.model_copy(update={"checkpoints": str(newest_checkpoint(output_dir))})
             _run(config.model_copy(update={"Global": going_on}), training)
             forget_replaced_run(output_dir)

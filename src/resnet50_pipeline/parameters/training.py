@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,11 @@ class TrainingParameters(ParameterModel):
     """`training`: the recipe and where it runs."""
 
     output_dir: Path = Field(description="Folder of events.jsonl, checkpoints and logs.")
-    resume: bool = Field(default=False, description="Go on from the newest checkpoint set in output_dir.")
+    resume: bool | Literal["auto"] = Field(
+        default=False,
+        description="true: go on from the newest checkpoint set in output_dir; auto: do so where an unfinished run "
+        "left one, otherwise start anew.",
+    )
     seed: int = Field(default=0, ge=0, description="Of weights, order and augmentation.")
     epochs: int = Field(ge=1, description="Passes over the train list.")
     batch_size_per_rank: int = Field(ge=1, description="Images a rank and step.")
@@ -29,6 +33,9 @@ class TrainingParameters(ParameterModel):
     print_batch_step: int = Field(default=10, ge=1, description="Steps between two train_step events.")
     eval_interval: int = Field(default=1, ge=1, description="Epochs between two evaluations.")
     save_interval: int = Field(default=1, ge=1, description="Epochs between two checkpoint sets.")
+    save_interval_steps: int = Field(
+        default=0, ge=0, description="Steps between two checkpoint sets inside an epoch; 0: only at epoch ends."
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="Newest checkpoint sets that stay, besides the best.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="CELoss epsilon.")
     launch: LaunchParameters

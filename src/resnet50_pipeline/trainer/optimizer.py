@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 from paddle.optimizer import lr
 
 from resnet50_pipeline.training_config import Cosine, OptimizerConfig, Piecewise
@@ -43,3 +48,31 @@ def build_optimizer(
         parameters=network.parameters(),
         weight_decay=paddle.regularizer.L2Decay(config.regularizer.coeff),
     )
+
+
+_VELOCITY = "_velocity_0"
+
+
+def optimizer_arrays(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, NDArray[np.generic]]:
+    """Return the velocities by parameter name; Paddle's own keys depend on what else the process has built."""
+    state = optimizer.state_dict()
+    return {
+        name: np.ascontiguousarray(state[parameter.name + _VELOCITY].numpy())
+        for name, parameter in network.named_parameters()
+        if parameter.name + _VELOCITY in state
+    }
+
+
+def restore_optimizer(
+    network: paddle.nn.Layer,
+    optimizer: paddle.optimizer.Optimizer,
+    arrays: Mapping[str, NDArray[np.generic]],
+    schedule: Mapping[str, Any],
+) -> None:
+    """Set what `optimizer_arrays` returned, and the schedule's position."""
+    restored: dict[str, Any] = {
+        parameter.name + _VELOCITY: paddle.to_tensor(arrays[name])
+        for name, parameter in network.named_parameters()
+        if not parameter.stop_gradient  # BatchNorm's running statistics are parameters to Paddle, but nobody moves them
+    }
+    optimizer.set_state_dict({**restored, "LR_Scheduler": dict(schedule)})

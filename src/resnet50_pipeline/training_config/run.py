@@ -17,6 +17,9 @@ class GlobalConfig(Section):
     output_dir: str
     device: str
     save_interval: int
+    save_interval_steps: int = Field(
+        default=0, description="*native*: steps between two sets inside an epoch; 0: none."
+    )
     eval_during_train: Literal[True] = True
     eval_interval: int
     epochs: int

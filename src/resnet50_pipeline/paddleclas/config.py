@@ -34,7 +34,7 @@ from resnet50_pipeline.training_config import (
     LossItem,
     MetricConfig,
     MetricItem,
-    OptimizerConfig,
+    MomentumConfig,
     Piecewise,
     PostProcessConfig,
     Regularizer,
@@ -83,7 +83,7 @@ def render_training_config(
         Loss=LossConfig(
             Train=(LossItem(CELoss=CELossConfig(epsilon=epsilon)),), Eval=(LossItem(CELoss=CELossConfig()),)
         ),
-        Optimizer=OptimizerConfig(
+        Optimizer=MomentumConfig(
             name=training.optimizer.name,
             momentum=training.optimizer.momentum,
             lr=_schedule(training.lr),

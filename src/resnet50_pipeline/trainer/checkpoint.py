@@ -36,7 +36,7 @@ from resnet50_pipeline.training_dir import best_path, checkpoint_path, checkpoin
 WEIGHTS, OPTIMIZER, EMA = "weights.safetensors", "optimizer.safetensors", "ema.safetensors"
 STATE, MANIFEST = "state.json", "MANIFEST.json"
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,15 @@ def load_weights(path: Path, network: paddle.nn.Layer, file_name: str = WEIGHTS)
             f"is Arch the one that it was trained with?"
         )
     network.set_state_dict({name: paddle.to_tensor(array) for name, array in arrays.items()})
+
+
+def load_evaluated_weights(path: Path, network: paddle.nn.Layer) -> None:
+    """Set the network to what the training has evaluated: the averaged weights, where the set has some.
+
+    Raises:
+        CheckpointError: the set's names or shapes are not the network's.
+    """
+    load_weights(path, network, EMA if (path / EMA).is_file() else WEIGHTS)
 
 
 def load_arrays(path: Path, file_name: str) -> Arrays:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights, read_state
 from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.network import build_network
@@ -93,7 +93,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, chec
     output_dir = heartbeat.folder
     state = read_state(checkpoint)
     network = build_network(config.Arch)
-    load_weights(checkpoint, network)
+    load_evaluated_weights(checkpoint, network)
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
     split = config.DataLoader.Eval
     loader = Loader(

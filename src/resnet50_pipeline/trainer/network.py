@@ -36,7 +36,17 @@ def build_network(arch: ArchConfig) -> paddle.nn.Layer:
 
     # Its constructors warn about themselves at every start; what matters to a user is said by this project.
     logger.init_logger(log_level=logging.ERROR)
-    network = build_model({"Arch": {"name": arch.name, "class_num": arch.class_num, "pretrained": False}})
+    network = build_model(
+        {
+            "Arch": {
+                "name": arch.name,
+                "class_num": arch.class_num,
+                "pretrained": False,
+                "data_format": arch.data_format,
+                "lr_mult_list": list(arch.lr_mult_list),
+            }
+        }
+    )
     for layer in network.sublayers():
         if hasattr(layer, "_momentum"):
             layer._momentum = arch.batch_norm_momentum

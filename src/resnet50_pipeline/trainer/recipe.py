@@ -20,9 +20,11 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
     recipe: dict[str, Any] = {
         "Global.epochs": config.Global.epochs,
         "Global.seed": config.Global.seed,
+        "Global.update_freq": config.Global.update_freq,
     }
-    for name in ("Arch", "Loss", "Optimizer"):
-        recipe |= _flatten(getattr(config, name).model_dump(mode="json"), name)
+    for name in ("Arch", "Loss", "Optimizer", "AMP", "EMA"):
+        section = getattr(config, name)
+        recipe |= _flatten(section.model_dump(mode="json"), name) if section is not None else {name: None}
     for name in ("Train", "Eval"):
         split: SplitConfig = getattr(config.DataLoader, name)
         recipe[f"DataLoader.{name}.list_digest"] = _digest(Path(split.dataset.cls_label_path))

@@ -27,11 +27,11 @@ from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, Tra
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.meters import EpochMeters, Totals
-from resnet50_pipeline.trainer.network import running_statistics
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.recipe import describe_recipe, require_same_recipe
 from resnet50_pipeline.trainer.resume import ResumePoint, find_resume_point
 from resnet50_pipeline.trainer.saver import CheckpointSaver
+from resnet50_pipeline.trainer.schedule import steps_per_epoch
 from resnet50_pipeline.trainer.step import Stepper
 from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
@@ -57,8 +57,7 @@ class TrainingRun:
         self._stop = StopRequest()
         self._output_dir = Path(config.Global.output_dir)
         self._build_data()
-        steps_per_epoch = self._train_batches.steps_per_epoch
-        self._stepper = Stepper(config, ranks, steps_per_epoch)
+        self._stepper = Stepper(config, ranks, self._steps_per_epoch)
         resumed = self._set_to_start()
         self._state = resumed.state
         self._saved_at = (
@@ -84,7 +83,7 @@ class TrainingRun:
                 ranks=self._ranks.count,
                 device=self._config.Global.device,
                 epochs=epochs,
-                steps_per_epoch=self._train_batches.steps_per_epoch,
+                steps_per_epoch=self._steps_per_epoch,
                 train_images=len(self._train_data),
                 val_images=len(self._val_data),
                 first_step=self._state.step,
@@ -119,18 +118,20 @@ class TrainingRun:
         self._train_data = ListDataset(train, splits.Train, seed)
         self._val_data = ListDataset(val, splits.Eval, seed)
         self._train_batches = TrainBatches(len(train), splits.Train, self._ranks, seed)
+        self._steps_per_epoch = steps_per_epoch(self._train_batches.steps_per_epoch, self._config.Global.update_freq)
+        self._train_batches.steps_per_epoch = self._steps_per_epoch * self._config.Global.update_freq
         self._train_loader = Loader(self._train_data, self._train_batches, splits.Train)
         val_batches = EvalBatches(len(val), splits.Eval.sampler.batch_size, self._ranks)
         self._val_loader = Loader(self._val_data, val_batches, splits.Eval)
 
     def _set_to_start(self) -> ResumePoint:
         """Set network and optimizer to what the run begins with or goes on from, and return its state."""
-        config, steps_per_epoch = self._config, self._train_batches.steps_per_epoch
+        config = self._config
         fresh = TrainingState(
             epoch=0,
             step=0,
             step_in_epoch=0,
-            steps_per_epoch=steps_per_epoch,
+            steps_per_epoch=self._steps_per_epoch,
             ranks=self._ranks.count,
             best_epoch=0,
             best_top1=-1.0,
@@ -143,12 +144,11 @@ class TrainingRun:
         path = Path(config.Global.checkpoints)
         saved = read_state(path)
         require_same_recipe(path, saved.recipe, fresh.recipe)
-        point = find_resume_point(saved, self._ranks.count, steps_per_epoch)
+        point = find_resume_point(saved, self._ranks.count, self._steps_per_epoch)
         if not point.is_exact:
-            for _ in range(point.state.step):
-                self._stepper.schedule.step()
-            point = replace(point, state=replace(point.state, schedule=self._stepper.schedule.state_dict()))
-        self._stepper.restore(path, point.state.schedule)
+            schedule = self._stepper.schedule_after(point.state.step)
+            point = replace(point, state=replace(point.state, schedule=schedule))
+        self._stepper.restore(path, point.state)
         if self._ranks.is_first and saved.best_epoch:
             # A run killed between the set and the naming of the best left the name of the one before.
             mark_best(self._output_dir, saved)
@@ -156,21 +156,26 @@ class TrainingRun:
 
     def _train_epoch(self, epoch: int) -> Totals:
         """Train what is left of an epoch; return the totals of the whole of it."""
-        config, stepper = self._config.Global, self._stepper
+        config, stepper, update_freq = self._config.Global, self._stepper, self._config.Global.update_freq
         step, first_step = self._state.step, self._state.step - self._state.step_in_epoch
         meters = EpochMeters(self._ranks, step, self._state.meters)
         stepper.train()
-        self._train_batches.epoch, self._train_batches.start_step = epoch, self._state.step_in_epoch
+        self._train_batches.epoch, self._train_batches.start_step = epoch, self._state.step_in_epoch * update_freq
+        batches = step * update_freq
         learning_rate, waiting_since = stepper.learning_rate, time.perf_counter()
         for batch in self._train_loader if self._train_batches else ():
             loaded = time.perf_counter()
             learning_rate = stepper.learning_rate
-            loss, logits = stepper.run(batch, step)
-            step += 1
+            loss, logits = stepper.run(batch, batches)
             meters.add(loss, logits, batch.labels, reader_seconds=loaded - waiting_since)
             self._heartbeat.beat()
+            batches += 1
+            if batches % update_freq:
+                waiting_since = time.perf_counter()
+                continue
+            step += 1
             stops = step % config.print_batch_step == 0 and self._report_step(epoch, step, learning_rate, meters)
-            is_whole = step - first_step == self._train_batches.steps_per_epoch
+            is_whole = step - first_step == self._steps_per_epoch
             saves = config.save_interval_steps and step % config.save_interval_steps == 0 and not is_whole
             if stops or saves:
                 self._stand_at(step, step - first_step, meters)
@@ -254,11 +259,10 @@ class TrainingRun:
     def _evaluate(self) -> Evaluated:
         # The loader forks its processes at its first batch, which no other thread of this one should see.
         self._tell_of_written_set(wait=True)
-        # Each rank's BatchNorm has seen its own images; all evaluate with rank 0's statistics, the ones that are saved.
-        self._ranks.copy_from_first(running_statistics(self._stepper.network))
         started = time.perf_counter()
-        top_k = min(5, self._config.Arch.class_num)
-        found = predict(self._stepper.network, self._val_loader, top_k, self._heartbeat, stop=self._stop)
+        with self._stepper.evaluated_network() as network:
+            top_k = min(5, self._config.Arch.class_num)
+            found = predict(network, self._val_loader, top_k, self._heartbeat, stop=self._stop)
         *sums, stopping = (float(value) for value in self._ranks.sum([*found.sums, float(self._stop.is_set)]))
         if stopping:
             self._save(is_best=False)
@@ -286,7 +290,7 @@ class TrainingRun:
             return
         started = time.perf_counter()
         self._tell_of_written_set(wait=True)
-        self._state = replace(self._state, schedule=self._stepper.schedule.state_dict())
+        self._state = replace(self._state, **self._stepper.values())
         snapshot = Snapshot(self._state, self._stepper.files())
         self._saver.save(snapshot, is_best=is_best, stall_seconds=time.perf_counter() - started)
 

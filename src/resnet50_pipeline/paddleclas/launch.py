@@ -28,6 +28,21 @@ class LaunchCommand:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    working_dir: Path | None = None
+    """Where it runs; where this process does, unless given."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What every rank runs: a file, what it imports from, and where it stands."""
+
+    path: Path
+    import_path: Path
+    working_dir: Path | None = None
+
+
+# The ranks import the very package that this process runs, installed or not.
+TRAINER = Program(TRAINER_PROGRAM, import_path=TRAINER_PROGRAM.parents[2])
 
 
 def build_launch_command(
@@ -35,8 +50,10 @@ def build_launch_command(
     log_dir: Path,
     program_arguments: Sequence[str],
     inherited: Mapping[str, str] | None = None,
+    *,
+    program: Program = TRAINER,
 ) -> LaunchCommand:
-    """Return `python -u -m paddle.distributed.launch …` for the trainer program.
+    """Return `python -u -m paddle.distributed.launch …` for the trainer program, or for another.
 
     `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, `--nproc_per_node=2` on cpu, where cards have no numbers.
 
@@ -45,6 +62,7 @@ def build_launch_command(
         log_dir: where the launcher puts `workerlog.<rank>`, and the home folder of the ranks.
         program_arguments: what follows the program's path.
         inherited: the environment to filter; that of this process where not given.
+        program: what the ranks run.
     """
     devices = ",".join(map(str, launch.devices))
     if launch.device == "cpu":
@@ -60,10 +78,9 @@ def build_launch_command(
     }
     environment |= {
         "OMP_NUM_THREADS": str(launch.threads_per_rank),
-        # The ranks import the very package that this process runs, installed or not.
-        "PYTHONPATH": str(TRAINER_PROGRAM.parents[2]),
+        "PYTHONPATH": str(program.import_path),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",  # or the trainer's own folder would come first on the ranks' import path
+        "PYTHONSAFEPATH": "1",  # or the program's own folder would come first on the ranks' import path
         SUPERVISOR_PID: str(os.getpid()),
         # Importing paddle creates ~/.cache/paddle, to_static writes there: it stays with the run.
         "HOME": str(log_dir.absolute() / "home"),
@@ -78,7 +95,7 @@ def build_launch_command(
         "paddle.distributed.launch",
         selection,
         f"--log_dir={log_dir}",
-        str(TRAINER_PROGRAM),
+        str(program.path),
         *program_arguments,
     )
-    return LaunchCommand(arguments, environment)
+    return LaunchCommand(arguments, environment, program.working_dir)

@@ -37,10 +37,12 @@ def run_ranks(
     *,
     ranks: int,
     on_event: Callable[[AnyEvent], None] = lambda _event: None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Start the ranks, hand every new event of `output_dir/events.jsonl` to `on_event`, and return when all are done.
 
-    Whatever ends this call (a failed or hanging rank, an exception, Ctrl-C) also ends every process it started.
+    Whatever ends this call (a failed or hanging rank, an exception, Ctrl-C) also ends every process it started. `check`
+    is called at every look; what it raises ends the ranks and this call.
 
     Raises:
         RankFailedError: a rank or the launcher ended badly or hung; says which, how, and the end of its log.
@@ -63,6 +65,7 @@ def run_ranks(
                 break
             # A runner in threads leaves the signal to the main thread, which waits for this one.
             raise_if_interrupted()
+            check()
             beats = {rank: _last_beat(output_dir, rank, started) for rank in range(ranks)}
             _raise_where_hanging(beats, log_dir, hang_timeout_seconds)
             if exit_code is None:
@@ -91,6 +94,7 @@ def _started(command: LaunchCommand, output: int) -> Iterator[subprocess.Popen[b
     process = subprocess.Popen(
         command.arguments,
         env=dict(command.environment),
+        cwd=command.working_dir,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

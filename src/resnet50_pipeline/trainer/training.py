@@ -11,6 +11,7 @@ from pathlib import Path
 
 import paddle
 
+from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, mark_best, read_state
 from resnet50_pipeline.events import (
     AnyEvent,
     EpochEnd,
@@ -23,7 +24,6 @@ from resnet50_pipeline.events import (
 )
 from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, mark_best, read_state
 from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, TrainBatches
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat

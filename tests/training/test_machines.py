@@ -292,7 +292,9 @@ def test_meeting_place_is_an_address():
     assert first.master == f"127.0.0.1:{launch.master.split(':')[1]}"
     assert first.host == "127.0.0.1"
     other = meeting_place(launch.model_copy(update={"rank": 1}))
-    assert (other.master, other.host) == (first.master, None)
+    assert (other.master, other.host) == (launch.master, None)
+    elsewhere = launch.model_copy(update={"rank": 1, "master": "192.0.2.1:1234"})
+    assert meeting_place(elsewhere).master == "192.0.2.1:1234"
     nowhere = launch.model_copy(update={"rank": 1, "master": "no-such-host.invalid:1234"})
     with pytest.raises(ParameterError, match=r"no-such-host\.invalid cannot be resolved"):
         meeting_place(nowhere)

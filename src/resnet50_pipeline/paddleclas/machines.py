@@ -107,7 +107,10 @@ def meeting_place(launch: LaunchParameters) -> LaunchParameters:
             raise ParameterError(f"training.launch.master: {name} cannot be resolved: {error.strerror}") from error
         address = ""
     if launch.rank != 0:
-        return launch.model_copy(update={"master": f"{address or name}:{port}"})
+        # Were it this machine's own address, as in a trial of two programs on one, the launcher that comes first would
+        # serve, whichever it is; a name it takes for another machine's.
+        where = "localhost" if _is_own(address) else address or name
+        return launch.model_copy(update={"master": f"{where}:{port}"})
     host = launch.host or (address if _is_own(address) else socket.gethostbyname(socket.gethostname()))
     _require_free_port(int(port))
     return launch.model_copy(update={"master": f"{host}:{port}", "host": host})

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from resnet50_pipeline.exceptions import RankFailedError
+from resnet50_pipeline.exceptions import ParameterError, RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
@@ -42,9 +42,14 @@ def check_engine(config: TrainingConfig, training: TrainingParameters) -> Paddle
     """Return the checkout, after everything has been checked that does not need the ranks.
 
     Raises:
-        ParameterError: there is no checkout.
+        ParameterError: there is no checkout, or more than one machine.
         TrainingConfigError: the recipe asks for what upstream cannot.
     """
+    if training.launch.ranks > len(training.launch.devices):
+        raise ParameterError(
+            f"training.engine: paddleclas runs on one machine here, and training.launch.nnodes is "
+            f"{training.launch.nnodes}; use engine: native"
+        )
     checkout = PaddleClasCheckout.find(training.paddleclas_home)
     to_upstream_config(config, ranks=len(training.launch.devices))
     return checkout

@@ -15,7 +15,7 @@ FAULTS 36  a set that is not whole          test_faults_saving.py, test_training
 FAULTS 37  stopped and resumed              test_resume.py, test_chaos.py
 FAULTS 38  /dev/shm, memory                 here; paddleclas/test_supervise.py
 FAULTS 40  a stale RUNNING run              hooks/test_tracking_hooks.py
-FAULTS 43  malicious .pdparams, YAML        trainer/ (the unpickler); here (YAML)
+FAULTS 43  malicious .pdparams, YAML        ground/test_pdparams.py, trainer/test_pretrained.py; here (YAML)
 FAULTS 45  secrets in the environment       test_faults_kedro.py; paddleclas/test_launch.py
 FAULTS 46  two runs on one folder           test_faults_kedro.py; test_training_process.py
 FAULTS 47  no network                       here

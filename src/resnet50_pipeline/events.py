@@ -81,13 +81,14 @@ class EvalEnd(Event):
 
 
 class CheckpointSaved(Event):
-    """A checkpoint set was renamed into place."""
+    """A checkpoint set was renamed into place; `epoch` finished epochs and `step` finished steps are in it."""
 
     event: Literal["checkpoint_saved"] = "checkpoint_saved"
     epoch: int
     step: int
     path: str = Field(description="Relative to the folder of events.jsonl.")
-    seconds: float
+    seconds: float = Field(description="From the last step that is in it until it was on the disk.")
+    stall_seconds: float = Field(default=0.0, description="Of these, what the training stood still for.")
     is_best: bool
 
 

@@ -4,7 +4,7 @@ training/
   training_config.yaml   the PaddleClas YAML that was used
   events.jsonl           what happened (events.py)
   heartbeat.<rank>       touched at each step
-  checkpoints/epoch-0003/
+  checkpoints/epoch-0003/, epoch-0003-step-0000000150/
   best.json              {"checkpoint": "checkpoints/epoch-0003", "epoch": 3, "step": 141, "top1": 0.93}
   log/                   workerlog.<rank> and launcher.log
 """
@@ -17,10 +17,7 @@ from pathlib import Path
 from resnet50_pipeline.events import Finished, read_events
 from resnet50_pipeline.exceptions import CheckpointError
 
-# Told to the ranks in their environment, so that they end with whoever started them.
-SUPERVISOR_PID = "RESNET50_PIPELINE_SUPERVISOR_PID"
-
-_EPOCH_SETS = "epoch-*"
+_SETS = "epoch-*"
 
 
 def events_path(training_dir: Path) -> Path:
@@ -48,14 +45,20 @@ def log_dir(training_dir: Path) -> Path:
     return training_dir / "log"
 
 
-def checkpoint_path(training_dir: Path, epoch: int) -> Path:
-    """Return the folder of the checkpoint set of an epoch."""
-    return training_dir / "checkpoints" / f"epoch-{epoch:04d}"
+def checkpoints_dir(training_dir: Path) -> Path:
+    """Return the folder of the checkpoint sets."""
+    return training_dir / "checkpoints"
+
+
+def checkpoint_path(training_dir: Path, epoch: int, step: int | None = None) -> Path:
+    """Return the folder of the checkpoint set after an epoch, or at a step (since the very beginning) of the next."""
+    name = f"epoch-{epoch:04d}" if step is None else f"epoch-{epoch:04d}-step-{step:010d}"
+    return checkpoints_dir(training_dir) / name
 
 
 def checkpoint_paths(training_dir: Path) -> list[Path]:
-    """Return the folders of all checkpoint sets, oldest first."""
-    return sorted((training_dir / "checkpoints").glob(_EPOCH_SETS), key=lambda path: int(path.name.split("-")[1]))
+    """Return the folders of all checkpoint sets, oldest first (their names sort so)."""
+    return sorted(checkpoints_dir(training_dir).glob(_SETS))
 
 
 def newest_checkpoint(training_dir: Path) -> Path:
@@ -67,7 +70,7 @@ def newest_checkpoint(training_dir: Path) -> Path:
     found = checkpoint_paths(training_dir)
     if not found:
         raise CheckpointError(
-            f"{training_dir / 'checkpoints'}: no checkpoint set to resume from; start anew with training.resume=false"
+            f"{checkpoints_dir(training_dir)}: no checkpoint set to resume from; start anew with training.resume=false"
         )
     return found[-1]
 

@@ -26,9 +26,16 @@ WITHOUT_INFLUENCE = frozenset(
         "files",
         "git",
         "interruption",
+        "paddleclas.failure",
+        "paddleclas.guard",
+        "paddleclas.heartbeats",
+        "paddleclas.machines",
+        "paddleclas.processes",
         "paddleclas.progress",
         "paddleclas.supervise",
         "trainer.heartbeat",
+        "trainer.saver",
+        "trainer.stopping",
     )
 )
 # What no import shows: the trainer is started by its path, with the name of one of its parts, and MLflow is given the

@@ -59,11 +59,11 @@ def test_yaml_round_trips(epochs: int, rate: float, momentum: float, smoothing: 
     ("section", "key"),
     [
         (("Global",), "use_dali"),
-        (("Arch",), "lr_mult_list"),
+        (("Arch",), "stem_act"),
         (("Optimizer",), "weight_decay"),
-        (("Optimizer", "lr"), "by_epoch"),
+        (("Optimizer", "lr"), "last_epoch"),
         (("DataLoader", "Train", "sampler"), "num_instances"),
-        ((), "AMP"),
+        ((), "Slim"),
     ],
 )
 def test_every_key_that_is_not_supported_is_refused_by_name(section: tuple[str, ...], key: str):
@@ -111,4 +111,5 @@ def test_piecewise_never_writes_learning_rate():
         "values": [0.1, 0.01],
         "warmup_epoch": 0,
         "warmup_start_lr": 0.0,
+        "by_epoch": False,
     }

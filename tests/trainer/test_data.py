@@ -94,10 +94,31 @@ def test_workers_give_what_the_rank_itself_would(splits, striped_dataset: Path):
     def load(workers: int) -> list[np.ndarray]:
         split = splits[0].model_copy(update={"loader": splits[0].loader.model_copy(update={"num_workers": workers})})
         batches = TrainBatches(len(entries), split, Ranks(rank=0, count=1, device="cpu"), seed=7)
-        return [images.numpy() for images, _, _ in Loader(dataset, batches, split)]
+        return [batch.images.numpy() for batch in Loader(dataset, batches, split)]
 
     for one, other in zip(load(0), load(2), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_can_begin_in_its_middle(splits, striped_dataset: Path, workers: int):
+    """The batches from `start_step` on are those of the whole epoch, and the next epoch is whole again."""
+    entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
+    split = splits[0].model_copy(update={"loader": splits[0].loader.model_copy(update={"num_workers": workers})})
+    batches = TrainBatches(len(entries), split, Ranks(rank=0, count=1, device="cpu"), seed=7)
+    loader = Loader(ListDataset(entries, split, seed=7), batches, split)
+
+    def load(epoch: int, start_step: int) -> list[tuple[list[int], np.ndarray]]:
+        batches.epoch, batches.start_step = epoch, start_step
+        assert len(batches) == batches.steps_per_epoch - start_step
+        return [(batch.index.tolist(), batch.images.numpy()) for batch in loader]
+
+    rest, following, whole = load(3, 2), load(4, 0), load(3, 0)
+    assert len(following) == len(whole) == batches.steps_per_epoch
+    assert len(rest) == len(whole) - 2
+    for (index, images), (expected_index, expected_images) in zip(rest, whole[2:], strict=True):
+        assert index == expected_index
+        np.testing.assert_array_equal(images, expected_images)
 
 
 def test_image_that_vanished_is_an_error(splits, striped_dataset: Path, tmp_path: Path):

@@ -15,29 +15,27 @@ from resnet50_pipeline.imaging.operators import (
     ToCHWImage,
     TransformOp,
 )
+from resnet50_pipeline.paddleclas.config_optimization import (
+    render_amp,
+    render_arch,
+    render_ema,
+    render_loss,
+    render_optimizer,
+)
 from resnet50_pipeline.parameters import (
     DatasetParameters,
-    LearningRateParameters,
     LoaderParameters,
     TrainingParameters,
 )
 from resnet50_pipeline.training_config import (
-    ArchConfig,
-    CELossConfig,
-    Cosine,
     DataLoaderConfig,
     DatasetConfig,
     GlobalConfig,
     InferConfig,
     LoaderConfig,
-    LossConfig,
-    LossItem,
     MetricConfig,
     MetricItem,
-    OptimizerConfig,
-    Piecewise,
     PostProcessConfig,
-    Regularizer,
     SamplerConfig,
     SplitConfig,
     TopkAccConfig,
@@ -59,35 +57,28 @@ def render_training_config(
     eval_ops = _eval_transform(training)
     top_k = tuple(sorted({1, min(5, dataset.class_num)}))
     metrics = (MetricItem(TopkAcc=TopkAccConfig(topk=top_k)),)
-    epsilon = training.label_smoothing or None
     return TrainingConfig(
         Global=GlobalConfig(
             output_dir=str(training.output_dir),
             device=training.launch.device,
             save_interval=training.save_interval,
+            save_interval_steps=training.save_interval_steps,
             eval_interval=training.eval_interval,
             epochs=training.epochs,
             print_batch_step=training.print_batch_step,
             image_shape=(3, training.eval_transform.size, training.eval_transform.size),
             save_inference_dir=str(training.output_dir / "inference"),
+            pretrained_model=None if training.pretrained_model is None else str(training.pretrained_model),
+            to_static=training.to_static,
+            update_freq=training.update_freq,
             seed=training.seed,
             keep_checkpoints=training.keep_checkpoints,
         ),
-        Arch=ArchConfig(
-            name=training.arch.name,
-            class_num=dataset.class_num,
-            zero_init_residual=training.arch.zero_init_residual,
-            batch_norm_momentum=training.arch.batch_norm_momentum,
-        ),
-        Loss=LossConfig(
-            Train=(LossItem(CELoss=CELossConfig(epsilon=epsilon)),), Eval=(LossItem(CELoss=CELossConfig()),)
-        ),
-        Optimizer=OptimizerConfig(
-            name=training.optimizer.name,
-            momentum=training.optimizer.momentum,
-            lr=_schedule(training.lr),
-            regularizer=Regularizer(name="L2", coeff=training.optimizer.l2_coeff),
-        ),
+        AMP=render_amp(training.amp),
+        EMA=render_ema(training.ema_decay),
+        Arch=render_arch(training.arch, dataset.class_num),
+        Loss=render_loss(training),
+        Optimizer=render_optimizer(training.optimizer, training.lr),
         DataLoader=DataLoaderConfig(
             Train=_split(
                 dataset,
@@ -111,24 +102,6 @@ def render_training_config(
             PostProcess=PostProcessConfig(topk=min(5, dataset.class_num)),
         ),
         Metric=MetricConfig(Train=metrics, Eval=metrics),
-    )
-
-
-def _schedule(lr: LearningRateParameters) -> Piecewise | Cosine:
-    if lr.name == "Piecewise":
-        return Piecewise(
-            name="Piecewise",
-            decay_epochs=lr.decay_epochs,
-            values=lr.values,
-            warmup_epoch=lr.warmup_epoch,
-            warmup_start_lr=lr.warmup_start_lr,
-        )
-    return Cosine(
-        name="Cosine",
-        learning_rate=lr.learning_rate,
-        eta_min=lr.eta_min,
-        warmup_epoch=lr.warmup_epoch,
-        warmup_start_lr=lr.warmup_start_lr,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from resnet50_pipeline.events import Finished, read_events
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
+from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_dir import checkpoint_paths, config_path, events_path
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,7 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
         OutputDirectoryInUseError: another living process holds it; names its PID.
     """
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    path = output_dir.with_name(f".{output_dir.name}.lock")
-    with path.open("a+", encoding="utf-8") as lock:
+    with _lock_path(output_dir).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -40,6 +40,26 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def goes_on(training: TrainingParameters) -> bool:
+    """Return whether a training starts from the newest checkpoint set of `output_dir` rather than anew."""
+    if training.resume != "auto":
+        return training.resume
+    return bool(checkpoint_paths(training.output_dir)) and not _is_finished(training.output_dir)
+
+
+def find_holder(output_dir: Path) -> str | None:
+    """Return the PID of the process that holds the folder, None where nobody does; claims and writes nothing."""
+    try:
+        with _lock_path(output_dir).open("r", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "(unknown)"
+    except FileNotFoundError:
+        return None
+    return None
 
 
 @contextlib.contextmanager
@@ -71,6 +91,10 @@ def forget_replaced_run(output_dir: Path) -> None:
     shutil.rmtree(_replaced(output_dir), ignore_errors=True)
 
 
+def _lock_path(output_dir: Path) -> Path:
+    return output_dir.with_name(f".{output_dir.name}.lock")
+
+
 def _replaced(output_dir: Path) -> Path:
     return output_dir.with_name(f"{output_dir.name}.replaced")
 
@@ -83,8 +107,7 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
             f"training.output_dir is {output_dir}, which holds files but no training ({config_path(output_dir).name} "
             f"is not there), and a new training would replace them; name a folder of its own, or empty this one"
         )
-    events, _ = read_events(events_path(output_dir))
-    if events and isinstance(events[-1], Finished):
+    if _is_finished(output_dir):
         shutil.rmtree(replaced, ignore_errors=True)
         output_dir.replace(replaced)
     elif checkpoint_paths(output_dir):
@@ -99,3 +122,8 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
         )
     else:
         shutil.rmtree(output_dir)
+
+
+def _is_finished(output_dir: Path) -> bool:
+    events, _ = read_events(events_path(output_dir))
+    return bool(events) and isinstance(events[-1], Finished)

@@ -1,12 +1,16 @@
 """Checkpoint sets: folders that are whole or not there, with a digest of every file.
 
-    checkpoints/epoch-0003/
+    checkpoints/epoch-0003/                 after epoch 3; epoch-0003-step-0000000150 is one inside epoch 4
       weights.safetensors     every parameter and running statistic by its name in the network
-      optimizer.safetensors   Momentum's velocity of every parameter
-      state.json              epoch, step, best top-1, schedule, and the recipe with the lists' digests
+      optimizer.safetensors   what the optimizer keeps of every parameter
+      ema.safetensors         averaged weights, where the recipe has EMA
+      state.json              where the run stands, schedule, meters, and the recipe with the lists' digests
       MANIFEST.json           {"weights.safetensors": "sha256:…", …}
 
 No pickle is ever read. `best.json` beside `checkpoints/` names the best set.
+
+Nothing of a random number generator is in a set, for none has a state that outlives a step: what the loader draws
+depends on seed, epoch and image, what the device draws on seed, step and rank (`step.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +33,55 @@ from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import flush_to_disk, replace_directory, write_text
 from resnet50_pipeline.training_dir import best_path, checkpoint_path, checkpoint_paths
 
-WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"
-_VELOCITY = "_velocity_0"
+WEIGHTS, OPTIMIZER, EMA = "weights.safetensors", "optimizer.safetensors", "ema.safetensors"
+STATE, MANIFEST = "state.json", "MANIFEST.json"
+
+Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a run stands after `epoch` finished epochs (`step` finished steps)."""
+    """Where a run stands."""
 
     epoch: int
+    """Finished epochs."""
     step: int
+    """Finished optimizer steps since the very beginning."""
+    step_in_epoch: int
+    """Finished steps of the epoch that is under way; 0 after an epoch's end."""
+    steps_per_epoch: int
+    ranks: int
     best_epoch: int
     best_top1: float
     schedule: dict[str, Any]
     recipe: dict[str, Any]
     """What the run depends on, by dotted name (`recipe.py`)."""
     paddle_version: str
+    meters: dict[str, Any] = field(default_factory=dict)
+    """What the epoch's figures have added up to so far (`EpochMeters.state`); empty after an epoch's end."""
+    precision: dict[str, Any] = field(default_factory=dict)
+    """The loss scaling, where the recipe has AMP."""
 
 
-def save_checkpoint(
-    path: Path, network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, state: TrainingState
-) -> None:
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything of a set, copied to the host: the run may go on while it is written."""
+
+    state: TrainingState
+    files: Mapping[str, Arrays]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return checkpoint_path(Path(), self.state.epoch, self.state.step if self.state.step_in_epoch else None).name
+
+    @property
+    def bytes(self) -> int:
+        """Size of the arrays."""
+        return sum(array.nbytes for arrays in self.files.values() for array in arrays.values())
+
+
+def save_checkpoint(path: Path, snapshot: Snapshot) -> None:
     """Write a set beside `path`, flush it, and rename it into place.
 
     Raises:
@@ -58,13 +91,12 @@ def save_checkpoint(
     shutil.rmtree(staged, ignore_errors=True)
     try:
         staged.mkdir(parents=True)
-        save_file(_arrays(network.state_dict()), staged / WEIGHTS)
-        save_file(_velocities(network, optimizer), staged / OPTIMIZER)
-        write_text(staged / STATE, json.dumps(asdict(state), indent=2) + "\n")
-        digests = {name: _digest(staged / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
-        write_text(staged / MANIFEST, json.dumps(digests, indent=2) + "\n")
-        for name in (WEIGHTS, OPTIMIZER):
+        for name, arrays in snapshot.files.items():
+            save_file(arrays, staged / name)
             flush_to_disk(staged / name)
+        write_text(staged / STATE, json.dumps(asdict(snapshot.state), indent=2) + "\n")
+        digests = {name: _digest(staged / name) for name in (*snapshot.files, STATE)}
+        write_text(staged / MANIFEST, json.dumps(digests, indent=2) + "\n")
         replace_directory(staged, path)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staged, ignore_errors=True)
@@ -84,7 +116,16 @@ def prune_checkpoints(output_dir: Path, keep: int, best_epoch: int) -> None:
     """Delete all sets but the newest `keep` and the best."""
     for path in checkpoint_paths(output_dir)[:-keep]:
         if path != checkpoint_path(output_dir, best_epoch):
-            shutil.rmtree(path)
+            # Renamed first: a set that is half deleted must not look like a damaged one.
+            doomed = path.with_name(f".{path.name}.tmp")
+            path.replace(doomed)
+            shutil.rmtree(doomed)
+
+
+def delete_leftovers(output_dir: Path) -> None:
+    """Delete what a killed run left behind half-written or half-deleted."""
+    for path in (output_dir / "checkpoints").glob(".*.tmp"):
+        shutil.rmtree(path)
 
 
 def read_state(path: Path) -> TrainingState:
@@ -97,62 +138,66 @@ def read_state(path: Path) -> TrainingState:
         digests: dict[str, str] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path / MANIFEST}: cannot be read: {error}{_advice(path)}") from error
-    for name in (WEIGHTS, OPTIMIZER, STATE):
+    for name in (WEIGHTS, STATE):
         if name not in digests:
             raise CheckpointError(f"{path / MANIFEST}: does not list {name}{_advice(path)}")
+    for name, digest in digests.items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: missing{_advice(path)}")
-        if _digest(path / name) != digests[name]:
+        if _digest(path / name) != digest:
             raise CheckpointError(f"{path / name}: damaged, its digest is not that of {MANIFEST}{_advice(path)}")
-    return TrainingState(**json.loads((path / STATE).read_text(encoding="utf-8")))
+    try:
+        return TrainingState(**json.loads((path / STATE).read_text(encoding="utf-8")))
+    except TypeError as error:
+        raise CheckpointError(
+            f"{path / STATE}: written by another version of this project ({error}); start anew with "
+            f"training.resume=false, or go on with that version"
+        ) from error
 
 
-def load_weights(path: Path, network: paddle.nn.Layer) -> None:
+def load_weights(path: Path, network: paddle.nn.Layer, file_name: str = WEIGHTS) -> None:
     """Set every parameter and running statistic of the network from a set.
 
     Raises:
         CheckpointError: the set's names or shapes are not the network's.
     """
-    arrays = load_file(path / WEIGHTS)
+    arrays = load_file(path / file_name)
     own = network.state_dict()
     wrong = sorted(own.keys() ^ arrays.keys()) or sorted(
         name for name in own if list(own[name].shape) != list(arrays[name].shape)
     )
     if wrong:
         raise CheckpointError(
-            f"{path / WEIGHTS}: not of this network, {len(wrong)} tensors differ: {', '.join(wrong[:3])}; "
+            f"{path / file_name}: not of this network, {len(wrong)} tensors differ: {', '.join(wrong[:3])}; "
             f"is Arch the one that it was trained with?"
         )
     network.set_state_dict({name: paddle.to_tensor(array) for name, array in arrays.items()})
 
 
-def load_optimizer(
-    path: Path, network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer, state: TrainingState
-) -> None:
-    """Set the velocity of every parameter and the schedule's position from a set."""
-    arrays = load_file(path / OPTIMIZER)
-    restored: dict[str, Any] = {
-        parameter.name + _VELOCITY: paddle.to_tensor(arrays[name])
-        for name, parameter in network.named_parameters()
-        if not parameter.stop_gradient  # BatchNorm's running statistics are parameters to Paddle, but nobody moves them
-    }
-    optimizer.set_state_dict({**restored, "LR_Scheduler": state.schedule})
+def load_evaluated_weights(path: Path, network: paddle.nn.Layer) -> None:
+    """Set the network to what the training has evaluated: the averaged weights, where the set has some.
+
+    Raises:
+        CheckpointError: the set's names or shapes are not the network's.
+    """
+    load_weights(path, network, EMA if (path / EMA).is_file() else WEIGHTS)
 
 
-def _arrays(tensors: dict[str, paddle.Tensor]) -> dict[str, NDArray[np.float32]]:
+def load_arrays(path: Path, file_name: str) -> Arrays:
+    """Return the arrays of one file of a set.
+
+    Raises:
+        CheckpointError: the set has no such file, as one that was made from a .pdparams has no optimizer.
+    """
+    if not (path / file_name).is_file():
+        raise CheckpointError(f"{path}: has no {file_name}, so no training can go on from it; start anew")
+    arrays: Arrays = load_file(path / file_name)
+    return arrays
+
+
+def copy_to_host(tensors: Mapping[str, paddle.Tensor]) -> Arrays:
+    """Return the tensors' values, which later steps do not change (`numpy()` copies, on every device)."""
     return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
-
-
-def _velocities(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, NDArray[np.float32]]:
-    """Return the velocities by parameter name; Paddle's own keys depend on what else the process has built."""
-    state = optimizer.state_dict()
-    return _arrays(
-        {
-            name: state[parameter.name + _VELOCITY]
-            for name, parameter in network.named_parameters()
-            if parameter.name + _VELOCITY in state
-        }
-    )
 
 
 def _digest(path: Path) -> str:
@@ -161,7 +206,7 @@ def _digest(path: Path) -> str:
 
 
 def _advice(path: Path) -> str:
-    before = [other for other in sorted(path.parent.glob("epoch-*")) if other.name < path.name]
+    before = [other for other in checkpoint_paths(path.parents[1]) if other.name < path.name]
     if before:
         return f"; delete {path} to go on from {before[-1].name}"
     return f"; there is no set before it: delete {path.parent} to start anew"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,36 @@ _NO_MESSAGE = b"-"
 Sample = tuple[NDArray[np.float32], np.int64, np.int64]
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """The other image of each mixed one: the target is share · onehot(batch.labels) + (1 - share) · onehot(labels).
+
+    Attributes:
+        labels: int64 [N], labels of the images that were mixed in.
+        share: float32 [N], in 0..1, what is left of the image that the batch names.
+    """
+
+    labels: paddle.Tensor
+    share: paddle.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step of one rank.
+
+    Attributes:
+        images: float32 [N, 3, H, W], channels red, green, blue.
+        labels: int64 [N].
+        index: int64 [N], rows of the list file.
+        mixed: None where every image is whole, and in evaluation always.
+    """
+
+    images: paddle.Tensor
+    labels: paddle.Tensor
+    index: paddle.Tensor
+    mixed: Mixed | None = None
+
+
 def epoch_order(images: int, seed: int, epoch: int, shuffle: bool) -> NDArray[np.int64]:
     """Return the order of one epoch: a permutation of 0..images-1."""
     if not shuffle:
@@ -33,24 +64,27 @@ class TrainBatches(paddle.io.BatchSampler):
     """The batches of one epoch for one rank, as lists of (epoch, index).
 
     As Paddle's DistributedBatchSampler: the order is padded with its own beginning until it divides by the number
-    of ranks, and rank r takes every count-th batch. All ranks have the same number of batches of the same sizes.
+    of ranks, and rank r takes every count-th image. All ranks have the same number of batches of the same sizes.
+    A run that goes on in the middle of an epoch sets `start_step`: so many batches are passed over without loading
+    them, and the rest are those of an unbroken epoch. `epoch` and `start_step` are set before each iteration.
     """
 
     def __init__(self, images: int, config: SplitConfig, ranks: Ranks, seed: int) -> None:
         self.batch_size = config.sampler.batch_size
         self.epoch = 0
+        self.start_step = 0
         self.images_per_rank = -(-images // ranks.count)
         whole, rest = divmod(self.images_per_rank, self.batch_size)
         self.steps_per_epoch = whole + (1 if rest and not config.sampler.drop_last else 0)
         self._images, self._shuffle, self._ranks, self._seed = images, config.sampler.shuffle, ranks, seed
 
     def __len__(self) -> int:
-        return self.steps_per_epoch
+        return self.steps_per_epoch - self.start_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = epoch_order(self._images, self._seed, self.epoch, self._shuffle)
         mine = np.resize(order, self.images_per_rank * self._ranks.count)[self._ranks.rank :: self._ranks.count]
-        for step in range(self.steps_per_epoch):
+        for step in range(self.start_step, self.steps_per_epoch):
             batch = mine[step * self.batch_size : (step + 1) * self.batch_size]
             yield [(self.epoch, int(index)) for index in batch]
 
@@ -101,11 +135,8 @@ class ListDataset(paddle.io.Dataset):
         return pixels, np.int64(self._entries.labels[index]), np.int64(index)
 
 
-Batch = tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]
-
-
 class Loader:
-    """Batches of one rank: (images float32 [N, 3, H, W], labels int64 [N], indices int64 [N]).
+    """The batches of one rank.
 
     With workers it is Paddle's DataLoader, whose processes live as long as it does. Without, the rank itself loads.
     An image that cannot be read must end the run with its name, and Paddle's loader cannot do that: an exception
@@ -133,12 +164,12 @@ class Loader:
         for images, labels, indices, message in self._loader:
             if message.shape[0] > len(_NO_MESSAGE):
                 raise ImageDecodeError(message.numpy().tobytes().decode())
-            yield images, labels, indices
+            yield Batch(images, labels, indices)
 
     def _load_here(self) -> Iterator[Batch]:
         for keys in self._batches:
             images, labels, indices, _ = _collate([self._dataset[key] for key in keys])
-            yield paddle.to_tensor(images), paddle.to_tensor(labels), paddle.to_tensor(indices)
+            yield Batch(paddle.to_tensor(images), paddle.to_tensor(labels), paddle.to_tensor(indices))
 
 
 class _SendingErrors(paddle.io.Dataset):

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights, read_state
 from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
 
 
@@ -46,20 +47,27 @@ class Predictions:
         ]
 
 
-def predict(network: paddle.nn.Layer, loader: Loader, top_k: int, heartbeat: Heartbeat) -> Predictions:
-    """Return the predictions for the batches of a loader; the network is left in evaluation mode."""
+def predict(
+    network: paddle.nn.Layer, loader: Loader, top_k: int, heartbeat: Heartbeat, stop: StopRequest | None = None
+) -> Predictions:
+    """Return the predictions for the batches of a loader, as far as it got when `stop` was set.
+
+    The network is left in evaluation mode.
+    """
     network.eval()
     columns: list[tuple[NDArray[np.generic], ...]] = []
     started = waiting_since = time.perf_counter()
     loading_seconds = 0.0
     with paddle.no_grad():
-        for images, labels, index in loader:
+        for batch in loader:
             loading_seconds += time.perf_counter() - waiting_since
-            logits = network(images)
-            losses = F.cross_entropy(logits, labels.reshape([-1, 1]), reduction="none").reshape([-1])
+            logits = network(batch.images)
+            losses = F.cross_entropy(logits, batch.labels.reshape([-1, 1]), reduction="none").reshape([-1])
             probabilities, ids = paddle.topk(F.softmax(logits, axis=-1), k=top_k, axis=-1)
-            columns.append(tuple(tensor.numpy() for tensor in (index, labels, ids, probabilities, losses)))
+            columns.append(tuple(tensor.numpy() for tensor in (batch.index, batch.labels, ids, probabilities, losses)))
             heartbeat.beat()
+            if stop is not None and stop.is_set:
+                break
             waiting_since = time.perf_counter()
     seconds = time.perf_counter() - started
     if not columns:  # more ranks than images
@@ -85,7 +93,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, chec
     output_dir = heartbeat.folder
     state = read_state(checkpoint)
     network = build_network(config.Arch)
-    load_weights(checkpoint, network)
+    load_evaluated_weights(checkpoint, network)
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
     split = config.DataLoader.Eval
     loader = Loader(
@@ -104,7 +112,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, chec
             loss=found.loss,
         )
     # Ranks work side by side: the slowest one's time is the evaluation's.
-    seconds, forward_seconds = _largest(ranks, [found.seconds, found.seconds - found.loading_seconds])
+    seconds, forward_seconds = ranks.gather([found.seconds, found.seconds - found.loading_seconds]).max(axis=0)
     if ranks.is_first:
         summary = {
             "epoch": state.epoch,
@@ -112,17 +120,9 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, chec
             "ranks": ranks.count,
             "device": config.Global.device,
             "images": len(entries),
-            "seconds": seconds,
-            "images_per_second": len(entries) / seconds,
-            "images_per_second_without_loading": len(entries) / forward_seconds,
+            "seconds": float(seconds),
+            "images_per_second": float(len(entries) / seconds),
+            "images_per_second_without_loading": float(len(entries) / forward_seconds),
             "paddle_version": paddle.__version__,
         }
         write_text(output_dir / "evaluation_summary.json", json.dumps(summary, indent=2) + "\n")
-
-
-def _largest(ranks: Ranks, values: list[float]) -> list[float]:
-    """Return the largest of each value over all ranks."""
-    table = np.zeros((ranks.count, len(values)))
-    table[ranks.rank] = values
-    gathered = ranks.sum(list(table.reshape(-1))).reshape(table.shape)
-    return [float(value) for value in gathered.max(axis=0)]

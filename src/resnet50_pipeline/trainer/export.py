@@ -15,7 +15,7 @@ from paddle import inference
 from resnet50_pipeline.exceptions import ExportError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights, read_state
 from resnet50_pipeline.trainer.data import ListDataset
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.training_config import TrainingConfig
@@ -53,7 +53,7 @@ def export_checkpoint(
     """
     read_state(checkpoint)
     network = build_network(config.Arch)
-    load_weights(checkpoint, network)
+    load_evaluated_weights(checkpoint, network)
     model = _Probabilities(network)
     model.eval()
     spec = paddle.static.InputSpec([None, *config.Global.image_shape], "float32", name="x")

@@ -1,45 +1,147 @@
-"""Optimizers and learning rate schedules by PaddleClas' names, stepped once an iteration."""
+"""Optimizers by PaddleClas' names, and their state by the names of the network."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import paddle
-from paddle.optimizer import lr
+from numpy.typing import NDArray
+from paddle.optimizer.lr import LRScheduler
+from paddle.utils import unique_name
 
-from resnet50_pipeline.training_config import Cosine, OptimizerConfig, Piecewise
+from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.trainer.schedule import build_schedule, steps_per_epoch
+from resnet50_pipeline.training_config import AdamWConfig, MomentumConfig, OptimizerConfig
 
-
-def build_schedule(config: Piecewise | Cosine, epochs: int, steps_per_epoch: int) -> lr.LRScheduler:
-    """Return the schedule of `ppcls/optimizer/learning_rate.py`; one `step()` an iteration.
-
-    The first `warmup_epoch` epochs rise linearly from `warmup_start_lr`; what follows counts its own steps from the
-    end of the warm-up (Cosine) or from there too (Piecewise: as upstream, whose boundaries shift by the warm-up).
-    """
-    warmup_steps = config.warmup_epoch * steps_per_epoch
-    schedule: lr.LRScheduler
-    if isinstance(config, Piecewise):
-        peak = config.values[0]
-        schedule = lr.PiecewiseDecay(
-            boundaries=[epoch * steps_per_epoch for epoch in config.decay_epochs], values=list(config.values)
-        )
-    else:
-        peak = config.learning_rate
-        schedule = lr.CosineAnnealingDecay(
-            learning_rate=peak, T_max=epochs * steps_per_epoch - warmup_steps, eta_min=config.eta_min
-        )
-    if warmup_steps:
-        schedule = lr.LinearWarmup(
-            learning_rate=schedule, warmup_steps=warmup_steps, start_lr=config.warmup_start_lr, end_lr=peak
-        )
-    return schedule
+__all__ = ["build_optimizer", "build_schedule", "optimizer_arrays", "restore_optimizer", "steps_per_epoch"]
 
 
 def build_optimizer(
-    config: OptimizerConfig, schedule: lr.LRScheduler, network: paddle.nn.Layer
+    config: OptimizerConfig, schedule: LRScheduler, network: paddle.nn.Layer
 ) -> paddle.optimizer.Optimizer:
-    """Return Momentum with L2 on every weight."""
+    """Return the optimizer of the network's trainable parameters (`ppcls/optimizer/optimizer.py`).
+
+    `one_dim_param_no_weight_decay` is obeyed on its own, also by Momentum, whose upstream namesake asks for
+    `no_weight_decay_name` besides.
+    """
+    clip = paddle.nn.ClipGradByNorm(config.clip_norm) if config.clip_norm is not None else None
+    trained = {name: p for name, p in network.named_parameters() if not p.stop_gradient}
+    without = {name for name, p in trained.items() if _is_spared(config, name, p)}
+    if isinstance(config, AdamWConfig):
+        spared = {trained[name].name for name in without}
+        return paddle.optimizer.AdamW(
+            learning_rate=schedule,
+            beta1=config.beta1,
+            beta2=config.beta2,
+            epsilon=config.epsilon,
+            parameters=list(trained.values()),
+            weight_decay=config.weight_decay,
+            apply_decay_param_fun=lambda name: name not in spared,
+            grad_clip=clip,
+        )
+    return _build_momentum(config, schedule, trained, without, clip)
+
+
+def _build_momentum(
+    config: MomentumConfig,
+    schedule: LRScheduler,
+    trained: dict[str, paddle.Tensor],
+    without: set[str],
+    clip: paddle.nn.ClipGradByNorm | None,
+) -> paddle.optimizer.Optimizer:
+    decay = paddle.regularizer.L2Decay(config.regularizer.coeff)
+    groups = [
+        {"params": [p for name, p in trained.items() if name not in without], "weight_decay": decay},
+        {"params": [p for name, p in trained.items() if name in without], "weight_decay": 0.0},
+    ]
     return paddle.optimizer.Momentum(
         learning_rate=schedule,
         momentum=config.momentum,
-        parameters=network.parameters(),
-        weight_decay=paddle.regularizer.L2Decay(config.regularizer.coeff),
+        parameters=[group for group in groups if group["params"]] if without else list(trained.values()),
+        weight_decay=decay,
+        use_nesterov=config.use_nesterov,
+        grad_clip=clip,
+        use_multi_tensor=True,  # one kernel for all weights; the same numbers, bit by bit
     )
+
+
+def _is_spared(config: OptimizerConfig, name: str, parameter: paddle.Tensor) -> bool:
+    if config.one_dim_param_no_weight_decay and len(parameter.shape) == 1:
+        return True
+    return any(part in name for part in (config.no_weight_decay_name or "").split())
+
+
+def optimizer_arrays(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, NDArray[np.float32]]:
+    """Return what the optimizer remembers, by `<parameter>/<kind>`, as `fc.weight/velocity` or `fc.weight/moment1`.
+
+    Paddle's own keys depend on what else the process has built. Empty before the first step.
+    """
+    state = optimizer.state_dict()
+    return {
+        f"{name}/{kind}": np.ascontiguousarray(state[key].numpy())
+        for name, parameter in network.named_parameters()
+        for kind, key in _keys_of(parameter, state).items()
+    }
+
+
+def restore_optimizer(
+    network: paddle.nn.Layer,
+    optimizer: paddle.optimizer.Optimizer,
+    arrays: Mapping[str, NDArray[np.float32]],
+    schedule_state: Mapping[str, Any],
+) -> None:
+    """Go on from what `optimizer_arrays` and the schedule's `state_dict` returned.
+
+    Raises:
+        CheckpointError: a tensor is of no trainable parameter, of another optimizer or shape, or missing.
+    """
+    trained = {name: p for name, p in network.named_parameters() if not p.stop_gradient}
+    kinds = _KINDS[type(optimizer).__name__]
+    expected = {f"{name}/{kind}" for name in trained for kind in kinds} if arrays else set()
+    wrong = sorted(expected ^ arrays.keys()) or sorted(
+        key for key in expected if not _fits(arrays[key], trained[key.rpartition("/")[0]], key)
+    )
+    if wrong:
+        raise CheckpointError(
+            f"the optimizer's state is not of this network and optimizer, {len(wrong)} tensors differ: "
+            f"{', '.join(wrong[:3])}; are Arch and Optimizer those that it was trained with?"
+        )
+    present = optimizer.state_dict()
+    restored: dict[str, Any] = {"LR_Scheduler": dict(schedule_state)}
+    for name, parameter in trained.items() if arrays else ():
+        known = _keys_of(parameter, present)
+        for kind in kinds:
+            key = known.get(kind) or _coming_key(f"{parameter.name}_{kind}")
+            restored[key] = paddle.to_tensor(arrays[f"{name}/{kind}"])
+    optimizer.set_state_dict(restored)
+
+
+# What Paddle's optimizers keep for each parameter, and of which shape: the parameter's own, or one number.
+_KINDS = {
+    "Momentum": ("velocity",),
+    "AdamW": ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"),
+}
+
+
+def _fits(array: NDArray[np.float32], parameter: paddle.Tensor, key: str) -> bool:
+    return list(array.shape) == ([1] if key.endswith("_pow_acc") else list(parameter.shape))
+
+
+def _keys_of(parameter: paddle.Tensor, state: Mapping[str, Any]) -> dict[str, str]:
+    """Return Paddle's keys of a parameter's state, by kind: `{"velocity": "linear_0.w_0_velocity_0"}`."""
+    return {
+        kind: key
+        for kinds in _KINDS.values()
+        for kind in kinds
+        for key in state
+        if key.rpartition("_")[0] == f"{parameter.name}_{kind}"
+    }
+
+
+def _coming_key(name: str) -> str:
+    """Return the key that Paddle will give to state that it has yet to make: the name with the next free number."""
+    taken = unique_name.generate(name)
+    stem, _, number = taken.rpartition("_")
+    return f"{stem}_{int(number) + 1}"

@@ -38,6 +38,13 @@ class Ranks:
         summed: NDArray[np.float64] = total.numpy()
         return summed
 
+    def gather(self, values: Sequence[float]) -> NDArray[np.float64]:
+        """Return the values of every rank: float64 [count, len(values)]. Waits for everybody."""
+        table = np.zeros((self.count, len(values)))
+        table[self.rank] = values
+        gathered: NDArray[np.float64] = self.sum(list(table.reshape(-1))).reshape(table.shape)
+        return gathered
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.count > 1:

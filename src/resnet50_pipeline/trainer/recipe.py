@@ -11,19 +11,20 @@ from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.training_config import SplitConfig, TrainingConfig
 
 
-def describe_recipe(config: TrainingConfig, ranks: int) -> dict[str, Any]:
+def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
     """Return everything that the weights depend on, by dotted name; lists by the digest of their content.
 
-    Where files lie, how often something is printed, evaluated or saved, the device and the number of loader processes
-    are left out: they may change between two parts of a run.
+    Where files lie, how often something is printed, evaluated or saved, the device, and how many ranks and loader
+    processes there are is left out: it may change between two parts of a run (`resume.py` says what ranks change).
     """
     recipe: dict[str, Any] = {
         "Global.epochs": config.Global.epochs,
         "Global.seed": config.Global.seed,
-        "ranks": ranks,
+        "Global.update_freq": config.Global.update_freq,
     }
-    for name in ("Arch", "Loss", "Optimizer"):
-        recipe |= _flatten(getattr(config, name).model_dump(mode="json"), name)
+    for name in ("Arch", "Loss", "Optimizer", "AMP", "EMA"):
+        section = getattr(config, name)
+        recipe |= _flatten(section.model_dump(mode="json"), name) if section is not None else {name: None}
     for name in ("Train", "Eval"):
         split: SplitConfig = getattr(config.DataLoader, name)
         recipe[f"DataLoader.{name}.list_digest"] = _digest(Path(split.dataset.cls_label_path))

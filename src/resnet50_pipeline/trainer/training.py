@@ -1,38 +1,44 @@
-"""The training loop: forward, backward, step; events at print steps; evaluation and a checkpoint set at epoch ends."""
+"""The training loop: steps, events at print steps, evaluation at epoch ends, checkpoint sets at both."""
 
 from __future__ import annotations
 
+import logging
 import math
+import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paddle
-import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
 from resnet50_pipeline.events import (
     AnyEvent,
-    CheckpointSaved,
     EpochEnd,
     EvalEnd,
     EventWriter,
     Finished,
     Started,
     TrainStep,
+    WarningRaised,
 )
-from resnet50_pipeline.exceptions import NonFiniteLossError
+from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer import checkpoint as sets
+from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, mark_best, read_state
 from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, TrainBatches
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
-from resnet50_pipeline.trainer.meters import Meters
-from resnet50_pipeline.trainer.network import build_network, running_statistics
-from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule
+from resnet50_pipeline.trainer.meters import EpochMeters, Totals
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.recipe import describe_recipe, require_same_recipe
+from resnet50_pipeline.trainer.resume import ResumePoint, find_resume_point
+from resnet50_pipeline.trainer.saver import CheckpointSaver
+from resnet50_pipeline.trainer.schedule import steps_per_epoch
+from resnet50_pipeline.trainer.step import Stepper
+from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
-from resnet50_pipeline.training_dir import checkpoint_path, events_path
+from resnet50_pipeline.training_dir import events_path
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,46 +57,53 @@ class TrainingRun:
 
     def __init__(self, config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat) -> None:
         self._config, self._ranks, self._heartbeat = config, ranks, heartbeat
+        self._stop = StopRequest()
         self._output_dir = Path(config.Global.output_dir)
-        paddle.seed(config.Global.seed)
-        self._network = build_network(config.Arch)
-        self._epsilon = config.Loss.Train[0].CELoss.epsilon
         self._build_data()
-        steps_per_epoch = self._train_batches.steps_per_epoch
-        self._schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, steps_per_epoch)
-        self._optimizer = build_optimizer(config.Optimizer, self._schedule, self._network)
-        self._state = self._initial_state()
-        # After the weights are set: DataParallel copies rank 0's to everybody.
-        self._parallel = paddle.DataParallel(self._network) if ranks.count > 1 else self._network
+        self._stepper = Stepper(config, ranks, self._steps_per_epoch)
+        resumed = self._set_to_start()
+        self._state = resumed.state
+        self._saved_at = (
+            (self._state.epoch, self._state.step) if config.Global.checkpoints and resumed.is_exact else None
+        )
+        self._stepper.connect()
+        self._saver = CheckpointSaver(self._output_dir, config.Global.keep_checkpoints) if ranks.is_first else None
         self._events = EventWriter(events_path(self._output_dir)) if ranks.is_first else None
+        self._start_warnings = resumed.warnings
 
     def execute(self) -> None:
         """Train to the last epoch.
 
         Raises:
             NonFiniteLossError: the loss became NaN or infinite; the checkpoints are those of before.
+            CheckpointError: a set could not be written.
+            RunInterruptedError: a rank was asked to stop; all have, and there is a checkpoint set of the last step.
         """
         started = time.perf_counter()
+        epochs = self._config.Global.epochs
         self._tell(
             Started(
                 ranks=self._ranks.count,
                 device=self._config.Global.device,
-                epochs=self._config.Global.epochs,
-                steps_per_epoch=self._train_batches.steps_per_epoch,
+                epochs=epochs,
+                steps_per_epoch=self._steps_per_epoch,
                 train_images=len(self._train_data),
                 val_images=len(self._val_data),
                 first_step=self._state.step,
                 paddle_version=paddle.__version__,
             )
         )
+        for message in self._start_warnings:
+            self._tell(WarningRaised(message=message))
         images, seconds = 0.0, 0.0
-        for epoch in range(self._state.epoch + 1, self._config.Global.epochs + 1):
+        for epoch in range(self._state.epoch + 1, epochs + 1):
             trained = self._train_epoch(epoch)
-            images, seconds = images + trained.images_per_second * trained.seconds, seconds + trained.seconds
+            images, seconds = images + trained.images, seconds + trained.seconds
             self._finish_epoch(epoch)
+        self._tell_of_written_set(wait=True)
         self._tell(
             Finished(
-                epochs=self._config.Global.epochs,
+                epochs=epochs,
                 step=self._state.step,
                 best_epoch=self._state.best_epoch,
                 best_top1=self._state.best_top1,
@@ -98,6 +111,7 @@ class TrainingRun:
                 images_per_second=images / seconds if seconds else 0.0,
             )
         )
+        self._ranks.barrier()
 
     def _build_data(self) -> None:
         splits, class_num = self._config.DataLoader, self._config.Arch.class_num
@@ -107,102 +121,121 @@ class TrainingRun:
         self._train_data = ListDataset(train, splits.Train, seed)
         self._val_data = ListDataset(val, splits.Eval, seed)
         self._train_batches = TrainBatches(len(train), splits.Train, self._ranks, seed)
+        self._steps_per_epoch = steps_per_epoch(self._train_batches.steps_per_epoch, self._config.Global.update_freq)
+        self._train_batches.steps_per_epoch = self._steps_per_epoch * self._config.Global.update_freq
         self._train_loader = Loader(self._train_data, self._train_batches, splits.Train)
         val_batches = EvalBatches(len(val), splits.Eval.sampler.batch_size, self._ranks)
         self._val_loader = Loader(self._val_data, val_batches, splits.Eval)
 
-    def _initial_state(self) -> sets.TrainingState:
-        """Return the state to go on from, the network and optimizer set to it."""
+    def _set_to_start(self) -> ResumePoint:
+        """Set network and optimizer to what the run begins with or goes on from, and return its state."""
         config = self._config
-        fresh = sets.TrainingState(
+        fresh = TrainingState(
             epoch=0,
             step=0,
+            step_in_epoch=0,
+            steps_per_epoch=self._steps_per_epoch,
+            ranks=self._ranks.count,
             best_epoch=0,
             best_top1=-1.0,
-            schedule=self._schedule.state_dict(),
-            recipe=describe_recipe(config, self._ranks.count),
+            schedule=self._stepper.schedule.state_dict(),
+            recipe=describe_recipe(config),
             paddle_version=paddle.__version__,
         )
         if config.Global.checkpoints is None:
-            return fresh
+            if config.Global.pretrained_model is None:
+                return ResumePoint(fresh)
+            found = self._stepper.start_from(Path(config.Global.pretrained_model))
+            logger.info("%s: %d tensors loaded", found.path, found.loaded)
+            told = found.describe(config.Arch.class_num)
+            return ResumePoint(fresh, (told,) if told is not None else ())
         path = Path(config.Global.checkpoints)
-        state = sets.read_state(path)
-        require_same_recipe(path, state.recipe, fresh.recipe)
-        sets.load_weights(path, self._network)
-        sets.load_optimizer(path, self._network, self._optimizer, state)
-        if self._ranks.is_first and state.best_epoch:
+        saved = read_state(path)
+        require_same_recipe(path, saved.recipe, fresh.recipe)
+        point = find_resume_point(saved, self._ranks.count, self._steps_per_epoch)
+        if not point.is_exact:
+            schedule = self._stepper.schedule_after(point.state.step)
+            point = replace(point, state=replace(point.state, schedule=schedule))
+        self._stepper.restore(path, point.state)
+        if self._ranks.is_first and saved.best_epoch:
             # A run killed between the set and the naming of the best left the name of the one before.
-            sets.mark_best(self._output_dir, state)
-        return replace(state, paddle_version=paddle.__version__)
+            mark_best(self._output_dir, saved)
+        return replace(point, state=replace(point.state, paddle_version=paddle.__version__))
 
-    def _train_epoch(self, epoch: int) -> EpochEnd:
-        self._parallel.train()
-        self._train_batches.epoch = epoch
-        interval, whole = Meters(), Meters()
-        step, waiting_since = self._state.step, time.perf_counter()
-        for images, labels, _ in self._train_loader:
+    def _train_epoch(self, epoch: int) -> Totals:
+        """Train what is left of an epoch; return the totals of the whole of it."""
+        config, stepper, update_freq = self._config.Global, self._stepper, self._config.Global.update_freq
+        step, first_step = self._state.step, self._state.step - self._state.step_in_epoch
+        meters = EpochMeters(self._ranks, step, self._state.meters)
+        stepper.train()
+        self._train_batches.epoch, self._train_batches.start_step = epoch, self._state.step_in_epoch * update_freq
+        batches = step * update_freq
+        learning_rate, waiting_since = stepper.learning_rate, time.perf_counter()
+        for batch in self._train_loader if self._train_batches else ():
             loaded = time.perf_counter()
-            logits = self._parallel(images)
-            loss = self._loss(logits, labels)
-            loss.backward()
-            self._optimizer.step()
-            self._optimizer.clear_grad()
-            learning_rate = self._optimizer.get_lr()
-            self._schedule.step()
-            step += 1
-            interval.add(loss, logits, labels, reader_seconds=loaded - waiting_since)
+            learning_rate = stepper.learning_rate
+            loss, logits = stepper.run(batch, batches)
+            meters.add(loss, logits, batch.labels, reader_seconds=loaded - waiting_since)
             self._heartbeat.beat()
-            if step % self._config.Global.print_batch_step == 0:
-                self._report_step(epoch, step, learning_rate, interval)
-                whole.merge(interval)
-                interval = Meters()
+            batches += 1
+            if batches % update_freq:
+                waiting_since = time.perf_counter()
+                continue
+            step += 1
+            stops = step % config.print_batch_step == 0 and self._report_step(epoch, step, learning_rate, meters)
+            is_whole = step - first_step == self._steps_per_epoch
+            saves = config.save_interval_steps and step % config.save_interval_steps == 0 and not is_whole
+            if stops or saves:
+                self._stand_at(step, step - first_step, meters)
+                self._save(is_best=False)
+            if stops:
+                self._end_here()
+            self._tell_of_written_set()
             waiting_since = time.perf_counter()
-        self._report_step(epoch, step, learning_rate, interval)
-        whole.merge(interval)
-        self._state = replace(self._state, step=step)
-        means = whole.means(self._ranks)
-        event = EpochEnd(
-            epoch=epoch,
-            step=step,
-            loss=means.loss,
-            top1=means.top1,
-            images_per_second=means.images_per_second,
-            seconds=means.seconds,
+        stops = step > self._state.step and self._report_step(epoch, step, learning_rate, meters)
+        self._stand_at(step, step - first_step, meters)
+        if stops:
+            self._save(is_best=False)
+            self._end_here()
+        totals = meters.totals
+        self._tell(
+            EpochEnd(
+                epoch=epoch,
+                step=step,
+                loss=totals.mean_loss,
+                top1=totals.top1,
+                images_per_second=totals.images_per_second,
+                seconds=totals.seconds,
+            )
         )
-        self._tell(event)
-        return event
+        return totals
 
-    def _loss(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """Return the mean cross entropy, labels smoothed by `epsilon` where given (ppcls/loss/celoss.py)."""
-        if self._epsilon is None:
-            return F.cross_entropy(logits, labels.reshape([-1, 1]))
-        target = F.label_smooth(F.one_hot(labels, self._config.Arch.class_num), epsilon=self._epsilon)
-        return F.cross_entropy(logits, target, soft_label=True)
-
-    def _report_step(self, epoch: int, step: int, learning_rate: float, interval: Meters) -> None:
+    def _report_step(self, epoch: int, step: int, learning_rate: float, meters: EpochMeters) -> bool:
+        """Tell of the steps since the last time; return whether a rank was asked to stop."""
+        interval, stops = meters.close_interval(step, wants_to_stop=self._stop.is_set)
         if interval.steps == 0:
-            return
-        means = interval.means(self._ranks)
-        self._require_finite(means.loss, "loss", epoch, step)
+            return stops
+        self._require_finite(interval.mean_loss, "loss", epoch, step)
         self._tell(
             TrainStep(
                 step=step,
                 epoch=epoch,
-                loss=means.loss,
-                top1=means.top1,
+                loss=interval.mean_loss,
+                top1=interval.top1,
                 learning_rate=learning_rate,
-                images_per_second=means.images_per_second,
-                reader_seconds=means.reader_seconds,
-                batch_seconds=means.batch_seconds,
+                images_per_second=interval.images_per_second,
+                reader_seconds=interval.reader_seconds_per_step,
+                batch_seconds=interval.seconds_per_step,
             )
         )
+        return stops
 
-    def _require_finite(self, value: float, what: str, epoch: int, step: int | None = None) -> None:
+    def _require_finite(self, value: float, what: str, epoch: int, step: int) -> None:
         # Every rank has the same sum, so every rank stops here, or none.
         if not math.isfinite(value):
             raise NonFiniteLossError(
-                f"the {what} is {value} at step {step or self._state.step} (epoch {epoch}); the last checkpoint set is "
-                f"that of epoch {self._state.epoch}: lower training.lr or lengthen its warm-up, and start anew"
+                f"the {what} is {value} at step {step} (epoch {epoch}); the last checkpoint set is of epoch "
+                f"{self._state.epoch}: lower training.lr or lengthen its warm-up, and start anew"
             )
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -211,7 +244,7 @@ class TrainingRun:
         is_best = False
         if last or epoch % config.eval_interval == 0:
             found = self._evaluate()
-            self._require_finite(found.loss, "val loss", epoch)
+            self._require_finite(found.loss, "val loss", epoch, self._state.step)
             is_best = found.top1 > self._state.best_top1
             best_epoch, best_top1 = (epoch, found.top1) if is_best else (self._state.best_epoch, self._state.best_top1)
             self._state = replace(self._state, best_epoch=best_epoch, best_top1=best_top1)
@@ -227,16 +260,22 @@ class TrainingRun:
                     is_best=is_best,
                 )
             )
-        self._state = replace(self._state, epoch=epoch, schedule=self._schedule.state_dict())
+        self._state = replace(self._state, epoch=epoch, step_in_epoch=0, meters={})
         if last or is_best or epoch % config.save_interval == 0:
             self._save(is_best)
 
     def _evaluate(self) -> Evaluated:
-        # Each rank's BatchNorm has seen its own images; all evaluate with rank 0's statistics, the ones that are saved.
-        self._ranks.copy_from_first(running_statistics(self._network))
+        # The loader forks its processes at its first batch, which no other thread of this one should see.
+        self._tell_of_written_set(wait=True)
         started = time.perf_counter()
-        found = predict(self._network, self._val_loader, min(5, self._config.Arch.class_num), self._heartbeat)
-        images, loss, top1, top5 = (float(value) for value in self._ranks.sum(found.sums))
+        with self._stepper.evaluated_network() as network:
+            top_k = min(5, self._config.Arch.class_num)
+            found = predict(network, self._val_loader, top_k, self._heartbeat, stop=self._stop)
+        *sums, stopping = (float(value) for value in self._ranks.sum([*found.sums, float(self._stop.is_set)]))
+        if stopping:
+            self._save(is_best=False)
+            self._end_here()
+        images, loss, top1, top5 = sums
         return Evaluated(
             images=int(images),
             loss=loss / images,
@@ -245,24 +284,32 @@ class TrainingRun:
             images_per_second=images / (time.perf_counter() - started),
         )
 
+    def _stand_at(self, step: int, step_in_epoch: int, meters: EpochMeters) -> None:
+        """Make the place that the run has reached its state."""
+        self._state = replace(self._state, step=step, step_in_epoch=step_in_epoch, meters=meters.state())
+
     def _save(self, is_best: bool) -> None:
-        if self._ranks.is_first:
-            started = time.perf_counter()
-            path = checkpoint_path(self._output_dir, self._state.epoch)
-            sets.save_checkpoint(path, self._network, self._optimizer, self._state)
-            if is_best:
-                sets.mark_best(self._output_dir, self._state)
-            sets.prune_checkpoints(self._output_dir, self._config.Global.keep_checkpoints, self._state.best_epoch)
-            self._tell(
-                CheckpointSaved(
-                    epoch=self._state.epoch,
-                    step=self._state.step,
-                    path=str(path.relative_to(self._output_dir)),
-                    seconds=time.perf_counter() - started,
-                    is_best=is_best,
-                )
-            )
+        """Begin to write a checkpoint set of the state, unless there is one of the same place."""
+        place = (self._state.epoch, self._state.step)
+        if place == self._saved_at:
+            return
+        self._saved_at = place
+        if self._saver is None:
+            return
+        started = time.perf_counter()
+        self._tell_of_written_set(wait=True)
+        self._state = replace(self._state, **self._stepper.values())
+        snapshot = Snapshot(self._state, self._stepper.files())
+        self._saver.save(snapshot, is_best=is_best, stall_seconds=time.perf_counter() - started)
+
+    def _tell_of_written_set(self, *, wait: bool = False) -> None:
+        if self._saver is not None and (event := self._saver.wait() if wait else self._saver.written()):
+            self._tell(event)
+
+    def _end_here(self) -> None:
+        self._tell_of_written_set(wait=True)
         self._ranks.barrier()
+        raise RunInterruptedError(self._stop.signal_number or signal.SIGTERM)
 
     def _tell(self, event: AnyEvent) -> None:
         if self._events is not None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from resnet50_pipeline.exceptions import TrainingConfigError
 from resnet50_pipeline.training_config.base import Section
 from resnet50_pipeline.training_config.input_pipeline import DataLoaderConfig, InferConfig
-from resnet50_pipeline.training_config.optimization import LossConfig, MetricConfig, OptimizerConfig
+from resnet50_pipeline.training_config.optimization import (
+    AMPConfig,
+    EMAConfig,
+    LossConfig,
+    MetricConfig,
+    OptimizerConfig,
+)
 from resnet50_pipeline.training_config.run import ArchConfig, GlobalConfig
 
 
@@ -18,12 +25,19 @@ class TrainingConfig(Section):
     """A whole file."""
 
     Global: GlobalConfig
+    AMP: AMPConfig | None = None
+    EMA: EMAConfig | None = None
     Arch: ArchConfig
     Loss: LossConfig
-    Optimizer: OptimizerConfig
+    Optimizer: OptimizerConfig = Field(discriminator="name")
     DataLoader: DataLoaderConfig
     Infer: InferConfig
     Metric: MetricConfig
+
+    @model_serializer(mode="wrap")
+    def _without_absent_sections(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Upstream takes EMA to be wanted wherever the key is, whatever its value (ppcls/engine/engine.py).
+        return {name: section for name, section in serialize(self).items() if section is not None}
 
     def to_yaml(self) -> str:
         """Return the file's text; sections in PaddleClas' order, every value written out."""

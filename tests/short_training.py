@@ -1,0 +1,62 @@
+"""Trainings of seconds, stopped and compared."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from resnet50_pipeline.events import EpochEnd, read_events
+from resnet50_pipeline.paddleclas.config import render_training_config
+from resnet50_pipeline.paddleclas.train import train_network
+from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.training_dir import checkpoint_paths, events_path
+
+
+def train(training: TrainingParameters, dataset: DatasetParameters) -> Path:
+    """Render the configuration, train, and return the folder."""
+    config = training.output_dir.with_suffix(".yaml")
+    config.write_text(
+        render_training_config(
+            training, dataset, dataset.root / "train_list.txt", dataset.root / "val_list.txt"
+        ).to_yaml()
+    )
+    return train_network(config, training)
+
+
+def stop_after(folder: Path, epoch: int, step: int | None = None) -> None:
+    """Take away what came after the set of an epoch, or of a step inside the next, as if killed right then."""
+    kept = next(path for path in checkpoint_paths(folder) if path.name.endswith(_name(epoch, step)))
+    for path in checkpoint_paths(folder):
+        if path.name > kept.name:
+            shutil.rmtree(path)
+    path = events_path(folder)
+    lines = path.read_text().splitlines(keepends=True)
+    end = next(i for i, line in enumerate(lines) if f'"checkpoints/{kept.name}"' in line)
+    path.write_text("".join(lines[: end + 1]))
+
+
+def _name(epoch: int, step: int | None) -> str:
+    return f"epoch-{epoch:04d}" if step is None else f"epoch-{epoch:04d}-step-{step:010d}"
+
+
+def last_weights(folder: Path) -> dict[str, np.ndarray]:
+    """Return the weights of the newest set."""
+    return load_file(checkpoint_paths(folder)[-1] / "weights.safetensors")
+
+
+def epoch_losses(folder: Path) -> list[float]:
+    """Return the mean training loss of every epoch; of an epoch that was done twice, the second."""
+    events, _ = read_events(events_path(folder))
+    return list({event.epoch: event.loss for event in events if isinstance(event, EpochEnd)}.values())
+
+
+def assert_same_end(whole: Path, resumed: Path) -> None:
+    """Two trainings ended with the same bits, and had the same losses on the way."""
+    one, other = last_weights(whole), last_weights(resumed)
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+    assert epoch_losses(resumed) == epoch_losses(whole)

@@ -1,0 +1,155 @@
+"""A run that was stopped, anywhere, and started again ends as the unbroken one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from resnet50_pipeline.events import CheckpointSaved, Started, TrainStep, WarningRaised, read_events
+from resnet50_pipeline.exceptions import PipelineError
+from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.training_dir import checkpoint_paths, events_path
+from short_training import assert_same_end, stop_after, train
+
+pytestmark = pytest.mark.slow
+
+Build = Callable[..., TrainingParameters]
+STEPS = 3  # an epoch: 36 images, two ranks, batches of 6
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, striped_dataset: Path, make_training_parameters) -> TrainingParameters:
+    """A finished training of two ranks and two epochs that kept a set of every step."""
+    training = make_training_parameters(
+        tmp_path_factory.mktemp("whole") / "training",
+        ranks=2,
+        print_batch_step=2,
+        save_interval_steps=1,
+        keep_checkpoints=99,
+    )
+    train(training, DatasetParameters(root=striped_dataset, class_num=3))
+    return training
+
+
+def copy_of(training: TrainingParameters, folder: Path, **changes: object) -> TrainingParameters:
+    shutil.copytree(training.output_dir, folder)
+    return training.model_copy(update={"output_dir": folder, "resume": True, **changes})
+
+
+def test_every_step_has_its_set(whole: TrainingParameters):
+    """Sets of every step, in the order of the run; epoch ends go by the epoch's name."""
+    names = [path.name for path in checkpoint_paths(whole.output_dir)]
+    assert names == [
+        "epoch-0000-step-0000000001",
+        "epoch-0000-step-0000000002",
+        "epoch-0001",
+        "epoch-0001-step-0000000004",
+        "epoch-0001-step-0000000005",
+        "epoch-0002",
+    ]
+    saved = [event for event in read_events(events_path(whole.output_dir))[0] if isinstance(event, CheckpointSaved)]
+    assert [Path(event.path).name for event in saved] == names
+    assert all(0 < event.stall_seconds <= event.seconds for event in saved)
+
+
+@pytest.mark.parametrize("place", [(0, 1), (1, None), (1, 5)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_run_equals_the_unbroken_one(
+    place: tuple[int, int | None], workers: int, whole: TrainingParameters, dataset_parameters, tmp_path: Path
+):
+    """Two ranks, augmentation on, stopped anywhere and inside a print interval: weights and losses bit for bit."""
+    loader = whole.loader.model_copy(update={"num_workers": workers})
+    broken = copy_of(whole, tmp_path / "training", loader=loader)
+    stop_after(broken.output_dir, *place)
+    train(broken, dataset_parameters)
+    assert_same_end(whole.output_dir, broken.output_dir)
+
+
+def test_what_was_half_written_is_cleared_away(whole: TrainingParameters, dataset_parameters, tmp_path: Path):
+    """A kill leaves a set under its temporary name; the resumed run deletes it and trusts the one before."""
+    broken = copy_of(whole, tmp_path / "training")
+    stop_after(broken.output_dir, 1, 5)
+    newest = checkpoint_paths(broken.output_dir)[-1]
+    newest.rename(newest.with_name(f".{newest.name}.tmp"))
+    train(broken, dataset_parameters)
+    assert_same_end(whole.output_dir, broken.output_dir)
+    assert not list((broken.output_dir / "checkpoints").glob(".*"))
+
+
+def rank_processes() -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        line = process.cmdline()
+        if "train" in line and "paddle.distributed.launch" not in line:
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_rank_that_is_asked_to_stop_leaves_a_set(
+    ranks: int, dataset_parameters, training_parameters: Build, tmp_path: Path
+):
+    """SIGTERM to one rank, in the middle of an epoch: all finish their step and save; the rest is as if unbroken."""
+    whole = training_parameters(output_dir=tmp_path / "whole", ranks=ranks, epochs=4, batch_size_per_rank=3)
+    train(whole, dataset_parameters)
+    training = whole.model_copy(update={"output_dir": tmp_path / "training", "save_interval": 99})
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            train(training, dataset_parameters)
+        except PipelineError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not any(isinstance(event, TrainStep) for event in read_events(events_path(training.output_dir))[0]):
+        assert thread.is_alive()
+        time.sleep(0.05)
+    rank_processes()[-1].send_signal(signal.SIGTERM)
+    thread.join()
+    assert failures
+    events, _ = read_events(events_path(training.output_dir))
+    saved, step = events[-1], next(event for event in reversed(events) if isinstance(event, TrainStep))
+    assert isinstance(saved, CheckpointSaved)
+    assert (saved.step, step.epoch < 4) == (step.step, True)
+    train(training.model_copy(update={"resume": True}), dataset_parameters)
+    assert_same_end(whole.output_dir, training.output_dir)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_other_number_of_ranks_goes_on_and_says_what_changes(
+    ranks: int, whole: TrainingParameters, dataset_parameters, tmp_path: Path
+):
+    """The run goes on at the same fraction of the epoch, trains to the end, and warns."""
+    launch = whole.launch.model_copy(update={"devices": tuple(range(ranks))})
+    broken = copy_of(whole, tmp_path / "training", launch=launch)
+    stop_after(broken.output_dir, 1, 5)
+    train(broken, dataset_parameters)
+    events, _ = read_events(events_path(broken.output_dir))
+    started = [event for event in events if isinstance(event, Started)][-1]
+    steps = {1: 6, 3: 2}[ranks]
+    assert (started.steps_per_epoch, started.first_step) == (steps, steps + 2 * steps // STEPS)
+    (warning,) = [event.message for event in events if isinstance(event, WarningRaised)]
+    assert f"goes on with {ranks} ranks, the checkpoint set is of 2" in warning
+    state = json.loads((checkpoint_paths(broken.output_dir)[-1] / "state.json").read_text())
+    assert (state["epoch"], state["step"], state["ranks"]) == (2, 2 * steps, ranks)
+
+
+def test_auto_goes_on_only_with_an_unfinished_run(whole: TrainingParameters, dataset_parameters, tmp_path: Path):
+    """`training.resume: auto` goes on where a run was stopped, and starts anew after a finished one."""
+    broken = copy_of(whole, tmp_path / "training", resume="auto")
+    stop_after(broken.output_dir, 1, 4)
+    train(broken, dataset_parameters)
+    assert_same_end(whole.output_dir, broken.output_dir)
+    train(broken, dataset_parameters)
+    events, _ = read_events(events_path(broken.output_dir))
+    assert [event.first_step for event in events if isinstance(event, Started)] == [0]

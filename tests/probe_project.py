@@ -48,6 +48,7 @@ def train(validation_report, training: TrainingParameters):
     if training.output_dir.exists() and not training.resume:
         (training.output_dir / "events.jsonl").unlink()
     writer = EventWriter(training.output_dir / "events.jsonl")
+    (training.output_dir / "training_config.yaml").touch()
     for step in range(1, 4):
         writer.write(TrainStep(step=step, epoch=1, loss=1 / step, top1=0.5, learning_rate=0.1, images_per_second=9,
                                reader_seconds=0, batch_seconds=1))

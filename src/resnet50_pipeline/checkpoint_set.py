@@ -125,6 +125,8 @@ def delete_leftovers(output_dir: Path) -> None:
     """Delete what a killed run left behind half-written or half-deleted."""
     for path in (output_dir / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(path)
+    for path in output_dir.glob(".*.tmp"):  # best.json and the configuration
+        path.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> TrainingState:

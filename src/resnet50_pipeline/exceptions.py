@@ -3,6 +3,7 @@
 PipelineError                       one clear message; the command line prints it without a traceback
 ├── ParameterError                  a value under conf/ or --params breaks a rule
 ├── MissingLibraryError             a system library is not installed (libGL)
+├── PreflightError                  the machine lacks what the run needs (carries every finding)
 ├── DatasetError
 │   ├── DatasetNotFoundError        the dataset root or one of its parts is not there
 │   ├── ListFileError               lines of a list file break the format (carries every problem)
@@ -40,6 +41,14 @@ class ParameterError(PipelineError):
 
 class MissingLibraryError(PipelineError):
     """A shared library of the operating system is missing."""
+
+
+class PreflightError(PipelineError):
+    """The machine lacks what the run needs; `problems` names every finding."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("this run cannot end well:\n" + _capped(self.problems, None))
 
 
 class DatasetError(PipelineError):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from mlflow_stores import client_of, find_runs
 from resnet50_pipeline import parameters
-from resnet50_pipeline.exceptions import DatasetNotFoundError, MissingLibraryError, ParameterError
-from resnet50_pipeline.hooks import preflight
-from resnet50_pipeline.hooks.preflight import (
-    PARAMETER_GROUPS,
-    require_dataset,
-    require_known_groups,
-    require_system_libraries,
-)
+from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.hooks.preflight import PARAMETER_GROUPS, require_known_groups
 
 
 def test_a_mistyped_group_gets_the_nearest_name():
@@ -33,39 +30,39 @@ def test_every_group_has_its_model_and_every_model_its_group():
     assert set(PARAMETER_GROUPS) == {group for group in described if "." not in group}
 
 
-def test_missing_libraries_are_named_with_the_commands_that_install_them(monkeypatch):
-    """A machine without OpenCV's libraries is told which, and how to install them on both families of systems."""
-    monkeypatch.setattr(preflight, "SYSTEM_LIBRARIES", {"libnosuch.so.9": ("libnosuch9", "nosuch-libs")})
-    with pytest.raises(MissingLibraryError) as caught:
-        require_system_libraries()
-    assert "OpenCV needs libnosuch.so.9" in str(caught.value)
-    assert "apt-get install -y libnosuch9" in str(caught.value)
-    assert "dnf install -y nosuch-libs" in str(caught.value)
+def test_a_run_that_cannot_end_well_ends_in_seconds_without_a_run_in_mlflow(probe_project):
+    """A device that is not there is found before the first node, and neither a run nor a claim is left of it."""
+    started = time.monotonic()
+    done = probe_project.run("run", "--params", "training.launch.device=gpu")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: this run cannot end well:\nPaddle: ")
+    assert "needed: a build with CUDA" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - started < 30
+    assert find_runs(client_of(probe_project.path), "resnet50-digits") == []
+    assert not (probe_project.path / "evaluated").exists()
+    assert probe_project.run("run").returncode == 0
 
 
-def test_this_machine_has_what_opencv_needs():
-    """Where the tests run, the check passes."""
-    require_system_libraries()
+def test_a_damaged_database_is_refused_before_the_first_node(probe_project):
+    """A database file does not come back by itself, as a server does: the run says so instead of losing its record."""
+    (probe_project.path / "mlflow.db").write_bytes(b"not a database" * 100)
+    done = probe_project.run("run")
+    assert done.returncode == 1
+    assert "mlflow.db: is not an SQLite database" in done.stderr
+    assert "move mlflow.db aside" in done.stderr
+    assert not (probe_project.path / "evaluated").exists()
 
 
-def test_a_dataset_that_is_not_there_is_named_with_the_layout_and_the_setting(tmp_path):
-    """The message says what was looked for, how it should look, and which parameter points to it."""
-    with pytest.raises(DatasetNotFoundError) as caught:
-        require_dataset({"dataset": {"root": str(tmp_path / "nowhere"), "class_num": 10}})
-    for part in (str(tmp_path / "nowhere"), "/train/", "train_list.txt", "--params dataset.root="):
-        assert part in str(caught.value)
+def test_resuming_without_a_checkpoint_set_is_refused_before_the_first_node(probe_project):
+    """Whoever resumes where nothing is learns it at once, and not after the data was validated."""
+    done = probe_project.run("run", "--params", "training.resume=true")
+    assert done.returncode == 1
+    assert "start: no checkpoint set in" in done.stderr
+    assert not (probe_project.path / "evaluated").exists()
 
 
-def test_a_missing_part_is_named(tmp_path):
-    """A folder without its list file is an error that names the file."""
-    for split in ("train", "val"):
-        (tmp_path / split).mkdir()
-    (tmp_path / "train_list.txt").touch()
-    with pytest.raises(DatasetNotFoundError, match=r"val_list\.txt is missing"):
-        require_dataset({"dataset": {"root": str(tmp_path), "class_num": 10}})
-
-
-def test_a_dataset_group_that_breaks_its_rules_is_a_parameter_error():
-    """What Kedro has not checked yet is checked here, and named by its field."""
-    with pytest.raises(ParameterError, match=r"(?s)dataset: .*class_num"):
-        require_dataset({"dataset": {"root": "/data"}})
+def test_a_run_without_ranks_needs_no_paddle(probe_project):
+    """What starts no ranks does not ask for their device."""
+    done = probe_project.run("run", "--nodes", "validate", "--params", "training.launch.device=gpu")
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -21,8 +22,8 @@ def the_run(project: ProbeProject):
     return run
 
 
-def interrupt(project: ProbeProject, behaviour: str, number: signal.Signals) -> tuple[int, str]:
-    """Send a signal to a `kedro run` that trains; return its exit code and what it wrote to stderr."""
+def interrupt(project: ProbeProject, behaviour: str, number: signal.Signals, after: float = 0.0) -> tuple[int, str]:
+    """Send a signal to a `kedro run` that trains, `after` so many seconds; return exit code and stderr."""
     project.behave(behaviour)
     process = project.start("run")
     deadline = time.monotonic() + 60
@@ -30,6 +31,7 @@ def interrupt(project: ProbeProject, behaviour: str, number: signal.Signals) -> 
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    time.sleep(after)  # the curves are looked at every 5 seconds
     process.send_signal(number)
     try:
         _, stderr = process.communicate(timeout=30)
@@ -148,6 +150,21 @@ def test_the_run_after_a_sigkill_puts_its_end_right(probe_project):
     probe_project.behave("finish")
     assert probe_project.run("run").returncode == 0
     assert [run.info.status for run in find_runs(client_of(probe_project.path), EXPERIMENT)] == ["KILLED", "FINISHED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_training_that_goes_on_is_the_same_run(probe_project, number):
+    """Killed and resumed: one MLflow run, FINISHED, each step on its curve once, the changed parameter noted."""
+    interrupt(probe_project, "wait", number, after=7)
+    probe_project.behave("finish")
+    done = probe_project.run("run", "--params", "training.resume=true")
+    assert done.returncode == 0, done.stderr
+    run, client = the_run(probe_project), client_of(probe_project.path)
+    assert run.info.status == "FINISHED"
+    assert "error" not in run.data.tags
+    assert json.loads(run.data.tags["resumed.changed_params"]) == {"training.resume": ["False", "True"]}
+    assert points(client, run.info.run_id, "train/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert run.data.metrics["evaluation/top1"] == 0.75
 
 
 def test_a_dead_server_does_not_stop_a_run(probe_project):

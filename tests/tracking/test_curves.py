@@ -54,6 +54,30 @@ def run(tmp_path):
     return client, client.create_run("0").info.run_id, folder
 
 
+def started(ranks: int, first_step: int = 0) -> Started:
+    return Started(
+        ranks=ranks,
+        device="cpu",
+        epochs=1,
+        steps_per_epoch=9,
+        train_images=9,
+        val_images=9,
+        first_step=first_step,
+        paddle_version="3.3.1",
+    )
+
+
+@pytest.mark.parametrize(("ranks", "steps"), [(2, [1, 2, 3, 4]), (1, [1, 2, 3, 3, 4])])
+def test_steps_that_are_done_again_are_on_the_curve_once(run, ranks, steps):
+    """Killed after step 3 and resumed after step 2: step 3 is there once, unless other ranks count other steps."""
+    client, run_id, folder = run
+    write(folder, started(2), step(1), step(2), step(3))
+    upload_new_events(client, run_id, "a", folder)
+    write(folder, started(ranks, 2), step(3, loss=0.5), step(4))
+    upload_new_events(client, run_id, "a", folder)
+    assert [number for number, _ in points(client, run_id, "train/loss")] == steps
+
+
 def test_train_steps_lie_over_optimizer_steps_at_their_own_time():
     """A train_step gives points of step curves, with the event's step and time."""
     metrics = metrics_of(step(7, loss=0.25))
@@ -75,7 +99,9 @@ def test_epochs_and_evaluations_lie_over_epochs():
     evaluation = metrics_of(
         EvalEnd(epoch=3, step=90, images=30, loss=1.0, top1=0.4, top5=0.9, images_per_second=60, is_best=True)
     )
-    assert {metric.key for metric in epoch} == {"epoch/loss", "epoch/top1", "epoch/images_per_second", "epoch/seconds"}
+    assert {metric.key for metric in epoch} == {
+        f"epoch/{name}" for name in ("loss", "top1", "images_per_second", "seconds", "skipped_images")
+    }
     assert {metric.key for metric in evaluation} == {"val/loss", "val/top1", "val/top5", "val/images_per_second"}
     assert {metric.step for metric in [*epoch, *evaluation]} == {3}
 
@@ -123,7 +149,7 @@ def test_a_batch_sent_twice_is_stored_once(run):
     write(folder, *(step(number) for number in range(1, 301)))
     upload_new_events(client, run_id, "s", folder)
     cursor = json.loads((folder / CURSOR).read_text())
-    (folder / CURSOR).write_text(json.dumps(cursor | {"byte": 0}))
+    (folder / CURSOR).write_text(json.dumps(cursor | {"byte": 0, "last_step": {}}))
     assert upload_new_events(client, run_id, "s", folder) == 1800
     assert points(client, run_id, "train/loss") == [(number, 1.0) for number in range(1, 301)]
 

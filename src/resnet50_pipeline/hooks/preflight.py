@@ -1,25 +1,32 @@
-"""What a run needs of the machine and of the user, checked before anything heavy is imported."""
+"""What a run needs of the machine and of the user, checked before its first node."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import difflib
-import os
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
-from pydantic import ValidationError
 
-from resnet50_pipeline.exceptions import MissingLibraryError, ParameterError
-from resnet50_pipeline.imagenet.layout import find_layout
+from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir
-from resnet50_pipeline.parameters import DatasetParameters
+from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.pipeline_registry import makes_sample
+from resnet50_pipeline.preflight.checks import check_start_of_ranks
+from resnet50_pipeline.preflight.dataset import require_dataset
+from resnet50_pipeline.preflight.findings import Finding, require_no_blocking
+from resnet50_pipeline.preflight.machine import require_system_libraries
+from resnet50_pipeline.preflight.mlflow_store import check_store_file
+from resnet50_pipeline.preflight.plan import find_workspace, make_plan, read_group
+from resnet50_pipeline.tracking.address import find_address
+
+logger = logging.getLogger(__name__)
 
 DATASET_ROOT = "dataset_root"
 PARAMETER_GROUPS = (
@@ -31,24 +38,30 @@ PARAMETER_GROUPS = (
     "model_registration",
     "tracking",
 )
-# What opencv-python is linked against and does not carry, and the packages that hold it.
-SYSTEM_LIBRARIES = {
-    "libGL.so.1": ("libgl1", "mesa-libGL"),
-    "libgthread-2.0.so.0": ("libglib2.0-0", "glib2"),
-}
+# Of the catalog: the files and folders that say where a run works.
+PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "training_dir")
+# Takes the ranks' parameters, as every node that starts some does.
+RANK_PARAMETERS = "params:training"
+TRAINING_DIR = "training_dir"
 
 
 class PreflightHooks:
     """Refuses a run that cannot end well."""
 
     def __init__(self) -> None:
+        self._project_path = Path()
         self._claims = contextlib.ExitStack()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remember the project's folder."""
+        self._project_path = context.project_path
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        """Check parameter groups, paths, system libraries and the data set's folder, and claim the workspace.
+        """Check parameter groups, paths, libraries, data set and MLflow's file, claim the workspace, try the ranks.
 
         Raises:
             ParameterError: a group has an unknown name, a path of the parameters is not that of the catalog, or the
@@ -56,17 +69,30 @@ class PreflightHooks:
             OutputDirectoryInUseError: another run writes to the same workspace.
             MissingLibraryError: OpenCV cannot be imported on this machine.
             DatasetNotFoundError: the data set, or a part of it, is not there.
+            PreflightError: the machine lacks what the run needs.
         """
         parameters = catalog.load("parameters")
+        places = {name: Path(catalog[name].filepath) for name in PLACES if name in catalog}
         require_known_groups(parameters)
-        require_agreeing_paths(parameters, catalog)
+        require_agreeing_paths(parameters, places)
         require_system_libraries()
         if DATASET_ROOT in pipeline.all_outputs():
             _require_sample_of_our_own(run_params)
         elif {DATASET_ROOT, "params:dataset"} & pipeline.inputs():
             require_dataset(parameters)
-        if workspace := find_workspace(catalog):
+        if workspace := find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
+        try:
+            tracking = read_group(parameters, "tracking", TrackingParameters)
+            find_address(tracking, self._project_path)
+            require_no_blocking(check_store_file(tracking, self._project_path))
+            if RANK_PARAMETERS in pipeline.inputs():
+                plan = make_plan(parameters, places, self._project_path, makes_sample=makes_sample(run_params["env"]))
+                _refuse_or_warn(check_start_of_ranks(plan, trains=TRAINING_DIR in pipeline.all_outputs()))
+        except BaseException:
+            # Kedro calls no other hook where this one raises.
+            self._claims.close()
+            raise
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self) -> None:
@@ -79,18 +105,18 @@ class PreflightHooks:
         self._claims.close()
 
 
-def require_agreeing_paths(parameters: Mapping[str, Any], catalog: CatalogProtocol[Any, Any]) -> None:
+def require_agreeing_paths(parameters: Mapping[str, Any], places: Mapping[str, Path]) -> None:
     """Check that the ranks, which know the parameters, and the stages, which know the catalog, mean the same folders.
 
     Raises:
         ParameterError: with both, and where to set them together.
     """
-    for group, field, dataset in (("dataset", "root", DATASET_ROOT), ("training", "output_dir", "training_dir")):
+    for group, field, dataset in (("dataset", "root", DATASET_ROOT), ("training", "output_dir", TRAINING_DIR)):
         values = parameters.get(group, {})  # a model where a node of this run takes the group, a mapping otherwise
         given = values.get(field) if isinstance(values, Mapping) else getattr(values, field)
-        if given is None or dataset not in catalog:
+        if given is None or dataset not in places:
             continue
-        expected = Path(catalog[dataset].filepath)
+        expected = places[dataset]
         if Path(given).resolve() != expected.resolve():
             how = (
                 "set dataset_root in conf/<environment>/globals.yml, or --params dataset.root=…"
@@ -101,12 +127,6 @@ def require_agreeing_paths(parameters: Mapping[str, Any], catalog: CatalogProtoc
                 f"{group}.{field} is {given}, but the catalog's {dataset} is {expected}: some stages would use one, "
                 f"some the other; {how}, which both follow"
             )
-
-
-def find_workspace(catalog: CatalogProtocol[Any, Any]) -> Path | None:
-    """Return the folder that everything a run writes lies in; None for a catalog that has no such folder."""
-    paths = [Path(catalog[name].filepath).absolute() for name in ("manifest", "training_dir") if name in catalog]
-    return Path(os.path.commonpath(paths)) if len(paths) > 1 else None
 
 
 def require_known_groups(groups: Iterable[str]) -> None:
@@ -122,37 +142,12 @@ def require_known_groups(groups: Iterable[str]) -> None:
             raise ParameterError(f"no stage reads a parameter group {group!r}; {hint}")
 
 
-def require_system_libraries() -> None:
-    """Check that the shared libraries that OpenCV needs are installed, before `import cv2` fails without a hint.
-
-    Raises:
-        MissingLibraryError: with the commands that install them.
-    """
-    missing = [name for name in SYSTEM_LIBRARIES if not _can_be_loaded(name)]
-    if missing:
-        apt = " ".join(SYSTEM_LIBRARIES[name][0] for name in missing)
-        dnf = " ".join(SYSTEM_LIBRARIES[name][1] for name in missing)
-        raise MissingLibraryError(
-            f"OpenCV needs {' and '.join(missing)}, which this machine does not have; install with\n"
-            f"  apt-get install -y {apt}    (Debian, Ubuntu)\n"
-            f"  dnf install -y {dnf}    (Fedora, RHEL)"
-        )
-
-
-def require_dataset(parameters: Mapping[str, Any]) -> None:
-    """Check that the folder of `parameters["dataset"]` is there and is laid out as ImageNet's.
-
-    Raises:
-        ParameterError: the group `dataset` breaks its rules.
-        DatasetNotFoundError: with every missing part, the expected layout and the setting that names the folder.
-    """
-    try:
-        dataset = DatasetParameters.model_validate(parameters.get("dataset", {}))
-    except ValidationError as error:
-        raise ParameterError(f"dataset: {error}") from error
-    find_layout(
-        dataset.root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
-    )
+def _refuse_or_warn(findings: Iterable[Finding]) -> None:
+    found = list(findings)
+    require_no_blocking(found)
+    for one in found:
+        if one.status == "warning":
+            logger.warning("%s: %s; needed: %s → %s", one.check, one.found, one.needed, one.remedy)
 
 
 def _require_sample_of_our_own(run_params: Mapping[str, Any]) -> None:
@@ -165,11 +160,3 @@ def _require_sample_of_our_own(run_params: Mapping[str, Any]) -> None:
             "leave it out (`--pipelines data_validation,data_preparation,training,evaluation,model_registration`), "
             "or use an environment of your own, as conf/imagenet: its `kedro run` starts with data_validation"
         )
-
-
-def _can_be_loaded(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True

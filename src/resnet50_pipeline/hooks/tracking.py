@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,8 @@ from resnet50_pipeline.exceptions import RunInterruptedError
 from resnet50_pipeline.hooks.description import describe_run, read_group
 from resnet50_pipeline.hooks.logged_datasets import LOGGED_DATASETS
 from resnet50_pipeline.interruption import received_interruption
-from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters
+from resnet50_pipeline.paddleclas.output_dir import goes_on
+from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.runs import TrackedRun
@@ -47,10 +49,15 @@ class TrackingHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
         """Open the MLflow run; MLflow is imported here and not before."""
+        from resnet50_pipeline.tracking.curves import session_of
         from resnet50_pipeline.tracking.runs import open_run
 
         self._catalog = catalog
         description = describe_run(run_params, pipeline, catalog, self._project_path)
+        if any(node.name == TRAINING_NODE for node in pipeline.nodes):
+            training = read_group(catalog, "training", TrainingParameters)
+            if goes_on(training):
+                description = replace(description, continues=session_of(training.output_dir))
         self._run = open_run(description, read_group(catalog, "tracking", TrackingParameters), self._project_path)
         if VALIDATION_REPORT not in pipeline.all_outputs() and catalog.exists(VALIDATION_REPORT):
             self._name_data(catalog.load(VALIDATION_REPORT))
@@ -62,7 +69,8 @@ class TrackingHooks:
             from resnet50_pipeline.tracking.uploader import uploading_curves
 
             training = inputs["params:training"]
-            self._uploading.enter_context(uploading_curves(self._run, training.output_dir, continues=training.resume))
+            continues = goes_on(training)
+            self._uploading.enter_context(uploading_curves(self._run, training.output_dir, continues=continues))
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import io
+import warnings
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from resnet50_pipeline.exceptions import ImageDecodeError
+from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, find_end_of_image, read_jpeg_header
 
 # The ranks and the loader's workers are the parallelism; OpenCV's own threads would fight them for the cores.
 cv2.setNumThreads(0)
+
+# Half a gigabyte of pixels at most, as for the scan (Pillow's own bound of a decompression bomb). The largest picture
+# of ILSVRC2012 has 2.5e7.
+MAX_PIXELS = 89_478_485
+
+_JPEG_START, _PNG_START, _PNG_END = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+# Enough for the header of nearly every JPEG; of the others, Pillow reads it.
+_HEADER_BYTES = 4096
 
 
 def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     """Return the pixels of an encoded image: uint8 [height, width, 3], channels blue, green, red.
 
     As in PaddleClas (`cv2.imdecode(data, 1)`): grey and CMYK become three channels, and an EXIF orientation is
-    applied, here as in training, evaluation and serving.
+    applied, here as in training, evaluation and serving. A JPEG or PNG that was cut off is refused; OpenCV 4.6, which
+    paddleclas pins, would fill the rest of a JPEG with grey and say nothing.
 
     Raises:
-        ImageDecodeError: OpenCV finds no image in the bytes.
+        ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
+            `MAX_PIXELS` pixels, of which none was decoded.
     """
+    _require_end(data, name)
+    _require_size(data, name)
     try:
         pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # an empty buffer, or more pixels than OpenCV's limit of 2^30
+    except cv2.error as error:  # an empty buffer
         raise ImageDecodeError(f"{name}: cannot be decoded ({len(data)} bytes): {error}") from error
     if pixels is None:
         raise ImageDecodeError(
@@ -31,3 +48,40 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
             f"replace the file or take its line out of the list"
         )
     return pixels
+
+
+def _require_end(data: bytes, name: str) -> None:
+    """Raise where the bytes end before the image: nearly always told by the last ones alone."""
+    if data.startswith(_JPEG_START):
+        # Something may stand behind the end; then the segments are walked, as the scan does.
+        is_whole = data.endswith(END_OF_IMAGE) or find_end_of_image(data) != -1
+    else:
+        is_whole = not data.startswith(_PNG_START) or data.endswith(_PNG_END) or _PNG_END in data
+    if not is_whole:
+        raise ImageDecodeError(
+            f"{name}: was cut off: {len(data)} bytes without the image's end, so it cannot be decoded whole; "
+            f"download or copy it again"
+        )
+
+
+def _require_size(data: bytes, name: str) -> None:
+    header = read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
+    width, height = (header.width, header.height) if header else _read_size(data)
+    if width * height > MAX_PIXELS:
+        raise ImageDecodeError(
+            f"{name}: has {width} x {height} pixels, more than {MAX_PIXELS}, and was not decoded; "
+            f"replace it by a smaller one"
+        )
+
+
+def _read_size(data: bytes) -> tuple[int, int]:
+    """Return width and height as Pillow reads them from the header; (0, 0) for what it does not know."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:  # of size, of EXIF data
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise ImageDecodeError(f"image: {error}; it was not decoded; replace it by a smaller one") from error
+    except UnidentifiedImageError:
+        return 0, 0  # OpenCV has the last word
+    except Exception:  # Pillow's parsers raise whatever damaged bytes lead them to, and OpenCV has the last word
+        return 0, 0

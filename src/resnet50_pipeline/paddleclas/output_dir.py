@@ -28,8 +28,7 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
         OutputDirectoryInUseError: another living process holds it; names its PID.
     """
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    path = output_dir.with_name(f".{output_dir.name}.lock")
-    with path.open("a+", encoding="utf-8") as lock:
+    with _lock_path(output_dir).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -54,6 +53,19 @@ def goes_on(training: TrainingParameters) -> bool:
 def holds_checkpoints(output_dir: Path) -> bool:
     """Whether a run of either engine has left something there that a training could go on from."""
     return bool(checkpoint_paths(output_dir) or saved_stems(output_dir))
+
+
+def find_holder(output_dir: Path) -> str | None:
+    """Return the PID of the process that holds the folder, None where nobody does; claims and writes nothing."""
+    try:
+        with _lock_path(output_dir).open("r", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "(unknown)"
+    except FileNotFoundError:
+        return None
+    return None
 
 
 @contextlib.contextmanager
@@ -83,6 +95,10 @@ def starting_anew(output_dir: Path) -> Iterator[None]:
 def forget_replaced_run(output_dir: Path) -> None:
     """Delete the finished run that the one in `output_dir`, finished too by now, has replaced."""
     shutil.rmtree(_replaced(output_dir), ignore_errors=True)
+
+
+def _lock_path(output_dir: Path) -> Path:
+    return output_dir.with_name(f".{output_dir.name}.lock")
 
 
 def _replaced(output_dir: Path) -> Path:

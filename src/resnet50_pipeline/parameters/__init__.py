@@ -18,11 +18,18 @@ from resnet50_pipeline.parameters.input_pipeline import (
     TrainTransformParameters,
 )
 from resnet50_pipeline.parameters.launch import LaunchParameters
-from resnet50_pipeline.parameters.optimization import ArchParameters, LearningRateParameters, OptimizerParameters
+from resnet50_pipeline.parameters.optimization import (
+    AmpParameters,
+    ArchParameters,
+    LearningRateParameters,
+    LossParameters,
+    OptimizerParameters,
+)
 from resnet50_pipeline.parameters.tracking import TrackingParameters
 from resnet50_pipeline.parameters.training import TrainingParameters
 
 __all__ = [
+    "AmpParameters",
     "ArchParameters",
     "DataValidationParameters",
     "DatasetParameters",
@@ -31,6 +38,7 @@ __all__ = [
     "LaunchParameters",
     "LearningRateParameters",
     "LoaderParameters",
+    "LossParameters",
     "ModelRegistrationParameters",
     "OptimizerParameters",
     "ParameterModel",

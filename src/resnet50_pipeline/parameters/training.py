@@ -14,7 +14,13 @@ from resnet50_pipeline.parameters.input_pipeline import (
     TrainTransformParameters,
 )
 from resnet50_pipeline.parameters.launch import LaunchParameters
-from resnet50_pipeline.parameters.optimization import ArchParameters, LearningRateParameters, OptimizerParameters
+from resnet50_pipeline.parameters.optimization import (
+    AmpParameters,
+    ArchParameters,
+    LearningRateParameters,
+    LossParameters,
+    OptimizerParameters,
+)
 
 
 class TrainingParameters(ParameterModel):
@@ -44,11 +50,35 @@ class TrainingParameters(ParameterModel):
         default=0, ge=0, description="Steps between two checkpoint sets inside an epoch; 0: only at epoch ends."
     )
     keep_checkpoints: int = Field(default=2, ge=1, description="Newest checkpoint sets that stay, besides the best.")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="CELoss epsilon.")
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of every target that is spread over all classes; epsilon of the loss.",
+    )
+    update_freq: int = Field(
+        default=1,
+        ge=1,
+        description="Batches whose gradients make one step: the batch of a step is so many times larger.",
+    )
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Evaluate and export a moving average of the weights of this decay a step.",
+    )
+    to_static: bool = Field(default=False, description="Train the network as one compiled program.")
+    pretrained_model: Path | None = Field(
+        default=None,
+        description="Weights to start from: a .pdparams, a .safetensors or a checkpoint set, on this machine. The head "
+        "starts anew where it has another number of classes.",
+    )
     launch: LaunchParameters
     arch: ArchParameters = ArchParameters()
+    loss: LossParameters = LossParameters()
     optimizer: OptimizerParameters = OptimizerParameters()
     lr: LearningRateParameters
+    amp: AmpParameters = AmpParameters()
     train_transform: TrainTransformParameters
     eval_transform: EvalTransformParameters
     loader: LoaderParameters = LoaderParameters()
@@ -57,4 +87,21 @@ class TrainingParameters(ParameterModel):
     def _warm_up_within_the_run(self) -> Self:
         if self.lr.warmup_epoch >= self.epochs and self.lr.warmup_epoch > 0:
             raise ValueError(f"lr.warmup_epoch {self.lr.warmup_epoch} must be below epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _have_the_precision(self) -> Self:
+        if not self.amp.use_amp:
+            return self
+        if self.launch.device == "cpu" and not self.amp.emulate_on_cpu:
+            raise ValueError(
+                "amp.use_amp: Paddle has no half precision for launch.device cpu, and would train in float32 without a "
+                "word; set it to false, or amp.emulate_on_cpu to true for a rehearsal"
+            )
+        if self.launch.device != "cpu" and self.amp.emulate_on_cpu:
+            raise ValueError(f"amp.emulate_on_cpu: launch.device is {self.launch.device}; set it to false")
+        if self.to_static and self.amp.emulate_on_cpu:
+            raise ValueError("amp.emulate_on_cpu works op by op; set to_static to false")
+        if self.to_static and self.amp.level == "O2":
+            raise ValueError("to_static takes amp.level O1: Paddle compiles O2 for half-precision weights only")
         return self

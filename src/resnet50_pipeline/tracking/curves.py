@@ -2,10 +2,11 @@
 
 A cursor beside the events says how far they were uploaded, and for which run:
 
-    .mlflow_cursor.json      {"run": "2026-11-24T05.51.29.123Z", "events": "5e0c…", "byte": 20480}
+    .mlflow_cursor.json      {"run": "2026-11-24T05.51.29.123Z", "events": "5e0c…", "byte": 20480, "ranks": 4, …}
 
 It moves after MLflow took a batch. Should the process die in between, the batch is sent again, and MLflow stores a
-point (name, time, step, value) that it has once.
+point (name, time, step, value) that it has once. A training that was killed does the steps after its checkpoint set
+again when it goes on: their points are on the curve and are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from resnet50_pipeline.events import AnyEvent, EpochEnd, EvalEnd, TrainStep, parse_event
+from resnet50_pipeline.events import AnyEvent, EpochEnd, EvalEnd, Started, TrainStep, parse_event
 from resnet50_pipeline.files import write_text
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _STEP_CURVES: tuple[str, ...] = (
     "reader_seconds",
     "batch_seconds",
 )
-_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds")
+_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds", "skipped_images")
 _EVALUATION_CURVES: tuple[str, ...] = ("loss", "top1", "top5", "images_per_second")
 
 
@@ -48,6 +49,8 @@ class Cursor(BaseModel):
         run: session of the run that has them (`TrackedRun.session`; MLflow's own id may not be known yet).
         events: SHA-256 of the file's first line, which tells a new file from a longer one; "" for no line yet.
         byte: the first byte that was not uploaded.
+        ranks: of the training; another number counts other steps.
+        last_step: the last step of each curve that was uploaded, by the first part of its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +58,8 @@ class Cursor(BaseModel):
     run: str
     events: str
     byte: int
+    ranks: int = 0
+    last_step: dict[str, int] = {}
 
 
 def metrics_of(event: AnyEvent) -> list[Metric]:
@@ -82,6 +87,25 @@ def skip_existing_events(session: str, training_dir: Path) -> None:
         _write_cursor(training_dir, Cursor(run=session, events=identity, byte=path.stat().st_size))
 
 
+def claim_new_events(session: str, training_dir: Path) -> None:
+    """Say that the events of the folder belong to this session's run, if it is not said yet.
+
+    So a training whose MLflow server never answered finds its run again when it goes on.
+    """
+    if identity := _identify(training_dir / EVENTS):
+        cursor = _read_cursor(training_dir)
+        if cursor is None or cursor.events != identity:
+            _write_cursor(training_dir, Cursor(run=session, events=identity, byte=0))
+
+
+def session_of(training_dir: Path) -> str | None:
+    """Return the session whose run has the curves of the training in the folder; None where nobody has them."""
+    cursor = _read_cursor(training_dir)
+    if cursor is None or cursor.events != _identify(training_dir / EVENTS):
+        return None
+    return cursor.run
+
+
 def upload_new_events(client: MlflowClient, run_id: str, session: str, training_dir: Path) -> int:
     """Upload what was appended since the last time, whole events only; return the number of points.
 
@@ -96,26 +120,32 @@ def upload_new_events(client: MlflowClient, run_id: str, session: str, training_
         cursor = Cursor(run=session, events=identity, byte=0)
     uploaded = 0
     while lines := _read_lines(path, cursor.byte):
-        metrics, end = _fill_batch(lines, path)
+        metrics, cursor = _fill_batch(lines, path, cursor)
         if metrics:
             client.log_batch(run_id, metrics=metrics)
-        cursor = cursor.model_copy(update={"byte": cursor.byte + end})
         _write_cursor(training_dir, cursor)
         uploaded += len(metrics)
     return uploaded
 
 
-def _fill_batch(lines: list[bytes], path: Path) -> tuple[list[Metric], int]:
-    """Return the points of the first lines, as many as one request takes, and the bytes of these lines."""
+def _fill_batch(lines: list[bytes], path: Path, cursor: Cursor) -> tuple[list[Metric], Cursor]:
+    """Return the points of the first lines, as many as one request takes, and the cursor behind these lines."""
     metrics: list[Metric] = []
-    size = 0
+    size, ranks, last_step = 0, cursor.ranks, dict(cursor.last_step)
     for line in lines:
-        points = _points_of_line(line, path)
+        event = _event_of_line(line, path)
+        points = metrics_of(event) if event is not None else []
         if len(metrics) + len(points) > MAX_METRICS_PER_BATCH:
             break
-        metrics += points
         size += len(line)
-    return metrics, size
+        if isinstance(event, Started) and event.ranks != ranks:
+            ranks, last_step = event.ranks, {}
+        if points:
+            curve, step = points[0].key.partition("/")[0], points[0].step
+            if step > last_step.get(curve, 0):
+                metrics += points
+                last_step[curve] = step
+    return metrics, cursor.model_copy(update={"byte": cursor.byte + size, "ranks": ranks, "last_step": last_step})
 
 
 def _read_lines(path: Path, start: int) -> list[bytes]:
@@ -125,12 +155,12 @@ def _read_lines(path: Path, start: int) -> list[bytes]:
         return [line for line in file.readlines(_CHUNK_BYTES) if line.endswith(b"\n")]
 
 
-def _points_of_line(line: bytes, path: Path) -> list[Metric]:
+def _event_of_line(line: bytes, path: Path) -> AnyEvent | None:
     try:
-        return metrics_of(parse_event(line))
+        return parse_event(line)
     except ValidationError:
         logger.warning("%s: not an event, and not on the curves: %r", path, line[:200])
-        return []
+        return None
 
 
 def _identify(path: Path) -> str:

@@ -6,6 +6,7 @@ upload of a file takes the place of the first.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,8 @@ MAX_KEY_LENGTH = 250
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 MAX_DIGEST_LENGTH = 36
+CHANGED_TAG = "resumed.changed_params"
+ERROR_TAG = "error"
 
 
 class Operation(BaseModel):
@@ -52,12 +55,39 @@ class LogParams(Operation):
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
         """Log them in batches as large as MLflow takes."""
-        params = [
+        params = self.as_params()
+        for start in range(0, len(params), MAX_PARAMS_PER_BATCH):
+            client.log_batch(run_id, params=params[start : start + MAX_PARAMS_PER_BATCH])
+
+    def as_params(self) -> list[Param]:
+        """Return them as MLflow takes them."""
+        return [
             Param(cut(re.sub(r"[^\w.:/ -]", "_", key), MAX_KEY_LENGTH), cut(value, MAX_PARAM_LENGTH))
             for key, value in self.params.items()
         ]
-        for start in range(0, len(params), MAX_PARAMS_PER_BATCH):
-            client.log_batch(run_id, params=params[start : start + MAX_PARAMS_PER_BATCH])
+
+
+class ReopenRun(Operation):
+    """A run that was stopped goes on: it is RUNNING again, under the process that has it now.
+
+    MLflow keeps the first value of a parameter. What is another one now (as `training.resume`) is told in a tag.
+    """
+
+    kind: Literal["reopen_run"] = "reopen_run"
+    tags: dict[str, str]
+    params: dict[str, str]
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Set the status, add tags and new parameters, and note those that differ."""
+        client.update_run(run_id, status="RUNNING")
+        run = client.get_run(run_id)
+        known = run.data.params
+        if ERROR_TAG in run.data.tags:  # of the end that was none
+            client.delete_tag(run_id, ERROR_TAG)
+        logged = LogParams(params=self.params).as_params()
+        changed = {p.key: [known[p.key], p.value] for p in logged if p.key in known and known[p.key] != p.value}
+        SetTags(tags={**self.tags, CHANGED_TAG: json.dumps(changed, sort_keys=True)}).apply(client, run_id)
+        LogParams(params={p.key: p.value for p in logged if p.key not in known}).apply(client, run_id)
 
 
 class LogMetrics(Operation):
@@ -129,7 +159,8 @@ class EndRun(Operation):
 
 
 AnyOperation = Annotated[
-    SetTags | LogParams | LogMetrics | LogArtifact | LogDataset | UploadCurves | EndRun, Field(discriminator="kind")
+    SetTags | LogParams | ReopenRun | LogMetrics | LogArtifact | LogDataset | UploadCurves | EndRun,
+    Field(discriminator="kind"),
 ]
 
 

@@ -67,14 +67,23 @@ class OutboxState(BaseModel):
 class Outbox:
     """Delivers the operations of one run; safe to use from several threads."""
 
-    def __init__(self, folder: Path, store: Store, state: OutboxState, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        state: OutboxState,
+        *,
+        may_exist: bool = False,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        """Fill or go on with an outbox; `may_exist` says that an earlier process may have created the run."""
         self._folder = folder
         self._store = store
         self._state = state
         self._retry_seconds = retry_seconds
         self._client: MlflowClient | None = None
         self._kept = len(state.operations)
-        self._is_in_doubt = state.run_id is None and folder.exists()
+        self._is_in_doubt = state.run_id is None and (may_exist or folder.exists())
         self._failed_at: float | None = None
         self._lock = threading.RLock()
 

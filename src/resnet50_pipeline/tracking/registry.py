@@ -26,7 +26,7 @@ from resnet50_pipeline.tracking.runs import TrackedRun
 LOADER_MODULE = "resnet50_pipeline.serving.pyfunc"
 MODEL = "model"
 # What serving/ and imaging/ import, with the versions that made and checked this model; of Paddle either build.
-_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "PyYAML")
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "PyYAML")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
 _PADDLE = ("paddlepaddle", "paddlepaddle-gpu")
 

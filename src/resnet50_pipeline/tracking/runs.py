@@ -21,6 +21,7 @@ from resnet50_pipeline.tracking.operations import (
     LogArtifact,
     LogMetrics,
     LogParams,
+    ReopenRun,
     SetTags,
     UploadCurves,
 )
@@ -45,12 +46,15 @@ class RunDescription:
         name: what people recognise it by.
         tags: searchable facts, as git_commit, recipe, kedro.env.
         params: by group, the models, mappings or values that the run was started with.
+        continues: the session of an earlier run that this one goes on with, as a training that is resumed; None for a
+            run of its own.
     """
 
     session: str
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, Any]
+    continues: str | None = None
 
 
 class TrackedRun:
@@ -133,7 +137,7 @@ def require_current_run() -> TrackedRun:
 
 
 def open_run(description: RunDescription, tracking: TrackingParameters, project_path: Path) -> TrackedRun:
-    """Start a run, and put right what earlier processes of this project left behind.
+    """Start a run, or go on with one, and put right what earlier processes of this project left behind.
 
     Raises:
         ParameterError: `tracking.uri` names no store.
@@ -144,15 +148,23 @@ def open_run(description: RunDescription, tracking: TrackingParameters, project_
     process = ProcessIdentity.of_this_process()
     tags = {**description.tags, **process.as_tags(), PROJECT_TAG: str(project_path)}
     state = OutboxState(
-        session=description.session,
+        session=description.continues or description.session,
         process=process,
         address=store.address,
         name=description.name,
         tags=tags,
         start_time_ms=_now_ms(),
     )
-    outbox = Outbox(project_path / FOLDER / description.session, store, state)
-    if outbox.deliver(LogParams(params=flatten_params(description.params))):
+    folder = project_path / FOLDER / state.session
+    params = flatten_params(description.params)
+    if description.continues:
+        _take_over(folder, state)
+        outbox = Outbox(folder, store, state, may_exist=True)
+        is_told = outbox.deliver(ReopenRun(tags=tags, params=params))
+    else:
+        outbox = Outbox(folder, store, state)
+        is_told = outbox.deliver(LogParams(params=params))
+    if is_told:
         reconcile_runs(store, project_path)
     run = TrackedRun(outbox, store, tags)
     atexit.register(run._end_with_the_process)
@@ -182,6 +194,15 @@ def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
         else:
             flat[key] = str(plain)
     return flat
+
+
+def _take_over(folder: Path, state: OutboxState) -> None:
+    """Let the run go on with what the process before has left to tell, all but that it ended."""
+    path = folder / STATE
+    if path.exists():
+        left = OutboxState.model_validate_json(path.read_text(encoding="utf-8"))
+        state.run_id = left.run_id
+        state.operations += [operation for operation in left.operations if not isinstance(operation, EndRun)]
 
 
 def _deliver_for_dead_process(path: Path, store: Store) -> None:

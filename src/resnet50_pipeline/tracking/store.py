@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from resnet50_pipeline.exceptions import ParameterError, TrackingError
+from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import TrackingParameters
-
-_SERVERS = ("http", "https", "databricks")
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_SQLITE = "sqlite:///"
+from resnet50_pipeline.tracking.address import find_address, hide_password
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,7 @@ class Store:
     @property
     def address(self) -> str:
         """The URI without a password, to be shown and written."""
-        parts = urlsplit(self.uri)
-        return self.uri if parts.password is None else self.uri.replace(f":{parts.password}@", ":…@", 1)
+        return hide_password(self.uri)
 
     def connect(self) -> MlflowClient:
         """Return a client of the store; a database is created, or checked, at this moment."""
@@ -63,23 +58,21 @@ class Store:
         return str(experiment.experiment_id)
 
 
+def find_deleted_experiment(uri: str, name: str) -> str | None:
+    """Return the id of the experiment where a server has it as deleted; None where it is active, or not there."""
+    experiment = MlflowClient(tracking_uri=uri, registry_uri=uri).get_experiment_by_name(name)
+    return None if experiment is None or experiment.lifecycle_stage == "active" else str(experiment.experiment_id)
+
+
 def resolve_store(tracking: TrackingParameters, project_path: Path) -> Store:
     """Return the store of `tracking`, with relative paths taken from the project's folder.
 
     Raises:
         ParameterError: `tracking.uri` is neither a server nor a database.
     """
-    scheme = urlsplit(tracking.uri).scheme.split("+")[0]
-    if scheme in _SERVERS or tracking.uri == "databricks":
-        return Store(tracking.uri, tracking.experiment, None)
-    if scheme not in _DATABASES:
-        raise ParameterError(
-            f"tracking.uri is {tracking.uri!r}, but MLflow keeps runs in a database or a server "
-            "(it refuses folders): set sqlite:///mlflow.db, postgresql://… or http://host:port"
-        )
-    uri = tracking.uri
-    if uri.startswith(_SQLITE):
-        path = project_path / uri.removeprefix(_SQLITE)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        uri = f"{_SQLITE}{path}"
-    return Store(uri, tracking.experiment, (project_path / tracking.artifact_root).resolve().as_uri())
+    address = find_address(tracking, project_path)
+    if address.kind == "server":
+        return Store(address.uri, tracking.experiment, None)
+    if address.file is not None:
+        address.file.parent.mkdir(parents=True, exist_ok=True)
+    return Store(address.uri, tracking.experiment, (project_path / tracking.artifact_root).resolve().as_uri())

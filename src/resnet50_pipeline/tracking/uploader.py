@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnet50_pipeline.tracking.curves import skip_existing_events, upload_new_events
+from resnet50_pipeline.tracking.curves import claim_new_events, skip_existing_events, upload_new_events
 from resnet50_pipeline.tracking.runs import TrackedRun
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def uploading_curves(
     finally:
         is_over.set()
         thread.join()
+        claim_new_events(run.session, training_dir)
         run.upload_curves(training_dir)
 
 
@@ -48,6 +49,7 @@ def _upload_until(is_over: threading.Event, run: TrackedRun, training_dir: Path,
     is_failing = False
     while not is_over.wait(poll_seconds):
         try:
+            claim_new_events(run.session, training_dir)
             if run.catch_up():
                 client, run_id = run.connect()
                 upload_new_events(client, run_id, run.session, training_dir)

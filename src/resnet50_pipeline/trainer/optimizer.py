@@ -63,6 +63,7 @@ def _build_momentum(
         weight_decay=decay,
         use_nesterov=config.use_nesterov,
         grad_clip=clip,
+        use_multi_tensor=True,  # one kernel for all weights; the same numbers, bit by bit
     )
 
 

@@ -9,6 +9,11 @@ from pydantic import Field, ModelWrapValidatorHandler, SerializerFunctionWrapHan
 from resnet50_pipeline.training_config.base import Section
 
 
+def _without_none(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Leave out a key without a value where upstream takes the key alone for a wish."""
+    return {key: value for key, value in values.items() if key != name or value is not None}
+
+
 class CELossConfig(Section):
     """Cross entropy, with label smoothing where `epsilon` is given."""
 
@@ -33,6 +38,10 @@ class MultiLabelLossConfig(Section):
         default=None, ge=0, lt=1, description="*native*: targets above it become 1, the others 0 (A1 to A3: 0.2)."
     )
 
+    @model_serializer(mode="wrap")
+    def _without_what_upstream_would_not_take(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(serialize(self), "target_threshold")
+
 
 class LossItem(Section):
     """One item of a loss list: exactly one of the losses."""
@@ -55,7 +64,7 @@ class LossItem(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_the_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_the_other(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 
@@ -141,7 +150,11 @@ class MomentumConfig(Section):
         description="No L2 on scales and shifts of BatchNorm, and biases. Upstream's Momentum obeys it only where "
         "no_weight_decay_name is given too.",
     )
-    clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of each single gradient.")
+    clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of each parameter's gradient.")
+
+    @model_serializer(mode="wrap")
+    def _without_what_upstream_would_not_take(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(serialize(self), "clip_norm")
 
 
 class AdamWConfig(Section):
@@ -158,7 +171,11 @@ class AdamWConfig(Section):
     lr: Piecewise | Cosine | Linear = Field(discriminator="name")
     no_weight_decay_name: str | None = None
     one_dim_param_no_weight_decay: bool = False
-    clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of each single gradient.")
+    clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of each parameter's gradient.")
+
+    @model_serializer(mode="wrap")
+    def _without_what_upstream_would_not_take(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_none(serialize(self), "clip_norm")
 
 
 OptimizerConfig = MomentumConfig | AdamWConfig

@@ -30,6 +30,7 @@ class GlobalConfig(Section):
     image_shape: tuple[int, int, int]
     save_inference_dir: str
     to_static: bool = Field(default=False, description="Train the network as one compiled program.")
+    use_dali: bool = Field(default=False, description="Decode and crop train images on the GPU, with NVIDIA DALI.")
     update_freq: int = Field(default=1, ge=1, description="Batches whose gradients are added up for one step.")
     seed: int
     keep_checkpoints: int = Field(default=2, description="*native*: newest checkpoint sets that stay.")
@@ -56,7 +57,9 @@ class ArchConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _freeze_or_scale(self) -> Self:
-        if min(self.lr_mult_list) < 0:
-            raise ValueError(f"lr_mult_list has a negative factor: {list(self.lr_mult_list)}")
+    def _keep_the_direction(self) -> Self:
+        if min(self.lr_mult_list) <= 0:
+            raise ValueError(
+                f"lr_mult_list must be positive: {list(self.lr_mult_list)}; to hold layers fast, use freeze"
+            )
         return self

@@ -1,0 +1,223 @@
+"""PaddleClas' `TimmAutoAugment`: timm's RandAugment by its short form, `rand-m9-mstd0.5-inc1`.
+
+    rand     RandAugment (arXiv:1909.13719): so many operations, drawn with repetition, each applied half of the time
+    m9       magnitude 9 of 10
+    n3       three operations a picture; 2 without it
+    mstd0.5  the magnitude is normally distributed, with this deviation
+    inc1     the harmful direction of every operation grows with the magnitude
+
+The formulas are those of `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. AugMix and AutoAugment, which
+the operator knows upstream too, are not supported (upstream's `auto…` stops with an assertion).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from functools import cached_property
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+from pydantic import Field, field_validator
+
+from resnet50_pipeline.imaging.base import IMAGENET_MEAN, PixelOperator, Pixels, require_draw
+from resnet50_pipeline.imaging.colors import Fill, enhance, shear, solarize_add, translate
+
+_MAX_LEVEL = 10.0
+_PROBABILITY = 0.5
+_TRANSLATE_FRACTION = 0.45
+_SECTION = re.compile(r"(m|n|mstd|inc)(\d+(?:\.\d+)?)")
+_RESAMPLES = {
+    "bilinear": (Image.Resampling.BILINEAR,),
+    "bicubic": (Image.Resampling.BICUBIC,),
+    "random": (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC),
+}
+
+
+class RandAugmentForm(NamedTuple):
+    """What a short form says."""
+
+    magnitude: int
+    operations: int
+    deviation: float
+    is_increasing: bool
+
+
+class _Geometry(NamedTuple):
+    """What moving pixels needs besides how far."""
+
+    draw: random.Random
+    resamples: tuple[Image.Resampling, ...]
+    fill: Fill
+
+
+def parse_config_str(text: str) -> RandAugmentForm:
+    """Return what a short form says.
+
+    Raises:
+        ValueError: a section is unknown; all known ones are named.
+    """
+    kind, *sections = text.split("-")
+    if kind != "rand":
+        raise ValueError(f"config_str {text!r}: only RandAugment, `rand-…`, is supported, not {kind!r}")
+    values: dict[str, str] = {}
+    for section in sections:
+        match = _SECTION.fullmatch(section)
+        if match is None:
+            raise ValueError(f"config_str {text!r}: {section!r} is none of m<int>, n<int>, mstd<float>, inc1")
+        values[match[1]] = match[2]
+    if values.get("inc", "1") != "1":
+        raise ValueError(
+            f"config_str {text!r}: leave inc out instead of inc{values['inc']}; PaddleClas takes it for inc1"
+        )
+    try:
+        return RandAugmentForm(
+            magnitude=int(values.get("m", "10")),
+            operations=int(values.get("n", "2")),
+            deviation=float(values.get("mstd", "0")),
+            is_increasing="inc" in values,
+        )
+    except ValueError as error:
+        raise ValueError(f"config_str {text!r}: m and n are whole numbers") from error
+
+
+class TimmAutoAugment(PixelOperator):
+    """RandAugment by timm's short form, `prob` of the time."""
+
+    needs_rgb: ClassVar[bool] = True
+
+    config_str: str = "rand-m9-mstd0.5-inc1"
+    interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
+    img_size: int | tuple[int, int] = Field(default=224, description="Of absolute moves, which `rand-…` has none of.")
+    mean: tuple[float, float, float] = Field(
+        default=IMAGENET_MEAN, description="Colour of what moves into the picture."
+    )
+    prob: float = Field(default=1.0, ge=0, le=1)
+
+    @field_validator("config_str")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        parse_config_str(value)
+        return value
+
+    @cached_property
+    def _form(self) -> RandAugmentForm:
+        return parse_config_str(self.config_str)
+
+    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
+        """Return the changed pixels."""
+        draw = require_draw(draw, self)
+        if draw.random() >= self.prob:
+            return pixels
+        red, green, blue = (min(255, round(255 * value)) for value in self.mean)
+        geometry = _Geometry(draw, _RESAMPLES[self.interpolation], (red, green, blue))
+        operations = _INCREASING if self._form.is_increasing else _OPERATIONS
+        image = Image.fromarray(pixels)
+        # Upstream draws all operations of a picture first; each then draws for itself.
+        for operation in [draw.choice(operations) for _ in range(self._form.operations)]:
+            if draw.random() > _PROBABILITY:
+                continue
+            level = float(self._form.magnitude)
+            if self._form.deviation > 0:
+                level = draw.gauss(level, self._form.deviation)
+            image = operation(image, min(_MAX_LEVEL, max(0.0, level)) / _MAX_LEVEL, geometry)
+        return np.asarray(image)
+
+
+# An operation takes a picture, the level in 0..1 and the geometry. Upstream's order of draws is kept throughout:
+# sign, then interpolation.
+_Operation = Callable[[Image.Image, float, _Geometry], Image.Image]
+
+
+def _negate_randomly(value: float, draw: random.Random) -> float:
+    return -value if draw.random() > _PROBABILITY else value
+
+
+def _resample(geometry: _Geometry) -> Image.Resampling:
+    # A choice among one is no draw.
+    return geometry.draw.choice(geometry.resamples) if len(geometry.resamples) > 1 else geometry.resamples[0]
+
+
+def _autocontrast(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return ImageOps.autocontrast(image)
+
+
+def _equalize(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return ImageOps.equalize(image)
+
+
+def _invert(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return ImageOps.invert(image)
+
+
+def _rotate(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    degrees = _negate_randomly(level * 30.0, geometry.draw)
+    return image.rotate(degrees, resample=_resample(geometry), fillcolor=geometry.fill)
+
+
+def _posterize_to(bits: int, image: Image.Image) -> Image.Image:
+    return image if bits >= 8 else ImageOps.posterize(image, bits)
+
+
+def _posterize(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return _posterize_to(int(level * 4), image)
+
+
+def _posterize_increasing(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return _posterize_to(4 - int(level * 4), image)
+
+
+def _solarize(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return ImageOps.solarize(image, int(level * 256))
+
+
+def _solarize_increasing(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return ImageOps.solarize(image, 256 - int(level * 256))
+
+
+def _solarize_add(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    return solarize_add(image, int(level * 110))
+
+
+def _enhancing(what: str) -> _Operation:
+    return lambda image, level, geometry: enhance(image, what, level * 1.8 + 0.1)
+
+
+def _enhancing_increasingly(what: str) -> _Operation:
+    return lambda image, level, geometry: enhance(image, what, 1.0 + _negate_randomly(level * 0.9, geometry.draw))
+
+
+def _shear_x(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    factor = _negate_randomly(level * 0.3, geometry.draw)
+    return shear(image, factor, 0, _resample(geometry), geometry.fill)
+
+
+def _shear_y(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    factor = _negate_randomly(level * 0.3, geometry.draw)
+    return shear(image, 0, factor, _resample(geometry), geometry.fill)
+
+
+def _translate_x(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    fraction = _negate_randomly(level * _TRANSLATE_FRACTION, geometry.draw)
+    return translate(image, fraction * image.size[0], 0, _resample(geometry), geometry.fill)
+
+
+def _translate_y(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
+    fraction = _negate_randomly(level * _TRANSLATE_FRACTION, geometry.draw)
+    return translate(image, 0, fraction * image.size[1], _resample(geometry), geometry.fill)
+
+
+_ENHANCED = ("Color", "Contrast", "Brightness", "Sharpness")
+_MOVES: tuple[_Operation, ...] = (_shear_x, _shear_y, _translate_x, _translate_y)
+_OPERATIONS: tuple[_Operation, ...] = (
+    *(_autocontrast, _equalize, _invert, _rotate, _posterize, _solarize, _solarize_add),
+    *map(_enhancing, _ENHANCED),
+    *_MOVES,
+)
+_INCREASING: tuple[_Operation, ...] = (
+    *(_autocontrast, _equalize, _invert, _rotate, _posterize_increasing, _solarize_increasing, _solarize_add),
+    *map(_enhancing_increasingly, _ENHANCED),
+    *_MOVES,
+)

@@ -1,0 +1,58 @@
+"""All checks, in the order of the table; `kedro run` makes those that take no time first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network
+from resnet50_pipeline.preflight.findings import Finding
+from resnet50_pipeline.preflight.plan import RunPlan
+from resnet50_pipeline.preflight.ranks import check_ranks, probing
+
+
+def check_run(plan: RunPlan) -> list[Finding]:
+    """Return what every check finds; takes the seconds in which Paddle is imported, and writes nothing."""
+    launch = plan.training.launch
+    with probing(plan.command(), launch, use=plan.ranks) as wait:
+        before = [machine.check_python(), machine.check_system_libraries()]
+        quick = [*check_machine(plan, trains=True), *check_data(plan)]
+        answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
+        return [*before, *check_ranks(wait(), launch), *quick, *answers]
+
+
+def check_start_of_ranks(plan: RunPlan, *, trains: bool) -> list[Finding]:
+    """Return what `kedro run` must know before its first node, where it is going to start ranks.
+
+    Args:
+        plan: what the run is going to do.
+        trains: whether the ranks train, or only evaluate.
+    """
+    launch = plan.training.launch
+    with probing(plan.command(), launch, use=1) as wait:
+        quick = list(check_machine(plan, trains=trains))
+        # The next hook needs it, and it takes about as long as Paddle does in the other process.
+        import resnet50_pipeline.tracking.runs  # noqa: F401
+
+        return [*check_ranks(wait(), launch), *quick]
+
+
+def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
+    """What ranks need of the machine; takes milliseconds."""
+    training = plan.training
+    yield from network.check_network(plan.ranks, plan.command().environment)
+    yield machine.check_shared_memory(training)
+    yield machine.check_memory(training)
+    yield machine.check_processors(training)
+    yield machine.check_open_files(training)
+    yield machine.check_encoding()
+    yield machine.check_clock(plan.output_dir)
+    if trains:
+        yield checkpoints.check_disk(training, plan.dataset.class_num, plan.output_dir)
+        yield checkpoints.check_start(training, plan.output_dir)
+
+
+def check_data(plan: RunPlan) -> Iterator[Finding]:
+    """The data set, the workspace that nobody else may use, and MLflow's database file."""
+    yield dataset.check_dataset(plan.dataset, makes_sample=plan.makes_sample)
+    yield from checkpoints.check_claims(plan.workspace, plan.output_dir)
+    yield from mlflow_store.check_store_file(plan.tracking, plan.project_path)

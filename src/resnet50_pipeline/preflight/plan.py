@@ -1,0 +1,121 @@
+"""What a run is going to do, as far as the machine matters for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
+from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
+from resnet50_pipeline.training_dir import config_path, log_dir
+
+if TYPE_CHECKING:
+    from resnet50_pipeline.training_config import TrainingConfig
+
+Group = TypeVar("Group", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The parameters that decide what a run needs, and where it works.
+
+    Attributes:
+        project_path: the project's folder; relative paths are taken from it.
+        dataset: `params:dataset`.
+        training: `params:training`.
+        tracking: `params:tracking`.
+        paths: the catalog's files by dataset name, as train_list and training_dir.
+        makes_sample: whether the run writes its own data set first.
+    """
+
+    project_path: Path
+    dataset: DatasetParameters
+    training: TrainingParameters
+    tracking: TrackingParameters
+    paths: Mapping[str, Path]
+    makes_sample: bool
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder of the training run, absolute."""
+        return self.project_path / self.training.output_dir
+
+    @property
+    def workspace(self) -> Path:
+        """The folder that everything a run writes lies in."""
+        return find_workspace(self.paths) or self.output_dir.parent
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks this machine runs."""
+        return len(self.training.launch.devices)
+
+    def command(self, inherited: Mapping[str, str] | None = None) -> LaunchCommand:
+        """Return what the node train_network starts; `inherited` as in `build_launch_command`."""
+        output_dir = self.training.output_dir
+        arguments = ["train", "--config", str(config_path(output_dir))]
+        return build_launch_command(self.training.launch, log_dir(output_dir), arguments, inherited)
+
+    def training_config(self) -> TrainingConfig:
+        """Return the PaddleClas configuration that the node render_training_config writes."""
+        from resnet50_pipeline.paddleclas.config import render_training_config
+
+        return render_training_config(self.training, self.dataset, self.paths["train_list"], self.paths["val_list"])
+
+
+def find_workspace(paths: Mapping[str, Path]) -> Path | None:
+    """Return the folder that everything a run writes lies in; None for a catalog that has no such folder."""
+    places = [paths[name].absolute() for name in ("manifest", "training_dir") if name in paths]
+    return Path(os.path.commonpath(places)) if len(places) > 1 else None
+
+
+def make_plan(
+    parameters: Mapping[str, Any], paths: Mapping[str, Path], project_path: Path, *, makes_sample: bool
+) -> RunPlan:
+    """Return the plan of a run.
+
+    Args:
+        parameters: by group, as `conf/` has them or as models.
+        paths: the catalog's files by dataset name.
+        project_path: the project's folder.
+        makes_sample: whether the run writes its own data set first.
+
+    Raises:
+        ParameterError: with every group that breaks its rules.
+    """
+    problems: list[str] = []
+
+    def read(group: str, model: type[Group]) -> Group | None:
+        try:
+            return read_group(parameters, group, model)
+        except ParameterError as error:
+            problems.append(str(error))
+            return None
+
+    dataset = read("dataset", DatasetParameters)
+    training = read("training", TrainingParameters)
+    tracking = read("tracking", TrackingParameters)
+    if dataset is None or training is None or tracking is None:
+        raise ParameterError("\n".join(problems))
+    return RunPlan(project_path, dataset, training, tracking, paths, makes_sample)
+
+
+def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:
+    """Return a parameter group as its model; Kedro has made it one already where a node of the run takes it.
+
+    Raises:
+        ParameterError: the group breaks its rules.
+    """
+    value = parameters.get(group, {})
+    if isinstance(value, model):
+        return value
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ParameterError(f"{group}: {error}") from error

@@ -1,0 +1,115 @@
+"""The result as people read it, in a terminal of any width, and as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from resnet50_pipeline.paddleclas.launch import LaunchCommand
+from resnet50_pipeline.preflight.findings import Finding, Status, blocking
+from resnet50_pipeline.preflight.plan import RunPlan
+
+SYMBOLS: Mapping[Status, str] = {"ok": "✓", "warning": "!", "blocking": "✗"}
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY|AUTH", re.IGNORECASE)
+_INDENT = "  "
+_MIN_WIDTH, _MAX_WIDTH = 60, 120
+
+
+def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status | None, str]]:
+    """Return the lines of the table: the status on the first line of a finding, None on the others.
+
+    Columns: check, what was found, what is needed; below, for what is not fine, what to do about it.
+
+    Args:
+        findings: in the order to be shown.
+        width: columns of the terminal; kept within 60..120.
+    """
+    width = min(max(width, _MIN_WIDTH), _MAX_WIDTH)
+    name = max(len(finding.check) for finding in findings)
+    rest = width - len("✓ ") - name - 2 * len(_INDENT)
+    found = max(min(max(len(finding.found) for finding in findings), rest * 11 // 20), 5)
+    needed = rest - found
+    head = f"{_INDENT}{'check':<{name}}{_INDENT}{'found':<{found}}{_INDENT}needed"
+    lines: list[tuple[Status | None, str]] = [(None, head)]
+    for one in findings:
+        cells = (_wrap(one.found, found), _wrap(one.needed, needed))
+        for number in range(max(map(len, cells))):
+            left, right = (cell[number] if number < len(cell) else "" for cell in cells)
+            symbol, title = (SYMBOLS[one.status], one.check) if number == 0 else (" ", "")
+            text = f"{symbol} {title:<{name}}{_INDENT}{left:<{found}}{_INDENT}{right}".rstrip()
+            lines.append((one.status if number == 0 else None, text))
+        if one.remedy:
+            margin = " " * (2 + name + 2)
+            wrapped = textwrap.wrap(
+                one.remedy, width, initial_indent=f"{margin}→ ", subsequent_indent=f"{margin}  ", break_on_hyphens=False
+            )
+            lines += [(None, line) for line in wrapped]
+    return lines
+
+
+def describe(plan: RunPlan) -> str:
+    """Return what the run is: `ResNet50, 120 epochs, 64 images a step on each of gpu 0,1,2,3`."""
+    training = plan.training
+    devices = ",".join(map(str, training.launch.devices))
+    return (
+        f"{training.arch.name}, {training.epochs} epochs, {training.batch_size_per_rank} images a step on each of "
+        f"{training.launch.device} {devices}"
+    )
+
+
+def summarize(findings: Sequence[Finding]) -> str:
+    """Return `1 blocking finding, 2 warnings, 12 checks passed`."""
+    counts = {status: sum(one.status == status for one in findings) for status in SYMBOLS}
+    return ", ".join(
+        (
+            _count(counts["blocking"], "blocking finding"),
+            _count(counts["warning"], "warning"),
+            f"{_count(counts['ok'], 'check')} passed",
+        )
+    )
+
+
+def render_command(command: LaunchCommand, width: int) -> list[str]:
+    """Return the launch command as a shell takes it, one argument group a line where it is longer than `width`."""
+    words = [shlex.quote(argument) for argument in command.arguments]
+    whole = " ".join(words)
+    if len(_INDENT + whole) <= width:
+        return [_INDENT + whole]
+    # python -u -m paddle.distributed.launch --gpus=… | --log_dir=… | program | train --config …
+    groups = [" ".join(words[:5]), *words[5:7], " ".join(words[7:])]
+    lines = [f"{_INDENT if number == 0 else 2 * _INDENT}{group}" for number, group in enumerate(groups) if group]
+    return [f"{line} \\" for line in lines[:-1]] + [lines[-1]]
+
+
+def shown_environment(command: LaunchCommand) -> dict[str, str]:
+    """Return the variables of the ranks, by name; what looks like a secret by its name is not shown."""
+    return {name: "…" if _SECRET.search(name) else value for name, value in sorted(command.environment.items())}
+
+
+def render_environment(command: LaunchCommand) -> list[str]:
+    """Return a line a variable."""
+    return [f"{_INDENT}{name}={shlex.quote(value)}" for name, value in shown_environment(command).items()]
+
+
+def as_json(findings: Sequence[Finding], plan: RunPlan, command: LaunchCommand) -> str:
+    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `training_config`."""
+    report: dict[str, Any] = {
+        "ok": not blocking(findings),
+        "findings": [vars(finding) for finding in findings],
+        "command": list(command.arguments),
+        "environment": shown_environment(command),
+        "training_config": plan.training_config().model_dump(mode="json"),
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number or 'no'} {thing}{'' if number == 1 else 's'}"

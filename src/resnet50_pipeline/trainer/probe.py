@@ -1,0 +1,82 @@
+"""What a rank would find, printed as one line of JSON: `python trainer/probe.py --device gpu --use 4`.
+
+Preflight starts it with the interpreter and the environment of the ranks, and reads the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols and crashes whoever loads it later
+from typing import Any
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Look, print and return 0; what is not there is part of what was found."""
+    parser = argparse.ArgumentParser(prog="probe.py", description=__doc__)
+    parser.add_argument("--device", required=True, help="cpu, gpu, or a Paddle custom device's name")
+    parser.add_argument("--use", type=int, default=1, help="devices on which a number is computed")
+    options = parser.parse_args(arguments)
+    print(json.dumps(find_out(options.device, options.use)), flush=True)
+    return 0
+
+
+def find_out(device: str, use: int) -> dict[str, Any]:
+    """Return what Paddle, its devices and the trainer's imports are; `problem` and `trainer_problem` say what fails."""
+    try:
+        import paddle
+        from paddle.base import core
+    except Exception as error:  # an ImportError, or whatever a broken build raises
+        return {"problem": _words(error)}
+    found: dict[str, Any] = {
+        "paddle": paddle.__version__,
+        "has_cuda": bool(paddle.is_compiled_with_cuda()),
+        "cuda": str(paddle.version.cuda()) if paddle.is_compiled_with_cuda() else None,
+        "custom_devices": list(paddle.device.get_all_custom_device_type() or ()),
+        "count": count_devices(device),
+        "has_nccl": bool(core.is_compiled_with_nccl()),
+        "has_gloo": hasattr(core, "ProcessGroupGloo"),
+        "unusable": {},
+    }
+    for number in range(min(use, found["count"])):
+        try:
+            paddle.set_device("cpu" if device == "cpu" else f"{device}:{number}")
+            float(paddle.ones([1]).sum())
+        except Exception as error:  # a driver's failure comes as one of many types
+            found["unusable"][str(number)] = _words(error)
+    try:
+        # Everything that a rank imports: OpenCV, safetensors, ppcls, and this package.
+        import resnet50_pipeline.trainer.training  # noqa: F401
+        from resnet50_pipeline.trainer.network import build_network
+        from resnet50_pipeline.training_config import ArchConfig
+
+        paddle.set_device("cpu")
+        build_network(ArchConfig(name="ResNet18", class_num=2))
+    except Exception as error:
+        found["trainer_problem"] = _words(error)
+    return found
+
+
+def count_devices(device: str) -> int:
+    """Return how many devices of this kind Paddle sees."""
+    import paddle
+
+    if device == "cpu":
+        return 1
+    if device == "gpu":
+        return int(paddle.device.cuda.device_count())
+    if device == "xpu":
+        return int(paddle.base.core.get_xpu_device_count()) if paddle.is_compiled_with_xpu() else 0
+    return sum(name.partition(":")[0] == device for name in paddle.device.get_available_custom_device() or ())
+
+
+def _words(error: BaseException) -> str:
+    """Return the last line of an error that says something; Paddle's begin with a C++ traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line] or lines or [""]
+    return f"{type(error).__name__}: {telling[-1][:200]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

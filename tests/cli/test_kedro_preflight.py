@@ -1,0 +1,157 @@
+"""`kedro preflight` of the real project: what it prints and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from faulty_dataset import REPOSITORY
+from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM
+from resnet50_pipeline.training_config import parse_training_config
+
+KEDRO = str(Path(sys.executable).with_name("kedro"))
+
+
+def preflight(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro preflight` on the project's own package."""
+    return subprocess.run(
+        [KEDRO, "preflight", *arguments],
+        check=False,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={
+            **os.environ,
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONPATH": str(REPOSITORY / "src"),
+            "COLUMNS": "80",
+            **environment,
+        },
+    )
+
+
+def snapshot(folder: Path) -> dict[Path, int]:
+    """Return the modification times of all files below a folder but Python's own caches, and its folders."""
+    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {path: 0 if path.is_dir() else path.lstat().st_mtime_ns for path in paths}
+
+
+@pytest.mark.slow
+def test_the_sample_passes_and_nothing_is_written(kedro_project, tmp_path):
+    """Exit code 0, and neither the project nor the home nor the place for temporary files has anything more."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    before = snapshot(kedro_project)
+    done = preflight(kedro_project, HOME=str(home), TMPDIR=str(temporary))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no blocking findings" in done.stdout
+    assert snapshot(kedro_project) == before
+    assert list(home.rglob("*")) == list(temporary.rglob("*")) == []
+
+
+@pytest.mark.slow
+def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
+    """Four cards: the launcher's own command line, its flags, and the recipe's YAML, though no card is here."""
+    done = preflight(kedro_project, "--env", "imagenet", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["ok"] is False
+    training_dir = "data/imagenet/06_models/training"
+    assert report["command"] == [
+        sys.executable,
+        "-u",
+        "-m",
+        "paddle.distributed.launch",
+        "--gpus=0,1,2,3",
+        f"--log_dir={training_dir}/log",
+        str(kedro_project / TRAINER_PROGRAM.relative_to(REPOSITORY)),
+        "train",
+        "--config",
+        f"{training_dir}/training_config.yaml",
+    ]
+    environment = report["environment"]
+    assert environment["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+    assert environment["FLAGS_cudnn_exhaustive_search"] == "True"
+    assert environment["FLAGS_cudnn_batchnorm_spatial_persistent"] == "True"
+    config = parse_training_config(yaml.safe_dump(report["training_config"]), "report")
+    assert (config.Global.epochs, config.Global.device, config.DataLoader.Train.sampler.batch_size) == (120, "gpu", 64)
+    refused = {one["check"]: one for one in report["findings"] if one["status"] == "blocking"}
+    assert set(refused) == {"Paddle", "data set"}
+    assert "make setup GPU=1" in refused["Paddle"]["remedy"]
+
+
+@pytest.mark.slow
+def test_the_table_fits_80_columns_and_shows_the_command_as_typed(kedro_project):
+    """What a person reads: the table within the terminal, the command on lines that a shell takes as one."""
+    done = preflight(kedro_project, "--env", "imagenet", "--params", "dataset.root=/nowhere")
+    assert done.returncode == 1
+    table, _, rest = done.stdout.partition("\nCommand\n")
+    assert max(map(len, table.splitlines())) <= 80
+    assert "✗ data set" in table
+    assert "/nowhere is not there" in " ".join(table.split())
+    lines = rest.partition("\n\n")[0].splitlines()
+    assert lines[0] == f"  {sys.executable} -u -m paddle.distributed.launch --gpus=0,1,2,3 \\"
+    assert all(line.endswith(" \\") for line in lines[:-1])
+
+
+@pytest.mark.slow
+def test_no_secret_is_shown(kedro_project):
+    """Canaries in the environment, in the tracking address and among the ranks' variables are printed nowhere."""
+    parameters = "training.launch.environment.MY_TOKEN=canary,tracking.uri=http://me:canary@127.0.0.1:9"
+    secrets = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "SOMETHING", "HTTPS_PROXY"), "canary")
+    for form in ([], ["--json"]):
+        done = preflight(kedro_project, *form, "--params", parameters, **secrets)
+        assert "me:…@127.0.0.1:9" in done.stdout
+        assert "MY_TOKEN" in done.stdout
+        assert "canary" not in done.stdout + done.stderr
+
+
+def test_a_mistyped_parameter_is_one_message(kedro_project):
+    """The group and field are named, as `kedro run` does."""
+    for parameters, words in (
+        ("training.epoch=3", "training: "),
+        ("trainin.epochs=3", "did you mean training?"),
+        ("training.output_dir=/elsewhere", "the catalog's training_dir is"),
+    ):
+        done = preflight(kedro_project, "--params", parameters)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_terminal_without_unicode_gets_its_report_too(kedro_project):
+    """✓ and → become question marks, and no traceback."""
+    done = preflight(kedro_project, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert "? Python" in done.stdout
+
+
+def test_a_subfolder_is_as_good_as_the_projects_own(kedro_project):
+    """Kedro looks for conf/logging.yml in the current folder only; the project's is found from below, too."""
+    code = (
+        "import logging, sys\n"
+        "sys.argv = ['kedro', 'preflight', '--params', 'trainin.epochs=3']\n"
+        "from kedro.framework.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(logging.getLogger('great_expectations').level, logging.getLogger('kedro').level)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=kedro_project / "src",
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "30 30"

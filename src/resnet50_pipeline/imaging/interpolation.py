@@ -10,9 +10,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imaging.base import PixelOperator, Pixels
-
-Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming"]
+from resnet50_pipeline.imaging.base import Interpolation, PixelOperator, Pixels
 
 _CV2 = {
     "nearest": cv2.INTER_NEAREST,

@@ -142,6 +142,7 @@ def started(command: LaunchCommand, output: int) -> Iterator[Processes]:
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", str(GUARD_PROGRAM), str(os.getpid()), *command.arguments],
         env={**command.environment, RUN_TOKEN: token},
+        cwd=command.working_dir,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

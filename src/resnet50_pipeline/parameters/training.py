@@ -26,6 +26,13 @@ from resnet50_pipeline.parameters.optimization import (
 class TrainingParameters(ParameterModel):
     """`training`: the recipe and where it runs."""
 
+    engine: Literal["native", "paddleclas"] = Field(
+        default="native",
+        description="native: our own loop on PaddleClas' networks; paddleclas: tools/train.py of a checkout.",
+    )
+    paddleclas_home: Path | None = Field(
+        default=None, description="Checkout for engine paddleclas, branch release/2.6; PADDLECLAS_HOME unless given."
+    )
     output_dir: Path = Field(description="Folder of events.jsonl, checkpoints and logs.")
     resume: bool | Literal["auto"] = Field(
         default=False,

@@ -170,8 +170,8 @@ def imports() -> grimp.ImportGraph:
     for part in graph.find_modules_directly_imported_by(f"{PACKAGE}.trainer.__main__"):
         if part.startswith(f"{PACKAGE}.trainer."):
             graph.remove_import(importer=f"{PACKAGE}.trainer.__main__", imported=part)
-    # Every stage imports all parameters, and those of training are checked by the operators that they name; only a stage
-    # that renders or runs a training does more with them, and it imports imaging itself.
+    # Every stage imports all parameters, and those of training are checked by the operators that they name; a stage
+    # that does more with them, for it renders or runs a training, imports imaging itself.
     input_pipeline = f"{PACKAGE}.parameters.input_pipeline"
     for module in graph.find_modules_directly_imported_by(input_pipeline):
         if module.startswith(f"{PACKAGE}.imaging."):

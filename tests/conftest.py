@@ -9,16 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from exported_model import exported_model  # noqa: F401 - fixtures that several rooms share
 from faulty_dataset import faulty, kedro_project  # noqa: F401
 from probe_project import probe_project  # noqa: F401
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
-
-CLASSES = 3
+from striped_dataset import CLASSES, build_training_parameters, write_striped_dataset
+from stub_ranks import canary, stub_launch  # noqa: F401
 
 
 def pytest_configure() -> None:
@@ -43,21 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def striped_dataset(tmp_path_factory) -> Path:
     """A folder in ImageNet's layout: 3 classes of stripes, 12 train and 7 val images each, lists already prefixed."""
-    root = tmp_path_factory.mktemp("striped")
-    random = np.random.default_rng(0)
-    for split, images in (("train", 12), ("val", 7)):
-        lines = []
-        for label in range(CLASSES):
-            folder = root / split / f"n0000000{label}"
-            folder.mkdir(parents=True)
-            for number in range(images):
-                pixels = random.integers(0, 60, (32, 32, 3), dtype=np.uint8)
-                pixels[:: label + 2] += 150
-                name = f"{folder.name}_{number}.JPEG"
-                assert cv2.imwrite(str(folder / name), pixels)
-                lines.append(f"{split}/{folder.name}/{name} {label}\n")
-        (root / f"{split}_list.txt").write_text("".join(lines))
-    return root
+    return write_striped_dataset(tmp_path_factory.mktemp("striped"))
 
 
 @pytest.fixture
@@ -69,28 +53,7 @@ def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
 @pytest.fixture(scope="session")
 def make_training_parameters() -> Callable[..., TrainingParameters]:
     """A function from an output folder to `params:training` of a run of seconds; further arguments replace values."""
-    # The launcher filters what ranks inherit, so that coverage must be passed on by name.
-    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-
-    def make(output_dir: Path, ranks: int = 1, **changes: Any) -> TrainingParameters:
-        launch = {"device": "cpu", "devices": list(range(ranks)), "hang_timeout_seconds": 120, "environment": coverage}
-        values: dict[str, Any] = {
-            "output_dir": output_dir,
-            "seed": 7,
-            "epochs": 2,
-            "batch_size_per_rank": 6,
-            "eval_batch_size_per_rank": 4,
-            "print_batch_step": 1,
-            "launch": launch,
-            "arch": {"name": "ResNet18"},
-            "lr": {"name": "Cosine", "learning_rate": 0.02},
-            "train_transform": {"size": 32},
-            "eval_transform": {"resize_short": 32, "size": 32},
-            "loader": {"num_workers": 0},
-        }
-        return TrainingParameters.model_validate({**values, **changes})
-
-    return make
+    return build_training_parameters
 
 
 @pytest.fixture

@@ -101,6 +101,9 @@ class FaultyDataset:
                 "params:dataset": MemoryDataset(parameters),
                 "params:data_validation": MemoryDataset(options),
                 "manifest": ParquetDataset(str(self._results / "manifest.parquet")),
+                "listed_images": ParquetDataset(
+                    str(self._results / "manifest.parquet"), ["split", "synset", "path", "label", "bytes", "status"]
+                ),
                 "validation_report": JSONDataset(str(self._results / "validation_report.json")),
                 "data_docs": DirectoryDataset(str(self._results / "data_docs")),
                 "train_list": TextFileDataset(str(self._results / "train_list.txt")),

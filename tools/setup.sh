@@ -1,18 +1,19 @@
 #!/bin/sh
 # Makes .venv hold what a lock file says and the project itself; does nothing where it does already.
-# Usage, from the project folder: sh tools/setup.sh requirements.lock
+# Usage, from the project folder: sh tools/setup.sh requirements.lock [.venv]
 # PYTHON names the interpreter to use; without it python3.11 and python3 are tried.
 #
-# .venv/installed/ remembers what .venv holds: `lock` and `pyproject.toml` are copies of what was installed,
+# installed/ in it remembers what it holds: `lock` and `pyproject.toml` are copies of what was installed,
 # `name` is the lock's path as given, `root` the project folder (programs in .venv start by absolute path),
 # `touched` the packages of every lock that an unfinished installation has begun since.
 set -eu
 
 lock=$1
-state=.venv/installed
+venv=${2:-.venv}
+state=$venv/installed
 root=$(pwd -P)
-# make puts .venv/bin first; an environment is made by an interpreter from outside it.
-PATH=${PATH#"$root/.venv/bin:"}
+# make puts its programs first; an environment is made by an interpreter from outside it.
+PATH=${PATH#"$root/$venv/bin:"}
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -69,23 +70,23 @@ $words"
 }
 
 require_environment() {
-    if [ -e .venv ] && ! .venv/bin/python -c '' >/dev/null 2>&1; then
-        say "The interpreter of .venv is gone: creating .venv anew"
-        rm -rf .venv
+    if [ -e "$venv" ] && ! "$venv/bin/python" -c '' >/dev/null 2>&1; then
+        say "The interpreter of $venv is gone: creating $venv anew"
+        rm -rf "$venv"
     elif [ -e "$state/root" ] && [ "$(cat "$state/root")" != "$root" ]; then
-        say "The project folder has moved here from $(cat "$state/root"): creating .venv anew"
-        rm -rf .venv
+        say "The project folder has moved here from $(cat "$state/root"): creating $venv anew"
+        rm -rf "$venv"
     fi
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        "$python" -m venv .venv || fail "$python -m venv .venv did not work"
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        "$python" -m venv "$venv" || fail "$python -m venv $venv did not work"
     fi
-    is_python_3_11 .venv/bin/python || fail ".venv is not a Python 3.11 environment; delete it and run make setup again"
+    is_python_3_11 "$venv/bin/python" || fail "$venv is not a Python 3.11 environment; delete it and run make setup again"
 }
 
 names() { sed -n 's/^\([A-Za-z0-9][A-Za-z0-9._-]*\)==.*/\1/p' "$1" | sort -u; }
 
 pip_install() {
-    .venv/bin/python -m pip --no-input --disable-pip-version-check install -qq --progress-bar off "$@" ||
+    "$venv/bin/python" -m pip --no-input --disable-pip-version-check install -qq --progress-bar off "$@" ||
         fail "pip could not install what $lock names (its words are above); once that is mended: make setup"
 }
 
@@ -97,7 +98,7 @@ remove_packages_of_earlier_locks() {
     rm "$state/earlier" "$state/wanted"
     if [ -n "$outdated" ]; then
         # shellcheck disable=SC2086 # one word a package
-        .venv/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes $outdated
+        "$venv/bin/python" -m pip --disable-pip-version-check uninstall --quiet --yes $outdated
     fi
 }
 
@@ -105,7 +106,7 @@ install_lock() {
     if [ -e "$state/lock" ]; then mv "$state/lock" "$state/touched"; else touch "$state/touched"; fi
     remove_packages_of_earlier_locks
     cat "$lock" >>"$state/touched"
-    say "Installing $(names "$lock" | wc -l | tr -d ' ') packages of $lock into .venv: some 2 GB, a few minutes"
+    say "Installing $(names "$lock" | wc -l | tr -d ' ') packages of $lock into $venv: some 2 GB, a few minutes"
     # Source packages are built by the setuptools of the lock, not by one that pip would fetch unpinned.
     awk '/^[^ #]/ { keep = /^(setuptools|wheel)==/ } keep' "$lock" >"$state/build.lock"
     if [ -s "$state/build.lock" ]; then pip_install --require-hashes -r "$state/build.lock"; fi
@@ -130,4 +131,4 @@ if ! cmp -s "$lock" "$state/lock"; then
 fi
 pip_install --no-deps --no-build-isolation --editable .
 cp pyproject.toml "$state/pyproject.toml"
-say "Ready: .venv ($(.venv/bin/python --version), $lock)"
+say "Ready: $venv ($("$venv/bin/python" --version), $lock)"

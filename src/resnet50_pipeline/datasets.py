@@ -69,12 +69,17 @@ class JSONDataset(_LocalPath):
 class ParquetDataset(_LocalPath):
     """A pandas table without its index."""
 
+    def __init__(self, filepath: str, columns: list[str] | None = None, metadata: dict[str, Any] | None = None) -> None:
+        """Take the file, and the columns that are loaded; all, where none are named."""
+        super().__init__(filepath, metadata)
+        self.columns = columns
+
     def load(self) -> pd.DataFrame:
         """Return the table."""
         import pandas as pd
         import pyarrow as pa
 
-        table = pd.read_parquet(self._require())
+        table = pd.read_parquet(self._require(), columns=self.columns)
         # Arrow keeps the memory that it read into: of ImageNet's manifest, as much as the table itself takes.
         pa.default_memory_pool().release_unused()
         return table

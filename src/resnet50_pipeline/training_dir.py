@@ -17,9 +17,6 @@ from pathlib import Path
 from resnet50_pipeline.events import Finished, read_events
 from resnet50_pipeline.exceptions import CheckpointError
 
-# Told to the ranks in their environment, so that they end with whoever started them.
-SUPERVISOR_PID = "RESNET50_PIPELINE_SUPERVISOR_PID"
-
 _SETS = "epoch-*"
 
 

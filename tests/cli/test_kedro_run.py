@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet50_pipeline.cli import describe_error, find_expected_error, run
+from resnet50_pipeline.cli import run
+from resnet50_pipeline.commands.errors import describe_error, find_expected_error
 from resnet50_pipeline.exceptions import DatasetNotFoundError
 
 REPOSITORY = Path(__file__).parents[2]

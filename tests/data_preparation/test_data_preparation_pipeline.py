@@ -1,13 +1,16 @@
 """The stage data_preparation, run by Kedro: lists as `sed` would make them, and never of unvalidated data."""
 
 import json
+import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from pydantic import ValidationError
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import DatasetError, ListFileError, ValidationFailedError
@@ -30,6 +33,9 @@ def catalog(digits: Path, results: Path) -> DataCatalog:
             "params:dataset": MemoryDataset(DatasetParameters(root=digits, class_num=10)),
             "params:data_validation": MemoryDataset(DataValidationParameters(blocking=("images_exist",))),
             "manifest": ParquetDataset(str(results / "manifest.parquet")),
+            "listed_images": ParquetDataset(
+                str(results / "manifest.parquet"), ["split", "synset", "path", "label", "bytes", "status"]
+            ),
             "validation_report": JSONDataset(str(results / "validation_report.json")),
             "data_docs": DirectoryDataset(str(results / "data_docs")),
             "train_list": TextFileDataset(str(results / "train_list.txt")),
@@ -171,3 +177,96 @@ def test_a_flat_val_folder_is_listed_by_its_ground_truth(catalog, digits: Path, 
     expected = "".join(f"val/{name} {int(name[1:9])}\n" for name in names)
     assert (results / "val_list.txt").read_text() == expected
     assert sorted(path.name for path in (digits / "val").iterdir()) == names
+
+
+# ── archives ──
+
+
+@pytest.fixture
+def packed(digits: Path, tmp_path: Path) -> dict[str, Any]:
+    """`params:dataset` of a folder that has nothing but lists, and the archives of its images elsewhere."""
+    root = tmp_path / "root"
+    root.mkdir()
+    values: dict[str, Any] = {"root": root, "class_num": 10}
+    for split in ("train", "val"):
+        shutil.copy(digits / f"{split}_list.txt", root)
+        values[f"{split}_archive"] = tmp_path / f"{split}.tar"
+        with tarfile.open(values[f"{split}_archive"], "w") as archive:
+            archive.add(digits / split, arcname=".")
+    return values
+
+
+def use(catalog: DataCatalog, values: dict[str, Any]) -> None:
+    """Let both stages work on another data set."""
+    parameters = DatasetParameters.model_validate(values)
+    catalog["params:dataset"] = MemoryDataset(parameters)
+    catalog["dataset_root"] = DirectoryDataset(str(parameters.root))
+
+
+def test_archives_that_were_not_unpacked_stop_the_stage_with_what_to_do(catalog, packed, results: Path) -> None:
+    """They are validated as they are; that training needs loose files, and how to get them, is said before that."""
+    use(catalog, packed)
+    validate(catalog)
+    with pytest.raises(DatasetError) as raised:
+        prepare(catalog)
+    assert str(raised.value).startswith("60 of 60 images that were validated in their archives are not below ")
+    assert "→ set dataset.unpack: true (0.0 GB), or unpack them yourself: `kedro unpack --train " in str(raised.value)
+    assert f"--val {packed['val_archive']} --root {packed['root']}`" in str(raised.value)
+    assert not (results / "train_list.txt").exists()
+    assert sorted(path.name for path in packed["root"].iterdir()) == ["train_list.txt", "val_list.txt"]
+
+
+@pytest.mark.parametrize("has_lists", [True, False])
+def test_archives_are_unpacked_where_that_is_asked_for(
+    catalog, packed, digits: Path, results: Path, has_lists: bool
+) -> None:
+    """The lists are those of the loose data set, and every image that they name is below the root."""
+    if not has_lists:
+        for folder in (packed["root"], digits):
+            for path in folder.glob("*_list.txt"):
+                path.unlink()
+    validate(catalog)
+    prepare(catalog)
+    expected = [(results / f"{split}_list.txt").read_bytes() for split in ("train", "val")]
+    use(catalog, {**packed, "unpack": True})
+    validate(catalog)
+    prepare(catalog)
+    assert [(results / f"{split}_list.txt").read_bytes() for split in ("train", "val")] == expected
+    for line in b"".join(expected).decode().splitlines():
+        path = line.split(" ")[0]
+        assert (packed["root"] / path).read_bytes() == (digits / path).read_bytes()
+
+
+def test_unpacked_images_that_differ_are_told(catalog, packed) -> None:
+    """A file of another size in the place of one that was validated stops the stage, also when it is to unpack."""
+    use(catalog, {**packed, "unpack": True})
+    validate(catalog)
+    prepare(catalog)
+    image = next((packed["root"] / "train").rglob("*.JPEG"))
+    image.write_bytes(image.read_bytes() + b"more")
+    with pytest.raises(DatasetError, match="is there already, and 1 of its files are not those of"):
+        prepare(catalog)
+    use(catalog, packed)
+    with pytest.raises(DatasetError, match=r"^1 of 60 images .* or have another size there"):
+        prepare(catalog)
+    image.unlink()
+    image.symlink_to("/etc/hostname")
+    with pytest.raises(DatasetError, match=r"^1 of 60 images"):
+        prepare(catalog)
+
+
+def test_unpack_without_an_archive_is_told() -> None:
+    """The switch alone means nothing."""
+    with pytest.raises(ValidationError, match="neither train_archive nor val_archive names an archive"):
+        DatasetParameters(root=Path("x"), class_num=10, unpack=True)
+
+
+def test_archives_that_are_not_the_published_ones_stop_the_validation(catalog, packed) -> None:
+    """Where that is asked for, an archive with another MD5 is not scanned."""
+    use(catalog, packed)
+    options = DataValidationParameters(blocking=("images_exist",), verify_archives=True)
+    catalog["params:data_validation"] = MemoryDataset(options)
+    with pytest.raises(
+        DatasetError, match=r"train\.tar: has the MD5 [0-9a-f]{32}, but ILSVRC2012's train archive has 1d67"
+    ):
+        validate(catalog)

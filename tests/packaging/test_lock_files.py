@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = Path(__file__).parents[2]
-LOCKS = {"requirements.lock": "cpu", "requirements-gpu.lock": "gpu"}
+LOCKS = {"requirements.lock": "cpu", "requirements-gpu.lock": "gpu", "requirements-paddle26.lock": "paddle26"}
 
 
 def read_lock(name: str) -> dict[str, tuple[Version, list[str]]]:
@@ -65,10 +65,18 @@ def test_the_lock_satisfies_pyproject(name: str, device: str) -> None:
         assert requirement.specifier.contains(version), f"{name} has {package} {version}, not {text}; run make lock"
 
 
-def test_the_locks_differ_in_paddle_only() -> None:
-    """The GPU lock has paddlepaddle-gpu in place of paddlepaddle, and all that both have is alike."""
-    cpu, gpu = read_lock("requirements.lock"), read_lock("requirements-gpu.lock")
-    assert set(cpu) - set(gpu) == {"paddlepaddle"}
-    assert "paddlepaddle-gpu" in gpu
-    for package in set(cpu) & set(gpu):
-        assert cpu[package] == gpu[package], package
+@pytest.mark.parametrize(("name", "paddle"), [("gpu", "paddlepaddle-gpu"), ("paddle26", "paddlepaddle")])
+def test_the_locks_differ_in_paddle_only(name: str, paddle: str) -> None:
+    """A lock with another Paddle has that and astor, which it needs; all else is alike, to the hash."""
+    cpu, other = read_lock("requirements.lock"), read_lock(f"requirements-{name}.lock")
+    assert set(cpu) - set(other) == {"paddlepaddle"} - {paddle}
+    assert set(other) - set(cpu) == {paddle, "astor"} - {"paddlepaddle"}
+    assert other[paddle][0] == Version("2.6.2")
+    for package in set(cpu) & set(other) - {"paddlepaddle"}:
+        assert cpu[package] == other[package], package
+
+
+def test_the_older_paddle_is_that_of_the_gpu_lock() -> None:
+    """What is tested without GPUs is the version that is installed with them."""
+    gpu, paddle26 = read_lock("requirements-gpu.lock"), read_lock("requirements-paddle26.lock")
+    assert gpu["paddlepaddle-gpu"][0] == paddle26["paddlepaddle"][0]

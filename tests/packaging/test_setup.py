@@ -235,7 +235,8 @@ def test_root_installs_missing_system_packages(
 @pytest.mark.parametrize(
     ("target", "command"),
     [
-        ("setup", 'sh tools/setup.sh "requirements.lock"'),
+        ("setup", 'sh tools/setup.sh "requirements.lock" ".venv"'),
+        ("preflight", ".venv/bin/kedro preflight"),
         ("run", ".venv/bin/kedro run"),
         ("repro", ".venv/bin/dvc repro"),
         ("test", ".venv/bin/pytest"),
@@ -246,7 +247,7 @@ def test_root_installs_missing_system_packages(
 def test_every_command_stands_on_setup(project: TinyProject, target: str, command: str) -> None:
     """`make TARGET` runs the setup first and then its own program from .venv."""
     lines = project.make("-n", target).stdout.splitlines()
-    assert lines[0] == 'sh tools/setup.sh "requirements.lock"'
+    assert lines[0] == 'sh tools/setup.sh "requirements.lock" ".venv"'
     assert any(command in line for line in lines)
 
 

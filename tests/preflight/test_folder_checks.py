@@ -73,6 +73,31 @@ def test_resume_needs_a_checkpoint_set(training_parameters):
     assert (finding.status, finding.found) == ("ok", "resumes from epoch-0003")
 
 
+def test_a_run_that_may_resume_needs_no_set(training_parameters):
+    """`auto` starts anew where nothing is left to go on from."""
+    training = training_parameters(resume="auto")
+    assert check_start(training, training.output_dir).found == "anew"
+
+
+def test_weights_to_start_from_must_be_there(training_parameters, tmp_path):
+    """Nothing is downloaded, so a file that is missing is found before the data is read."""
+    training = training_parameters(pretrained_model=tmp_path / "ResNet50.pdparams")
+    finding = check_start(training, training.output_dir)
+    assert (finding.status, finding.found) == ("blocking", f"{tmp_path / 'ResNet50.pdparams'} is not there")
+    (tmp_path / "ResNet50.pdparams").touch()
+    assert check_start(training, training.output_dir).status == "ok"
+
+
+def test_averaged_weights_are_in_the_set_too(training_parameters):
+    """EMA adds the network once more, AdamW one more value of each weight than Momentum."""
+    plain, averaged, adam = (
+        checkpoint_set_bytes(training_parameters(arch={"name": "ResNet50"}, **changes), 1000)
+        for changes in ({}, {"ema_decay": 0.9999}, {"optimizer": {"name": "AdamW", "weight_decay": 0.05}})
+    )
+    assert averaged - plain == (25_557_032 + 53_120) * 4
+    assert adam - plain == 25_557_032 * 4
+
+
 def test_files_that_are_no_training_are_not_replaced(training_parameters):
     """An output folder that holds something else is refused, as training itself would."""
     training = training_parameters()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 import tarfile
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ MAX_MEMBER_BYTES = 256 * 1024 * 1024
 # What stands for a class: ILSVRC2012's WordNet numbers.
 _CLASS_ARCHIVE = re.compile(r"(n[0-9]{8})\.tar")
 _BLOCK = tarfile.BLOCKSIZE
+# Of the year 2116; a float as large as an int64 may be rounds to one that is too large.
+_MAX_MTIME_NS = 2**62
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -63,11 +66,13 @@ class ArchiveMember:
         name: POSIX path below the split's folder, `n01440764/n01440764_10026.JPEG`.
         offset: of its first byte in the file.
         size: bytes.
+        mtime_ns: time of change that the archive gives it, nanoseconds since 1970; never negative.
     """
 
     name: str
     offset: int
     size: int
+    mtime_ns: int
 
 
 def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
@@ -122,8 +127,8 @@ def list_part(part: ArchivePart) -> Iterator[ArchiveMember]:
         yield from _walk_images(part, file)
 
 
-def iterate_part(part: ArchivePart) -> Iterator[tuple[str, bytes]]:
-    """Yield name, as `ArchiveMember` has it, and bytes of each image of a part; one is in memory at a time.
+def iterate_part(part: ArchivePart) -> Iterator[tuple[ArchiveMember, bytes]]:
+    """Yield each image of a part with its bytes; one is in memory at a time.
 
     Raises:
         DatasetError: as `list_part`.
@@ -134,7 +139,7 @@ def iterate_part(part: ArchivePart) -> Iterator[tuple[str, bytes]]:
             data = file.read(member.size)
             if len(data) != member.size:
                 raise _cut_off(part.place, shown(member.name))
-            yield member.name, data
+            yield member, data
 
 
 def iterate_archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -147,7 +152,8 @@ def iterate_archive_members(path: Path) -> Iterator[tuple[str, bytes]]:
         DatasetError: as `find_archive_parts` and `list_part`.
     """
     for part in find_archive_parts(path):
-        yield from iterate_part(part)
+        for member, data in iterate_part(part):
+            yield member.name, data
 
 
 def find_name_problem(name: str) -> str:
@@ -195,7 +201,9 @@ def _walk_images(part: ArchivePart, file: IO[bytes]) -> Iterator[ArchiveMember]:
             raise DatasetError(f"{where}: twice in the archive → download it again")
         names.add(name)
         path = f"{part.folder}/{name}" if part.folder else name
-        yield ArchiveMember(path, part.offset + member.offset_data, member.size)
+        # GNU tar counts seconds in whole numbers; pax headers may have a fraction, or anything else.
+        mtime_ns = int(min(max(0, member.mtime * 10**9), _MAX_MTIME_NS)) if math.isfinite(member.mtime) else 0
+        yield ArchiveMember(path, part.offset + member.offset_data, member.size, mtime_ns)
 
 
 def _walk_members(file: IO[bytes], place: str) -> Iterator[tarfile.TarInfo]:

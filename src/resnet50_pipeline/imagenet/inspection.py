@@ -13,6 +13,7 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -111,22 +112,56 @@ def inspect_file(file: str | Path, level: ScanLevel) -> Inspection:
         os.close(descriptor)
 
 
+def inspect_archived(
+    archive: str | Path, offsets: Sequence[int], sizes: Sequence[int], level: ScanLevel
+) -> list[Inspection]:
+    """Read images that lie in an archive, at level header or full.
+
+    Args:
+        archive: a regular file.
+        offsets: [N] of the images' first bytes in it.
+        sizes: [N] bytes.
+        level: header or full.
+    """
+    try:
+        descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        problem = f"cannot be read: {archive}: {error.strerror} → make the archive readable"
+        return [Inspection(status="not_a_file", problem=problem)] * len(sizes)
+    try:
+        return [_inspect_archived(descriptor, offset, size, level) for offset, size in zip(offsets, sizes, strict=True)]
+    finally:
+        os.close(descriptor)
+
+
+def _inspect_archived(descriptor: int, offset: int, size: int, level: ScanLevel) -> Inspection:
+    try:
+        return _inspect_bytes_at(descriptor, offset, size, level)
+    except OSError as error:
+        problem = f"cannot be read from its archive: {error.strerror} → copy the archive again"
+        return Inspection(status="not_a_file", problem=problem)
+
+
 def _inspect_opened(descriptor: int, level: ScanLevel) -> Inspection:
     # Not a seek to the end, which is a call less: a FIFO or a folder that took the file's place has none.
     status = os.fstat(descriptor)
-    size = status.st_size
     if not stat.S_ISREG(status.st_mode):
         return Inspection(
             status="not_a_file", problem=f"is {_kind(status.st_mode)} → put the image there, or take its line out"
         )
+    return _inspect_bytes_at(descriptor, 0, status.st_size, level)
+
+
+def _inspect_bytes_at(descriptor: int, offset: int, size: int, level: ScanLevel) -> Inspection:
+    """Inspect `size` bytes of an opened file from `offset` on: all of it, or a member of an archive."""
     if size > MAX_BYTES:
         problem = f"has {size} bytes, more than {MAX_BYTES} → replace it"
         return Inspection(bytes=size, status="undecodable", problem=problem)
     if level == "header" and size > _HEADER_BYTES:
-        start = os.pread(descriptor, _HEADER_BYTES, 0)
-        if os.pread(descriptor, 2, size - 2) == END_OF_IMAGE and (found := _accept_header(start, size)):
+        start = os.pread(descriptor, _HEADER_BYTES, offset)
+        if os.pread(descriptor, 2, offset + size - 2) == END_OF_IMAGE and (found := _accept_header(start, size)):
             return found
-    data = _read(descriptor, size)
+    data = _read(descriptor, offset, size)
     return inspect_bytes(data) if level == "full" else inspect_header(data)
 
 
@@ -209,10 +244,10 @@ def _require_end(data: bytes, image_format: str) -> None:
         raise EOFError("it is shorter than its RIFF header says, so it was cut off")
 
 
-def _read(descriptor: int, size: int) -> bytes:
-    """Read a whole file, whose size is known: nearly always in one call."""
-    data = os.pread(descriptor, size, 0)
-    while len(data) < size and (more := os.pread(descriptor, size - len(data), len(data))):
+def _read(descriptor: int, offset: int, size: int) -> bytes:
+    """Read that many bytes, or as many as there are: nearly always in one call."""
+    data = os.pread(descriptor, size, offset)
+    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
         data += more
     return data
 

@@ -16,19 +16,30 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from resnet50_pipeline.exceptions import DatasetError
-from resnet50_pipeline.imagenet.inspection import Inspection, ScanLevel, inspect_file, inspect_image
+from resnet50_pipeline.imagenet.inspection import (
+    Inspection,
+    ScanLevel,
+    inspect_archived,
+    inspect_file,
+    inspect_image,
+)
 
 Scheduler = Literal["processes", "dask"]
 # A task of each level takes about a tenth of a second, so that passing it on costs little beside it.
 _IMAGES_PER_TASK: dict[ScanLevel, int] = {"structure": 2048, "header": 2048, "full": 64}
 # With fewer, starting the processes takes longer than reading.
 _IMAGES_WORTH_A_POOL: dict[ScanLevel, int] = {"structure": 50_000, "header": 20_000, "full": 1000}
+# What nearly every image needs. Of Pillow's decoders, the first image that needs another one loads them all.
+_PRELOADED = ("resnet50_pipeline.imagenet.inspection_pool", "PIL.JpegImagePlugin")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -37,15 +48,21 @@ class InspectionTask:
 
     Attributes:
         root: dataset root, with symbolic links resolved.
-        paths: POSIX paths relative to `root`.
+        paths: [N] POSIX paths relative to `root`.
         level: what is looked at.
         is_walked: whether a walk has found all of them to be regular files below the root, behind no link.
+        archive: the tar that has their bytes, if they are not files of their own.
+        offsets: [N] of the first byte in it; empty without an archive.
+        sizes: [N] bytes; likewise.
     """
 
     root: str
     paths: Sequence[str]
     level: ScanLevel
     is_walked: bool
+    archive: str = ""
+    offsets: Sequence[int] = ()
+    sizes: Sequence[int] = ()
 
 
 # One sequence a field of Inspection, which passes between processes faster than a record an image.
@@ -53,17 +70,25 @@ Columns = tuple[tuple[object, ...], ...]
 Executor = Callable[[Sequence[InspectionTask]], Iterator[Columns]]
 
 
-def split_into_tasks(root: Path, paths: Sequence[str], level: ScanLevel, *, is_walked: bool) -> list[InspectionTask]:
-    """Return tasks of a size that suits the level, in the order of `paths`."""
-    size = _IMAGES_PER_TASK[level]
+def split_into_tasks(task: InspectionTask) -> list[InspectionTask]:
+    """Return tasks of a size that suits the level, in the order of the one that is given."""
+    size = _IMAGES_PER_TASK[task.level]
     return [
-        InspectionTask(str(root), paths[start : start + size], level, is_walked) for start in range(0, len(paths), size)
+        replace(
+            task,
+            paths=task.paths[start : start + size],
+            offsets=task.offsets[start : start + size],
+            sizes=task.sizes[start : start + size],
+        )
+        for start in range(0, len(task.paths), size)
     ]
 
 
 def run_task(task: InspectionTask) -> Columns:
     """Inspect the images of a task."""
-    if task.is_walked and task.level != "structure":
+    if task.archive:
+        found = inspect_archived(task.archive, task.offsets, task.sizes, task.level)
+    elif task.is_walked and task.level != "structure":
         prefix = f"{task.root}/"
         found = [inspect_file(prefix + path, task.level) for path in task.paths]
     else:
@@ -85,7 +110,7 @@ def inspect_images(root: Path, paths: Sequence[str], workers: int, level: ScanLe
         DatasetError: a process was killed.
     """
     executor = choose_executor("processes", workers)
-    results = executor(split_into_tasks(root, paths, level, is_walked=False))
+    results = executor(split_into_tasks(InspectionTask(str(root), paths, level, is_walked=False)))
     return [Inspection(*record) for columns in results for record in zip(*columns, strict=True)]
 
 
@@ -101,7 +126,7 @@ def choose_executor(scheduler: Scheduler, workers: int = 0, dask_address: str = 
     Raises:
         ParameterError: Dask is not installed.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = count_workers(workers)
     if scheduler == "dask":
         from resnet50_pipeline.imagenet.inspection_dask import require_dask, run_on_dask
 
@@ -118,12 +143,33 @@ def run_in_processes(tasks: Sequence[InspectionTask], workers: int) -> Iterator[
     """
     if workers == 1 or sum(len(task.paths) / _IMAGES_WORTH_A_POOL[task.level] for task in tasks) < 1:
         yield from map(run_task, tasks)
-        return
+    else:
+        yield from map_in_processes(run_task, tasks, workers)
+
+
+def count_workers(workers: int) -> int:
+    """Return the number of processes that is meant: 0 means one a core."""
+    return workers or len(os.sched_getaffinity(0))
+
+
+def prepare_processes() -> None:
+    """Start the process that the others are forked from, so that it imports what they need while this one goes on."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(_PRELOADED))
+    forkserver.ensure_running()
+
+
+def map_in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int) -> Iterator[_Result]:
+    """Yield what a function gives for each task, in their order, of processes that end with this one.
+
+    Raises:
+        DatasetError: a process was killed.
+    """
+    prepare_processes()
     # A plain fork would copy whatever locks the threads of Kedro, MLflow and rich hold at that moment.
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_start_worker) as pool:
         try:
-            yield from _run_in_order(pool, tasks, 4 * workers)
+            yield from _map_in_order(pool, function, tasks, 4 * workers)
         except BrokenProcessPool as error:
             raise DatasetError(
                 "a process that read images was killed, probably for want of memory → "
@@ -134,15 +180,17 @@ def run_in_processes(tasks: Sequence[InspectionTask], workers: int) -> Iterator[
             raise
 
 
-def _run_in_order(pool: ProcessPoolExecutor, tasks: Sequence[InspectionTask], ahead: int) -> Iterator[Columns]:
+def _map_in_order(
+    pool: ProcessPoolExecutor, function: Callable[[_Task], _Result], tasks: Sequence[_Task], ahead: int
+) -> Iterator[_Result]:
     """Yield the results in the order of the tasks, of which at most `ahead` wait.
 
     Not `pool.map`: it submits all at once, and cancels them when a process dies. The pool of Python 3.11, which is
     about to fail the same ones, then hangs for good (python/cpython#107219).
     """
-    waiting: deque[Future[Columns]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     for task in tasks:
-        waiting.append(pool.submit(run_task, task))
+        waiting.append(pool.submit(function, task))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:

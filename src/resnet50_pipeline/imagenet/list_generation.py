@@ -11,28 +11,23 @@ from resnet50_pipeline.exceptions import ListFileError
 from resnet50_pipeline.imagenet.ground_truth import assign_images, read_ground_truth
 from resnet50_pipeline.imagenet.list_files import ListEntries, PrefixedList, Split, parse_list, prefix_list
 from resnet50_pipeline.imagenet.list_problems import shown
+from resnet50_pipeline.imagenet.split_images import SplitImages
 
 IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 
 
-def find_class_folders(split_folder: Path) -> list[str]:
-    """Return the names of the class folders, sorted: a class's place in train/'s is its label. Hidden ones are none."""
-    with os.scandir(split_folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-def number_classes(train_folder: Path, class_num: int) -> dict[str, int]:
+def number_classes(train: SplitImages, class_num: int) -> dict[str, int]:
     """Return the label of each class folder of train/.
 
     Raises:
         ListFileError: there are more or fewer than `class_num`.
     """
-    folders = find_class_folders(train_folder)
+    folders = train.find_class_folders()
     if len(folders) != class_num:
         names = ", ".join([*folders[:3], "…"] if len(folders) > 3 else folders)
         raise ListFileError(
             [
-                f"{train_folder}: has {len(folders)} class folders ({names}), but dataset.class_num is {class_num} → "
+                f"{train.place}: has {len(folders)} class folders ({names}), but dataset.class_num is {class_num} → "
                 "correct dataset.class_num, or the folders"
             ]
         )
@@ -50,11 +45,11 @@ def find_folder_labels(entries: ListEntries) -> dict[str, int]:
     return labels
 
 
-def list_folders(root: Path, split: Split, class_num: int, labels: Mapping[str, int]) -> PrefixedList:
+def list_folders(images: SplitImages, split: Split, class_num: int, labels: Mapping[str, int]) -> PrefixedList:
     """Return the list of a split whose images lie in class folders.
 
     Args:
-        root: dataset folder.
+        images: of the split.
         split: whose list is made.
         class_num: number of classes.
         labels: by class folder.
@@ -62,29 +57,35 @@ def list_folders(root: Path, split: Split, class_num: int, labels: Mapping[str, 
     Raises:
         ListFileError: a folder is no class, or images have names that a list cannot hold.
     """
-    folder = root / split
-    folders = find_class_folders(folder)
+    folders = images.find_class_folders()
+    if not folders:
+        raise ListFileError(
+            [
+                f"{images.place}: has no class folders to make a list of {split}/ from → set dataset.{split}_list, or "
+                "(for val/) dataset.val_ground_truth"
+            ]
+        )
     strange = [name for name in folders if name not in labels]
     if strange:
         raise ListFileError(
             [
-                f"{folder / name}: is no class of train/ → move the folder away, or add the class to train/"
+                f"{images.place}/{name}: is no class of train/ → move the folder away, or add the class to train/"
                 for name in strange
             ]
         )
-    rows = ((labels[name], f"{name}/{image}") for name in folders for image in _find_images(folder / name))
+    rows = ((labels[name], f"{name}/{image}") for name in folders for image in _find_images(images, name))
     # Many class folders and none with a name that asks for sorting by label: sorted() sees runs and is done in a pass.
     notice = f"there was none: it was made from the {len(folders)} class folders of {split}/, sorted by label and path"
-    return _make_list(rows, split, class_num, f"{folder} (list made from its folders)", notice)
+    return _make_list(rows, split, class_num, f"{images.place} (list made from its folders)", notice)
 
 
 def list_ground_truth(
-    root: Path, ground_truth: Path, meta: Path | None, class_num: int, labels: Mapping[str, int]
+    images: SplitImages, ground_truth: Path, meta: Path | None, class_num: int, labels: Mapping[str, int]
 ) -> PrefixedList:
     """Return the list of val/ by a file that has the class of each image; no image is moved or opened.
 
     Args:
-        root: dataset folder.
+        images: of val/.
         ground_truth: in one of the forms of `imagenet.ground_truth`.
         meta: the devkit's meta.mat, if it does not lie beside `ground_truth`.
         class_num: number of classes.
@@ -93,21 +94,19 @@ def list_ground_truth(
     Raises:
         DatasetError: as `read_ground_truth` and `assign_images`.
     """
-    folder = root / "val"
     truth = read_ground_truth(ground_truth, meta)
-    images = [*_find_images(folder)]
-    images += [f"{name}/{image}" for name in find_class_folders(folder) for image in _find_images(folder / name)]
-    rows = assign_images(truth, images, labels)
+    paths = [*_find_images(images)]
+    paths += [f"{name}/{image}" for name in images.find_class_folders() for image in _find_images(images, name)]
+    rows = assign_images(truth, paths, labels)
     notice = f"the list was made from {ground_truth.name}, sorted by label and path"
-    return _make_list(rows, "val", class_num, f"{folder} (list made from {ground_truth.name})", notice)
+    return _make_list(rows, "val", class_num, f"{images.place} (list made from {ground_truth.name})", notice)
 
 
-def _find_images(folder: Path) -> Iterator[str]:
-    """Yield the names of the image files in `folder` itself, whatever kind of file they are: the scan looks at that."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 - a million times
-                yield entry.name
+def _find_images(images: SplitImages, folder: str = "") -> Iterator[str]:
+    """Yield the names of the image files in a class folder, or in none."""
+    for name in images.find_names(folder):
+        if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 - a million times
+            yield name
 
 
 def _make_list(rows: Iterable[tuple[int, str]], split: Split, class_num: int, source: str, notice: str) -> PrefixedList:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from resnet50_pipeline.imagenet.inspection import SCAN_LEVELS, Inspection, ScanLevel
-from resnet50_pipeline.imagenet.inspection_pool import Executor, choose_executor, split_into_tasks
+from resnet50_pipeline.imagenet.archived_images import ArchivedImages
+from resnet50_pipeline.imagenet.inspection import ScanLevel
+from resnet50_pipeline.imagenet.inspection_pool import (
+    Executor,
+    InspectionTask,
+    choose_executor,
+    count_workers,
+    split_into_tasks,
+)
 from resnet50_pipeline.imagenet.list_files import ListEntries, Split
+from resnet50_pipeline.imagenet.list_generation import IMAGE_SUFFIXES
 from resnet50_pipeline.imagenet.manifest import MANIFEST_COLUMNS, UNLISTED_LABEL
 from resnet50_pipeline.imagenet.scan_cache import ScanCache
 from resnet50_pipeline.imagenet.scan_progress import show_progress
-from resnet50_pipeline.imagenet.walk import WalkedFiles, walk_splits
+from resnet50_pipeline.imagenet.scan_rows import NUMBERS, SETTLED_NS, TEXTS, ScanRows
+from resnet50_pipeline.imagenet.walk import WalkedFiles, add_archived, walk_splits
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
-# A file that was changed as short a time ago may change once more without its time telling: file systems count in
-# steps of up to two seconds. What was found about it is not kept for the next scan.
-_SETTLED_NS = 2_000_000_000
-_NUMBERS = ("bytes", "mtime_ns", "width", "height", "exif_orientation", "trailing_bytes")
-_TEXTS = ("scan_level", "format", "mode", "sha256", "status", "problem")
 _UNLISTED = "is in no list → add a line for it, or delete it"
 
 
@@ -44,10 +46,13 @@ def scan_dataset(
     level: ScanLevel = "full",
     cache_dir: Path | None = None,
     executor: Executor | None = None,
+    archived: Mapping[Split, ArchivedImages] | None = None,
 ) -> pd.DataFrame:
     """Walk the dataset folder, and inspect every listed image as far as `level` asks.
 
-    What is wrong with an image stands in its row (`status`, `problem`); nothing of it is raised.
+    What is wrong with an image stands in its row (`status`, `problem`); nothing of it is raised. A row's `scan_level`
+    says how far its image was looked at: as far as `level` asks, or further by a former scan, where it is as it was.
+    At level structure nothing is taken from former scans.
 
     Args:
         root: dataset folder.
@@ -57,6 +62,8 @@ def scan_dataset(
         cache_dir: what former scans found at this level or a higher one is taken from there for every file of the
             same size and time of change, and what this one finds is kept there, every few seconds.
         executor: who reads the images; by default, processes of this machine.
+        archived: of the splits whose images lie in archives, from where they are read. Below the folder nothing of
+            these splits is looked at, and the manifest is the one that the unpacked images would have.
 
     Returns:
         The manifest, columns `MANIFEST_COLUMNS`: one row a list entry, train first, in the order of the lists; then
@@ -66,15 +73,21 @@ def scan_dataset(
         DatasetError: a folder cannot be walked, or a process that read images was killed.
     """
     start, start_ns = time.monotonic(), time.time_ns()
-    real_root = root.resolve()
-    workers = workers or len(os.sched_getaffinity(0))
-    walked = walk_splits(real_root, list(lists), workers)
+    real_root, archived = root.resolve(), archived or {}
+    workers = count_workers(workers)
+    walked = walk_splits(real_root, [split for split in lists if split not in archived], workers)
+    walked = add_archived(walked, archived)
     paths = pa.array([path for entries in lists.values() for path in entries.paths], pa.large_string())
     place = _find_places(paths, walked.paths)
-    rows = _Rows(paths, walked, place, level)
-    cache = ScanCache(cache_dir, real_root) if cache_dir is not None and level != "structure" else None
-    if cache is not None:
-        rows.take_known(cache)
+    rows = ScanRows(paths, walked, place, level)
+    rows.miss_in_archives({split: slice(*bounds) for split, bounds in _find_bounds(lists) if split in archived})
+    cache = None
+    if cache_dir is not None and level != "structure":
+        fingerprints = [one for images in archived.values() for one in images.fingerprint]
+        # An archive that is still being copied is read, but not believed to stay as it is.
+        if all(mtime_ns < start_ns - SETTLED_NS for _, _, mtime_ns in fingerprints):
+            cache = ScanCache(cache_dir, real_root, fingerprints)
+            rows.take_known(cache)
     read_count = _inspect(real_root, rows, executor or choose_executor("processes", workers), cache, start_ns)
     if cache is not None:
         rows.keep(cache, start_ns)
@@ -91,94 +104,11 @@ def scan_dataset(
     return manifest
 
 
-class _Rows:
-    """What is known so far about each listed image, a column a field."""
-
-    def __init__(
-        self, paths: pa.LargeStringArray, walked: WalkedFiles, place: NDArray[np.int64], level: ScanLevel
-    ) -> None:
-        self.paths = paths
-        self.level = level
-        count = len(paths)
-        self.is_walked = place >= 0
-        if len(walked.mtimes):
-            self.is_walked &= walked.is_file[place]
-        self.columns: dict[str, NDArray[Any]] = {name: np.zeros(count, np.int64) for name in _NUMBERS}
-        self.columns |= {name: np.full(count, "", object) for name in _TEXTS}
-        self.columns["exif_orientation"][:] = 1
-        self.columns["scan_level"][:] = level
-        self.columns["status"][:] = "ok"
-        at = place[self.is_walked]
-        self.columns["bytes"][self.is_walked] = walked.sizes[at]
-        self.columns["mtime_ns"][self.is_walked] = walked.mtimes[at]
-        self._sizes = self.columns["bytes"].copy()
-        # A link, something missing, … is looked at anew in every scan, a regular file unless it is known.
-        self.is_open = ~self.is_walked if level == "structure" else np.ones(count, np.bool_)
-        self.is_known = np.zeros(count, np.bool_)
-
-    def take_known(self, cache: ScanCache) -> None:
-        """Fill in what the cache knows about files that are as they were."""
-        levels = SCAN_LEVELS[SCAN_LEVELS.index(self.level) :]
-        found = cache.find(self.paths, self._sizes, self.columns["mtime_ns"], levels)
-        found[~self.is_walked] = -1
-        self.is_known = found >= 0
-        self.is_open &= ~self.is_known
-        index = found[self.is_known]
-        is_all_in_order = len(index) == len(cache.rows) and bool((index == np.arange(len(index))).all())
-        known = cache.rows if is_all_in_order else cache.rows.take(pa.array(index))
-        for name in (*_NUMBERS, *_TEXTS):
-            self.columns[name][self.is_known] = _to_numpy(known[name], is_various=name == "sha256")
-
-    def fill_in(self, index: NDArray[np.int64], found: tuple[tuple[object, ...], ...]) -> None:
-        """Fill in what an inspection found."""
-        for name, values in zip(Inspection._fields, found, strict=True):
-            self.columns[name][index] = values
-
-    def select_keepable(self, index: NDArray[np.int64], start_ns: int) -> NDArray[np.int64]:
-        """Return those of the rows that the next scan may take as they are."""
-        # The size that was read must be the size of the walk, or the file changed in between.
-        unchanged = self.is_walked[index] & (self.columns["bytes"][index] == self._sizes[index])
-        status = self.columns["status"][index]
-        is_read = (status == "ok") | (status == "undecodable")
-        kept: NDArray[np.int64] = index[
-            unchanged & is_read & (self.columns["mtime_ns"][index] < start_ns - _SETTLED_NS)
-        ]
-        return kept
-
-    def select(self, index: NDArray[np.int64]) -> dict[str, Any]:
-        """Return the columns of some rows, as the cache has them."""
-        values = {name: pa.array(self.columns[name][index]) for name in _NUMBERS}
-        values |= {name: pa.array(self.columns[name][index], pa.large_string()) for name in _TEXTS}
-        return {"path": self.paths.take(pa.array(index)), **values}
-
-    def keep(self, cache: ScanCache, start_ns: int) -> None:
-        """Make what is known about the listed images all that the cache knows, unless it is that already."""
-        if self.is_known.all() and cache.is_compact and len(cache.rows) == len(self.paths):
-            return
-        cache.replace(pa.table(self.select(self.select_keepable(np.arange(len(self.paths)), start_ns))))
-
-
-def _to_numpy(column: pa.ChunkedArray, *, is_various: bool) -> NDArray[Any]:
-    """Return the numbers, or the texts: where they are few, each once in memory, however many rows have it."""
-    if pa.types.is_integer(column.type) or is_various:
-        values: NDArray[Any] = column.to_numpy()
-        return values
-    shared = column.combine_chunks().dictionary_encode()
-    texts = np.array([*shared.dictionary.to_pylist(), ""], object)
-    return texts[shared.indices.to_numpy()]  # type: ignore[no-any-return]
-
-
-def _inspect(root: Path, rows: _Rows, executor: Executor, cache: ScanCache | None, start_ns: int) -> int:
+def _inspect(root: Path, rows: ScanRows, executor: Executor, cache: ScanCache | None, start_ns: int) -> int:
     """Inspect what is not known, add it to the cache every few seconds, and return how many images that were."""
-    # In the order of the lists, where neighbours lie in one folder; what is no plain file comes last.
-    order = np.concatenate([np.flatnonzero(rows.is_open & is_kind) for is_kind in (rows.is_walked, ~rows.is_walked)])
-    if not len(order):
+    order, tasks = _plan(root, rows)
+    if not tasks:
         return 0
-    walked_count = int((rows.is_open & rows.is_walked).sum())
-    paths = rows.paths.take(pa.array(order)).to_pylist()
-    tasks = split_into_tasks(root, paths[:walked_count], rows.level, is_walked=True)
-    tasks += split_into_tasks(root, paths[walked_count:], rows.level, is_walked=False)
-    del paths
     done = saved = 0
 
     def save() -> None:
@@ -205,8 +135,45 @@ def _inspect(root: Path, rows: _Rows, executor: Executor, cache: ScanCache | Non
     return done
 
 
+def _plan(root: Path, rows: ScanRows) -> tuple[NDArray[np.int64], list[InspectionTask]]:
+    """Return the rows that are to be inspected, in the order in which the tasks have their images.
+
+    Loose files come in the order of the lists, where neighbours lie in one folder; then those of each archive in the
+    order in which they lie there; what is no plain file comes last.
+    """
+    tasks: list[InspectionTask] = []
+    parts: list[NDArray[np.int64]] = []
+
+    def add(index: NDArray[np.int64], *, is_walked: bool, archive: int = -1) -> None:
+        paths = rows.paths.take(pa.array(index)).to_pylist()
+        task = InspectionTask(str(root), paths, rows.level, is_walked)
+        if archive >= 0:
+            offsets, sizes = rows.offsets[index].tolist(), rows.columns["bytes"][index].tolist()
+            task = replace(task, archive=str(rows.archives[archive]), offsets=offsets, sizes=sizes)
+        tasks.extend(split_into_tasks(task))
+        parts.append(index)
+
+    is_loose = rows.file_numbers < 0
+    add(np.flatnonzero(rows.is_open & rows.is_walked & is_loose), is_walked=True)
+    packed = np.flatnonzero(rows.is_open & ~is_loose)
+    packed = packed[np.lexsort((rows.offsets[packed], rows.file_numbers[packed]))]
+    ends = np.searchsorted(rows.file_numbers[packed], np.arange(len(rows.archives) + 1))
+    for archive in range(len(rows.archives)):
+        add(packed[ends[archive] : ends[archive + 1]], is_walked=True, archive=archive)
+    add(np.flatnonzero(rows.is_open & ~rows.is_walked), is_walked=False)
+    return np.concatenate(parts), tasks
+
+
+def _find_bounds(lists: Mapping[Split, ListEntries]) -> Iterator[tuple[Split, tuple[int, int]]]:
+    """Yield each split with the first of its rows, and the first behind them."""
+    start = 0
+    for split, entries in lists.items():
+        yield split, (start, start + len(entries))
+        start += len(entries)
+
+
 def _build_manifest(
-    rows: _Rows, lists: Mapping[Split, ListEntries], walked: WalkedFiles, place: NDArray[np.int64]
+    rows: ScanRows, lists: Mapping[Split, ListEntries], walked: WalkedFiles, place: NDArray[np.int64]
 ) -> pd.DataFrame:
     unlisted = _find_unlisted(walked, place)
     lengths = [len(entries) for entries in lists.values()]
@@ -241,8 +208,8 @@ def _find_unlisted(walked: WalkedFiles, place: NDArray[np.int64]) -> dict[str, N
     rest = np.flatnonzero(~is_listed)
     found = sorted(_image_files(walked.paths.take(pa.array(rest)).to_pylist(), rest))
     count, index = len(found), np.array([at for _, at in found], np.int64)
-    columns: dict[str, NDArray[Any]] = {name: np.zeros(count, np.int64) for name in _NUMBERS}
-    texts = {**dict.fromkeys(_TEXTS, ""), "scan_level": "structure", "status": "unlisted", "problem": _UNLISTED}
+    columns: dict[str, NDArray[Any]] = {name: np.zeros(count, np.int64) for name in NUMBERS}
+    texts = {**dict.fromkeys(TEXTS, ""), "scan_level": "structure", "status": "unlisted", "problem": _UNLISTED}
     columns |= {name: np.full(count, text, object) for name, text in texts.items()}
     columns["path"] = np.array([path for path, _ in found], object)
     columns["split"] = np.array([path.partition("/")[0] for path, _ in found], object)

@@ -52,15 +52,17 @@ class ScanCache:
         rows: columns path, bytes, mtime_ns, scan_level, and those of `Inspection`; each path once.
     """
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, archives: Sequence[tuple[str, int, int]] = ()) -> None:
         """Read what is known; nothing where there is no cache, or one of another root, or of older rules.
 
         Args:
             folder: of the cache; made when there is something to keep.
             root: dataset root, with symbolic links resolved.
+            archives: path, size and time of change of each archive that images are read from. Of other archives, or
+                of these when they were changed, nothing is known.
         """
         self._folder = folder
-        about = {"root": str(root), "rules": _RULES_VERSION, "pillow": PIL.__version__}
+        about = {"root": str(root), "rules": _RULES_VERSION, "pillow": PIL.__version__, "archives": list(archives)}
         self._schema = _SCHEMA.with_metadata({"about": json.dumps(about, sort_keys=True)})
         self._parts = sorted(folder.glob(_NEW))
         tables = [table for path in (folder / _KNOWN, *self._parts) if (table := self._read(path)) is not None]

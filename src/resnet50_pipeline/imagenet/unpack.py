@@ -13,9 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from resnet50_pipeline.exceptions import DatasetError, OutputDirectoryInUseError
+from resnet50_pipeline.imagenet.archived_images import require_class_archive
 from resnet50_pipeline.imagenet.archives import ArchivePart, find_archive_parts, iterate_part, list_part
 from resnet50_pipeline.imagenet.list_files import Split
+from resnet50_pipeline.imagenet.walk import walk_splits
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +70,7 @@ def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchi
         missing = []
         for split, split_parts in parts.items():
             if split == "train":
-                _require_classes(split_parts[0])
+                require_class_archive(split_parts[0])
             missing += [(split, part) for part in split_parts if not _is_unpacked(root, split, part)]
         _require_space(root, [part for _, part in missing])
         images = 0
@@ -76,6 +83,46 @@ def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchi
     return UnpackedArchives(images, len(missing), sum(len(found) for found in parts.values()) - len(missing))
 
 
+def provide_loose_images(
+    root: Path, archives: Mapping[Split, Path], manifest: pd.DataFrame, *, is_unpacking: bool
+) -> None:
+    """Make sure that every listed image of a split that was read from an archive is a file below `root` as well.
+
+    Training and evaluation read loose files.
+
+    Args:
+        root: dataset folder.
+        archives: by split; of the others, nothing is looked at.
+        manifest: with the columns split, path, bytes and status; as the archives were scanned.
+        is_unpacking: whether they are unpacked now.
+
+    Raises:
+        DatasetError: an image is not there, or has another size; with the commands that unpack. As `unpack_archives`.
+    """
+    if not archives:
+        return
+    if is_unpacking:
+        done = unpack_archives(root, archives)
+        logger.info("unpacked %d images, %d folders were there already", done.images, done.folders_before)
+    listed = manifest[(manifest["status"] == "ok") & manifest["split"].isin(list(archives))]
+    there = [split for split in archives if (root / split).is_dir()]
+    walked = walk_splits(root.resolve(), there, workers=0) if there else None
+    missing = len(listed)
+    if walked is not None:
+        place = pc.index_in(pa.array(listed["path"], pa.large_string()), walked.paths).fill_null(-1).to_numpy()
+        is_there = place >= 0
+        if len(walked.sizes):
+            is_there &= walked.is_file[place] & (walked.sizes[place] == listed["bytes"].to_numpy(np.int64))
+        missing = len(listed) - int(is_there.sum())
+    if missing:
+        options = " ".join(f"--{split} {path}" for split, path in archives.items())
+        raise DatasetError(
+            f"{missing:,} of {len(listed):,} images that were validated in their archives are not below {root}, from "
+            "where training and evaluation read, or have another size there → set dataset.unpack: true "
+            f"({listed['bytes'].sum() / 1e9:.1f} GB), or unpack them yourself: `kedro unpack {options} --root {root}`"
+        )
+
+
 def _unpack_part(root: Path, split: Split, part: ArchivePart) -> int:
     """Write the images of a part aside, then rename the folder; return how many there are."""
     target = _target(root, split, part)
@@ -84,12 +131,14 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart) -> int:
     staged.mkdir()
     try:
         count = 0
-        for name, data in iterate_part(part):
-            file = staged / name.removeprefix(f"{part.folder}/")
+        for member, data in iterate_part(part):
+            file = staged / member.name.removeprefix(f"{part.folder}/")
             # Names were checked; and of a folder that was empty a moment ago, nothing can be a link to elsewhere.
             file.parent.mkdir(exist_ok=True)
             with file.open("xb") as opened:
                 opened.write(data)
+            # As `tar` does: what was found out about the archive's image is that of a file of the same time.
+            os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             count += 1
         _flush_file_system(staged)
         staged.rename(target)
@@ -140,20 +189,6 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def _target(root: Path, split: Split, part: ArchivePart) -> Path:
     return root / split / part.folder if part.folder else root / split
-
-
-def _require_classes(part: ArchivePart) -> None:
-    """Make sure that the train archive has classes: the two archives are easily swapped.
-
-    Raises:
-        DatasetError: it has images without class folders.
-    """
-    first = None if part.folder else next(list_part(part), None)
-    if first is not None and "/" not in first.name:
-        raise DatasetError(
-            f"{part.path}: has images without class folders ({first.name}), but is given as the train archive → is it "
-            "the val archive?"
-        )
 
 
 def _require_space(root: Path, parts: Sequence[ArchivePart]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.imagenet import folder_walk
+from resnet50_pipeline.imagenet.archived_images import ArchivedImages
 from resnet50_pipeline.imagenet.folder_walk import NOT_A_FILE, Found, walk_folders
+from resnet50_pipeline.imagenet.list_files import Split
 
 # With fewer folders, starting a process takes longer than it saves.
 _FOLDERS_WORTH_A_PROCESS = 100
@@ -30,11 +32,17 @@ class WalkedFiles:
         paths: [N] strings, relative to the dataset root.
         sizes: [N] int64, bytes.
         mtimes: [N] int64, nanoseconds since 1970; -1 where it is no regular file (a link, a FIFO, a device).
+        archives: files that have the bytes of those that are no files of their own.
+        file_numbers: [N] int32, which of `archives` has its bytes; -1 for a file of its own.
+        offsets: [N] int64, of its first byte in there.
     """
 
     paths: pa.LargeStringArray
     sizes: NDArray[np.int64]
     mtimes: NDArray[np.int64]
+    archives: tuple[Path, ...]
+    file_numbers: NDArray[np.int32]
+    offsets: NDArray[np.int64]
 
     @property
     def is_file(self) -> NDArray[np.bool_]:
@@ -59,8 +67,26 @@ def walk_splits(root: Path, splits: Sequence[str], workers: int) -> WalkedFiles:
     except OSError as error:
         raise DatasetError(f"{error.filename or root}: {error.strerror} → make the folder readable") from error
     names = b"\0".join(part[0] for part in parts if part[0])
-    sizes = np.concatenate([part[1] for part in parts])
-    return WalkedFiles(_split_at_nul(names, len(sizes)), sizes, np.concatenate([part[2] for part in parts]))
+    nothing = np.zeros(0, np.int64)
+    sizes, mtimes = (np.concatenate([nothing, *(part[index] for part in parts)]) for index in (1, 2))
+    count = len(sizes)
+    loose = np.full(count, -1, np.int32)
+    return WalkedFiles(_split_at_nul(names, count), sizes, mtimes, (), loose, np.zeros(count, np.int64))
+
+
+def add_archived(walked: WalkedFiles, archived: Mapping[Split, ArchivedImages]) -> WalkedFiles:
+    """Return what was walked and what is in archives, the paths of which are those that they would be unpacked to."""
+    for split, images in archived.items():
+        names = "".join([f"{split}/{name}\0" for name in images.names])[:-1].encode()
+        walked = WalkedFiles(
+            pa.concat_arrays([walked.paths, _split_at_nul(names, len(images.names))]),
+            np.concatenate([walked.sizes, images.sizes]),
+            np.concatenate([walked.mtimes, images.mtimes]),
+            (*walked.archives, *images.files),
+            np.concatenate([walked.file_numbers, images.file_numbers + np.int32(len(walked.archives))]),
+            np.concatenate([walked.offsets, images.offsets]),
+        )
+    return walked
 
 
 _Part = tuple[bytes, NDArray[np.int64], NDArray[np.int64]]

@@ -47,8 +47,9 @@ def export_inference_model(
         program += ["--label-map", str(label_map_file)]
         program += ["--check-images", str(model_registration.export_check_images)]
         program += ["--tolerance", str(model_registration.export_tolerance)]
-        environment = dict(build_launch_command(training.launch, Path(logs), []).environment)
-        run_program(program, environment, Path(logs) / "export.log")
+        launch = training.launch.on_this_machine_alone()
+        environment = dict(build_launch_command(launch, Path(logs), []).environment)
+        run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)
     check = json.loads((staged / "export_check.json").read_text(encoding="utf-8"))
     logger.info(
         "the exported model agrees with the checkpoint on %d images: probabilities differ by at most %.1e",

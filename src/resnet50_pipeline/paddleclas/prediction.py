@@ -45,7 +45,8 @@ def predict_list(
         write_text(used, _with_batch_size(config, batch_size_per_rank).to_yaml())
         program = ["evaluate", "--config", str(used), "--checkpoint", str(checkpoint)]
         program += ["--list-file", str(list_file), "--output-dir", str(work_dir)]
-        command = build_launch_command(launch, work_dir / "log", program)
+        alone = launch.on_this_machine_alone()
+        command = build_launch_command(alone, work_dir / "log", program)
         logger.info("evaluating %s on %d images, %d ranks", checkpoint, len(entries), len(launch.devices))
         run_ranks(command, work_dir, work_dir / "log", launch.hang_timeout_seconds, ranks=len(launch.devices))
         predictions = _merge(sorted(work_dir.glob("predictions.*.npz")), entries)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from resnet50_pipeline import exceptions
-from resnet50_pipeline.events import AnyEvent, read_events
-from resnet50_pipeline.exceptions import PipelineError, RankFailedError
+from resnet50_pipeline.events import AnyEvent, Started, read_events
+from resnet50_pipeline.exceptions import RankFailedError, RunInterruptedError
 from resnet50_pipeline.interruption import raise_if_interrupted
+from resnet50_pipeline.paddleclas.failure import (
+    count_oom_kills,
+    describe_exit,
+    describe_failure,
+    reported_error,
+    tail,
+)
+from resnet50_pipeline.paddleclas.heartbeats import HeartbeatWatch
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
-from resnet50_pipeline.training_dir import events_path, heartbeat_path, heartbeat_paths
+from resnet50_pipeline.paddleclas.processes import Processes, started
+from resnet50_pipeline.training_dir import events_path, heartbeat_paths
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25
-_TERMINATE_SECONDS = 5.0
-_TAIL_LINES = 12
-_ERROR_LINE = re.compile(r"^(\w+Error): (.*)$")
-_FAILED_CONTAINER = re.compile(r"Container rank (\d+) status failed .*? code (-?\d+)")
+_STACK_LINES = 40
 
 
 def run_ranks(
@@ -36,11 +37,28 @@ def run_ranks(
     hang_timeout_seconds: float,
     *,
     ranks: int,
+    own_ranks: range | None = None,
+    watches_all: bool = True,
+    stop_grace_seconds: float = 0.0,
     on_event: Callable[[AnyEvent], None] = lambda _event: None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Start the ranks, hand every new event of `output_dir/events.jsonl` to `on_event`, and return when all are done.
 
-    Whatever ends this call (a failed or hanging rank, an exception, Ctrl-C) also ends every process it started.
+    Whatever ends this call (a failed or hanging rank, an exception, Ctrl-C) also ends every process it started. A
+    signal to this process gives the ranks `stop_grace_seconds` to finish their step and to save; a second one does not.
+
+    Args:
+        command: starts the ranks of this machine.
+        output_dir: of the events and of the heartbeats of all ranks.
+        log_dir: of the logs of this machine's ranks.
+        hang_timeout_seconds: a rank that is silent for longer hangs.
+        ranks: how many there are on all machines; an event of the ranks themselves corrects it (elastic mode).
+        own_ranks: those of this machine; all of them unless given.
+        watches_all: look at the heartbeats of the other machines' ranks too, and clear those of earlier runs away.
+        stop_grace_seconds: from SIGTERM to SIGKILL where this process is asked to stop.
+        on_event: called with every event.
+        check: called at every look; what it raises ends the ranks and this call.
 
     Raises:
         RankFailedError: a rank or the launcher ended badly or hung; says which, how, and the end of its log.
@@ -48,145 +66,113 @@ def run_ranks(
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     launcher_log = log_dir / "launcher.log"
-    events_file = events_path(output_dir)
-    position = events_file.stat().st_size if events_file.exists() else 0
-    for stale in (*log_dir.glob("workerlog.*"), *heartbeat_paths(output_dir)):
-        stale.unlink()
-    started = time.time()
-    with launcher_log.open("wb") as log, _started(command, log.fileno()) as launcher:
-        while True:
-            exit_code = launcher.poll()
-            events, position = read_events(events_file, position)
-            for event in events:
-                on_event(event)
-            if exit_code is not None and not events:
-                break
-            # A runner in threads leaves the signal to the main thread, which waits for this one.
-            raise_if_interrupted()
-            beats = {rank: _last_beat(output_dir, rank, started) for rank in range(ranks)}
-            _raise_where_hanging(beats, log_dir, hang_timeout_seconds)
-            if exit_code is None:
-                time.sleep(_POLL_SECONDS)
+    events = _EventTail(events_path(output_dir), on_event, ranks)
+    watch = HeartbeatWatch(output_dir, hang_timeout_seconds)
+    for stale in (*log_dir.glob("workerlog.*"), *(heartbeat_paths(output_dir) if watches_all else ())):
+        stale.unlink(missing_ok=True)
+    oom_kills_before = count_oom_kills()
+    with launcher_log.open("wb") as log, started(command, log.fileno()) as processes:
+        try:
+            while True:
+                exit_code = processes.poll()
+                if not events.hand_on() and exit_code is not None:
+                    break
+                # A runner in threads leaves the signal to the main thread, which waits for this one.
+                raise_if_interrupted()
+                processes.watch(ranks if own_ranks is None else len(own_ranks))
+                if processes.first_end is None:  # otherwise the launcher is about to end, and the cause is here
+                    check()
+                silent = watch.silent_ranks(range(events.ranks) if watches_all or own_ranks is None else own_ranks)
+                if silent and exit_code is None:
+                    raise _hanging(silent, processes, log_dir, hang_timeout_seconds)
+                if exit_code is None:
+                    time.sleep(_POLL_SECONDS)
+        except (RunInterruptedError, KeyboardInterrupt):
+            _stop(processes, stop_grace_seconds)
+            events.hand_on()
+            raise
     if exit_code != 0:
-        raise _failure(exit_code, log_dir)
+        oom_kills = count_oom_kills()
+        raise describe_failure(
+            exit_code,
+            log_dir,
+            processes.first_end,
+            oom_kills=None if oom_kills is None or oom_kills_before is None else oom_kills - oom_kills_before,
+        )
 
 
-def run_program(command: list[str], environment: dict[str, str], log_path: Path) -> None:
+def run_program(command: list[str], environment: dict[str, str], log_path: Path, timeout_seconds: float) -> None:
     """Run one process without a launcher, as the export; its output goes to `log_path`.
 
     Raises:
-        RankFailedError, PipelineError: as `run_ranks`.
+        RankFailedError, PipelineError: as `run_ranks`; the former also where it takes longer than the timeout.
     """
-    with log_path.open("wb") as log, _started(LaunchCommand(tuple(command), environment), log.fileno()) as process:
-        exit_code = process.wait()
+    with (
+        log_path.open("wb") as log,
+        started(LaunchCommand(tuple(command), environment), log.fileno()) as process,
+    ):
+        deadline = time.monotonic() + timeout_seconds
+        while (exit_code := process.poll()) is None:
+            raise_if_interrupted()
+            if time.monotonic() > deadline:
+                raise RankFailedError(
+                    f"{Path(command[-1]).name} did not end within {timeout_seconds:g} s "
+                    f"(training.launch.hang_timeout_seconds) and was ended; the end of its log:\n{tail(log_path)}"
+                )
+            time.sleep(_POLL_SECONDS)
     if exit_code != 0:
-        raise _reported_error(log_path) or RankFailedError(
-            f"{' '.join(command[-1:])} ended with {_how(exit_code)}; the end of its log:\n{_tail(log_path)}"
+        raise reported_error(log_path) or RankFailedError(
+            f"{' '.join(command[-1:])} ended with {describe_exit(exit_code)}; the end of its log:\n{tail(log_path)}"
         )
 
 
-@contextlib.contextmanager
-def _started(command: LaunchCommand, output: int) -> Iterator[subprocess.Popen[bytes]]:
-    # Its own session: Ctrl-C in the terminal reaches Kedro alone, which then ends the ranks in order.
-    process = subprocess.Popen(
-        command.arguments,
-        env=dict(command.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
+class _EventTail:
+    """Hands on what is appended to the event file from now on, and remembers how many ranks it speaks of."""
+
+    def __init__(self, path: Path, on_event: Callable[[AnyEvent], None], ranks: int) -> None:
+        self._path, self._on_event = path, on_event
+        self._position = path.stat().st_size if path.exists() else 0
+        self.ranks = ranks
+
+    def hand_on(self) -> int:
+        """Call `on_event` with each new event and return their number."""
+        events, self._position = read_events(self._path, self._position)
+        for event in events:
+            if isinstance(event, Started):
+                self.ranks = event.ranks
+            self._on_event(event)
+        return len(events)
+
+
+def _stop(processes: Processes, grace_seconds: float) -> None:
+    """Let the ranks end in order while time and the user's patience last; the caller ends what is left."""
+    if grace_seconds <= 0:
+        return
+    logger.warning(
+        "stopping: the ranks finish their step and save, which may take up to %g s "
+        "(training.launch.stop_grace_seconds); a second signal ends them at once",
+        grace_seconds,
     )
     try:
-        yield process
-    finally:
-        _end_process_tree(process)
+        if not processes.ask_to_stop(grace_seconds):
+            logger.warning("the ranks did not end within %g s and are killed", grace_seconds)
+    except KeyboardInterrupt:
+        logger.warning("the ranks are killed")
 
 
-def _end_process_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all its descendants: SIGTERM, and SIGKILL for what is left after some seconds.
-
-    The launcher puts each rank into a session of its own, so one signal to its group would miss them.
-    """
-    try:
-        root = psutil.Process(process.pid)
-        everybody = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        everybody = []
-    for member in everybody:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            # A stopped process does not see SIGTERM until it goes on.
-            member.send_signal(signal.SIGTERM)
-            member.send_signal(signal.SIGCONT)
-    _, alive = psutil.wait_procs(everybody, timeout=_TERMINATE_SECONDS)
-    for member in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(alive, timeout=_TERMINATE_SECONDS)
-    process.wait()
-
-
-def _last_beat(output_dir: Path, rank: int, started: float) -> float:
-    """Return when a rank last said that it lives, in Unix seconds; the start, as long as it has not."""
-    try:
-        return max(started, heartbeat_path(output_dir, rank).stat().st_mtime)
-    except FileNotFoundError:
-        return started
-
-
-def _raise_where_hanging(beats: Mapping[int, float], log_dir: Path, timeout_seconds: float) -> None:
-    rank = min(beats, key=lambda one: beats[one])
-    silent_seconds = time.time() - beats[rank]
-    if silent_seconds > timeout_seconds:
-        log = log_dir / f"workerlog.{rank}"
-        raise RankFailedError(
-            f"rank {rank} hangs: no step for {silent_seconds:.0f} s (training.launch.hang_timeout_seconds is "
-            f"{timeout_seconds:g}); all ranks were ended. Its log: {log}\n{_tail(log)}"
-        )
-
-
-def _failure(exit_code: int, log_dir: Path) -> PipelineError:
-    """Return the error of the rank that failed first, from its own words or from the launcher's."""
-    launcher_log = log_dir / "launcher.log"
-    failed = _FAILED_CONTAINER.search(_text(launcher_log))
-    if failed is None:
-        return RankFailedError(
-            f"the launcher ended with {_how(exit_code)}; the end of {launcher_log}:\n{_tail(launcher_log)}"
-        )
-    rank, code = failed.groups()
-    log = log_dir / f"workerlog.{rank}"
-    # The launcher may name a rank that failed because another one, which knows the cause, had gone.
-    for candidate in (log, *sorted(log_dir.glob("workerlog.*"))):
-        if reported := _reported_error(candidate):
-            return reported
-    return RankFailedError(f"rank {rank} ended with {_how(int(code))}; the end of {log}:\n{_tail(log)}")
-
-
-def _reported_error(log: Path) -> PipelineError | None:
-    """Return the PipelineError that a trainer program printed last, as an instance of its class."""
-    lines = _text(log).splitlines()
-    for number in range(len(lines) - 1, -1, -1):
-        match = _ERROR_LINE.match(lines[number])
-        if match is None:
-            continue
-        kind = getattr(exceptions, match[1], None)
-        if not (isinstance(kind, type) and issubclass(kind, PipelineError)):
-            return None
-        message = "\n".join([match[2], *lines[number + 1 :], f"log: {log}"])
-        error = kind.__new__(kind)
-        Exception.__init__(error, message)
-        return error
-    return None
-
-
-def _how(exit_code: int) -> str:
-    if exit_code < 0:
-        return f"signal {signal.Signals(-exit_code).name}"
-    return f"exit code {exit_code}"
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(_text(log).splitlines()[-_TAIL_LINES:])
-
-
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+def _hanging(silent: dict[int, float], processes: Processes, log_dir: Path, timeout_seconds: float) -> RankFailedError:
+    """Return the error that names the rank for which the others wait, and shows where it is."""
+    stopped = [rank for rank in processes.ranks_in_state(psutil.STATUS_STOPPED) if rank in silent]
+    rank = (stopped or list(silent))[0]
+    processes.ask_for_stacks()
+    others = f"; so do {len(silent) - 1} others, which may be waiting for it" if len(silent) > 1 else ""
+    why = " (it is stopped, as by SIGSTOP)" if rank in stopped else ""
+    local_rank = processes.local_rank(rank)
+    where = "it runs on another machine; see the log there"
+    if local_rank is not None:
+        log = log_dir / f"workerlog.{local_rank}"
+        where = f"its log: {log}\n{tail(log, _STACK_LINES)}"
+    return RankFailedError(
+        f"rank {rank} hangs{why}: no step for {silent[rank]:.0f} s (training.launch.hang_timeout_seconds is "
+        f"{timeout_seconds:g}){others}; all ranks were ended; {where}"
+    )

@@ -31,7 +31,9 @@ class SampleDataParameters(ParameterModel):
 class DatasetParameters(ParameterModel):
     """`dataset`: an ImageNet-layout folder: `train/<synset>/…`, `val/…`, and the two list files."""
 
-    root: Path = Field(description="The folder that holds train/ and val/. Only read, never written to.")
+    root: Path = Field(
+        description="The folder that holds train/ and val/. Only read, never written to, unless `unpack` says so."
+    )
     class_num: int = Field(ge=1, description="Number of classes; labels are 0..class_num-1.")
     train_list: str = Field(default="train_list.txt", description="List file of train/, relative to `root`.")
     val_list: str = Field(default="val_list.txt", description="List file of val/, relative to `root`.")
@@ -47,6 +49,23 @@ class DatasetParameters(ParameterModel):
     val_ground_truth_meta: Path | None = Field(
         default=None, description="The devkit's meta.mat; null means the one beside `val_ground_truth`."
     )
+    train_archive: Path | None = Field(
+        default=None,
+        description="In place of train/: ILSVRC2012_img_train.tar, the tar of a class (n01440764.tar), or a folder of "
+        "those. It is read without being unpacked. Relative to `root`, or absolute.",
+    )
+    val_archive: Path | None = Field(default=None, description="In place of val/: ILSVRC2012_img_val.tar, likewise.")
+    unpack: bool = Field(
+        default=False,
+        description="Whether data_preparation unpacks the archives to train/ and val/ below `root`, from where "
+        "training and evaluation read; false expects to find them there by then.",
+    )
+
+    @model_validator(mode="after")
+    def _unpack_what_there_is(self) -> Self:
+        if self.unpack and self.train_archive is None and self.val_archive is None:
+            raise ValueError("unpack is true, but neither train_archive nor val_archive names an archive")
+        return self
 
 
 class ScanParameters(ParameterModel):
@@ -74,6 +93,11 @@ class DataValidationParameters(ParameterModel):
     """`data_validation`: how the data set is read and which findings stop the run."""
 
     workers: int = Field(default=0, ge=0, description="Processes that read images; 0 means one a core.")
+    verify_archives: bool = Field(
+        default=False,
+        description="Whether dataset.train_archive and val_archive must have the MD5 that image-net.org gives for "
+        "ILSVRC2012: 138 GB are read once more, in minutes.",
+    )
     scan: ScanParameters = ScanParameters()
     suite: Literal["imagenet_layout", "ilsvrc2012"] = Field(
         default="imagenet_layout",

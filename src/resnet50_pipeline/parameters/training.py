@@ -26,6 +26,13 @@ from resnet50_pipeline.parameters.optimization import (
 class TrainingParameters(ParameterModel):
     """`training`: the recipe and where it runs."""
 
+    engine: Literal["native", "paddleclas"] = Field(
+        default="native",
+        description="native: our own loop on PaddleClas' networks; paddleclas: tools/train.py of a checkout.",
+    )
+    paddleclas_home: Path | None = Field(
+        default=None, description="Checkout for engine paddleclas, branch release/2.6; PADDLECLAS_HOME unless given."
+    )
     output_dir: Path = Field(description="Folder of events.jsonl, checkpoints and logs.")
     resume: bool | Literal["auto"] = Field(
         default=False,
@@ -93,6 +100,8 @@ class TrainingParameters(ParameterModel):
             )
         if self.launch.device != "cpu" and self.amp.emulate_on_cpu:
             raise ValueError(f"amp.emulate_on_cpu: launch.device is {self.launch.device}; set it to false")
+        if self.to_static and self.amp.emulate_on_cpu:
+            raise ValueError("amp.emulate_on_cpu works op by op; set to_static to false")
         if self.to_static and self.amp.level == "O2":
             raise ValueError("to_static takes amp.level O1: Paddle compiles O2 for half-precision weights only")
         return self

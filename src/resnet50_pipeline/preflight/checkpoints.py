@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.paddleclas.output_dir import find_holder
+from resnet50_pipeline.paddleclas.output_dir import find_holder, goes_on
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.preflight.findings import Finding, judge, show_bytes
 from resnet50_pipeline.preflight.machine import nearest_folder
@@ -51,15 +51,16 @@ OPTIMIZER_VALUES = {"Momentum": 1, "AdamW": 2}
 
 
 def checkpoint_set_bytes(training: TrainingParameters, class_num: int) -> int:
-    """Return the size of a set: float32 weights and running statistics, and the optimizer's values of each weight.
+    """Return the size of a set: float32 weights and running statistics, the optimizer's values, EMA's averages.
 
     Raises:
         KeyError: the network or the optimizer is not known here.
     """
     size = NETWORK_SIZES[training.arch.name]
     weights = size.weights + (size.features + 1) * class_num
-    values = weights * (1 + OPTIMIZER_VALUES[training.optimizer.name]) + size.statistics
-    return values * _FLOAT_BYTES
+    network = weights + size.statistics
+    optimizer = weights * OPTIMIZER_VALUES[training.optimizer.name]
+    return (network * (1 if training.ema_decay is None else 2) + optimizer) * _FLOAT_BYTES
 
 
 def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -> Finding:
@@ -75,7 +76,7 @@ def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -
     folder = nearest_folder(output_dir)
     free = shutil.disk_usage(folder).free
     # A resumed run replaces its own sets; one that starts anew keeps those of before until it has some.
-    replaced = len(checkpoint_paths(output_dir)) if training.resume else 0
+    replaced = len(checkpoint_paths(output_dir)) if goes_on(training) else 0
     return judge(
         free >= one * max(sets - replaced, 1),
         "blocking",
@@ -102,17 +103,12 @@ def check_claims(*folders: Path) -> Iterator[Finding]:
 def check_start(training: TrainingParameters, output_dir: Path) -> Finding:
     """There is a set to resume from where one is needed, and else nothing that a new training may not replace."""
     sets = checkpoint_paths(output_dir)
-    if training.resume:
+    if goes_on(training):
         try:
             newest = newest_checkpoint(output_dir)
         except CheckpointError:
-            return Finding(
-                "start",
-                "blocking",
-                f"no checkpoint set in {output_dir}",
-                "one to resume from",
-                "training.resume=false starts anew",
-            )
+            remedy = "training.resume=false starts anew, training.resume=auto resumes where there is one"
+            return Finding("start", "blocking", f"no checkpoint set in {output_dir}", "one to resume from", remedy)
         return Finding("start", "ok", f"resumes from {newest.name}", "a checkpoint set")
     if output_dir.is_dir() and any(output_dir.iterdir()) and not config_path(output_dir).exists():
         return Finding(
@@ -121,6 +117,14 @@ def check_start(training: TrainingParameters, output_dir: Path) -> Finding:
             f"{output_dir} holds files but no training",
             "an empty folder, or a training",
             "empty it, or name another training.output_dir",
+        )
+    if training.pretrained_model is not None and not training.pretrained_model.exists():
+        return Finding(
+            "start",
+            "blocking",
+            f"{training.pretrained_model} is not there",
+            "training.pretrained_model",
+            "nothing is downloaded: put the weights there, or set it to null",
         )
     found = f"anew; the training there ({sets[-1].name}) is replaced or moved aside" if sets else "anew"
     return Finding("start", "ok", found, "")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError
-from resnet50_pipeline.imagenet.layout import DatasetLayout, find_layout
+from resnet50_pipeline.imagenet.layout import DatasetLayout, find_dataset
 from resnet50_pipeline.imagenet.list_files import Split
 from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.preflight.findings import Finding
@@ -25,9 +25,7 @@ def require_dataset(parameters: Mapping[str, Any]) -> DatasetLayout:
         DatasetNotFoundError: with every missing part, the expected layout and the setting that names the folder.
     """
     dataset = read_group(parameters, "dataset", DatasetParameters)
-    return find_layout(
-        dataset.root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
-    )
+    return find_dataset(dataset.root, dataset)
 
 
 def check_dataset(dataset: DatasetParameters, *, makes_sample: bool) -> Finding:
@@ -51,7 +49,7 @@ def check_dataset(dataset: DatasetParameters, *, makes_sample: bool) -> Finding:
 def _find_absent(layout: DatasetLayout, split: Split) -> list[str]:
     """Return the images of the first lines that are not there; whether the lines are right is for validation to say."""
     path = layout.lists[split]
-    if not path.is_file():
+    if split in layout.archives or not path.is_file():
         return []
     with path.open("rb") as file:
         lines = [line.decode(errors="replace") for line in itertools.islice(file, _SAMPLED_LINES)]

@@ -12,7 +12,6 @@ from typing import Any
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
 from resnet50_pipeline.preflight.findings import Finding, Status, blocking
 from resnet50_pipeline.preflight.plan import RunPlan
-from resnet50_pipeline.training_dir import SUPERVISOR_PID
 
 SYMBOLS: Mapping[Status, str] = {"ok": "✓", "warning": "!", "blocking": "✗"}
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY|AUTH", re.IGNORECASE)
@@ -88,8 +87,7 @@ def render_command(command: LaunchCommand, width: int) -> list[str]:
 
 def shown_environment(command: LaunchCommand) -> dict[str, str]:
     """Return the variables of the ranks, by name; what looks like a secret by its name is not shown."""
-    shown = {name: "…" if _SECRET.search(name) else value for name, value in sorted(command.environment.items())}
-    return shown | {SUPERVISOR_PID: "<PID of kedro run>"}
+    return {name: "…" if _SECRET.search(name) else value for name, value in sorted(command.environment.items())}
 
 
 def render_environment(command: LaunchCommand) -> list[str]:

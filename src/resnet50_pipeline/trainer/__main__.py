@@ -13,13 +13,17 @@ import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols an
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import PipelineError
+from resnet50_pipeline.trainer.heartbeat import exit_with_launcher, tell_stacks_when_asked
 from resnet50_pipeline.training_config import read_training_config
+from resnet50_pipeline.training_dir import checkpoint_paths
 
 logger = logging.getLogger("resnet50_pipeline.trainer")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; return the exit code. An error that a user can mend is one message, the last on stderr."""
+    exit_with_launcher()
+    tell_stacks_when_asked()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
@@ -42,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=what)
         command.set_defaults(run=run)
         command.add_argument("--config", type=Path, required=True, help="PaddleClas YAML")
-        if name != "train":
+        if name == "train":
+            command.add_argument("--go-on", action="store_true", help="from the newest checkpoint set, if there is one")
+        else:
             command.add_argument("--checkpoint", type=Path, required=True, help="checkpoint set")
             command.add_argument("--output-dir", type=Path, required=True)
         if name == "evaluate":
@@ -55,22 +61,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from resnet50_pipeline.trainer.heartbeat import Heartbeat, exit_with_parent
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
     from resnet50_pipeline.trainer.training import TrainingRun
 
-    exit_with_parent()
     config = read_training_config(options.config)
+    if options.go_on and (found := checkpoint_paths(Path(config.Global.output_dir))):
+        # Before the ranks meet: until they have, none of them writes another set.
+        going_on = config.Global.model_copy(update={"checkpoints": str(found[-1])})
+        config = config.model_copy(update={"Global": going_on})
     heartbeat = Heartbeat(Path(config.Global.output_dir), own_rank())
     TrainingRun(config, join_ranks(config.Global.device), heartbeat).execute()
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from resnet50_pipeline.trainer.evaluation import evaluate
-    from resnet50_pipeline.trainer.heartbeat import Heartbeat, exit_with_parent
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
 
-    exit_with_parent()
     config = read_training_config(options.config)
     heartbeat = Heartbeat(options.output_dir, own_rank())
     ranks = join_ranks(config.Global.device)

@@ -22,6 +22,10 @@ class ExponentialMovingAverage:
     def __init__(self, network: paddle.nn.Layer, decay: float) -> None:
         self._decay = decay
         self._tensors: dict[str, paddle.Tensor] = dict(network.state_dict())
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew with the present weights, as after others were loaded."""
         self._average = self._joined()
 
     def update(self) -> None:

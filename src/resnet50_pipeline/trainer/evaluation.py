@@ -12,9 +12,10 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from numpy.typing import NDArray
 
+from resnet50_pipeline.checkpoint_set import read_state
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.data import ListDataset, Loader
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.network import build_network

@@ -12,10 +12,11 @@ import yaml
 from numpy.typing import NDArray
 from paddle import inference
 
+from resnet50_pipeline.checkpoint_set import read_state
 from resnet50_pipeline.exceptions import ExportError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.data import ListDataset
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.training_config import TrainingConfig

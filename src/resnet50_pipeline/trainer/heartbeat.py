@@ -1,20 +1,18 @@
-"""A rank's sign of life, and its end when nobody is left to watch it."""
+"""A rank's sign of life, and its end when the launcher above it is gone."""
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
-from resnet50_pipeline.training_dir import SUPERVISOR_PID, heartbeat_path
+from resnet50_pipeline.training_dir import heartbeat_path
 
-ORPHANED_EXIT_CODE = 75
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _BEAT_SECONDS = 1.0
-_POLL_SECONDS = 2.0
 
 
 class Heartbeat:
@@ -35,28 +33,14 @@ class Heartbeat:
             self._last = now
 
 
-def exit_with_parent() -> None:
-    """End this process within seconds of the death of the launcher or of the process that started the launcher.
+def exit_with_launcher() -> None:
+    """Let the kernel end this process with the launcher that started it, whatever it is doing by then.
 
-    Neither can end its children when it is SIGKILLed itself, and ranks without them would hold their cards for ever.
+    The guard above the launcher ends ranks without one (`paddleclas/guard.py`); this holds where the guard is killed.
     """
-    # The kernel ends this process with the launcher, even while a library holds the interpreter's lock.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    launcher = os.getppid()
-    supervisor = int(os.environ.get(SUPERVISOR_PID, "0"))
-
-    def watch() -> None:
-        while os.getppid() == launcher and (not supervisor or _is_alive(supervisor)):
-            time.sleep(_POLL_SECONDS)
-        os._exit(ORPHANED_EXIT_CODE)
-
-    threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits for its parent (a zombie) does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+def tell_stacks_when_asked() -> None:
+    """Let SIGUSR1 write where every thread is to the log; the supervisor asks a rank that hangs."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)

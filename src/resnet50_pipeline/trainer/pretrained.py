@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from resnet50_pipeline.checkpoint_set import EMA, WEIGHTS, read_state
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.pdparams import read_pdparams
-from resnet50_pipeline.trainer.checkpoint import WEIGHTS, read_state
 
 HEAD = "fc."
 """What names of the classifier begin with, in every network of the family."""
@@ -72,9 +72,9 @@ def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
 
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    if (path / WEIGHTS).is_file():
+    if path.is_dir():
         read_state(path)  # checks the digests
-        path = path / WEIGHTS
+        path = path / (EMA if (path / EMA).is_file() else WEIGHTS)  # what that training evaluated
     elif not path.is_file():
         path = path.with_name(f"{path.name}.pdparams")
     if not path.is_file():

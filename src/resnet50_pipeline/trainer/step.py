@@ -9,22 +9,15 @@ from typing import Any
 
 import paddle
 
-from resnet50_pipeline.trainer.checkpoint import (
-    EMA,
-    OPTIMIZER,
-    WEIGHTS,
-    Arrays,
-    TrainingState,
-    copy_to_host,
-    load_arrays,
-    load_weights,
-)
+from resnet50_pipeline.checkpoint_set import EMA, OPTIMIZER, WEIGHTS, Arrays, TrainingState, load_arrays
+from resnet50_pipeline.trainer.checkpoint import copy_to_host, load_weights
 from resnet50_pipeline.trainer.data import Batch
 from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
 from resnet50_pipeline.trainer.losses import build_loss
-from resnet50_pipeline.trainer.network import build_network, running_statistics
+from resnet50_pipeline.trainer.network import build_network, compile_network, running_statistics
 from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule, optimizer_arrays, restore_optimizer
 from resnet50_pipeline.trainer.precision import Precision
+from resnet50_pipeline.trainer.pretrained import Pretrained, load_pretrained
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.training_config import TrainingConfig
 
@@ -42,7 +35,20 @@ class Stepper:
         self._optimizer = build_optimizer(config.Optimizer, self.schedule, self._network)
         self._precision = Precision(config.AMP, self._network)
         self._ema = ExponentialMovingAverage(self._network, config.EMA.decay) if config.EMA else None
+        if config.Global.to_static:
+            compile_network(self._network)
         self._parallel = self._network
+
+    def start_from(self, path: Path) -> Pretrained:
+        """Set the weights from a local file or set, before the first step.
+
+        Raises:
+            CheckpointError: it is missing, damaged or of another network.
+        """
+        found = load_pretrained(path, self._network)
+        if self._ema is not None:
+            self._ema.restart()
+        return found
 
     def connect(self) -> None:
         """Let the ranks share gradients; after the weights are set, for rank 0's are copied to everybody."""

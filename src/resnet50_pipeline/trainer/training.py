@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import paddle
 
+from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, mark_best, read_state
 from resnet50_pipeline.events import (
     AnyEvent,
     EpochEnd,
@@ -22,7 +24,6 @@ from resnet50_pipeline.events import (
 )
 from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, mark_best, read_state
 from resnet50_pipeline.trainer.data import ListDataset, Loader
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
@@ -38,6 +39,8 @@ from resnet50_pipeline.trainer.step import Stepper
 from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
 from resnet50_pipeline.training_dir import events_path
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,12 @@ class TrainingRun:
             paddle_version=paddle.__version__,
         )
         if config.Global.checkpoints is None:
-            return ResumePoint(fresh)
+            if config.Global.pretrained_model is None:
+                return ResumePoint(fresh)
+            found = self._stepper.start_from(Path(config.Global.pretrained_model))
+            logger.info("%s: %d tensors loaded", found.path, found.loaded)
+            told = found.describe(config.Arch.class_num)
+            return ResumePoint(fresh, (told,) if told is not None else ())
         path = Path(config.Global.checkpoints)
         saved = read_state(path)
         require_same_recipe(path, saved.recipe, fresh.recipe)

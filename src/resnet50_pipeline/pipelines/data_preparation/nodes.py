@@ -8,34 +8,35 @@ from typing import Any
 import pandas as pd
 
 from resnet50_pipeline.expectations.report import require_valid
+from resnet50_pipeline.imagenet.layout import find_dataset
 from resnet50_pipeline.parameters import DatasetParameters
 
 
 def write_lists(
-    dataset_root: Path, manifest: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
+    dataset_root: Path, listed_images: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
 ) -> tuple[bytes, bytes]:
-    """Return the train and the val list with paths relative to the dataset root; the user's lists stay as they are."""
-    from resnet50_pipeline.imagenet.layout import find_layout, read_lists
+    """Return the train and the val list with paths relative to the dataset root; the user's lists stay as they are.
+
+    The images that they name are loose files by then: of archives, if that is asked for, they are unpacked here.
+    """
+    from resnet50_pipeline.imagenet.layout import read_lists
     from resnet50_pipeline.imagenet.manifest import require_unchanged
+    from resnet50_pipeline.imagenet.unpack import provide_loose_images
 
     require_valid(validation_report)
-    layout = find_layout(
-        dataset_root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
-    )
+    layout = find_dataset(dataset_root, dataset)
     lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair)
-    require_unchanged({split: prefixed.entries for split, prefixed in lists.items()}, manifest)
+    require_unchanged({split: prefixed.entries for split, prefixed in lists.items()}, listed_images)
+    provide_loose_images(dataset_root, layout.archives, listed_images, is_unpacking=dataset.unpack)
     return lists["train"].data, lists["val"].data
 
 
 def write_label_map(
-    dataset_root: Path, manifest: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
+    dataset_root: Path, listed_images: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
 ) -> dict[str, Any]:
     """Return id, synset and name of each class."""
-    from resnet50_pipeline.imagenet.layout import find_layout
     from resnet50_pipeline.imagenet.synsets import as_label_map, find_classes
 
     require_valid(validation_report)
-    layout = find_layout(
-        dataset_root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
-    )
-    return as_label_map(find_classes(manifest, dataset.class_num, dataset_root, layout.meta))
+    layout = find_dataset(dataset_root, dataset)
+    return as_label_map(find_classes(listed_images, dataset.class_num, dataset_root, layout.meta))

@@ -4,7 +4,8 @@ from kedro.pipeline import Node, Pipeline
 
 from resnet50_pipeline.pipelines.data_preparation import nodes
 
-_INPUTS = ["dataset_root", "manifest", "validation_report", "params:dataset"]
+# `listed_images` are columns of the manifest's file, which is there before the validation report is.
+_INPUTS = ["dataset_root", "listed_images", "validation_report", "params:dataset"]
 
 
 def create_pipeline() -> Pipeline:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from resnet50_pipeline.exceptions import ParameterError, ValidationFailedError
 from resnet50_pipeline.files import staging_directory
-from resnet50_pipeline.imagenet.layout import describe_lists, find_layout, read_lists
+from resnet50_pipeline.imagenet.layout import describe_lists, find_dataset, read_lists
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
 
 
@@ -18,12 +18,15 @@ def scan_dataset(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the manifest, and what was put right while the lists were read."""
     from resnet50_pipeline.imagenet import scan
+    from resnet50_pipeline.imagenet.archived_images import index_archives
     from resnet50_pipeline.imagenet.inspection_pool import choose_executor
+    from resnet50_pipeline.imagenet.published_archives import require_published
 
-    layout = find_layout(
-        dataset_root, dataset.train_list, dataset.val_list, dataset.val_ground_truth, dataset.val_ground_truth_meta
-    )
-    lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair)
+    layout = find_dataset(dataset_root, dataset)
+    if data_validation.verify_archives:
+        require_published(layout.archives)
+    archived = index_archives(layout.archives, data_validation.workers)
+    lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair, archived=archived)
     entries = {split: prefixed.entries for split, prefixed in lists.items()}
     options = data_validation.scan
     executor = choose_executor(options.scheduler, data_validation.workers, options.dask_address)
@@ -35,6 +38,7 @@ def scan_dataset(
         # A bit that flips on the disk changes neither size nor time of the file.
         cache_dir=None if data_validation.reference_manifest else options.cache_dir,
         executor=executor,
+        archived=archived,
     )
     return manifest, describe_lists(lists)
 

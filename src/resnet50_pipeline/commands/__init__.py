@@ -1,0 +1,1 @@
+"""The commands of this project that `kedro` shows beside its own, a module each."""

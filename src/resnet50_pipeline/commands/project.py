@@ -1,0 +1,59 @@
+"""Where a command runs: the project's folder, its configuration, its log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich
+import yaml
+from kedro.config import AbstractConfigLoader
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import LOGGING, settings
+from kedro.utils import find_kedro_project
+
+# `kedro run`'s own, for commands that read the configuration as it does.
+CONFIGURATION_OPTIONS = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
+
+
+def enter_project() -> Path:
+    """Go to the project's folder and return it, and log as its conf/logging.yml says from wherever it is called.
+
+    Kedro looks for that file in the current folder only, and falls back to its own without a word.
+    """
+    started = Path.cwd()
+    project_path = find_kedro_project(started) or started
+    os.chdir(project_path)
+    logging_config = project_path / settings.CONF_SOURCE / "logging.yml"
+    if project_path != started and "KEDRO_LOGGING_CONFIG" not in os.environ and logging_config.is_file():
+        LOGGING.configure(yaml.safe_load(logging_config.read_text(encoding="utf-8")))
+    return project_path
+
+
+def load_configuration(options: dict[str, Any], project_path: Path) -> AbstractConfigLoader:
+    """Return `conf/` as Kedro's session would read it for these options."""
+    loader: AbstractConfigLoader = settings.CONFIG_LOADER_CLASS(
+        options["conf_source"] or str(project_path / settings.CONF_SOURCE),
+        env=environment_of(options),
+        runtime_params=options["params"],
+        **settings.CONFIG_LOADER_ARGS,
+    )
+    return loader
+
+
+def environment_of(options: dict[str, Any]) -> str | None:
+    """Return the Kedro environment that the options, or KEDRO_ENV, name; None for the default."""
+    return options["env"] or os.environ.get("KEDRO_ENV")
+
+
+def log_plain_lines_unless_in_a_terminal() -> None:
+    """Where nobody sees colours, log one line a message instead of columns that are broken at 80 characters."""
+    if rich.get_console().is_terminal:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    logging.getLogger().handlers = [handler]
+    sys.excepthook = sys.__excepthook__  # Kedro's draws frames around tracebacks

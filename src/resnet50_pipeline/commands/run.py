@@ -1,0 +1,55 @@
+"""`kedro run`: Kedro's own, with fast checks, one clear message an error, and honest signals."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+
+from resnet50_pipeline.commands.errors import ending_clearly
+from resnet50_pipeline.commands.project import (
+    enter_project,
+    environment_of,
+    load_configuration,
+    log_plain_lines_unless_in_a_terminal,
+)
+from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.hooks.description import SELECTING_OPTIONS
+from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
+from resnet50_pipeline.preflight.dataset import require_dataset
+
+_VERBOSE = click.Option(["--verbose", "-v"], is_flag=True, help="Show the traceback of every error.")
+
+
+@click.command("run", params=[*kedro_run.params, _VERBOSE], help=kedro_run.help)
+@click.pass_context
+def run(context: click.Context, /, *, verbose: bool, **options: Any) -> Any:
+    """Run Kedro's own command; end with one message on stderr for an error that the user can do something about."""
+    enter_project()
+    log_plain_lines_unless_in_a_terminal()
+    with ending_clearly(context, verbose=verbose):
+        _require_known_pipelines([*options["pipelines"], *filter(None, [options["pipeline"]])])
+        _require_dataset_of_the_user(options)
+        return kedro_run.callback(**options)  # type: ignore[misc] # a command's callback may be None
+
+
+def _require_known_pipelines(names: list[str]) -> None:
+    folder = Path(__file__).parents[1] / "pipelines"
+    for name in names:
+        if name != "__default__" and not (folder / name).is_dir():
+            nearest = difflib.get_close_matches(name, STAGES, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(STAGES)}"
+            raise ParameterError(f"there is no pipeline {name!r}; {hint}")
+
+
+def _require_dataset_of_the_user(options: dict[str, Any]) -> None:
+    """Check the given data set before the stages, and pandas with them, are imported: the hooks' check, but sooner.
+
+    Where options leave nodes out, it is for the hooks to say whether those that run read the data set.
+    """
+    if makes_sample(environment_of(options)) or any(options[name] for name in SELECTING_OPTIONS):
+        return
+    require_dataset(load_configuration(options, Path.cwd())["parameters"])

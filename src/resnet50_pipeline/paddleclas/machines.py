@@ -1,0 +1,199 @@
+"""Several machines at one training: where they meet, and what each tells the others of its end.
+
+Machine 0 runs Kedro and owns `training.output_dir`; the others run `kedro join`, which starts nothing but their ranks.
+All see the same files. What belongs to one machine lies beside the folder that machine 0 moves aside or replaces:
+
+06_models/training/               events, checkpoint sets and the logs of machine 0
+06_models/training.machines/
+  machine-1/                      workerlog.<local rank> and launcher.log of machine 1
+  machine-1.ended                 why its ranks ended, where they did not end well
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from resnet50_pipeline.exceptions import ParameterError, RankFailedError
+from resnet50_pipeline.files import write_text
+from resnet50_pipeline.paddleclas.launch import build_launch_command
+from resnet50_pipeline.paddleclas.output_dir import claim_output_dir
+from resnet50_pipeline.paddleclas.supervise import run_ranks
+from resnet50_pipeline.parameters import LaunchParameters, TrainingParameters
+from resnet50_pipeline.training_dir import config_path
+
+logger = logging.getLogger(__name__)
+
+_NEWS = "*.ended"
+_NEWS_SECONDS = 6.0
+_LOOK_SECONDS = 0.5
+
+
+def join_training(training: TrainingParameters) -> None:
+    """Run the ranks of this machine, which is not machine 0, until the training that machine 0 started has ended.
+
+    Waits for machine 0, and reads everything but the number of this machine and its devices from the configuration
+    that lies in the shared folder by then.
+
+    Raises:
+        ParameterError: this is machine 0, or the only one.
+        OutputDirectoryInUseError: another process runs the ranks of this machine.
+        RankFailedError: a rank failed or hung, here or on another machine.
+        PipelineError: the error that a rank itself reported.
+    """
+    launch = meeting_place(training.launch)
+    if not launch.is_elastic and (launch.machines == 1 or launch.rank == 0):
+        raise ParameterError(
+            f"`kedro join` is for machines 1, 2, … of a training on several: training.launch.nnodes is "
+            f"{launch.nnodes} and rank {launch.rank}; set both, and on machine 0 run `kedro run`"
+        )
+    logs = machine_dir(training)
+    with claim_output_dir(logs), sharing_news(training) as check:
+        command = build_launch_command(launch, logs, train_arguments(training))
+        logger.info("starting %s", " ".join(command.arguments))
+        logger.info("waiting for machine 0 at %s", launch.master)
+        run_ranks(
+            command,
+            training.output_dir,
+            logs,
+            launch.hang_timeout_seconds,
+            ranks=launch.ranks,
+            own_ranks=launch.own_ranks,
+            watches_all=False,
+            stop_grace_seconds=launch.stop_grace_seconds,
+            check=check,
+        )
+    logger.info("the training has ended; its results are on machine 0, in %s", training.output_dir)
+
+
+def train_arguments(training: TrainingParameters) -> list[str]:
+    """Return the trainer program's arguments, the same on every machine."""
+    arguments = ["train", "--config", str(config_path(training.output_dir))]
+    # Paddle starts the ranks again with the same arguments when a machine has come or gone.
+    return [*arguments, "--go-on"] if training.launch.is_elastic else arguments
+
+
+def machine_dir(training: TrainingParameters) -> Path:
+    """Return the folder of this machine's logs, for a machine that is not machine 0."""
+    launch = training.launch
+    name = socket.gethostname() if launch.is_elastic else str(launch.rank)
+    return _shared_dir(training) / f"machine-{name}"
+
+
+def meeting_place(launch: LaunchParameters) -> LaunchParameters:
+    """Return the same with `master` as Paddle understands it: an address, and on machine 0 this machine's own.
+
+    Paddle's launcher starts the server only where `master` is the very text of the address that it finds for its own
+    host name, and waits without an end where it is a name, as that of a Kubernetes service.
+
+    Raises:
+        ParameterError: the name cannot be resolved; or, on machine 0, another program listens on the port.
+    """
+    if launch.master is None or "://" in launch.master or launch.machines == 1:
+        return launch
+    name, _, port = launch.master.rpartition(":")
+    try:
+        address = socket.gethostbyname(name)
+    except OSError as error:
+        if launch.rank != 0 and launch.host is None:
+            raise ParameterError(f"training.launch.master: {name} cannot be resolved: {error.strerror}") from error
+        address = ""
+    if launch.rank != 0:
+        return launch.model_copy(update={"master": f"{address or name}:{port}"})
+    host = launch.host or (address if _is_own(address) else socket.gethostbyname(socket.gethostname()))
+    _require_free_port(int(port))
+    return launch.model_copy(update={"master": f"{host}:{port}", "host": host})
+
+
+@contextlib.contextmanager
+def sharing_news(training: TrainingParameters) -> Iterator[Callable[[], None]]:
+    """Tell the other machines how the block ended, where badly; give a function that raises what they have told.
+
+    Without news an error here may be the mere effect of what happened there: so it waits for them a little, and what
+    they say is added.
+    """
+    launch = training.launch
+    if launch.machines == 1 or launch.is_elastic:  # elastic training goes on without a machine
+        yield lambda: None
+        return
+    news = _News(_shared_dir(training), launch.rank)
+    try:
+        yield news.check
+    except _OtherMachineError:
+        raise
+    except BaseException as error:
+        news.tell(f"{type(error).__name__}: {error}")
+        if isinstance(error, RankFailedError) and (elsewhere := news.wait()):
+            raise RankFailedError(f"{error}\n{elsewhere}") from error
+        raise
+
+
+class _OtherMachineError(RankFailedError):
+    """Another machine's ranks have ended."""
+
+
+class _News:
+    """The files in which the machines tell one another; those from before this run are passed over."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._folder, self._own = folder, folder / f"machine-{rank}.ended"
+        self._own.unlink(missing_ok=True)
+        self._old = self._files()
+
+    def tell(self, what: str) -> None:
+        write_text(self._own, what + "\n")
+
+    def check(self) -> None:
+        if told := self._told():
+            raise _OtherMachineError(told)
+
+    def wait(self) -> str:
+        deadline = time.monotonic() + _NEWS_SECONDS
+        while not (told := self._told()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return told
+
+    def _told(self) -> str:
+        new = [path for path, written in sorted(self._files().items()) if self._old.get(path) != written]
+        return "\n".join(f"{path.stem.replace('-', ' ')}: {path.read_text(encoding='utf-8').strip()}" for path in new)
+
+    def _files(self) -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in self._folder.glob(_NEWS) if path != self._own}
+
+
+def _shared_dir(training: TrainingParameters) -> Path:
+    return training.output_dir.with_name(f"{training.output_dir.name}.machines")
+
+
+def _is_own(address: str) -> bool:
+    if not address:
+        return False
+    addresses = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    return ipaddress.ip_address(address).is_loopback or address in addresses
+
+
+def _require_free_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ParameterError(
+                f"training.launch.master: port {port} is in use{_holder(port)} ({error.strerror}); "
+                f"name another one, the same on every machine"
+            ) from error
+
+
+def _holder(port: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.pid:
+                return f" by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""

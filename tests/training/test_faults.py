@@ -202,13 +202,12 @@ class Project:
 
     def kedro(self, pipelines: str, *parameters: str) -> subprocess.Popen[str]:
         """Start `kedro run` of some pipelines."""
-        words = ["run", "--env", "test", "--pipelines", pipelines]
+        given = ["--params", ",".join(parameters)] if parameters else []
+        return self._start("run", "--env", "test", "--pipelines", pipelines, *given)
+
+    def _start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("kedro")),
-                *words,
-                *(["--params", ",".join(parameters)] if parameters else []),
-            ],
+            [str(Path(sys.executable).with_name("kedro")), *words],
             cwd=self.path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -222,6 +221,10 @@ class Project:
                 "NOBODY_NAMED_THIS": CANARY,
             },
         )
+
+    def join(self, *parameters: str) -> subprocess.Popen[str]:
+        """Start `kedro join`."""
+        return self._start("join", "--env", "test", "--params", ",".join(parameters))
 
     def start_endless(self) -> subprocess.Popen[str]:
         """Start a training that does not end by itself, and return when it has saved."""
@@ -313,3 +316,28 @@ def test_secrets_of_the_environment(project: Project):
     assert any(path.name.startswith("envlog") for path in files)
     assert any(path.name == "mlflow.db" for path in files)
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_kedro_joins(project: Project):
+    """`kedro run` and `kedro join`, as on two machines: both end well, one MLflow run, and one machine writes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    before = len(project.statuses())
+    several = ["training.launch.nnodes=2", f"training.launch.master=127.0.0.1:{port}", "training.launch.devices=[0]"]
+    second = project.join(*several, "training.launch.rank=1")
+    first = project.start(*several)
+    words = [process.communicate(timeout=240)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], words
+    assert project.statuses()[before:] == ["FINISHED"]
+    assert {path.name for path in project.training_dir.glob("heartbeat.*")} == {"heartbeat.0", "heartbeat.1"}
+    assert (project.training_dir.parent / "training.machines" / "machine-1" / "workerlog.0").exists()
+
+
+def test_kedro_has_nobody_to_join(project: Project):
+    """`kedro join` without several machines ends at once and says what it is for."""
+    process = project.join("training.epochs=2")
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: `kedro join` is for machines 1, 2, … of a training on several" in words
+    assert "Traceback" not in words

@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel
 
 from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.imaging.base import NamedOperator
 from resnet50_pipeline.training_config import TrainingConfig
 
 Place = tuple[str | int, ...]
 
-# How a key that upstream does not know is marked in its description (training_config/).
+# How a key that upstream does not know is marked in its description, and a whole section or operator in its docstring.
 _NATIVE = "*native*"
 # Native keys that say how safely a run is kept, not what comes out of it: upstream does without.
 _WITHOUT_INFLUENCE = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps"})
@@ -56,6 +57,11 @@ def to_upstream_config(config: TrainingConfig, *, ranks: int, for_training: bool
             not_honoured.append(f"{key}: {value}")
         else:
             problems.append(f"{key} is {value!r}: only the native engine knows this key, upstream would ignore it")
+    problems += [
+        f"{'.'.join(map(str, place))}: {type(section).__name__} is of the native engine only, upstream has none"
+        for section, place in _sections(config, ())
+        if (type(section).__doc__ or "").startswith(_NATIVE)
+    ]
     problems += _what_upstream_cannot(config, ranks)
     if problems and for_training:
         raise TrainingConfigError(
@@ -84,7 +90,9 @@ def _native_keys(config: TrainingConfig, document: Any) -> Iterator[tuple[str, A
 
 
 def _sections(value: object, path: Place) -> Iterator[tuple[BaseModel, Place]]:
-    if isinstance(value, BaseModel):
+    if isinstance(value, NamedOperator):
+        yield from _sections(value.operator, (*path, type(value.operator).__name__))
+    elif isinstance(value, BaseModel):
         yield value, path
         for name in type(value).model_fields:
             yield from _sections(getattr(value, name), (*path, name))

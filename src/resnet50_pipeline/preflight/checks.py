@@ -13,7 +13,7 @@ from resnet50_pipeline.preflight.ranks import check_ranks, probing
 def check_run(plan: RunPlan) -> list[Finding]:
     """Return what every check finds; takes the seconds in which Paddle is imported, and writes nothing."""
     launch = plan.training.launch
-    with probing(plan.command(), launch, use=plan.ranks) as wait:
+    with probing(plan.command(), launch, every_device=True) as wait:
         before = [machine.check_python(), machine.check_system_libraries()]
         quick = [*check_machine(plan, trains=True), *check_data(plan)]
         answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
@@ -28,7 +28,7 @@ def check_start_of_ranks(plan: RunPlan, *, trains: bool) -> list[Finding]:
         trains: whether the ranks train, or only evaluate.
     """
     launch = plan.training.launch
-    with probing(plan.command(), launch, use=1) as wait:
+    with probing(plan.command(), launch, every_device=False) as wait:
         quick = list(check_machine(plan, trains=trains))
         # The next hook needs it, and it takes about as long as Paddle does in the other process.
         import resnet50_pipeline.tracking.runs  # noqa: F401
@@ -39,7 +39,7 @@ def check_start_of_ranks(plan: RunPlan, *, trains: bool) -> list[Finding]:
 def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
     """What ranks need of the machine; takes milliseconds."""
     training = plan.training
-    yield from network.check_network(plan.ranks, plan.command().environment)
+    yield from network.check_network(training.launch, plan.command().environment)
     yield machine.check_shared_memory(training)
     yield machine.check_memory(training)
     yield machine.check_processors(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
+from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
 from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
-from resnet50_pipeline.training_dir import config_path, log_dir
+from resnet50_pipeline.training_dir import log_dir
 
 if TYPE_CHECKING:
     from resnet50_pipeline.training_config import TrainingConfig
@@ -51,16 +53,17 @@ class RunPlan:
         """The folder that everything a run writes lies in."""
         return find_workspace(self.paths) or self.output_dir.parent
 
-    @property
-    def ranks(self) -> int:
-        """How many ranks this machine runs."""
-        return len(self.training.launch.devices)
-
     def command(self, inherited: Mapping[str, str] | None = None) -> LaunchCommand:
-        """Return what the node train_network starts; `inherited` as in `build_launch_command`."""
-        output_dir = self.training.output_dir
-        arguments = ["train", "--config", str(config_path(output_dir))]
-        return build_launch_command(self.training.launch, log_dir(output_dir), arguments, inherited)
+        """Return what the node train_network starts; `inherited` as in `build_launch_command`.
+
+        Raises:
+            ParameterError: a device is not among those that this process may see.
+        """
+        launch = self.training.launch
+        with contextlib.suppress(ParameterError, OSError):  # where machines cannot meet: check_network says so
+            launch = meeting_place(launch)
+        logs = log_dir(self.training.output_dir)
+        return build_launch_command(launch, logs, train_arguments(self.training), inherited)
 
     def training_config(self) -> TrainingConfig:
         """Return the PaddleClas configuration that the node render_training_config writes."""

@@ -1,4 +1,4 @@
-"""What a rank would find, printed as one line of JSON: `python trainer/probe.py --device gpu --use 4`.
+"""What a rank would find, printed as one line of JSON: `python trainer/probe.py --device gpu --use 0,1`.
 
 Preflight starts it with the interpreter and the environment of the ranks, and reads the last line.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols and crashes whoever loads it later
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -16,13 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Look, print and return 0; what is not there is part of what was found."""
     parser = argparse.ArgumentParser(prog="probe.py", description=__doc__)
     parser.add_argument("--device", required=True, help="cpu, gpu, or a Paddle custom device's name")
-    parser.add_argument("--use", type=int, default=1, help="devices on which a number is computed")
+    parser.add_argument("--use", default="0", help="numbers of the devices that are to compute something, as 0,1")
     options = parser.parse_args(arguments)
-    print(json.dumps(find_out(options.device, options.use)), flush=True)
+    print(json.dumps(find_out(options.device, [int(number) for number in options.use.split(",")])), flush=True)
     return 0
 
 
-def find_out(device: str, use: int) -> dict[str, Any]:
+def find_out(device: str, use: Sequence[int]) -> dict[str, Any]:
     """Return what Paddle, its devices and the trainer's imports are; `problem` and `trainer_problem` say what fails."""
     try:
         import paddle
@@ -39,7 +40,9 @@ def find_out(device: str, use: int) -> dict[str, Any]:
         "has_gloo": hasattr(core, "ProcessGroupGloo"),
         "unusable": {},
     }
-    for number in range(min(use, found["count"])):
+    for number in use if device != "cpu" else [0]:
+        if number >= found["count"]:
+            continue
         try:
             paddle.set_device("cpu" if device == "cpu" else f"{device}:{number}")
             float(paddle.ones([1]).sum())

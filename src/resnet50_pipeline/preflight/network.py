@@ -62,8 +62,7 @@ def _check_master(launch: LaunchParameters) -> Finding:
     try:
         master = meeting_place(launch).master or ""
     except (ParameterError, OSError) as error:
-        words = " ".join(str(error).split())
-        return Finding("machine 0", "blocking", words, needed, "set training.launch.master, alike on every machine")
+        return Finding("machine 0", "blocking", " ".join(str(error).split()), needed)  # it says what to do
     if launch.rank == 0:
         return Finding("machine 0", "ok", f"this one; {master} is free", needed)
     host, _, port = master.rpartition(":")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, LaunchCommand, visible_devices_variable
+from resnet50_pipeline.paddleclas.upstream import PaddleClasCheckout
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 
@@ -39,17 +40,22 @@ class Probed:
 
 
 @contextlib.contextmanager
-def probing(command: LaunchCommand, launch: LaunchParameters, *, every_device: bool) -> Iterator[Callable[[], Probed]]:
+def probing(
+    command: LaunchCommand, launch: LaunchParameters, checkout: PaddleClasCheckout | None = None, *, every_device: bool
+) -> Iterator[Callable[[], Probed]]:
     """Start the probe, and give a function that waits for what it found; nothing of it outlives the block.
 
     Args:
         command: that of the ranks; the probe gets its interpreter and environment.
         launch: the device.
+        checkout: where the engine of PaddleClas itself is to be imported from, if it is to train.
         every_device: whether all of them are to compute something, or the first; each takes CUDA a second or so.
     """
     numbers = positions(launch, command.environment)
     arguments = [command.arguments[0], "-W", "ignore", str(PROBE_PROGRAM)]
     arguments += ["--device", launch.device, "--use", ",".join(map(str, numbers if every_device else numbers[:1]))]
+    if checkout is not None:
+        arguments += ["--paddleclas", str(checkout.home)]
     # Importing paddle makes ~/.cache/paddle; the launcher's HOME lies in a folder that the run has yet to make.
     with tempfile.TemporaryDirectory(prefix="preflight-") as home:
         process = subprocess.Popen(

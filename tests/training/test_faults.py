@@ -1,4 +1,4 @@
-"""Where each row of FAULTS.md about training is tested, and what `kedro run` itself shows for a handful of them.
+"""Where each row of FAULTS.md about training is tested, and the tests of those that real ranks can show.
 
 Real ranks (gloo), real processes, no GPU; stub ranks, started by Paddle's own launcher, where only who watches them
 matters. The rows, and where further tests of them stand:
@@ -6,8 +6,8 @@ matters. The rows, and where further tests of them stand:
 FAULTS 28  an image becomes unreadable      test_training_process.py
 FAULTS 29  a rank is killed                 here; paddleclas/test_supervise.py, test_machines.py (two machines)
 FAULTS 30  a rank hangs                     here; paddleclas/test_supervise.py, test_machines.py
-FAULTS 31  Ctrl-C, SIGTERM                  here (kedro run); paddleclas/test_no_orphans.py, hooks/
-FAULTS 32  launcher or Kedro is killed      here (kedro run); paddleclas/test_no_orphans.py, test_chaos.py
+FAULTS 31  Ctrl-C, SIGTERM                  test_faults_kedro.py; paddleclas/test_no_orphans.py, hooks/
+FAULTS 32  launcher or Kedro is killed      test_faults_kedro.py; paddleclas/test_no_orphans.py, test_chaos.py
 FAULTS 33  port in use                      here; test_machines.py (the port at which machines meet)
 FAULTS 34  loss is NaN or infinite          here; test_training_process.py
 FAULTS 35  disk full, killed while saving   test_faults_saving.py, test_chaos.py
@@ -15,29 +15,23 @@ FAULTS 36  a set that is not whole          test_faults_saving.py, test_training
 FAULTS 37  stopped and resumed              test_resume.py, test_chaos.py
 FAULTS 38  /dev/shm, memory                 here; paddleclas/test_supervise.py
 FAULTS 40  a stale RUNNING run              hooks/test_tracking_hooks.py
-FAULTS 43  malicious .pdparams, YAML        trainer/ (the unpickler); here (YAML)
-FAULTS 45  secrets in the environment       here (kedro run); paddleclas/test_launch.py
-FAULTS 46  two runs on one folder           here (kedro run); test_training_process.py
+FAULTS 43  malicious .pdparams, YAML        ground/test_pdparams.py, trainer/test_pretrained.py; here (YAML)
+FAULTS 45  secrets in the environment       test_faults_kedro.py; paddleclas/test_launch.py
+FAULTS 46  two runs on one folder           test_faults_kedro.py; test_training_process.py
 FAULTS 47  no network                       here
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from chaos import find, wait_until_nothing_is_left
 from isolation import in_own_mounts, without_network
@@ -49,8 +43,6 @@ from stub_ranks import wait_for
 from training_driver import run_training, start_training
 
 pytestmark = pytest.mark.slow
-
-CANARY = "canary-77c1e0"
 
 
 @pytest.fixture
@@ -183,133 +175,3 @@ def test_malicious_yaml(tmp_path: Path, value: str):
     with pytest.raises(TrainingConfigError):
         read_training_config(config)
     assert not trace.exists()
-
-
-@dataclass(frozen=True)
-class Project:
-    """A Kedro project whose lists are ready, and how to train in it."""
-
-    path: Path
-
-    @property
-    def training_dir(self) -> Path:
-        """Where it trains."""
-        return self.path / "data" / "test" / "06_models" / "training"
-
-    def start(self, *parameters: str) -> subprocess.Popen[str]:
-        """Start `kedro run --pipelines training`."""
-        return self.kedro("training", *parameters)
-
-    def kedro(self, pipelines: str, *parameters: str) -> subprocess.Popen[str]:
-        """Start `kedro run` of some pipelines."""
-        words = ["run", "--env", "test", "--pipelines", pipelines]
-        return subprocess.Popen(
-            [
-                str(Path(sys.executable).with_name("kedro")),
-                *words,
-                *(["--params", ",".join(parameters)] if parameters else []),
-            ],
-            cwd=self.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(self.path / "src"),
-                "PYTHONWARNINGS": "ignore",
-                "MLFLOW_TRACKING_TOKEN": CANARY,
-                "AWS_SECRET_ACCESS_KEY": CANARY,
-                "NOBODY_NAMED_THIS": CANARY,
-            },
-        )
-
-    def start_endless(self) -> subprocess.Popen[str]:
-        """Start a training that does not end by itself, and return when it has saved."""
-        process = self.start("training.epochs=500")
-        wait_for(lambda: process.poll() is not None or checkpoint_paths(self.training_dir), seconds=240)
-        assert process.poll() is None, process.communicate()[1]
-        return process
-
-    def statuses(self) -> list[str]:
-        """Return the status of every MLflow run, oldest first."""
-        client = MlflowClient(f"sqlite:///{self.path / 'data' / 'test' / 'mlflow.db'}")
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        return [run.info.status for run in client.search_runs(experiments, order_by=["attributes.start_time ASC"])]
-
-
-@pytest.fixture(scope="module")
-def prepared(kedro_project: Path) -> Project:
-    """The project after its first three stages."""
-    project = Project(kedro_project)
-    process = project.kedro("sample_data,data_validation,data_preparation")
-    _, words = process.communicate(timeout=240)
-    assert process.returncode == 0, words
-    return project
-
-
-@pytest.fixture
-def project(prepared: Project) -> Iterator[Project]:
-    """The prepared project, without a training, and nothing running in it afterwards."""
-    for path in prepared.training_dir.parent.glob("training*"):
-        shutil.rmtree(path)
-    yield prepared
-    wait_until_nothing_is_left(prepared.path)
-
-
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_kedro_is_asked_to_stop(project: Project, number: int, exit_code: int):
-    """FAULTS 31: Ctrl-C, SIGTERM: a set of the step that was under way, 130 / 143, no process left, KILLED.
-
-    The message has the command that goes on, and that command ends the training.
-    """
-    process = project.start_endless()
-    process.send_signal(number)
-    _, words = process.communicate(timeout=90)
-    assert process.returncode == exit_code, words
-    assert f"error: stopped by {signal.Signals(number).name}" in words
-    assert "Traceback" not in words
-    assert project.statuses()[-1] == "KILLED"
-    newest = checkpoint_paths(project.training_dir)[-1]
-    state = json.loads((newest / "state.json").read_text())
-    events, _ = read_events(events_path(project.training_dir))
-    assert state["step"] == max(event.step for event in events if event.event == "train_step")
-    command = re.search(r"go on from there with\n\s*(kedro run .*)\n", words)
-    assert command
-    assert command[1] == ("kedro run --env test --pipelines training --params training.epochs=500,training.resume=true")
-
-
-def test_kedro_is_killed(project: Project):
-    """FAULTS 32: SIGKILL of Kedro: no rank, launcher or guard after 10 s; the next run puts MLflow right."""
-    process = project.start_endless()
-    process.kill()
-    process.communicate()
-    wait_until_nothing_is_left(project.path)
-    assert project.statuses()[-1] == "RUNNING"
-    following = project.start()
-    _, words = following.communicate(timeout=240)
-    assert following.returncode == 0, words
-    assert project.statuses()[-2:] == ["KILLED", "FINISHED"]
-
-
-def test_two_runs_of_kedro(project: Project):
-    """FAULTS 46: the second run refuses, names the first one's PID, and does not disturb it."""
-    first = project.start_endless()
-    second = project.start()
-    _, words = second.communicate(timeout=90)
-    assert second.returncode == 1
-    assert f"process {first.pid} is at work there" in words
-    assert first.poll() is None
-    first.terminate()
-    first.communicate(timeout=90)
-
-
-def test_secrets_of_the_environment(project: Project):
-    """FAULTS 45: variables that nobody named are in no file that the run has written, logs and MLflow's included."""
-    process = project.start()
-    said, words = process.communicate(timeout=240)
-    assert process.returncode == 0, words
-    assert CANARY not in said + words
-    files = [path for path in (project.path / "data").rglob("*") if path.is_file()]
-    assert any(path.name.startswith("envlog") for path in files)
-    assert any(path.name == "mlflow.db" for path in files)
-    assert not [path for path in files if CANARY.encode() in path.read_bytes()]

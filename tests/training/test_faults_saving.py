@@ -25,7 +25,7 @@ import numpy as np
 import resnet50_pipeline.files as files
 from isolation import in_own_mounts
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, read_state
+from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, read_state
 from resnet50_pipeline.trainer.saver import CheckpointSaver
 from resnet50_pipeline.training_dir import checkpoint_paths
 
@@ -167,7 +167,7 @@ def sets(tmp_path: Path) -> Path:
     """A training folder with the whole sets of epochs 1 and 2."""
     import numpy as np
 
-    from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, save_checkpoint
+    from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, save_checkpoint
     from resnet50_pipeline.training_dir import checkpoint_path
 
     for epoch in (1, 2):
@@ -200,7 +200,7 @@ def mix(path: Path, other: Path) -> None:
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"])
 def test_a_set_that_is_not_whole_is_named(sets: Path, harm: Callable[[Path, Path], None], name: str):
     """FAULTS 36: a file missing, damaged, cut off or of another set: the file is named, and the set before offered."""
-    from resnet50_pipeline.trainer.checkpoint import read_state
+    from resnet50_pipeline.checkpoint_set import read_state
     from resnet50_pipeline.training_dir import checkpoint_path
 
     newest, before = checkpoint_path(sets, 2), checkpoint_path(sets, 1)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from resnet50_pipeline.exceptions import RankFailedError
+from resnet50_pipeline.exceptions import ParameterError, RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
@@ -42,10 +42,20 @@ def check_engine(config: TrainingConfig, training: TrainingParameters) -> Paddle
     """Return the checkout, after everything has been checked that does not need the ranks.
 
     Raises:
-        ParameterError: there is no checkout.
+        ParameterError: there is no checkout, or more than one machine.
         TrainingConfigError: the recipe asks for what upstream cannot.
     """
+    if training.launch.ranks > len(training.launch.devices):
+        raise ParameterError(
+            f"training.engine: paddleclas runs on one machine here, and training.launch.nnodes is "
+            f"{training.launch.nnodes}; use engine: native"
+        )
     checkout = PaddleClasCheckout.find(training.paddleclas_home)
+    if training.launch.machines > 1:
+        raise ParameterError(
+            f"training.launch.nnodes is {training.launch.nnodes}: on more than one machine train with "
+            f"training.engine: native; PaddleClas' engine is watched and told of by one log on one machine"
+        )
     to_upstream_config(config, ranks=len(training.launch.devices))
     return checkout
 
@@ -138,6 +148,6 @@ def _scribe(config: TrainingConfig, training: TrainingParameters, finished_epoch
     return LogScribe(
         LogTail(log_dir(output_dir) / _RANK_0_LOG, output_dir, ranks),
         output_dir,
-        EventBuilder(facts, best_epoch, best_top1),
+        EventBuilder(facts, best_epoch, best_top1, uses_dali=config.Global.use_dali),
         BestWeights(output_dir, ranks, facts.steps_after(1, facts.iterations)),
     )

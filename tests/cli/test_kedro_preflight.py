@@ -81,7 +81,7 @@ def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
     assert environment["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
     assert environment["FLAGS_cudnn_exhaustive_search"] == "True"
     assert environment["FLAGS_cudnn_batchnorm_spatial_persistent"] == "True"
-    config = parse_training_config(yaml.safe_dump(report["training_config"]), "report")
+    config = parse_training_config(yaml.safe_dump(report["config"]), "report")
     assert (config.Global.epochs, config.Global.device, config.DataLoader.Train.sampler.batch_size) == (120, "gpu", 64)
     refused = {one["check"]: one for one in report["findings"] if one["status"] == "blocking"}
     assert set(refused) == {"Paddle", "data set"}

@@ -26,18 +26,20 @@ FAULTS 19  class without images             lists; expectations/test_suite.py
 FAULTS 20  other suffixes, unlisted images  lists; imagenet/test_scan.py, expectations/test_suite.py
 FAULTS 21  label against folder             lists; expectations/test_suite.py
 FAULTS 22  PNG and CMYK                     images; expectations/test_suite.py, expectations/test_ilsvrc2012.py
-FAULTS 23  cut off, empty, HTML             images, kedro run; imagenet/test_inspection.py, imagenet/test_fuzz.py
+FAULTS 23  cut off, empty, HTML             images, kedro run; imagenet/test_inspection.py, imagenet/test_fuzz.py,
+                                            test_opencv_versions.py
 FAULTS 24  flipped bit                      images; expectations/test_suite.py
 FAULTS 25  EXIF                             images; imagenet/test_inspection.py
 FAULTS 26  decompression bomb               images; imagenet/test_inspection.py
 FAULTS 27  killed, disk full                images; ground/test_files.py
-FAULTS 44  archive that escapes             imagenet/test_archives.py
+FAULTS 44  archive that escapes             kedro run; imagenet/test_archives.py, imagenet/test_archived_images.py
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,39 @@ def test_kedro_run_repairs_when_it_is_told_to(faulty: FaultyDataset, kedro_proje
     outcome = kedro_run(kedro_project, faulty.root, "dataset.repair=true")
     assert outcome.exit_code == 0
     assert "40 of 40 paths had train/ in front more than once" in outcome.report["notices"][0]
+
+
+def pack(faulty: FaultyDataset, folder: Path, *hostile: tarfile.TarInfo) -> list[str]:
+    """Move the images to archives; return the parameters that name them."""
+    folder.mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(folder / f"{split}.tar", "w") as archive:
+            archive.add(faulty.root / split, arcname=".")
+            for member in hostile:
+                archive.addfile(member)
+        shutil.rmtree(faulty.root / split)
+    return [f"dataset.{split}_archive={folder}/{split}.tar" for split in ("train", "val")]
+
+
+@pytest.mark.slow
+def test_kedro_run_validates_archives_and_says_that_training_needs_files(
+    faulty: FaultyDataset, kedro_project: Path, tmp_path: Path
+) -> None:
+    """Archives are validated as they are; data_preparation then ends with the commands that unpack them."""
+    outcome = kedro_run(kedro_project, faulty.root, *pack(faulty, tmp_path / "archives"))
+    assert outcome.exit_code == 1
+    assert outcome.report["is_valid"]
+    assert outcome.message.startswith("60 of 60 images that were validated in their archives are not below")
+    assert f"`kedro unpack --train {tmp_path}/archives/train.tar" in outcome.message
+
+
+@pytest.mark.slow
+def test_kedro_run_refuses_an_archive_that_escapes(faulty: FaultyDataset, kedro_project: Path, tmp_path: Path) -> None:
+    """FAULTS 44: a link out of the archive ends the run before an image is read, also where it is to be unpacked."""
+    link = tarfile.TarInfo("./n00000000/link.JPEG")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    parameters = pack(faulty, tmp_path / "archives", link)
+    outcome = kedro_run(kedro_project, faulty.root, *parameters, "dataset.unpack=true")
+    assert outcome.exit_code == 1
+    assert re.search(r"link\.JPEG'?: is a symbolic link, .* → do not trust this archive", outcome.message)
+    assert not outcome.results.exists()

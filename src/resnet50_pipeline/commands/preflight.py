@@ -77,10 +77,12 @@ def _show(findings: list[Finding], plan: RunPlan, *, as_json: bool) -> None:
     for status, line in report.render_table(findings, width):
         click.echo(line if status is None else click.style(line[0], fg=colours[status], bold=True) + line[1:])
     click.echo(f"\n{report.summarize(findings)}\n")
+    name, text = plan.config_file()
+    where = "" if command.working_dir is None else f", in {command.working_dir}"
     for title, lines in (
-        ("Command", report.render_command(command, width)),
+        (f"Command{where}", report.render_command(command, width)),
         ("Its environment, whole", report.render_environment(command)),
-        ("training_config.yaml", [f"  {line}" for line in plan.training_config().to_yaml().splitlines()]),
+        (name, [f"  {line}" for line in text.splitlines()]),
     ):
         click.secho(title, bold=True)
         click.echo("\n".join(lines) + "\n")

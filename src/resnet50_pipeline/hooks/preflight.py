@@ -24,6 +24,7 @@ from resnet50_pipeline.preflight.findings import Finding, require_no_blocking
 from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.preflight.mlflow_store import check_store_file
 from resnet50_pipeline.preflight.plan import find_workspace, make_plan, read_group
+from resnet50_pipeline.recipes import RECIPE
 from resnet50_pipeline.tracking.address import find_address
 
 logger = logging.getLogger(__name__)
@@ -136,8 +137,8 @@ def require_known_groups(groups: Iterable[str]) -> None:
         ParameterError: with the nearest known name.
     """
     for group in groups:
-        if group not in PARAMETER_GROUPS:
-            nearest = difflib.get_close_matches(group, PARAMETER_GROUPS, n=1)
+        if group not in (*PARAMETER_GROUPS, RECIPE):
+            nearest = difflib.get_close_matches(group, (*PARAMETER_GROUPS, RECIPE), n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(PARAMETER_GROUPS)}"
             raise ParameterError(f"no stage reads a parameter group {group!r}; {hint}")
 

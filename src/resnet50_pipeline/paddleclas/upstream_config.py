@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel
 
 from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.imaging.base import NamedOperator
 from resnet50_pipeline.training_config import TrainingConfig
 
 Place = tuple[str | int, ...]
 
-# How a key that upstream does not know is marked in its description (training_config/).
+# How a key that upstream does not know is marked in its description, and a whole section or operator in its docstring.
 _NATIVE = "*native*"
 # Native keys that say how safely a run is kept, not what comes out of it: upstream does without.
 _WITHOUT_INFLUENCE = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps"})
@@ -56,6 +57,11 @@ def to_upstream_config(config: TrainingConfig, *, ranks: int, for_training: bool
             not_honoured.append(f"{key}: {value}")
         else:
             problems.append(f"{key} is {value!r}: only the native engine knows this key, upstream would ignore it")
+    problems += [
+        f"{'.'.join(map(str, place))}: {type(section).__name__} is of the native engine only, upstream has none"
+        for section, place in _sections(config, ())
+        if (type(section).__doc__ or "").startswith(_NATIVE)
+    ]
     problems += _what_upstream_cannot(config, ranks)
     if problems and for_training:
         raise TrainingConfigError(
@@ -84,7 +90,9 @@ def _native_keys(config: TrainingConfig, document: Any) -> Iterator[tuple[str, A
 
 
 def _sections(value: object, path: Place) -> Iterator[tuple[BaseModel, Place]]:
-    if isinstance(value, BaseModel):
+    if isinstance(value, NamedOperator):
+        yield from _sections(value.operator, (*path, type(value.operator).__name__))
+    elif isinstance(value, BaseModel):
         yield value, path
         for name in type(value).model_fields:
             yield from _sections(getattr(value, name), (*path, name))
@@ -136,10 +144,17 @@ def _what_upstream_cannot(config: TrainingConfig, ranks: int) -> Iterator[str]:
         if settings.device == "cpu":
             yield "AMP on cpu: paddle has no half precision there"
     optimizer = config.Optimizer
-    if optimizer.name == "Momentum" and optimizer.one_dim_param_no_weight_decay and not optimizer.no_weight_decay_name:
+    if optimizer.name == "Momentum" and (optimizer.no_weight_decay_name or optimizer.one_dim_param_no_weight_decay):
         yield (
-            "Optimizer.one_dim_param_no_weight_decay: its Momentum obeys it only where no_weight_decay_name is given "
-            "too (ppcls/optimizer/optimizer.py)"
+            "Optimizer.no_weight_decay_name, .one_dim_param_no_weight_decay: with the first its Momentum has no decay "
+            "at all, for it builds the optimizer twice of groups that the first time empties; and the second alone it "
+            "does not obey (ppcls/optimizer/optimizer.py)"
+        )
+    loss = config.Loss.Train[0].CELoss
+    if config.DataLoader.Train.dataset.batch_transform_ops and loss is not None and loss.epsilon is None:
+        yield (
+            "batch_transform_ops with a CELoss without epsilon: it takes the softmax of mixed targets, which makes "
+            "nearly uniform ones of them (ppcls/loss/celoss.py); set training.label_smoothing"
         )
     if any(item.MultiLabelLoss is not None for item in (*config.Loss.Train, *config.Loss.Eval)):
         yield "Loss.*.MultiLabelLoss: its targets are vectors, and ImageNetDataset gives class numbers"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,6 +40,10 @@ class RunFacts:
     drop_last: bool
     update_freq: int
     has_ema: bool
+    repeats_images: bool = False
+    """Whether the sampler is RASampler."""
+    told_iterations: int | None = None
+    """Batches of a rank in an epoch, as the log says; DALI counts for itself."""
     finished_epochs: int = 0
     """Those of the checkpoint that the run goes on from."""
 
@@ -58,6 +62,7 @@ class RunFacts:
             drop_last=train.drop_last,
             update_freq=config.Global.update_freq,
             has_ema=config.EMA is not None,
+            repeats_images=train.name == "RASampler",
             finished_epochs=finished_epochs,
         )
 
@@ -65,11 +70,15 @@ class RunFacts:
     def images_per_rank(self) -> int:
         """Images of a rank in an epoch: every rank has as many, the first ones of the list serve twice."""
         share = -(-self.train_images // self.ranks)
+        if self.repeats_images:  # in whole 256s (ppcls/data/dataloader/ra_sampler.py)
+            share = self.train_images // 256 * 256 // self.ranks
         return share // self.batch_size_per_rank * self.batch_size_per_rank if self.drop_last else share
 
     @property
     def iterations(self) -> int:
         """Batches of a rank in an epoch, but those that fill no optimizer step (`ppcls/engine/engine.py`)."""
+        if self.told_iterations is not None:
+            return self.told_iterations
         batches = -(-self.images_per_rank // self.batch_size_per_rank)
         return batches if batches < self.update_freq else batches // self.update_freq * self.update_freq
 
@@ -107,6 +116,7 @@ class EventBuilder:
     facts: RunFacts
     best_epoch: int = 0
     best_top1: float = -1.0
+    uses_dali: bool = False
     clock: Callable[[], float] = time.monotonic
     last_epoch: int = field(init=False)
     """The last epoch whose training is over."""
@@ -177,6 +187,8 @@ class EventBuilder:
         if self._started_at is not None:
             return []
         self._started_at = self.clock()
+        if self.uses_dali:
+            self.facts = replace(self.facts, told_iterations=iterations)
         facts = self.facts
         if iterations != facts.iterations:
             raise RankFailedError(

@@ -51,6 +51,11 @@ def check_engine(config: TrainingConfig, training: TrainingParameters) -> Paddle
             f"{training.launch.nnodes}; use engine: native"
         )
     checkout = PaddleClasCheckout.find(training.paddleclas_home)
+    if training.launch.machines > 1:
+        raise ParameterError(
+            f"training.launch.nnodes is {training.launch.nnodes}: on more than one machine train with "
+            f"training.engine: native; PaddleClas' engine is watched and told of by one log on one machine"
+        )
     to_upstream_config(config, ranks=len(training.launch.devices))
     return checkout
 
@@ -143,6 +148,6 @@ def _scribe(config: TrainingConfig, training: TrainingParameters, finished_epoch
     return LogScribe(
         LogTail(log_dir(output_dir) / _RANK_0_LOG, output_dir, ranks),
         output_dir,
-        EventBuilder(facts, best_epoch, best_top1),
+        EventBuilder(facts, best_epoch, best_top1, uses_dali=config.Global.use_dali),
         BestWeights(output_dir, ranks, facts.steps_after(1, facts.iterations)),
     )

@@ -22,7 +22,7 @@ class Finding:
         status: whether it is as it should be, may hurt, or makes the run end badly for sure.
         found: what there is.
         needed: what there should be; with its formula where it was computed.
-        remedy: what to do about it; empty where nothing has to be done.
+        remedy: what to do about it; empty where nothing has to be done, or `found` says it.
     """
 
     check: str
@@ -51,7 +51,7 @@ def require_no_blocking(findings: Iterable[Finding]) -> None:
         PreflightError: with every blocking finding.
     """
     problems = [
-        f"{one.check}: {one.found}; needed: {one.needed} → {one.remedy}" if one.needed else f"{one.check}: {one.found}"
+        f"{one.check}: {one.found}; needed: {one.needed}" + (f" → {one.remedy}" if one.remedy else "")
         for one in blocking(findings)
     ]
     if problems:

@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
 from resnet50_pipeline.preflight.findings import Finding, Status, blocking
 from resnet50_pipeline.preflight.plan import RunPlan
@@ -55,9 +57,10 @@ def describe(plan: RunPlan) -> str:
     """Return what the run is: `ResNet50, 120 epochs, 64 images a step on each of gpu 0,1,2,3`."""
     training = plan.training
     devices = ",".join(map(str, training.launch.devices))
+    engine = "" if training.engine == "native" else ", by PaddleClas itself"
     return (
         f"{training.arch.name}, {training.epochs} epochs, {training.batch_size_per_rank} images a step on each of "
-        f"{training.launch.device} {devices}"
+        f"{training.launch.device} {devices}{engine}"
     )
 
 
@@ -96,13 +99,14 @@ def render_environment(command: LaunchCommand) -> list[str]:
 
 
 def as_json(findings: Sequence[Finding], plan: RunPlan, command: LaunchCommand) -> str:
-    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `training_config`."""
+    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `working_dir`, `config`."""
     report: dict[str, Any] = {
         "ok": not blocking(findings),
         "findings": [vars(finding) for finding in findings],
         "command": list(command.arguments),
         "environment": shown_environment(command),
-        "training_config": plan.training_config().model_dump(mode="json"),
+        "working_dir": None if command.working_dir is None else str(command.working_dir),
+        "config": yaml.safe_load(plan.config_file()[1]),
     }
     return json.dumps(report, indent=2, ensure_ascii=False)
 

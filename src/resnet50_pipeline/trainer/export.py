@@ -53,7 +53,8 @@ def export_checkpoint(
         ExportError: they differ by more than `tolerance`; `export_check.json` says by how much.
     """
     read_state(checkpoint)
-    network = build_network(config.Arch)
+    # Weights know no layout, and Paddle Inference on a CPU mistakes the channels of an NHWC network.
+    network = build_network(config.Arch.model_copy(update={"data_format": "NCHW"}))
     load_evaluated_weights(checkpoint, network)
     model = _Probabilities(network)
     model.eval()

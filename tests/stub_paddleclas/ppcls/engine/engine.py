@@ -159,7 +159,7 @@ class Engine:
             pixels = cv2.imread(str(Path(dataset["image_root"]) / path))
             if pixels is None:
                 logger.error("Exception occured when parse line: %s with msg: no image", path)
-                continue
+                pixels = np.zeros((height, width, 3), dtype=np.uint8)  # upstream takes another image
             pixels = cv2.resize(pixels, (width, height))[:, :, ::-1].astype(np.float32) / 255
             pixels = (pixels - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
             images.append(pixels.transpose(2, 0, 1))

@@ -1,6 +1,7 @@
 """What the native trainer costs beside the bare arithmetic: `python benchmarks/training.py [--check] [--only PART …]`.
 
-Parts, each a file beside this one: one step, two ranks. All figures are ratios within one run, on the CPU, with
+Parts, each a file beside this one: one step, two ranks, and the engine of PaddleClas itself (where PADDLECLAS_HOME
+names a checkout). All figures are ratios within one run, on the CPU, with
 ResNet50 on the sample's 32-pixel images; whatever is compared is taken in turn, so that both see the same machine.
 
 One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
@@ -20,6 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Paddle's own words at import say nothing here.
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
+import training_engines
 import training_ranks
 import training_steps
 from targets import Target, report
@@ -28,6 +30,7 @@ from targets import Target, report
 PARTS: dict[str, Callable[[Path], list[Target]]] = {
     "steps": training_steps.measure,
     "ranks": training_ranks.measure,
+    "engines": training_engines.measure,
 }
 
 

@@ -14,6 +14,7 @@ from resnet50_pipeline.parameters import (
     OptimizerParameters,
     SampleDataParameters,
     TrainingParameters,
+    TrainTransformParameters,
 )
 
 TRAINING = {
@@ -48,6 +49,30 @@ def test_mistyped_key_is_named():
         (EvalTransformParameters, {"resize_short": 32, "size": 40}, "larger than resize_short"),
         (SampleDataParameters, {"train_images_per_class": 400, "val_images_per_class": 101}, "501"),
         (TrainingParameters, {**TRAINING, "epochs": 0}, "epochs"),
+        (TrainingParameters, {**TRAINING, "images_per_step": 16}, "1 ranks x batch_size_per_rank 8 x update_freq 1"),
+        (TrainingParameters, {**TRAINING, "loader": {"use_dali": True}}, "NVIDIA's GPUs, and launch.device is cpu"),
+        (
+            TrainingParameters,
+            {
+                **TRAINING,
+                "launch": {"device": "gpu", "devices": [0]},
+                "loader": {"use_dali": True},
+                "train_transform": {"size": 32, "augment_ops": [{"RandAugment": {}}]},
+            },
+            "asks for more",
+        ),
+        (TrainTransformParameters, {"size": 32, "augment_ops": [{"CropImage": {"size": 8}}]}, "not supported here"),
+        (
+            TrainTransformParameters,
+            {"size": 32, "augment_ops": [{"RandomErasing": {}}, {"RandAugment": {}}]},
+            "comes last",
+        ),
+        (
+            TrainTransformParameters,
+            {"size": 32, "progressive_resize": {"initial_size": 40, "start_epoch": 1, "end_epoch": 2}},
+            "above size 32",
+        ),
+        (EvalTransformParameters, {"resize_short": 32, "size": 32, "interpolation": "random"}, "nothing at random"),
         (
             TrainingParameters,
             {**TRAINING, "lr": {"name": "Cosine", "learning_rate": 1, "warmup_epoch": 3}},

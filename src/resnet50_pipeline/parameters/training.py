@@ -118,6 +118,20 @@ class TrainingParameters(ParameterModel):
         )
 
     @model_validator(mode="after")
+    def _decode_where_dali_can(self) -> Self:
+        if self.loader.use_dali and self.launch.device != "gpu":
+            raise ValueError(
+                f"loader.use_dali: DALI works on NVIDIA's GPUs, and launch.device is {self.launch.device}; "
+                f"set it to false"
+            )
+        if self.loader.use_dali and self.train_transform.augment_ops:
+            raise ValueError(
+                "loader.use_dali: DALI crops, mirrors and normalizes here, and train_transform.augment_ops asks for "
+                "more; set it to false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _have_the_precision(self) -> Self:
         if not self.amp.use_amp:
             return self

@@ -64,7 +64,7 @@ def measure(folder: Path) -> list[Target]:
 
 def write_dataset(root: Path) -> DatasetParameters:
     """Write the sample's digits, and lists as PaddleClas reads them."""
-    write_sample(root, train_images_per_class=32, val_images_per_class=10)
+    write_sample(root, train_images_per_class=24, val_images_per_class=10)
     for split in ("train", "val"):
         path = root / f"{split}_list.txt"
         path.write_bytes(prefix_list(read_list_file(path, CLASSES), split).data)

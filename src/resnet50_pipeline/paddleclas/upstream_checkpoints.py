@@ -54,7 +54,7 @@ def newest_saved_epoch(output_dir: Path) -> tuple[SavedEpoch, tuple[str, ...]]:
         except (CheckpointError, KeyError) as error:
             problems.append(f"{stem}{_STATES}: names no epoch" if isinstance(error, KeyError) else str(error))
     # Of the same epoch, epoch_3 before latest: nothing overwrites it while it is read.
-    for saved in sorted(found, key=lambda one: (-one.epoch, one.stem.name)):
+    for saved in sorted(found, key=lambda one: (-one.epoch, epoch_of_stem(one.stem.name) is None)):
         try:
             for suffix in (_WEIGHTS, _OPTIMIZER):
                 require_plain_data(saved.stem.with_name(saved.stem.name + suffix))

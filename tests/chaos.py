@@ -165,7 +165,7 @@ def processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 
 def wait_until_nothing_is_left(folder: Path) -> None:
-    """Wait for the processes of a training to be gone; fail after the time that FAULTS 32 allows."""
+    """Wait for the processes of a training to be gone; fail after the time that fault 32 allows."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while left := list(processes_of(folder)):
         assert time.monotonic() < deadline, f"left: {[process.cmdline() for process in left]}"

@@ -1,4 +1,4 @@
-"""FAULTS 31, 32, 45 and 46 as `kedro run` itself shows them, on the sample; and two machines by Kedro."""
+"""Faults 31, 32, 45 and 46 as `kedro run` itself shows them, on the sample; and two machines by Kedro."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def project(prepared: Project) -> Iterator[Project]:
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_kedro_is_asked_to_stop(project: Project, number: int, exit_code: int):
-    """FAULTS 31: Ctrl-C, SIGTERM: a set of the step that was under way, 130 / 143, no process left, KILLED.
+    """Fault 31: Ctrl-C, SIGTERM: a set of the step that was under way, 130 / 143, no process left, KILLED.
 
     The message has the command that goes on, and that command ends the training.
     """
@@ -124,7 +124,7 @@ def test_kedro_is_asked_to_stop(project: Project, number: int, exit_code: int):
 
 
 def test_kedro_is_killed(project: Project):
-    """FAULTS 32: SIGKILL of Kedro: no rank, launcher or guard after 10 s; the next run puts MLflow right."""
+    """Fault 32: SIGKILL of Kedro: no rank, launcher or guard after 10 s; the next run puts MLflow right."""
     process = project.start_endless()
     process.kill()
     process.communicate()
@@ -137,7 +137,7 @@ def test_kedro_is_killed(project: Project):
 
 
 def test_two_runs_of_kedro(project: Project):
-    """FAULTS 46: the second run refuses, names the first one's PID, and does not disturb it."""
+    """Fault 46: the second run refuses, names the first one's PID, and does not disturb it."""
     first = project.start_endless()
     second = project.start()
     _, words = second.communicate(timeout=90)
@@ -149,7 +149,7 @@ def test_two_runs_of_kedro(project: Project):
 
 
 def test_secrets_of_the_environment(project: Project):
-    """FAULTS 45: variables that nobody named are in no file that the run has written, logs and MLflow's included."""
+    """Fault 45: variables that nobody named are in no file that the run has written, logs and MLflow's included."""
     process = project.start()
     said, words = process.communicate(timeout=240)
     assert process.returncode == 0, words

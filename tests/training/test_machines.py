@@ -269,7 +269,7 @@ def test_elastic_training_goes_on_without_a_machine(etcd, training_parameters, s
 
 
 def test_port_in_use_is_named(training_parameters):
-    """FAULTS 33: the port at which machines are to meet is taken: the error names it and who has it, at once."""
+    """Fault 33: the port at which machines are to meet is taken: the error names it and who has it, at once."""
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

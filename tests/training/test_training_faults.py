@@ -1,24 +1,24 @@
-"""Where each row of FAULTS.md about training is tested, and the tests of those that real ranks can show.
+"""Where each fault of a training is tested, and the tests of those that real ranks can show.
 
 Real ranks (gloo), real processes, no GPU; stub ranks, started by Paddle's own launcher, where only who watches them
-matters. The rows, and where further tests of them stand:
+matters. The faults, and where further tests of them stand:
 
-FAULTS 28  an image becomes unreadable      test_training_process.py
-FAULTS 29  a rank is killed                 here; paddleclas/test_supervise.py, test_machines.py (two machines)
-FAULTS 30  a rank hangs                     here; paddleclas/test_supervise.py, test_machines.py
-FAULTS 31  Ctrl-C, SIGTERM                  test_faults_kedro.py; paddleclas/test_no_orphans.py, hooks/
-FAULTS 32  launcher or Kedro is killed      test_faults_kedro.py; paddleclas/test_no_orphans.py, test_chaos.py
-FAULTS 33  port in use                      here; test_machines.py (the port at which machines meet)
-FAULTS 34  loss is NaN or infinite          here; test_training_process.py
-FAULTS 35  disk full, killed while saving   test_faults_saving.py, test_chaos.py
-FAULTS 36  a set that is not whole          test_faults_saving.py, test_training_process.py
-FAULTS 37  stopped and resumed              test_resume.py, test_chaos.py
-FAULTS 38  /dev/shm, memory                 here; paddleclas/test_supervise.py
-FAULTS 40  a stale RUNNING run              hooks/test_tracking_hooks.py
-FAULTS 43  malicious .pdparams, YAML        ground/test_pdparams.py, trainer/test_pretrained.py; here (YAML)
-FAULTS 45  secrets in the environment       test_faults_kedro.py; paddleclas/test_launch.py
-FAULTS 46  two runs on one folder           test_faults_kedro.py; test_training_process.py
-FAULTS 47  no network                       here
+fault 28  an image becomes unreadable      test_training_process.py
+fault 29  a rank is killed                 here; paddleclas/test_supervise.py, test_machines.py (two machines)
+fault 30  a rank hangs                     here; paddleclas/test_supervise.py, test_machines.py
+fault 31  Ctrl-C, SIGTERM                  test_faults_kedro.py; paddleclas/test_no_orphans.py, hooks/
+fault 32  launcher or Kedro is killed      test_faults_kedro.py; paddleclas/test_no_orphans.py, test_chaos.py
+fault 33  port in use                      here; test_machines.py (the port at which machines meet)
+fault 34  loss is NaN or infinite          here; test_training_process.py
+fault 35  disk full, killed while saving   test_faults_saving.py, test_chaos.py
+fault 36  a set that is not whole          test_faults_saving.py, test_training_process.py
+fault 37  stopped and resumed              test_resume.py, test_chaos.py
+fault 38  /dev/shm, memory                 here; paddleclas/test_supervise.py
+fault 40  a stale RUNNING run              hooks/test_tracking_hooks.py
+fault 43  malicious .pdparams, YAML        ground/test_pdparams.py, trainer/test_pretrained.py; here (YAML)
+fault 45  secrets in the environment       test_faults_kedro.py; paddleclas/test_launch.py
+fault 46  two runs on one folder           test_faults_kedro.py; test_training_process.py
+fault 47  no network                       here
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def running(training, striped_dataset: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_killed_rank(training, running):
-    """FAULTS 29: within 10 s: which rank, which signal, which log, and the command that goes on."""
+    """Fault 29: within 10 s: which rank, which signal, which log, and the command that goes on."""
     find("rank 1", running.pid, training.output_dir).kill()
     started = time.monotonic()
     _, words = running.communicate(timeout=30)
@@ -76,7 +76,7 @@ def test_killed_rank(training, running):
 
 
 def test_stopped_rank(training, striped_dataset):
-    """FAULTS 30: a rank that stands still: the watchdog names it, and everything ends."""
+    """Fault 30: a rank that stands still: the watchdog names it, and everything ends."""
     launch = training.launch.model_copy(update={"hang_timeout_seconds": 20.0})
     training = training.model_copy(update={"launch": launch})
     process = start_training(training, striped_dataset)
@@ -89,7 +89,7 @@ def test_stopped_rank(training, striped_dataset):
 
 
 def test_ports_in_use(training_parameters, striped_dataset: Path):
-    """FAULTS 33: ports that are taken are passed over: the training takes others of its range."""
+    """Fault 33: ports that are taken are passed over: the training takes others of its range."""
     with socket.socket() as first, socket.socket() as second:
         first.bind(("", 0))
         start = first.getsockname()[1]
@@ -117,7 +117,7 @@ def environment_of_rank(output_dir: Path) -> str:
 
 
 def test_divergence_leaves_what_was_best(training_parameters, striped_dataset: Path):
-    """FAULTS 34: a resumed run that diverges ends with the step; the best set and its name stay as they were."""
+    """Fault 34: a resumed run that diverges ends with the step; the best set and its name stay as they were."""
     training = training_parameters(epochs=4, lr={"name": "Piecewise", "decay_epochs": [2], "values": [0.01, 1e30]})
     process = start_training(training, striped_dataset)
     _, words = process.communicate(timeout=200)
@@ -132,7 +132,7 @@ def test_divergence_leaves_what_was_best(training_parameters, striped_dataset: P
 
 
 def test_shared_memory_too_small(training_parameters, striped_dataset: Path, tmp_path: Path):
-    """FAULTS 38: loader processes without room in /dev/shm: the cause and the setting are named."""
+    """Fault 38: loader processes without room in /dev/shm: the cause and the setting are named."""
     command = in_own_mounts('mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"')
     if command is None:
         pytest.skip("this user may not mount; paddleclas/test_supervise.py has the words of Paddle")
@@ -145,7 +145,7 @@ def test_shared_memory_too_small(training_parameters, striped_dataset: Path, tmp
 
 
 def test_no_network(training_parameters, striped_dataset: Path):
-    """FAULTS 47: without a network, not even a resolver, training runs: nothing tries to download."""
+    """Fault 47: without a network, not even a resolver, training runs: nothing tries to download."""
     command = without_network()
     if command is None:
         pytest.skip("this user may not make a network namespace")
@@ -155,7 +155,7 @@ def test_no_network(training_parameters, striped_dataset: Path):
 
 
 def test_pretrained_without_a_file(tmp_path: Path, training_parameters, dataset_parameters):
-    """FAULTS 47: `pretrained: true`, for which PaddleClas downloads, is refused by name."""
+    """Fault 47: `pretrained: true`, for which PaddleClas downloads, is refused by name."""
     from resnet50_pipeline.paddleclas.config import render_training_config
 
     lists = [dataset_parameters.root / f"{split}_list.txt" for split in ("train", "val")]
@@ -168,7 +168,7 @@ def test_pretrained_without_a_file(tmp_path: Path, training_parameters, dataset_
 
 @pytest.mark.parametrize("value", ["!!python/object/apply:os.system ['touch {}']", "!!python/name:os.system"])
 def test_malicious_yaml(tmp_path: Path, value: str):
-    """FAULTS 43: a YAML that would run code is refused, and nothing is run."""
+    """Fault 43: a YAML that would run code is refused, and nothing is run."""
     trace = tmp_path / "executed"
     config = tmp_path / "config.yaml"
     config.write_text(f"Global:\n  device: {value.format(trace)}\n")

@@ -136,6 +136,31 @@ def test_a_terminal_without_unicode_gets_its_report_too(kedro_project):
     assert "? Python" in done.stdout
 
 
+def test_without_opencvs_libraries_it_says_so(kedro_project):
+    """Where `import cv2` fails, the finding comes, and not the import's error."""
+    code = (
+        "import sys\n"
+        "sys.modules['cv2'] = None  # an import of it fails\n"
+        "sys.argv = ['kedro', 'preflight']\n"
+        "from resnet50_pipeline.preflight import machine\n"
+        "machine.SYSTEM_LIBRARIES = {'libnosuch.so.9': ('libnosuch9', 'nosuch-libs')}\n"
+        "from kedro.framework.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        check=False,
+        cwd=kedro_project,
+        env={**os.environ, "PYTHONPATH": str(kedro_project / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "apt-get install -y libnosuch9" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stderr
+
+
 def test_a_subfolder_is_as_good_as_the_projects_own(kedro_project):
     """Kedro looks for conf/logging.yml in the current folder only; the project's is found from below, too."""
     code = (

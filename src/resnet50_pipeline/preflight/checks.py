@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network
 from resnet50_pipeline.preflight.engine import check_engine
-from resnet50_pipeline.preflight.findings import Finding
+from resnet50_pipeline.preflight.findings import Finding, blocking
 from resnet50_pipeline.preflight.plan import RunPlan
 from resnet50_pipeline.preflight.ranks import check_ranks, probing
 
@@ -16,24 +16,25 @@ def check_run(plan: RunPlan) -> list[Finding]:
     launch = plan.training.launch
     with probing(plan.command(), launch, plan.checkout, every_device=True) as wait:
         before = [machine.check_python(), machine.check_system_libraries()]
+        if blocking(before):
+            return before  # what the others would import cannot be
         quick = [*check_machine(plan, trains=True), *check_data(plan)]
         answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
         return [*before, *check_ranks(wait(), launch), *quick, *answers]
 
 
-def check_start_of_ranks(plan: RunPlan, *, trains: bool) -> list[Finding]:
-    """Return what `kedro run` must know before its first node, where it is going to start ranks.
+def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[], None] = lambda: None) -> list[Finding]:
+    """Return what must be known before the first node of a run that is going to start ranks.
 
     Args:
         plan: what the run is going to do.
-        trains: whether the ranks train, or only evaluate.
+        trains: whether this machine's run is the training's own, and not an evaluation or another machine's ranks.
+        meanwhile: what is to be done while the other process imports Paddle.
     """
     launch = plan.training.launch
     with probing(plan.command(), launch, plan.checkout, every_device=False) as wait:
         quick = list(check_machine(plan, trains=trains))
-        # The next hook needs it, and it takes about as long as Paddle does in the other process.
-        import resnet50_pipeline.tracking.runs  # noqa: F401
-
+        meanwhile()
         return [*check_ranks(wait(), launch), *quick]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
-from resnet50_pipeline.paddleclas.upstream_train import check_engine as require_engine
 from resnet50_pipeline.preflight.findings import Finding
 from resnet50_pipeline.preflight.plan import RunPlan
 
@@ -14,6 +13,8 @@ def check_engine(plan: RunPlan) -> Iterator[Finding]:
     """What `train_network` would refuse only when its turn has come."""
     if plan.training.engine == "native":
         return
+    from resnet50_pipeline.paddleclas.upstream_train import check_engine as require_engine
+
     needed = "a checkout of release/2.6, and a recipe that it knows"
     try:
         checkout = require_engine(plan.training_config(), plan.training)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from resnet50_pipeline.exceptions import PreflightError
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "warning", "blocking"]
 
@@ -56,6 +59,19 @@ def require_no_blocking(findings: Iterable[Finding]) -> None:
     ]
     if problems:
         raise PreflightError(problems)
+
+
+def refuse_or_warn(findings: Iterable[Finding]) -> None:
+    """Refuse what cannot end well, and log what may hurt.
+
+    Raises:
+        PreflightError: with every blocking finding.
+    """
+    found = list(findings)
+    require_no_blocking(found)
+    for one in found:
+        if one.status == "warning":
+            logger.warning("%s: %s; needed: %s → %s", one.check, one.found, one.needed, one.remedy)
 
 
 def show_bytes(size: float) -> str:

@@ -15,14 +15,23 @@ from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
 from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
 from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
-from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
 from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
+from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.training_dir import config_path, log_dir
 
 if TYPE_CHECKING:
     from resnet50_pipeline.training_config import TrainingConfig
 
 Group = TypeVar("Group", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What would be started: the command, and name and text of the YAML that the ranks are given."""
+
+    command: LaunchCommand
+    config_name: str
+    config_text: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ class RunPlan:
             launch = meeting_place(launch)
         if self.training.engine == "native":
             return build_launch_command(launch, log_dir(output_dir), train_arguments(self.training), inherited)
+        from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
+
         checkout = self.checkout or PaddleClasCheckout(Path(f"${HOME_VARIABLE}"))
         return checkout.command("train", upstream_config_path(output_dir), launch, log_dir(output_dir))
 
@@ -85,12 +96,26 @@ class RunPlan:
 
         return render_training_config(self.training, self.dataset, self.paths["train_list"], self.paths["val_list"])
 
+    def start(self) -> Start:
+        """Return everything that would be started.
+
+        Raises:
+            MissingLibraryError: OpenCV, whose operators the YAML names, cannot be imported.
+        """
+        name, text = self.config_file()
+        return Start(self.command(), name, text)
+
     def config_file(self) -> tuple[str, str]:
         """Return name and text of the YAML that the engine is given.
 
         Where the recipe is not one for the engine of PaddleClas it is the one that the native engine would get.
+
+        Raises:
+            MissingLibraryError: OpenCV, whose operators the YAML names, cannot be imported.
         """
+        require_system_libraries()
         from resnet50_pipeline.paddleclas.upstream_config import to_upstream_config
+        from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
 
         config = self.training_config()
         if self.training.engine != "native":

@@ -13,7 +13,7 @@ import yaml
 
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
 from resnet50_pipeline.preflight.findings import Finding, Status, blocking
-from resnet50_pipeline.preflight.plan import RunPlan
+from resnet50_pipeline.preflight.plan import RunPlan, Start
 
 SYMBOLS: Mapping[Status, str] = {"ok": "✓", "warning": "!", "blocking": "✗"}
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY|AUTH", re.IGNORECASE)
@@ -98,16 +98,31 @@ def render_environment(command: LaunchCommand) -> list[str]:
     return [f"{_INDENT}{name}={shlex.quote(value)}" for name, value in shown_environment(command).items()]
 
 
-def as_json(findings: Sequence[Finding], plan: RunPlan, command: LaunchCommand) -> str:
-    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `working_dir`, `config`."""
-    report: dict[str, Any] = {
-        "ok": not blocking(findings),
-        "findings": [vars(finding) for finding in findings],
-        "command": list(command.arguments),
-        "environment": shown_environment(command),
-        "working_dir": None if command.working_dir is None else str(command.working_dir),
-        "config": yaml.safe_load(plan.config_file()[1]),
-    }
+def render_start(start: Start, width: int) -> list[tuple[str, list[str]]]:
+    """Return titles and lines: the command, its environment, the YAML."""
+    command = start.command
+    where = "" if command.working_dir is None else f", in {command.working_dir}"
+    return [
+        (f"Command{where}", render_command(command, width)),
+        ("Its environment, whole", render_environment(command)),
+        (start.config_name, [f"{_INDENT}{line}" for line in start.config_text.splitlines()]),
+    ]
+
+
+def as_json(findings: Sequence[Finding], start: Start | None) -> str:
+    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `working_dir`, `config`.
+
+    The last four are missing where what would be started is not known.
+    """
+    report: dict[str, Any] = {"ok": not blocking(findings), "findings": [vars(finding) for finding in findings]}
+    if start is not None:
+        command = start.command
+        report |= {
+            "command": list(command.arguments),
+            "environment": shown_environment(command),
+            "working_dir": None if command.working_dir is None else str(command.working_dir),
+            "config": yaml.safe_load(start.config_text),
+        }
     return json.dumps(report, indent=2, ensure_ascii=False)
 
 

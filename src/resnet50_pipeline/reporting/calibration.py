@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
 from resnet50_pipeline.reporting.style import (
     LIGHT,
-    SMALL_SIZE,
     Theme,
+    blend,
     count_ticks,
     format_percent,
     new_figure,
@@ -75,8 +75,7 @@ def draw_reliability(predictions: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
     bins, errors = bin_confidences(table), calibration_errors(table)
     direction = "too sure" if errors["mean_confidence"] > float(table.is_top1.mean()) else "not sure enough"
     subtitle = (
-        f"expected calibration error {format_percent(errors['ece'])}, the largest gap {format_percent(errors['mce'])}; "
-        f"all in all {direction}"
+        f"line: accuracy; orange: the gap to the probability ({format_percent(errors['ece'])} on average: {direction})"
     )
     figure = new_figure(7.6, 7.2, theme, "Reliability", subtitle)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -86,14 +85,12 @@ def draw_reliability(predictions: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
     filled = bins[bins["images"] > 0]
     lefts = np.array(filled["low"]) + 0.05 / BINS
     accuracy, confidence = np.array(filled["accuracy"]), np.array(filled["confidence"])
-    upper.bar(lefts, accuracy, width, align="edge", color=theme.main)
     low, high = np.minimum(accuracy, confidence), np.maximum(accuracy, confidence)
-    upper.bar(lefts, high - low, width, bottom=low, align="edge", color=theme.contrast, alpha=0.55)
-    upper.plot([0, 1], [0, 1], color=theme.text, linewidth=1.2, linestyle=(0, (4, 3)))
-    upper.annotate(
-        "dashed: as sure as right; orange: the gap", (0.02, 0.95), xycoords="axes fraction", color=theme.muted,
-        fontsize=SMALL_SIZE, va="top",
-    )  # fmt: skip
+    upper.bar(lefts, low, width, align="edge", color=theme.main)
+    gap = blend(theme.contrast, theme.background, 0.55)
+    upper.bar(lefts, high - low, width, bottom=low, align="edge", color=gap)
+    upper.hlines(accuracy, lefts, lefts + width, color=theme.text, linewidth=1.8)
+    upper.plot([0, 1], [0, 1], color=theme.muted, linewidth=1.2, linestyle=(0, (4, 3)))
     upper.set_xlim(0, 1)
     upper.set_ylim(0, 1)
     upper.set_ylabel("top-1 accuracy")

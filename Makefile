@@ -78,10 +78,10 @@ format: setup ## let ruff format and mend what it can
 	$(VENV)/bin/ruff check --fix
 
 promote: setup ## make VERSION of the registered model its champion (ARGS="--env imagenet --despite-gate --why …")
-	@.venv/bin/kedro promote $(ARGS) $(VERSION)
+	@$(VENV)/bin/kedro promote $(ARGS) $(VERSION)
 
 rollback: setup ## make the champion before the present one the champion again
-	@.venv/bin/kedro rollback $(ARGS)
+	@$(VENV)/bin/kedro rollback $(ARGS)
 
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"

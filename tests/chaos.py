@@ -126,7 +126,8 @@ def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
         # Killed while Python itself starts, it dies of the signal.
         return {-kill.number, 0} if kill.number == signal.SIGKILL else {128 + kill.number, -kill.number, 0, 1}
     if kill.target.startswith("rank") and kill.number != signal.SIGKILL:
-        return {128 + kill.number, 1, 0}
+        # All ranks stop together, and those that were not asked themselves say SIGTERM.
+        return {128 + kill.number, 128 + signal.SIGTERM, 1, 0}
     if kill.target == "launcher" and kill.number != signal.SIGKILL:
         return {128 + signal.SIGTERM, 1, 0}  # it hands on every signal as SIGTERM
     return {1, 0}
@@ -164,7 +165,7 @@ def processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 
 def wait_until_nothing_is_left(folder: Path) -> None:
-    """Wait for the processes of a training to be gone; fail after the time that FAULTS 32 allows."""
+    """Wait for the processes of a training to be gone; fail after the time that fault 32 allows."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while left := list(processes_of(folder)):
         assert time.monotonic() < deadline, f"left: {[process.cmdline() for process in left]}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 from kedro.framework.cli.utils import CONTEXT_SETTINGS
 
+from resnet50_pipeline.commands.champion import champion, promote, rollback
 from resnet50_pipeline.commands.join import join
+from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
 from resnet50_pipeline.commands.unpack import unpack
@@ -16,5 +18,5 @@ def cli() -> None:
     """Commands of the project resnet50-pipeline."""
 
 
-for command in (run, preflight, join, unpack):
+for command in (run, preflight, join, unpack, predict, promote, rollback, champion):
     cli.add_command(command)

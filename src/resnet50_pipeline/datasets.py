@@ -23,10 +23,14 @@ _TEXTS_SAMPLED = 1000
 
 
 class _LocalPath(AbstractDataset[Any, Any]):
-    """What the four below share: a local path, and the error when nothing is there."""
+    """What the four below share: a local path, and the error when nothing is there.
 
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+    With `may_be_missing` that is no error: a table or object loads as None, a text or folder as its path all the same.
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None, may_be_missing: bool = False) -> None:
         self.filepath = Path(filepath)
+        self.may_be_missing = may_be_missing
         self.metadata = metadata
 
     def _describe(self) -> dict[str, Any]:
@@ -35,8 +39,11 @@ class _LocalPath(AbstractDataset[Any, Any]):
     def _exists(self) -> bool:
         return self.filepath.exists()
 
+    def _is_missing(self) -> bool:
+        return self.may_be_missing and not self.filepath.exists()
+
     def _require(self) -> Path:
-        if not self.filepath.exists():
+        if not self.filepath.exists() and not self.may_be_missing:
             raise DatasetNotFoundError(
                 f"{self.filepath} does not exist; run the pipeline that writes it first "
                 f"(`kedro registry describe` lists them), or set its path under conf/"
@@ -59,8 +66,10 @@ class TextFileDataset(_LocalPath):
 class JSONDataset(_LocalPath):
     """A JSON object, indented, keys in the order given."""
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> dict[str, Any] | None:
         """Return the object."""
+        if self._is_missing():
+            return None
         loaded: dict[str, Any] = json.loads(self._require().read_text(encoding="utf-8"))
         return loaded
 
@@ -72,13 +81,21 @@ class JSONDataset(_LocalPath):
 class ParquetDataset(_LocalPath):
     """A pandas table without its index."""
 
-    def __init__(self, filepath: str, columns: list[str] | None = None, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        filepath: str,
+        columns: list[str] | None = None,
+        may_be_missing: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         """Take the file, and the columns that are loaded; all, where none are named."""
-        super().__init__(filepath, metadata)
+        super().__init__(filepath, metadata, may_be_missing)
         self.columns = columns
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> pd.DataFrame | None:
         """Return the table."""
+        if self._is_missing():
+            return None
         import pyarrow as pa
         import pyarrow.parquet as pq
 

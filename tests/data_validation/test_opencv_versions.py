@@ -1,4 +1,4 @@
-"""FAULTS 23 under every OpenCV: what the scan says of an image does not depend on which one is installed.
+"""Fault 23 under every OpenCV: what the scan says of an image does not depend on which one is installed.
 
 The project's own is always tested. Others: RESNET50_OPENCV_PYTHONS names further interpreters, separated by colons,
 that have another opencv-python, and all else that the project needs:

@@ -177,7 +177,7 @@ def test_no_secret_is_found_in_any_result(data: Path):
 
 def test_registered_version_has_alias_and_tags(client: MlflowClient, run, data: Path):
     """The alias names the new version, whose tags lead back to data, recipe, commit and figures."""
-    version = client.get_model_version_by_alias("resnet50-test", "candidate")
+    version = client.get_model_version_by_alias("resnet50-test", "champion")
     registered = json.loads((data / "08_reporting" / "registered_model.json").read_text())
     assert int(version.version) == registered["version"] == 1
     assert version.run_id == run.info.run_id == registered["run_id"]
@@ -193,12 +193,12 @@ import json, pathlib, sys
 import mlflow, pandas as pd
 data = pathlib.Path(sys.argv[1])
 mlflow.set_tracking_uri(f"sqlite:///{data / 'mlflow.db'}")
-model = mlflow.pyfunc.load_model("models:/resnet50-test@candidate")
+model = mlflow.pyfunc.load_model("models:/resnet50-test@champion")
 images = [(data / "01_raw" / "digits" / path).read_bytes() for path in sys.argv[2:]]
 found = model.predict(pd.DataFrame({"image": images}))
 one = model.predict(pd.DataFrame({"image": images[:1]}))
-assert list(one["top5_ids"][0]) == list(found["top5_ids"][0])
-print(json.dumps([[int(i) for i in row] for row in found["top5_ids"]]))
+assert list(one["top_ids"][0]) == list(found["top_ids"][0])
+print(json.dumps([[int(i) for i in row] for row in found["top_ids"]]))
 """
     result = subprocess.run(
         [sys.executable, "-c", program, str(data), *predictions["path"]],

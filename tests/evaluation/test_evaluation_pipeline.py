@@ -13,15 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project, settings
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation.type_extractor import TypeExtractor
 
 from resnet50_pipeline.exceptions import EvaluationTableError
-from resnet50_pipeline.parameters import EvaluationParameters, TrainingParameters
+from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters, TrainingParameters
 from resnet50_pipeline.pipelines.evaluation import create_pipeline
 from resnet50_pipeline.pipelines.evaluation.nodes import draw_plots
 from resnet50_pipeline.training_dir import config_path
+
+configure_project("resnet50_pipeline")
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CLASSES = ("zero", "one", "two")
@@ -30,7 +33,7 @@ OUTCOMES = [(0, 0), (0, 1), (1, 1), (1, 1), (2, 2), (2, 0)]
 
 
 def _config(env: str) -> OmegaConfigLoader:
-    return OmegaConfigLoader(conf_source=str(CONF), base_env="base", default_run_env="local", env=env)
+    return OmegaConfigLoader(conf_source=str(CONF), env=env, **{**settings.CONFIG_LOADER_ARGS, "default_run_env": env})
 
 
 @pytest.fixture
@@ -40,7 +43,8 @@ def catalog(tmp_path) -> DataCatalog:
     for entry in entries.values():
         entry["filepath"] = str(tmp_path / entry["filepath"])
     catalog = DataCatalog.from_config(entries)
-    catalog["params:evaluation"] = EvaluationParameters.model_validate(_config("test")["parameters"]["evaluation"])
+    values = _config("test")["parameters"]["evaluation"] | {"compare_with": None}  # there is no MLflow run
+    catalog["params:evaluation"] = EvaluationParameters.model_validate(values)
     root = tmp_path / "images"
     for row in range(len(OUTCOMES)):
         (root / "val").mkdir(parents=True, exist_ok=True)
@@ -82,6 +86,8 @@ def catalog(tmp_path) -> DataCatalog:
         "evaluation_summary": {
             **run,
             **{"checkpoint": "best", "epoch": 1, "step": 2, "images": 6, "images_per_second_without_loading": 3.0},
+            **{"is_best_checkpoint": True, "is_val_list": True, "arch": "ResNet50", "list": "val_list.txt"},
+            **{"list_digest": "sha256:1157", "weights_digest": "sha256:3e16"},
         },
     }.items():
         catalog.save(name, data)
@@ -96,7 +102,13 @@ def test_every_input_and_output_is_in_the_catalog():
     pipeline = create_pipeline()
     names = {node.name for node in pipeline.nodes}
 
-    assert names == {"predict_val_list", "compute_metrics", "draw_plots", "write_evaluation_report"}
+    assert names == {
+        "predict_val_list",
+        "compute_metrics",
+        "compare_models",
+        "draw_plots",
+        "write_evaluation_report",
+    }
     datasets = {name for name in pipeline.datasets() if not name.startswith("params:")}
     assert datasets <= set(_config("base")["catalog"])
 
@@ -105,7 +117,7 @@ def test_parameters_reach_the_nodes_as_models():
     """Kedro reads the types of the nodes' parameters, and so checks the YAML before anything runs."""
     types = TypeExtractor({"evaluation": create_pipeline()}).extract_types_from_pipelines()
 
-    assert types == {"training": TrainingParameters, "evaluation": EvaluationParameters}
+    assert types == {"dataset": DatasetParameters, "training": TrainingParameters, "evaluation": EvaluationParameters}
 
 
 @pytest.mark.parametrize("env", ["base", "imagenet", "test"])
@@ -123,7 +135,7 @@ def test_metrics_pictures_and_report_are_written_where_the_catalog_says(catalog,
     staging.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(staging))
 
-    SequentialRunner().run(create_pipeline().from_nodes("compute_metrics"), catalog)
+    SequentialRunner().run(create_pipeline().from_nodes("compute_metrics", "compare_models"), catalog)
 
     reporting = tmp_path / "data/test/08_reporting"
     metrics = json.loads((reporting / "metrics.json").read_text())
@@ -134,12 +146,14 @@ def test_metrics_pictures_and_report_are_written_where_the_catalog_says(catalog,
     assert classes["correct"].tolist() == [1, 2, 1]
     assert classes["confused_with"].tolist() == ["one", "", "zero"]
     assert {path.relative_to(reporting / "plots").as_posix() for path in (reporting / "plots").rglob("*.png")} == {
-        f"{folder}{name}.png" for folder in ("", "dark/") for name in ("class_accuracy", "confusion", "training_curves")
+        f"{folder}{name}.png"
+        for folder in ("", "dark/")
+        for name in ("class_accuracy", "confusion", "reliability", "training_curves")
     }
     report = (reporting / "evaluation_report.html").read_text(encoding="utf-8")
     assert "66.67\u00a0%" in report
     assert "epochs: 1" in report
-    assert report.count("<img ") == 3 + 2
+    assert report.count("<img ") == 4 + 2
     assert list(staging.iterdir()) == []
 
 
@@ -150,11 +164,12 @@ def test_a_failed_drawing_leaves_no_folder(catalog, tmp_path, monkeypatch):
 
     with pytest.raises(EvaluationTableError):
         draw_plots(
-            catalog.load("predictions"),
-            pd.DataFrame(),
-            catalog.load("label_map"),
-            pd.DataFrame(columns=["event"]),
-            catalog.load("params:evaluation"),
+            predictions=catalog.load("predictions"),
+            per_class_metrics=pd.DataFrame(),
+            label_map=catalog.load("label_map"),
+            training_history=pd.DataFrame(columns=["event"]),
+            evaluation=catalog.load("params:evaluation"),
+            evaluation_summary=catalog.load("evaluation_summary"),
         )
 
     assert set(tmp_path.iterdir()) == before
@@ -162,7 +177,7 @@ def test_a_failed_drawing_leaves_no_folder(catalog, tmp_path, monkeypatch):
 
 def test_plots_can_be_looked_at_by_everybody(catalog):
     """The folder does not keep the permissions of a private temporary folder."""
-    SequentialRunner().run(create_pipeline().from_nodes("compute_metrics").to_nodes("draw_plots"), catalog)
+    SequentialRunner().run(create_pipeline().only_nodes("compute_metrics", "draw_plots"), catalog)
 
     assert catalog.load("plots").stat().st_mode & 0o777 == 0o755
 

@@ -122,7 +122,8 @@ def test_every_machine_runs_its_part(job, tmp_path: Path, machine: str, start: s
 
 def test_grace_of_the_pod_is_longer_than_ours(job):
     """Kubernetes waits longer for the pod than Kedro waits for the ranks, so that they can save."""
-    grace = LaunchParameters(device="gpu", devices=(0,)).stop_grace_seconds
+    conf = yaml.safe_load((DEPLOY.parents[1] / "conf" / "imagenet" / "parameters_training.yml").read_text())
+    grace = conf["training"]["launch"]["stop_grace_seconds"]
     assert worker(job)["terminationGracePeriodSeconds"] >= grace + 30
 
 

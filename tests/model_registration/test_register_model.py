@@ -2,45 +2,111 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
 import pytest
 
 from mlflow_stores import SQLITE, client_of, sqlite_store
-from resnet50_pipeline.exceptions import TrackingError
-from resnet50_pipeline.parameters import ModelRegistrationParameters
+from resnet50_pipeline.exceptions import EvaluationTableError, TrackingError
+from resnet50_pipeline.parameters import GateParameters, ModelRegistrationParameters
 from resnet50_pipeline.pipelines.model_registration import create_pipeline
 from resnet50_pipeline.pipelines.model_registration.nodes import register_model
-from resnet50_pipeline.tracking.runs import RunDescription, open_run
+from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
-PARAMETERS = ModelRegistrationParameters(model_name="probe", alias="candidate")
-METRICS = {"top1": 0.9375, "top5": 1.0}
-REPORT = {"data_digest": "sha256:da7a"}
+PARAMETERS = ModelRegistrationParameters(model_name="probe", gate=GateParameters(min_top1=0.5))
+METRICS = {"top1": 0.9375, "top5": 1.0, "balanced_accuracy": 0.9, "loss": 0.25}
+SUMMARY = {"list_digest": "sha256:1157", "weights_digest": "sha256:3e16", "is_val_list": True, "list": "val_list.txt"}
+REPORT = {"data_digest": "sha256:da7a", "expectations": []}
+PREDICTIONS = pd.DataFrame({"path": ["a"], "label": [0]})
+
+
+@pytest.fixture
+def inputs(exported_model, tmp_path) -> dict[str, Any]:
+    """What the node takes, with an exported model that passed its check."""
+    folder = shutil.copytree(exported_model.folder, tmp_path / "inference_model")
+    (folder / "export_check.json").write_text(json.dumps({"passed": True, "weights_digest": "sha256:3e16"}))
+    (tmp_path / "report.html").write_text("<p>report</p>")
+    (tmp_path / "model_card.md").write_text("# The card\n")
+    return {
+        "inference_model": folder,
+        "metrics": METRICS,
+        "evaluation_summary": SUMMARY,
+        "predictions": PREDICTIONS,
+        "evaluation_report": tmp_path / "report.html",
+        "model_card": tmp_path / "model_card.md",
+        "validation_report": REPORT,
+        "model_registration": PARAMETERS,
+    }
+
+
+@pytest.fixture
+def run(tmp_path) -> Iterator[TrackedRun]:
+    """A run that is under way in a store of its own."""
+    sqlite_store(tmp_path)
+    tags = {"git_commit": "c0ffee", "recipe": "ResNet18/probe"}
+    opened = open_run(RunDescription("session-1", "probe", tags, {}), SQLITE, tmp_path)
+    yield opened
+    opened.end("FINISHED")
 
 
 @pytest.mark.slow
-def test_the_version_carries_what_it_was_made_of(exported_model, tmp_path):
-    """What the node returns, and the version's tags, name the commit, the data, the recipe and the result."""
-    sqlite_store(tmp_path)
-    tags = {"git_commit": "c0ffee", "recipe": "ResNet18/probe"}
-    run = open_run(RunDescription("session-1", "probe", tags, {}), SQLITE, tmp_path)
-    registered = register_model(exported_model.folder, METRICS, REPORT, PARAMETERS)
-    run.end("FINISHED")
-    facts = {"top1": 0.9375, "data_digest": "sha256:da7a", "git_commit": "c0ffee", "recipe": "ResNet18/probe"}
+def test_the_version_carries_what_it_was_made_of(inputs, run, tmp_path):
+    """What the node returns, and the version's tags, name commit, data, list, weights, recipe, result and decision."""
+    registered = register_model(**inputs)
+    facts = {**METRICS, "data_digest": "sha256:da7a", "list_digest": "sha256:1157", "weights_digest": "sha256:3e16"}
+    facts |= {"git_commit": "c0ffee", "recipe": "ResNet18/probe"}
+    gate = registered.pop("gate")
     assert registered == {
         "name": "probe",
         "version": 1,
-        "alias": "candidate",
+        "alias": "champion",
         "run_id": run.run_id,
         "model_uri": "models:/probe/1",
         **facts,
     }
-    stored = client_of(tmp_path).get_model_version_by_alias("probe", "candidate")
-    assert stored.tags == {name: str(fact) for name, fact in facts.items()}
+    assert gate["passed"]
+    assert [check["rule"] for check in gate["checks"]] == [
+        "min_top1",
+        "max_top1_drop",
+        "data_is_valid",
+        "export_agrees",
+    ]
+    stored = client_of(tmp_path).get_model_version_by_alias("probe", "champion")
+    assert {name: stored.tags[name] for name in facts} == {name: str(fact) for name, fact in facts.items()}
+    assert stored.tags["gate"] == "passed"
+    assert stored.description == "# The card\n"
 
 
-def test_without_a_run_nothing_is_registered(tmp_path):
+@pytest.mark.slow
+def test_a_version_that_fails_is_registered_without_alias(inputs, run, tmp_path):
+    """The gate keeps it from the alias and says why; the version is there, to be looked at."""
+    finding = {"name": "images_decode", "is_blocking": True, "success": False}
+    registered = register_model(**{**inputs, "validation_report": {**REPORT, "expectations": [finding]}})
+    assert (registered["version"], registered["alias"], registered["gate"]["passed"]) == (1, "", False)
+    assert client_of(tmp_path).get_registered_model("probe").aliases == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"weights_digest": "sha256:07e4"}, "made with other weights"), ({"is_val_list": False}, "made on val_list.txt")],
+)
+def test_metrics_of_another_evaluation_are_refused(inputs, run, tmp_path, changes, message):
+    """Figures of another model, or of another list, never become a version's."""
+    with pytest.raises(EvaluationTableError, match=message):
+        register_model(**{**inputs, "evaluation_summary": {**SUMMARY, **changes}})
+    assert client_of(tmp_path).search_registered_models() == []
+
+
+@pytest.mark.slow
+def test_without_a_run_nothing_is_registered(inputs):
     """Outside a tracked run the node says what opens one."""
     with pytest.raises(TrackingError, match="no MLflow run is open"):
-        register_model(tmp_path, METRICS, REPORT, PARAMETERS)
+        register_model(**inputs)
 
 
 def test_the_stage_takes_and_gives_what_the_catalog_holds():
@@ -50,6 +116,10 @@ def test_the_stage_takes_and_gives_what_the_catalog_holds():
         "training_dir",
         "label_map",
         "metrics",
+        "evaluation_summary",
+        "predictions",
+        "evaluation_report",
+        "model_card",
         "validation_report",
     }
     assert pipeline.all_outputs() == {"inference_model", "registered_model"}

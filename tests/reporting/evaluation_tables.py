@@ -49,8 +49,10 @@ def make_evaluation(
         scores=scores,
         predictions=predictions_from_scores(paths, labels, scores),
         evaluation_summary={
-            "checkpoint": "checkpoints/best", "epoch": 5, "step": 235, "ranks": 2, "device": "cpu",
-            "images": len(labels), "seconds": 12.5, "images_per_second": len(labels) / 12.5,
+            "checkpoint": "checkpoints/best", "is_best_checkpoint": True, "arch": "ResNet50", "epoch": 5, "step": 235,
+            "ranks": 2, "device": "cpu", "list": "val_list.txt", "list_digest": "sha256:1157", "is_val_list": True,
+            "weights_digest": "sha256:3e16", "images": len(labels), "seconds": 12.5,
+            "images_per_second": len(labels) / 12.5,
             "images_per_second_without_loading": len(labels) / 11.0, "paddle_version": "3.3.1",
         },
         label_map=label_map,

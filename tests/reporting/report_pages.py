@@ -19,6 +19,8 @@ PROVENANCE = Provenance(
     written_at=datetime(2026, 11, 24, 6, 30, tzinfo=UTC),
     source="4f0c2a7d9b1e4f0c2a7d9b1e4f0c2a7d9b1e4f0c (files differ from it)",
     versions={"paddleclas": "2.6.0", "kedro": "1.7.0"},
+    command="kedro run --env imagenet",
+    machine="Linux x86_64, Python 3.11.2",
 )
 _TEXTS = {"title", "header", "section"}
 _VOID = {"meta", "link", "source", "img", "br"}
@@ -45,6 +47,7 @@ def report_inputs(directory: Path, evaluation: EvaluationTables, plots_dir: Path
         "per_class": per_class_table(evaluation.predictions, evaluation.label_map),
         "label_map": evaluation.label_map,
         "evaluation_summary": evaluation.evaluation_summary,
+        "comparison": {"rival": None, "reason": ""},
         "training_summary": evaluation.training_summary,
         "validation_report": evaluation.validation_report,
         "recipe": RECIPE,

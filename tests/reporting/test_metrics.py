@@ -46,6 +46,20 @@ def test_metrics_of_a_table_worked_out_by_hand():
     metrics = compute_metrics(PREDICTIONS, SUMMARY)
 
     assert metrics == {
+        # Of a share of five images: two hits of five are beyond 97.5 % of the resamples, three are not.
+        "top1_low": 0.0,
+        "top1_high": pytest.approx(0.6),
+        "top5_low": 1.0,
+        "top5_high": 1.0,
+        "balanced_accuracy_low": 0.0,
+        "balanced_accuracy_high": pytest.approx(0.5, abs=0.01),
+        # Hits / predicted: 1 of 2, 0 of 2, 0 of 1. Twice the hits / (images + predicted): 2 of 5, 0, 0.
+        "macro_precision": pytest.approx((1 / 2 + 0 + 0) / 3),
+        "macro_f1": pytest.approx((2 / 5 + 0 + 0) / 3),
+        "mean_confidence": pytest.approx(3.3 / 5),
+        # Each confidence has a bin of its own, but the two of 0.5: |1 - 0.8|, 0.6, 0.9, and twice 0.5, a fifth each.
+        "ece": pytest.approx((0.2 + 0.6 + 0.9 + 0.5 + 0.5) / 5),
+        "mce": pytest.approx(0.9),
         "top1": 0.2,
         "top5": 1.0,
         "balanced_accuracy": pytest.approx((1 / 3 + 0) / 2),

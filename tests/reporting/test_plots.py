@@ -30,8 +30,18 @@ from resnet50_pipeline.reporting.style import (
 )
 
 SIZES = {
-    10: {"training_curves": (1650, 1140), "confusion": (960, 1005), "class_accuracy": (1650, 734)},
-    1000: {"training_curves": (1650, 1140), "confusion": (1650, 765), "class_accuracy": (1650, 720)},
+    10: {
+        "training_curves": (1650, 1140),
+        "confusion": (960, 1005),
+        "class_accuracy": (1650, 734),
+        "reliability": (1140, 1080),
+    },
+    1000: {
+        "training_curves": (1650, 1140),
+        "confusion": (1650, 765),
+        "class_accuracy": (1650, 720),
+        "reliability": (1140, 1080),
+    },
 }
 
 
@@ -59,9 +69,13 @@ def _count(pixels: np.ndarray, color: str) -> int:
 
 @pytest.mark.parametrize("class_num", [10, 1000])
 def test_every_picture_is_a_png_of_its_size_with_something_in_it(tmp_path, class_num):
-    """Three PNGs for light pages and three for dark ones, of the expected size, with ink in the palette's colours."""
+    """Four PNGs for light pages and four for dark ones, of the expected size, with ink in the palette's colours."""
     paths = _write(tmp_path, make_evaluation(class_num, images_per_class=4, skill=2))
 
+    tables = [path for path in paths if path.suffix == ".csv"]
+    paths = [path for path in paths if path.suffix == ".png"]
+    expected_tables = ["classes", "reliability", "training"] + (["confusion"] if class_num == 10 else [])
+    assert [path.name for path in tables] == [f"{name}.csv" for name in expected_tables]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         *(f"{name}.png" for name in SIZES[class_num]),
         *(f"dark/{name}.png" for name in SIZES[class_num]),

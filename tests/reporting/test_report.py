@@ -18,7 +18,18 @@ from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
 from resnet50_pipeline.reporting.report import render_report
 
-SECTIONS = ["title", "header", "training", "confusion", "classes", "mistakes", "data", "recipe", "provenance"]
+SECTIONS = [
+    "title",
+    "header",
+    "training",
+    "confusion",
+    "classes",
+    "calibration",
+    "mistakes",
+    "data",
+    "recipe",
+    "provenance",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +75,8 @@ def test_the_headline_says_how_good_and_how_fast(page, evaluation):
     header = page.sections["header"]
 
     assert "ResNet50 on 200 images of 10 classes" in header
-    assert f"top-1 accuracy {hits / 2:.2f} % {200 - hits} mistaken" in header.replace("\u00a0", " ")
+    assert f"top-1 accuracy {hits / 2:.2f} %" in header.replace("\u00a0", " ")
+    assert f"{200 - hits} images are mistaken" in header
     for words in ("top-5 accuracy", "images a second 16 18.2 without loading", "Checkpoint best ", "epoch 5, step 235"):
         assert words in header
     assert re.fullmatch(r"ResNet50: top-1 \d+\.\d.% on 200 images", page.sections["title"])
@@ -84,11 +96,11 @@ def test_the_page_asks_the_network_for_nothing(page, html):
 
 
 def test_every_picture_in_the_page_can_be_decoded(page):
-    """Three figures, each for light and dark, and six thumbnails are whole pictures; each has a description."""
+    """Four figures, each for light and dark, and six thumbnails are whole pictures; each has a description."""
     light, dark = page.of("img"), page.of("source")
 
-    assert len(light) == 3 + 6
-    assert len(dark) == 3
+    assert len(light) == 4 + 6
+    assert len(dark) == 4
     assert all(source["media"] == "(prefers-color-scheme: dark)" for source in dark)
     assert all(image["alt"] for image in light)
     for uri in [*(image["src"] for image in light), *(source["srcset"] for source in dark)]:
@@ -106,7 +118,8 @@ def test_figures_reserve_their_place(page):
 
 def test_dark_pages_get_dark_figures(page):
     """The picture for dark pages is dark, the other one is light."""
-    for image, source in zip(page.of("img")[:3], page.of("source"), strict=True):
+    figures = [image for image in page.of("img") if "width" in image]
+    for image, source in zip(figures, page.of("source"), strict=True):
         light, dark = (
             cv2.imdecode(np.frombuffer(_data_of(uri), np.uint8), cv2.IMREAD_GRAYSCALE).mean()
             for uri in (image["src"], source["srcset"])
@@ -218,7 +231,7 @@ def test_a_picture_that_cannot_be_read_is_said_in_its_place(evaluation, plots_di
 
     page = Page(render_page(tmp_path, evaluation, plots_dir))
 
-    assert len(page.of("img")) == 3 + 4
+    assert len(page.of("img")) == 4 + 4
     assert page.sections["mistakes"].count("FileNotFoundError") == 1
     assert page.sections["mistakes"].count("ImageDecodeError") == 1
     assert len([record for record in caplog.records if "has no picture of" in record.message]) == 2
@@ -232,7 +245,9 @@ def test_a_run_without_mistakes_says_so(plots_dir, tmp_path):
 
     page = Page(render_page(tmp_path, replace(evaluation, predictions=hits), plots_dir))
 
-    assert "top-1 accuracy 100.00 % 0 mistaken" in page.sections["header"].replace("\u00a0", " ")
+    header = page.sections["header"].replace("\u00a0", " ")
+    assert "top-1 accuracy 100.00 % 100.00 % to 100.00 %" in header
+    assert "0 images are mistaken" in header
     for section in ("confusion", "mistakes"):
         assert "No image was taken for another class." in page.sections[section]
 
@@ -242,7 +257,7 @@ def test_no_gallery_is_shown_where_none_is_asked_for(evaluation, plots_dir, tmp_
     page = Page(render_page(tmp_path, evaluation, plots_dir, gallery_images=0))
 
     assert "evaluation.gallery_images" in page.sections["mistakes"]
-    assert len(page.of("img")) == 3
+    assert len(page.of("img")) == 4
 
 
 def test_classes_without_images_are_in_the_table_and_not_among_the_worst(evaluation, plots_dir, tmp_path):

@@ -13,12 +13,13 @@ import pytest
 
 from mlflow_stores import DESCRIPTION, MlflowServer, client_of, find_runs, sqlite_store
 from resnet50_pipeline.exceptions import TrackingError
-from resnet50_pipeline.tracking.registry import list_requirements, register_model
+from resnet50_pipeline.tracking.registry import ModelFiles, list_requirements, register_model
 from resnet50_pipeline.tracking.runs import open_run
 
 pytestmark = pytest.mark.slow
 
 TAGS = {"git_commit": "c0ffee", "data_digest": "sha256:da7a", "recipe": "ResNet18/probe", "top1": "0.75"}
+METRICS = {"top1": 0.75}
 
 # Everything in its working directory: no project, no package of ours on the path but the one inside the model.
 LOAD = """
@@ -56,41 +57,65 @@ def assert_answers_are_the_networks(answers, exported_model, model_home: str) ->
     *rows, rubbish = answers["many"]
     for row, expected in zip(rows, exported_model.probabilities, strict=True):
         best = np.argsort(-expected)[:5]
-        assert row["top5_ids"] == best.tolist()
-        assert np.allclose(row["top5_probabilities"], expected[best], atol=1e-5)
+        assert row["top_ids"] == best.tolist()
+        assert np.allclose(row["top_probabilities"], expected[best], atol=1e-5)
         assert row["error"] == ""
     assert "not an image" in rubbish["error"]
-    assert answers["one"][0]["top5_ids"] == rows[0]["top5_ids"]
-    assert len(answers["example"][0]["top5_ids"]) == 5
+    assert answers["one"][0]["top_ids"] == rows[0]["top_ids"]
+    assert len(answers["example"][0]["top_ids"]) == 5
     assert model_home in answers["package"], "the package inside the model was used"
 
 
 def test_a_registered_model_predicts_in_a_fresh_process(exported_model, tmp_path):
     """What was registered is found by its alias, carries its tags and its code, and answers as the network does."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
-    version = register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+    version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags=TAGS, metrics=METRICS)
     run.end("FINISHED")
     assert (version.name, version.version, version.model_uri) == ("probe", 1, "models:/probe/1")
     client = client_of(tmp_path)
-    stored = client.get_model_version_by_alias("probe", "candidate")
+    stored = client.get_model_version("probe", "1")
     assert (stored.version, stored.tags, stored.run_id) == (1, TAGS, run.run_id)
     (tracked,) = find_runs(client)
     (output,) = tracked.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
     assert (logged.artifact_location, logged.status) == (stored.source, "READY")
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "probe", "version": 1}]
-    answers = load_and_predict(run.store.uri, "models:/probe@candidate", exported_model, tmp_path)
+    answers = load_and_predict(run.store.uri, "models:/probe/1", exported_model, tmp_path)
     assert_answers_are_the_networks(answers, exported_model, str(tmp_path / "mlartifacts"))
 
 
-def test_the_alias_moves_to_the_newest_version(exported_model, tmp_path):
-    """A second registration makes version 2, and the alias points to it."""
+def test_each_registration_is_a_version_and_moves_no_alias(exported_model, tmp_path):
+    """A second registration makes version 2; which of them is the champion is the gate's to say."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
     for number in (1, 2):
-        version = register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+        version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags=TAGS, metrics=METRICS)
         assert version.version == number
-        assert client_of(tmp_path).get_model_version_by_alias("probe", "candidate").version == number
     run.end("FINISHED")
+    assert client_of(tmp_path).get_registered_model("probe").aliases == {}
+
+
+def test_a_version_keeps_card_report_and_metrics(exported_model, tmp_path):
+    """The card is its description; what it was judged by lies in its run, once, and a tag leads to the report."""
+    run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+    files = []
+    for name in ("report.html", "predictions.parquet"):
+        (tmp_path / name).write_text("judged by this")
+        files.append(tmp_path / name)
+    made = ModelFiles(exported_model.folder, card="# A card\n" + "x" * 9000, evidence=tuple(files))
+    for _ in range(2):
+        version = register_model(run, made, name="probe", tags=TAGS, metrics=METRICS)
+    run.end("FINISHED")
+    client = client_of(tmp_path)
+    stored = client.get_model_version("probe", str(version.version))
+    assert stored.description.startswith("# A card")
+    assert len(stored.description) == 5000, "MLflow's column holds no more; the whole card is among the files"
+    assert stored.tags["report"] == f"runs:/{run.run_id}/evaluation/report.html"
+    kept = {file.path for file in client.list_artifacts(run.run_id, "evaluation")}
+    assert kept == {"evaluation/report.html", "evaluation/predictions.parquet"}
+    (tracked,) = find_runs(client)
+    for output in tracked.outputs.model_outputs:
+        (metric,) = client.get_logged_model(output.model_id).metrics
+        assert (metric.key, metric.value) == ("top1", 0.75)
 
 
 def test_the_control_process_never_loads_the_model(exported_model, tmp_path):
@@ -100,10 +125,10 @@ def test_the_control_process_never_loads_the_model(exported_model, tmp_path):
         "import sys; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[3])\n"
         "from mlflow_stores import DESCRIPTION, SQLITE\n"
-        "from resnet50_pipeline.tracking.registry import register_model\n"
+        "from resnet50_pipeline.tracking.registry import ModelFiles, register_model\n"
         "from resnet50_pipeline.tracking.runs import open_run\n"
         "run = open_run(DESCRIPTION, SQLITE, Path(sys.argv[1]))\n"
-        "register_model(run, Path(sys.argv[2]), name='probe', alias='candidate', tags={})\n"
+        "register_model(run, ModelFiles(Path(sys.argv[2])), name='probe', tags={}, metrics={})\n"
         "run.end('FINISHED')\n"
         "import mlflow\n"
         "print([name for name in ('paddle', 'cv2', 'ppcls') if name in sys.modules], mlflow.active_run())"
@@ -124,7 +149,7 @@ def test_a_server_takes_the_model_too(exported_model, tmp_path):
     with MlflowServer(tmp_path / "server") as server:
         server.start()
         run = open_run(DESCRIPTION, server.parameters, tmp_path)
-        version = register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+        version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags=TAGS, metrics=METRICS)
         run.end("FINISHED")
         answers = load_and_predict(server.uri, version.model_uri, exported_model, tmp_path)
     assert_answers_are_the_networks(answers, exported_model, "resnet50_pipeline")
@@ -136,7 +161,7 @@ def test_no_server_is_an_error_that_says_how_to_go_on(exported_model, tmp_path, 
     (tmp_path / "server").mkdir()
     run = open_run(DESCRIPTION, MlflowServer(tmp_path / "server").parameters, tmp_path)
     with pytest.raises(TrackingError, match=r"did not register 'probe'.*--pipelines model_registration"):
-        register_model(run, exported_model.folder, name="probe", alias="candidate", tags=TAGS)
+        register_model(run, ModelFiles(exported_model.folder), name="probe", tags=TAGS, metrics=METRICS)
     run.end("FAILED")
 
 

@@ -1,4 +1,4 @@
-"""FAULTS 35 and 36: killed at every step of writing a checkpoint set, a full disk, and sets that are not whole."""
+"""Faults 35 and 36: killed at every step of writing a checkpoint set, a full disk, and sets that are not whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import numpy as np
 import resnet50_pipeline.files as files
 from isolation import in_own_mounts
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, read_state
+from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, read_state
 from resnet50_pipeline.trainer.saver import CheckpointSaver
 from resnet50_pipeline.training_dir import checkpoint_paths
 
@@ -114,7 +114,7 @@ def results_of(how: str, folder: Path) -> list[dict]:
 
 
 def test_killed_at_every_step_of_writing(tmp_path: Path):
-    """FAULTS 35: SIGKILL at each open, mkdir, fsync, rename and deletion: a whole set is the newest, always.
+    """Fault 35: SIGKILL at each open, mkdir, fsync, rename and deletion: a whole set is the newest, always.
 
     `best.json` names a whole one too, and the run that goes on finds nothing half-written or half-deleted.
     """
@@ -130,21 +130,21 @@ def test_killed_at_every_step_of_writing(tmp_path: Path):
 
 
 def test_killed_in_the_middle_of_a_file(tmp_path: Path):
-    """FAULTS 35: killed while bytes are written, by the kernel, at the first, the last and some between."""
+    """Fault 35: killed while bytes are written, by the kernel, at the first, the last and some between."""
     results = results_of("byte", tmp_path)
     assert {one["code"] for one in results} == {-25}  # SIGXFSZ
     assert all((one["newest"], one["best"], one["left"]) == (1, 1, []) for one in results)
 
 
 def test_a_file_that_cannot_grow_is_an_error(tmp_path: Path):
-    """FAULTS 35: no room for a file's next byte: CheckpointError says that the sets before stand, and they do."""
+    """Fault 35: no room for a file's next byte: CheckpointError says that the sets before stand, and they do."""
     results = results_of("error", tmp_path)
     assert {one["code"] for one in results} == {3}
     assert all((one["newest"], one["best"], one["left"]) == (1, 1, []) for one in results)
 
 
 def test_training_on_a_full_disk_ends_and_goes_on(dataset_parameters, training_parameters, tmp_path: Path):
-    """FAULTS 35: a real file system without room: the run says so, its sets stand, and with room it goes on."""
+    """Fault 35: a real file system without room: the run says so, its sets stand, and with room it goes on."""
     disk = tmp_path / "disk"
     disk.mkdir()
     # ResNet18 and its velocities take 90 MB a set: one fits, and not two.
@@ -167,7 +167,7 @@ def sets(tmp_path: Path) -> Path:
     """A training folder with the whole sets of epochs 1 and 2."""
     import numpy as np
 
-    from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, save_checkpoint
+    from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, save_checkpoint
     from resnet50_pipeline.training_dir import checkpoint_path
 
     for epoch in (1, 2):
@@ -199,8 +199,8 @@ def mix(path: Path, other: Path) -> None:
 @pytest.mark.parametrize("harm", [delete, flip_a_bit, cut_off, mix])
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"])
 def test_a_set_that_is_not_whole_is_named(sets: Path, harm: Callable[[Path, Path], None], name: str):
-    """FAULTS 36: a file missing, damaged, cut off or of another set: the file is named, and the set before offered."""
-    from resnet50_pipeline.trainer.checkpoint import read_state
+    """Fault 36: a file missing, damaged, cut off or of another set: the file is named, and the set before offered."""
+    from resnet50_pipeline.checkpoint_set import read_state
     from resnet50_pipeline.training_dir import checkpoint_path
 
     newest, before = checkpoint_path(sets, 2), checkpoint_path(sets, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ from safetensors.numpy import load_file
 
 from resnet50_pipeline.events import EvalEnd, TrainStep, WarningRaised, read_events
 from resnet50_pipeline.exceptions import CheckpointError, TrainingConfigError
-from resnet50_pipeline.parameters import TrainingParameters
+from resnet50_pipeline.paddleclas.export import export_inference_model
+from resnet50_pipeline.parameters import ModelRegistrationParameters, TrainingParameters
 from resnet50_pipeline.training_config import read_training_config
 from resnet50_pipeline.training_dir import best_checkpoint, checkpoint_paths, events_path
 from short_training import assert_same_end, last_weights, stop_after, train
@@ -133,3 +135,13 @@ def test_compiled_training_is_the_training(dataset_parameters, training_paramete
     train(compiled, dataset_parameters)
     assert read_training_config(compiled.output_dir.with_suffix(".yaml")).Global.to_static
     assert_same_end(plain.output_dir, compiled.output_dir)
+
+
+def test_export_of_an_averaged_nhwc_network_takes_nchw(dataset_parameters, training_parameters: Build):
+    """The inference model takes NCHW whatever the network computes in, and gives what the averaged weights give."""
+    training = training_parameters(epochs=1, ema_decay=0.5, arch={"name": "ResNet18_vd", "data_format": "NHWC"})
+    folder = train(training, dataset_parameters)
+    label_map = {"class_num": 3, "classes": [{"id": i, "synset": f"n0000000{i}", "name": str(i)} for i in range(3)]}
+    registration = ModelRegistrationParameters(model_name="test", export_check_images=5, export_tolerance=1e-4)
+    staged = export_inference_model(folder, label_map, registration, training)
+    assert json.loads((staged / "export_check.json").read_text())["passed"]

@@ -1,4 +1,4 @@
-"""`conf/imagenet` is PaddleClas' reference recipe: every value, the launch command and the environment."""
+"""`conf/imagenet` takes PaddleClas' reference recipe: every value, the launch command and the environment."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kedro.config import OmegaConfigLoader
 
 from resnet50_pipeline.paddleclas.config import render_training_config
 from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.recipes import RecipeConfigLoader
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 PROJECT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ REFERENCE = {
 
 @pytest.fixture(scope="module")
 def parameters() -> dict:
-    loader = OmegaConfigLoader(
+    loader = RecipeConfigLoader(
         conf_source=str(PROJECT / "conf"),
         env="imagenet",
         runtime_params={"dataset": {"root": "/data/imagenet"}},

@@ -22,6 +22,7 @@ from resnet50_pipeline.exceptions import (
     PipelineError,
     RankFailedError,
 )
+from resnet50_pipeline.paddleclas.evaluated_model import find_best_model
 from resnet50_pipeline.paddleclas.export import export_inference_model
 from resnet50_pipeline.paddleclas.history import training_history, training_summary
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, starting_anew
@@ -38,6 +39,12 @@ from short_training import stop_after, train
 pytestmark = pytest.mark.slow
 
 Build = Callable[..., TrainingParameters]
+
+
+def predict_best(training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size: int):
+    """Return what the best checkpoint of a training predicts for a list."""
+    model = find_best_model(training_dir)
+    return predict_list(model, list_file, launch, batch_size_per_rank=batch_size, work_parent=training_dir.parent)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +125,7 @@ def test_unreadable_image_stops_evaluation(trained: tuple[Path, Path], tmp_path:
     gone = tmp_path / "val_list.txt"
     gone.write_text("val/n00000000/n00000000_0.JPEG 0\nval/n00000000/gone.JPEG 0\n")
     with pytest.raises(ImageDecodeError, match=r"gone\.JPEG: cannot be read"):
-        predict_list(trained[1], gone, LaunchParameters(device="cpu", devices=(0, 1)), 4)
+        predict_best(trained[1], gone, LaunchParameters(device="cpu", devices=(0, 1)), 4)
 
 
 def test_second_run_on_one_folder_is_refused(dataset_parameters, training_parameters: Build):
@@ -190,7 +197,7 @@ def test_unfinished_training_is_not_evaluated(trained: tuple[Path, Path], stripe
     shutil.copytree(trained[1], folder)
     stop_after(folder, epoch=1)
     with pytest.raises(CheckpointError, match="stopped early"):
-        predict_list(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 4)
+        predict_best(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 4)
 
 
 @pytest.mark.parametrize("device", ["gpu", "gpuu"])
@@ -219,7 +226,7 @@ def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path
     tables = []
     for ranks, batch in ((1, 20), (2, 3), (3, 4)):
         launch = LaunchParameters(device="cpu", devices=tuple(range(ranks)))
-        table, summary = predict_list(folder, short, launch, batch)
+        table, summary = predict_best(folder, short, launch, batch)
         assert summary["images"] == 20
         assert summary["ranks"] == ranks
         tables.append(table)
@@ -234,7 +241,7 @@ def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path
 def test_evaluation_agrees_with_what_training_saw(trained: tuple[Path, Path], striped_dataset: Path):
     """The best set's predictions give the top-1 that the training's own evaluation reported."""
     _, folder = trained
-    table, _ = predict_list(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 5)
+    table, _ = predict_best(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 5)
     top1 = np.mean(np.stack(table["top5_ids"])[:, 0] == table["label"])
     best = json.loads((folder / "best.json").read_text())
     assert top1 == pytest.approx(best["top1"])

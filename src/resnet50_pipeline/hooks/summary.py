@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,19 @@ def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple
             lines.append((title, _shown(Path(catalog[name].filepath) / page)))
     if "registered_model" in saved:
         model = catalog.load("registered_model")
-        lines.append(("model", f"{model['name']} version {model['version']}, alias {model['alias']}"))
+        lines.append(("model", _describe_version(model)))
     if saved & {"training_dir", "metrics", "registered_model"}:
         lines.append(("MLflow", "`make ui` shows runs, curves and models"))
     return lines
+
+
+def _describe_version(model: Mapping[str, Any]) -> str:
+    """Return which version was registered, and its alias, or the rules of the gate that kept it from one."""
+    version = f"{model['name']} version {model['version']}"
+    if model["alias"]:
+        return f"{version}, {model['alias']}"
+    broken = [check["finding"] for check in model["gate"]["checks"] if not check["passed"]]
+    return f"{version}, without alias: {'; '.join(broken)}"
 
 
 def _shown(path: Path) -> str:

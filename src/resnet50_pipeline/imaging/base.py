@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from resnet50_pipeline.exceptions import TrainingConfigError
 
 Pixels = NDArray[np.uint8]
-Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming"]
+Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming", "random"]
 
 # ImageNet's mean as a colour, which PaddleClas and timm fill the outside of a picture with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

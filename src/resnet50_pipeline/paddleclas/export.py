@@ -47,6 +47,7 @@ def export_inference_model(
         program += ["--label-map", str(label_map_file)]
         program += ["--check-images", str(model_registration.export_check_images)]
         program += ["--tolerance", str(model_registration.export_tolerance)]
+        program += ["--onnx"] if model_registration.onnx else []
         launch = training.launch.on_this_machine_alone()
         environment = dict(build_launch_command(launch, Path(logs), []).environment)
         run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)

@@ -26,10 +26,17 @@ _COLUMNS = {
 def training_history(events_path: Path) -> pd.DataFrame:
     """Return one row a `train_step`, `epoch_end` or `eval_end` event, by step; NaN where an event has no such value.
 
+    A row `resumed` stands at each step that a process went on from.
+
     A resumed run repeats the steps after its checkpoint set: the later event of the same kind and step counts.
     """
     events, _ = read_events(events_path)
     rows = [event.model_dump() for event in events if isinstance(event, TrainStep | EpochEnd | EvalEnd)]
+    rows += [
+        {"event": "resumed", "step": event.first_step, "epoch": event.first_step // event.steps_per_epoch + 1}
+        for event in events
+        if isinstance(event, Started) and event.first_step
+    ]
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
     table = table.drop_duplicates(["event", "step"], keep="last")
     return table.sort_values("step", kind="stable", ignore_index=True)

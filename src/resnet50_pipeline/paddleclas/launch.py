@@ -115,7 +115,11 @@ def build_launch_command(
     if launch.device not in _OF_PADDLE_ITSELF:
         # Paddle 2.6's launcher knows a custom device by this variable only; 3.x asks the plugins.
         environment["PADDLE_XCCL_BACKEND"] = launch.device
+    # Packages of the user's come behind: they must not take the place of this one.
+    own_path = environment["PYTHONPATH"]
     environment |= launch.environment
+    if "PYTHONPATH" in launch.environment:
+        environment["PYTHONPATH"] = os.pathsep.join([own_path, launch.environment["PYTHONPATH"]])
     _make_visible(environment, launch)
     arguments = (
         sys.executable,

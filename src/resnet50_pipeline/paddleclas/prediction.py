@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
@@ -14,50 +15,69 @@ import pandas as pd
 from resnet50_pipeline.exceptions import RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import ListEntries, read_list_file
+from resnet50_pipeline.paddleclas.evaluated_model import ModelToEvaluate, with_images
 from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.parameters import LaunchParameters
-from resnet50_pipeline.training_config import TrainingConfig, read_training_config
-from resnet50_pipeline.training_dir import best_checkpoint, config_path
 
 logger = logging.getLogger(__name__)
 
 
 def predict_list(
-    training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size_per_rank: int
+    model: ModelToEvaluate,
+    list_file: Path,
+    launch: LaunchParameters,
+    *,
+    batch_size_per_rank: int,
+    work_parent: Path,
+    image_root: Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the best checkpoint's predictions for a list, in the list's order, and how they were made.
+    """Return a model's predictions for a list, in the list's order, and how they were made.
 
     Columns: `path`, `label`, `top5_ids` and `top5_probabilities` (lists of min(5, class_num), best first), `loss`.
     Every image is there exactly once, whatever the number of ranks.
 
+    Args:
+        model: what is evaluated.
+        list_file: `path label` a line.
+        launch: the ranks.
+        batch_size_per_rank: images.
+        work_parent: folder for files that are gone afterwards.
+        image_root: folder that the list's paths begin at; where not given, that of the model's configuration.
+
     Raises:
-        CheckpointError: the training is not finished, or the checkpoint is damaged.
+        CheckpointError: the model is damaged, or of another network.
         ImageDecodeError: an image cannot be read.
         RankFailedError: a rank failed or hung, or did not predict what it should have.
     """
-    checkpoint = best_checkpoint(training_dir)
-    config = read_training_config(config_path(training_dir))
+    config = with_images(model.config, batch_size=batch_size_per_rank, list_file=list_file, image_root=image_root)
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
-    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=training_dir.parent) as folder:
+    work_parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=work_parent) as folder:
         work_dir = Path(folder)
         used = work_dir / "evaluation_config.yaml"
-        write_text(used, _with_batch_size(config, batch_size_per_rank).to_yaml())
-        program = ["evaluate", "--config", str(used), "--checkpoint", str(checkpoint)]
+        write_text(used, config.to_yaml())
+        program = ["evaluate", "--config", str(used), "--model", str(model.path.absolute())]
         program += ["--list-file", str(list_file), "--output-dir", str(work_dir)]
         alone = launch.on_this_machine_alone()
         command = build_launch_command(alone, work_dir / "log", program)
-        logger.info("evaluating %s on %d images, %d ranks", checkpoint, len(entries), len(launch.devices))
+        logger.info("evaluating %s on %d images, %d ranks", model.name, len(entries), len(launch.devices))
         run_ranks(command, work_dir, work_dir / "log", launch.hang_timeout_seconds, ranks=len(launch.devices))
         predictions = _merge(sorted(work_dir.glob("predictions.*.npz")), entries)
         summary: dict[str, Any] = json.loads((work_dir / "evaluation_summary.json").read_text(encoding="utf-8"))
-    return predictions, summary | {"checkpoint": str(checkpoint.relative_to(training_dir))}
+    return predictions, summary | {
+        "checkpoint": model.name,
+        "is_best_checkpoint": model.is_best,
+        "arch": config.Arch.name,
+        "list": str(list_file),
+        "list_digest": digest_of_list(entries),
+    }
 
 
-def _with_batch_size(config: TrainingConfig, batch_size: int) -> TrainingConfig:
-    split = config.DataLoader.Eval
-    split = split.model_copy(update={"sampler": split.sampler.model_copy(update={"batch_size": batch_size})})
-    return config.model_copy(update={"DataLoader": config.DataLoader.model_copy(update={"Eval": split})})
+def digest_of_list(entries: ListEntries) -> str:
+    """Return `sha256:…` over path and label of all images of a list, in whatever order they stand."""
+    lines = sorted(f"{path} {label}\n" for path, label in zip(entries.paths, entries.labels, strict=True))
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def _merge(files: list[Path], entries: ListEntries) -> pd.DataFrame:

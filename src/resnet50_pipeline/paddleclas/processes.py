@@ -67,6 +67,11 @@ class Processes:
             # with an exception, or inside Paddle with SIGABRT.
             self.first_end = min(ends, key=lambda end: end.exit_code in (-signal.SIGABRT, *range(1, 256)), default=None)
 
+    @property
+    def ranks_were_seen(self) -> bool:
+        """Whether the launcher has started a rank."""
+        return bool(self._ranks)
+
     def local_rank(self, rank: int) -> int | None:
         """Return the place of a rank among those of this machine, the number of its log; None where it is not here."""
         return self._local_ranks.get(rank)

@@ -144,10 +144,17 @@ def _what_upstream_cannot(config: TrainingConfig, ranks: int) -> Iterator[str]:
         if settings.device == "cpu":
             yield "AMP on cpu: paddle has no half precision there"
     optimizer = config.Optimizer
-    if optimizer.name == "Momentum" and optimizer.one_dim_param_no_weight_decay and not optimizer.no_weight_decay_name:
+    if optimizer.name == "Momentum" and (optimizer.no_weight_decay_name or optimizer.one_dim_param_no_weight_decay):
         yield (
-            "Optimizer.one_dim_param_no_weight_decay: its Momentum obeys it only where no_weight_decay_name is given "
-            "too (ppcls/optimizer/optimizer.py)"
+            "Optimizer.no_weight_decay_name, .one_dim_param_no_weight_decay: with the first its Momentum has no decay "
+            "at all, for it builds the optimizer twice of groups that the first time empties; and the second alone it "
+            "does not obey (ppcls/optimizer/optimizer.py)"
+        )
+    loss = config.Loss.Train[0].CELoss
+    if config.DataLoader.Train.dataset.batch_transform_ops and loss is not None and loss.epsilon is None:
+        yield (
+            "batch_transform_ops with a CELoss without epsilon: it takes the softmax of mixed targets, which makes "
+            "nearly uniform ones of them (ppcls/loss/celoss.py); set training.label_smoothing"
         )
     if any(item.MultiLabelLoss is not None for item in (*config.Loss.Train, *config.Loss.Eval)):
         yield "Loss.*.MultiLabelLoss: its targets are vectors, and ImageNetDataset gives class numbers"

@@ -45,6 +45,11 @@ def check_engine(config: TrainingConfig, training: TrainingParameters) -> Paddle
         ParameterError: there is no checkout, or more than one machine.
         TrainingConfigError: the recipe asks for what upstream cannot.
     """
+    if training.launch.ranks > len(training.launch.devices):
+        raise ParameterError(
+            f"training.engine: paddleclas runs on one machine here, and training.launch.nnodes is "
+            f"{training.launch.nnodes}; use engine: native"
+        )
     checkout = PaddleClasCheckout.find(training.paddleclas_home)
     if training.launch.machines > 1:
         raise ParameterError(

@@ -11,7 +11,7 @@ from resnet50_pipeline.parameters.dataset import (
     SampleDataParameters,
     ScanParameters,
 )
-from resnet50_pipeline.parameters.evaluation import EvaluationParameters, ModelRegistrationParameters
+from resnet50_pipeline.parameters.evaluation import EvaluationParameters
 from resnet50_pipeline.parameters.input_pipeline import (
     EvalTransformParameters,
     LoaderParameters,
@@ -25,16 +25,19 @@ from resnet50_pipeline.parameters.optimization import (
     LossParameters,
     OptimizerParameters,
 )
+from resnet50_pipeline.parameters.registration import GateParameters, ModelRegistrationParameters
 from resnet50_pipeline.parameters.tracking import TrackingParameters
-from resnet50_pipeline.parameters.training import TrainingParameters
+from resnet50_pipeline.parameters.training import RUN_SETTINGS, TrainingParameters
 
 __all__ = [
+    "RUN_SETTINGS",
     "AmpParameters",
     "ArchParameters",
     "DataValidationParameters",
     "DatasetParameters",
     "EvalTransformParameters",
     "EvaluationParameters",
+    "GateParameters",
     "LaunchParameters",
     "LearningRateParameters",
     "LoaderParameters",

@@ -77,6 +77,8 @@ class EvalTransformParameters(ParameterModel):
     def _crop_from_inside(self) -> Self:
         if self.size > self.resize_short:
             raise ValueError(f"size {self.size} is larger than resize_short {self.resize_short}")
+        if self.interpolation == "random":
+            raise ValueError("interpolation: an evaluation draws nothing at random")
         return self
 
 

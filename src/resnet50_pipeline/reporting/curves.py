@@ -33,17 +33,19 @@ _MAX_POINTS_OF_A_LINE = 500
 
 @dataclass(frozen=True)
 class _Events:
-    """The three kinds of rows, each by rising step."""
+    """The kinds of rows, each by rising step."""
 
     steps: pd.DataFrame
     epochs: pd.DataFrame
     evaluations: pd.DataFrame
+    resumes: pd.DataFrame
 
 
 def draw_training_curves(history: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
     """Return four panels over steps: loss, top-1, learning rate, images/s; 1650 by 1140 pixels.
 
-    Thin lines are `train_step` events, bold lines `epoch_end` (train) and `eval_end` (validation).
+    Thin lines are `train_step` events, bold lines `epoch_end` (train) and `eval_end` (validation), dashed ones the
+    steps from which a run that had stopped went on.
 
     Raises:
         EvaluationTableError: a column is missing, or there is no event to draw.
@@ -57,6 +59,8 @@ def draw_training_curves(history: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
     _draw_top1(panels[0, 1], events, theme)
     _draw_learning_rate(panels[1, 0], events, theme)
     _draw_throughput(panels[1, 1], events, theme)
+    for axes in panels.flat:
+        _mark_resumes(axes, events, theme)
     for axes in panels[1]:
         axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(count_ticks())
@@ -74,7 +78,7 @@ def _split_events(history: pd.DataFrame) -> _Events:
     def rows_of(event: str) -> pd.DataFrame:
         return history[history["event"] == event].sort_values("step", kind="stable")
 
-    events = _Events(rows_of("train_step"), rows_of("epoch_end"), rows_of("eval_end"))
+    events = _Events(rows_of("train_step"), rows_of("epoch_end"), rows_of("eval_end"), rows_of("resumed"))
     if events.steps.empty and events.epochs.empty and events.evaluations.empty:
         raise EvaluationTableError(
             [
@@ -83,6 +87,11 @@ def _split_events(history: pd.DataFrame) -> _Events:
             ]
         )
     return events
+
+
+def _mark_resumes(axes: Axes, events: _Events, theme: Theme) -> None:
+    for step in events.resumes["step"]:
+        axes.axvline(step, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
 
 
 def _draw_loss(axes: Axes, events: _Events, theme: Theme) -> None:
@@ -157,7 +166,9 @@ def _draw_learning_rate(axes: Axes, events: _Events, theme: Theme) -> None:
 
 
 def _draw_throughput(axes: Axes, events: _Events, theme: Theme) -> None:
-    title_panel(axes, theme, "Training throughput", "images a second, all ranks together")
+    resumes = len(events.resumes)
+    note = f"; dashed: resumed {resumes} {'time' if resumes == 1 else 'times'}" if resumes else ""
+    title_panel(axes, theme, "Training throughput", f"images a second, all ranks together{note}")
     _draw_steps(axes, events, "images_per_second", theme)
     epochs = events.epochs.dropna(subset=["images_per_second"])
     marker = "o" if len(epochs) <= _MAX_MARKED_POINTS else ""

@@ -11,17 +11,25 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.reporting.calibration import calibration_errors
 from resnet50_pipeline.reporting.classes import read_class_names
+from resnet50_pipeline.reporting.intervals import interval_of_class_mean, interval_of_share
 from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
 
+RESAMPLES = 2_000
 _SPEEDS = ("images_per_second", "images_per_second_without_loading", "seconds")
 
 
-def compute_metrics(predictions: pd.DataFrame, evaluation_summary: Mapping[str, Any]) -> dict[str, float]:
+def compute_metrics(
+    predictions: pd.DataFrame, evaluation_summary: Mapping[str, Any], resamples: int = RESAMPLES
+) -> dict[str, float]:
     """Return the flat metrics of an evaluation; accuracies are fractions 0..1.
 
     `top1`, `top5` (among the first min(5, classes)), `balanced_accuracy` (mean of the accuracies of the classes that
-    have images: macro-averaged recall), `loss` (mean), `images`, `classes` (that have images), `images_per_second`,
+    have images: macro-averaged recall), each of them with `…_low` and `…_high`, the ends of its 95 % interval from
+    `resamples` bootstrap resamples; `macro_precision` and `macro_f1` (means over the classes that have images or were
+    predicted, as scikit-learn's with zero_division=0); `loss` (mean), `ece`, `mce` and `mean_confidence` (calibration),
+    `images`, `classes` (that have images), `images_per_second`,
     `images_per_second_without_loading`, `seconds`.
 
     Raises:
@@ -30,11 +38,25 @@ def compute_metrics(predictions: pd.DataFrame, evaluation_summary: Mapping[str, 
     table = read_prediction_table(predictions)
     _check_summary(table, evaluation_summary)
     labels, row_class = np.unique(table.labels, return_inverse=True)
-    accuracy_of_class = np.bincount(row_class, weights=table.is_top1) / np.bincount(row_class)
-    return {
+    images_of_class = np.bincount(row_class)
+    hits_of_class = np.bincount(row_class, weights=table.is_top1).astype(np.int64)
+    count = len(table.labels)
+    intervals = {
+        "top1": interval_of_share(int(table.is_top1.sum()), count, resamples),
+        "top5": interval_of_share(int(table.is_top5.sum()), count, resamples),
+        "balanced_accuracy": interval_of_class_mean(hits_of_class, images_of_class, resamples),
+    }
+    values = {
         "top1": float(table.is_top1.mean()),
         "top5": float(table.is_top5.mean()),
-        "balanced_accuracy": float(accuracy_of_class.mean()),
+        "balanced_accuracy": float((hits_of_class / images_of_class).mean()),
+    }
+    return {
+        **values,
+        **{f"{name}_low": interval.low for name, interval in intervals.items()},
+        **{f"{name}_high": interval.high for name, interval in intervals.items()},
+        **_macro_averages(table),
+        **calibration_errors(table),
         # Summed exactly, so that the order of the rows never shows in the last digit.
         "loss": math.fsum(table.losses) / len(table.losses),
         "images": len(table.labels),
@@ -46,7 +68,8 @@ def compute_metrics(predictions: pd.DataFrame, evaluation_summary: Mapping[str, 
 def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row a class of the label map, in the order of ids.
 
-    Columns: `id`, `synset`, `name`, `images`, `correct`, `top1` and `top5` (fractions 0..1), `loss` (mean),
+    Columns: `id`, `synset`, `name`, `images`, `correct`, `top1` and `top5` (fractions 0..1), `predicted` (images that
+    were taken for this class), `precision` (share of those that are of it, NaN where there are none), `loss` (mean),
     `confused_with_id`, `confused_with` (its name) and `confused_images`: the most frequent wrong class, the lower id
     where two are as frequent; -1, "" and 0 where there is no mistake. A class without images has NaN accuracies.
 
@@ -58,6 +81,7 @@ def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> 
     count = len(classes)
     images = np.bincount(table.labels, minlength=count)
     correct = np.bincount(table.labels, weights=table.is_top1, minlength=count).astype(np.int64)
+    predicted = np.bincount(table.predicted, minlength=count)
     divisor = np.where(images > 0, images, np.nan)
     most_frequent = _wrong_pairs(table, count).drop_duplicates("true_id").set_index("true_id")
     confused_with = most_frequent["predicted_id"].reindex(range(count), fill_value=-1).to_numpy()
@@ -70,6 +94,8 @@ def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> 
             "correct": correct,
             "top1": correct / divisor,
             "top5": np.bincount(table.labels, weights=table.is_top5, minlength=count) / divisor,
+            "predicted": predicted,
+            "precision": correct / np.where(predicted > 0, predicted, np.nan),
             "loss": np.bincount(table.labels, weights=table.losses, minlength=count) / divisor,
             "confused_with_id": confused_with,
             "confused_with": [classes.labels[other] if other >= 0 else "" for other in confused_with],
@@ -138,6 +164,17 @@ def confident_mistakes(predictions: pd.DataFrame, label_map: Mapping[str, Any], 
     mistakes.insert(2, "true_name", [classes.labels[class_id] for class_id in mistakes["true_id"]])
     mistakes.insert(4, "predicted_name", [classes.labels[class_id] for class_id in mistakes["predicted_id"]])
     return mistakes
+
+
+def _macro_averages(table: PredictionTable) -> dict[str, float]:
+    count = int(max(table.labels.max(), table.predicted.max())) + 1
+    images, predicted = (np.bincount(ids, minlength=count) for ids in (table.labels, table.predicted))
+    hits = np.bincount(table.labels, weights=table.is_top1, minlength=count)
+    is_met = (images > 0) | (predicted > 0)
+    return {
+        "macro_precision": float((hits / np.maximum(predicted, 1))[is_met].mean()),
+        "macro_f1": float((2 * hits / np.maximum(images + predicted, 1))[is_met].mean()),
+    }
 
 
 def _wrong_pairs(table: PredictionTable, class_num: int) -> pd.DataFrame:

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from resnet50_pipeline.reporting.calibration import draw_reliability
 from resnet50_pipeline.reporting.classes import read_class_names
 from resnet50_pipeline.reporting.curves import draw_training_curves
 from resnet50_pipeline.reporting.metrics import confused_pairs, confusion_matrix
+from resnet50_pipeline.reporting.plot_tables import write_plot_tables
 from resnet50_pipeline.reporting.style import (
     DARK,
     LIGHT,
@@ -39,6 +41,7 @@ MAX_CLASSES_SHOWN_WHOLE = 30
 TRAINING_CURVES = "training_curves.png"
 CONFUSION = "confusion.png"
 CLASS_ACCURACY = "class_accuracy.png"
+RELIABILITY = "reliability.png"
 DARK_FOLDER = "dark"
 _INCHES_BESIDE_THE_MATRIX = 1.7
 # Of DejaVu Sans, as a fraction of its size.
@@ -60,10 +63,12 @@ def write_plots(
     predictions: pd.DataFrame,
     per_class: pd.DataFrame,
     label_map: Mapping[str, Any],
-    training_history: pd.DataFrame,
+    training_history: pd.DataFrame | None,
     worst_pairs: int,
 ) -> list[Path]:
-    """Write the three pictures into `directory`, and again for dark pages into `directory/dark`; return the paths.
+    """Write the pictures into `directory`, and again for dark pages into `directory/dark`; return the paths.
+
+    Below `directory/tables` go the numbers behind them. There are no curves without a training history.
 
     Raises:
         EvaluationTableError: a table is malformed.
@@ -79,14 +84,23 @@ def write_plots(
             if is_whole
             else draw_confused_pairs(pairs, theme)
         )
-        for name, figure in (
-            (TRAINING_CURVES, draw_training_curves(training_history, theme)),
-            (CONFUSION, confusion),
-            (CLASS_ACCURACY, draw_class_accuracy(per_class, theme)),
-        ):
+        figures = {} if training_history is None else {TRAINING_CURVES: draw_training_curves(training_history, theme)}
+        figures |= {
+            CONFUSION: confusion,
+            CLASS_ACCURACY: draw_class_accuracy(per_class, theme),
+            RELIABILITY: draw_reliability(predictions, theme),
+        }
+        for name, figure in figures.items():
             save_png(figure, folder / name)
             paths.append(folder / name)
-    return paths
+    return paths + write_plot_tables(
+        directory,
+        predictions=predictions,
+        per_class=per_class,
+        label_map=label_map,
+        training_history=training_history,
+        max_classes=MAX_CLASSES_SHOWN_WHOLE,
+    )
 
 
 def draw_confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], theme: Theme = LIGHT) -> Figure:

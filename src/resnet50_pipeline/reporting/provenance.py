@@ -1,8 +1,12 @@
-"""Where a result comes from: the commit of the project and the versions of what computed it."""
+"""Where a result comes from: the commit of the project, the command, and the versions of what computed it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,6 +27,10 @@ class Provenance:
     """The commit, with a note where files differ from it, or that there is none."""
     versions: Mapping[str, str]
     """By the name of the package."""
+    command: str = ""
+    """That was typed, without the passwords of addresses."""
+    machine: str = ""
+    """Operating system, processor and Python, of the process that wrote the report."""
 
 
 def collect_provenance(project_dir: Path) -> Provenance:
@@ -31,7 +39,18 @@ def collect_provenance(project_dir: Path) -> Provenance:
         written_at=datetime.now(UTC),
         source=describe_source(project_dir),
         versions={name: metadata.version(name) for name in _PACKAGES},
+        command=describe_command(sys.argv),
+        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     )
+
+
+def describe_command(arguments: Sequence[str]) -> str:
+    """Return a command as it can be typed again, the program by its name, passwords in addresses as `…`.
+
+    `--params tracking.uri=postgresql://ada:secret@db/mlflow` must not end in a report.
+    """
+    program, *rest = arguments
+    return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:…@", shlex.join([Path(program).name, *rest]))
 
 
 def describe_source(project_dir: Path) -> str:

@@ -13,6 +13,8 @@ import jinja2
 import pandas as pd
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.reporting.classes import read_class_names
+from resnet50_pipeline.reporting.comparison import describe_comparison
 from resnet50_pipeline.reporting.gallery import data_uri, make_gallery
 from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
 from resnet50_pipeline.reporting.plots import (
@@ -20,12 +22,19 @@ from resnet50_pipeline.reporting.plots import (
     CONFUSION,
     DARK_FOLDER,
     MAX_CLASSES_SHOWN_WHOLE,
+    RELIABILITY,
     TRAINING_CURVES,
 )
 from resnet50_pipeline.reporting.provenance import Provenance
 from resnet50_pipeline.reporting.style import DOTS_PER_INCH, format_percent
 
 TEMPLATE = "evaluation_report.html.jinja"
+_FIGURES = {
+    "curves": TRAINING_CURVES,
+    "confusion": CONFUSION,
+    "class_accuracy": CLASS_ACCURACY,
+    "reliability": RELIABILITY,
+}
 _SPLITS = ("train", "val")
 _SIZE_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _MAX_OBSERVED_CHARACTERS = 300
@@ -40,10 +49,13 @@ class ReportInputs:
     per_class: pd.DataFrame
     label_map: Mapping[str, Any]
     evaluation_summary: Mapping[str, Any]
-    training_summary: Mapping[str, Any]
+    comparison: Mapping[str, Any]
+    """With the key `rival`, None where the model was not compared (`reason` says why)."""
+    training_summary: Mapping[str, Any] | None
+    """None for a model that was not trained here."""
     validation_report: Mapping[str, Any]
     recipe: str
-    """Text of the PaddleClas YAML."""
+    """Text of the PaddleClas YAML; empty for a model that was not trained here."""
     dataset_root: Path
     plots_dir: Path
     """Folder that `write_plots` wrote."""
@@ -75,10 +87,11 @@ def render_report(inputs: ReportInputs) -> str:
         inputs=inputs,
         figures={
             name: _inline_figure(inputs.plots_dir, file_name)
-            for name, file_name in (
-                ("curves", TRAINING_CURVES), ("confusion", CONFUSION), ("class_accuracy", CLASS_ACCURACY)
-            )
+            for name, file_name in _FIGURES.items()
+            if name != "curves" or inputs.training_summary is not None
         },
+        compared=_describe_comparison(inputs),
+        balance=_describe_balance(inputs.validation_report),
         is_confusion_whole=len(inputs.per_class) <= MAX_CLASSES_SHOWN_WHOLE,
         pairs=confused_pairs(inputs.predictions, inputs.label_map, inputs.worst_classes).to_dict("records"),
         classes=inputs.per_class.to_dict("records"),
@@ -88,6 +101,32 @@ def render_report(inputs: ReportInputs) -> str:
         splits={name: statistics[name] for name in _SPLITS},
         further_statistics={name: value for name, value in statistics.items() if name not in _SPLITS},
     )  # fmt: skip
+
+
+def _describe_comparison(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Return the comparison with the names of its classes, or None where there is none."""
+    if inputs.comparison["rival"] is None:
+        return None
+    labels = read_class_names(inputs.label_map).labels
+    comparison = dict(inputs.comparison)
+    return comparison | {
+        "sentence": describe_comparison(comparison),
+        "classes": [{**one, "name": labels[one["id"]]} for one in comparison["classes"]],
+    }
+
+
+def _describe_balance(validation_report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the quantiles of images by class of each split, and of sizes; [] for a report without distributions."""
+    distributions = validation_report.get("distributions", {})
+    rows = [
+        {"name": f"images a class, {split}", "is_bytes": False, **numbers}
+        for split, numbers in distributions.get("images_per_class", {}).items()
+    ]
+    names = {"width": "width, pixels", "height": "height, pixels", "bytes": "size of a file"}
+    sizes = distributions.get("sizes", {})
+    return rows + [
+        {"name": name, "is_bytes": key == "bytes", **sizes[key]} for key, name in names.items() if key in sizes
+    ]
 
 
 def _environment() -> jinja2.Environment:
@@ -101,7 +140,13 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        percent=_percent, count=_count, number=_number, duration=_duration, size=_size, observed=_observed
+        percent=_percent,
+        count=_count,
+        number=_number,
+        duration=_duration,
+        size=_size,
+        observed=_observed,
+        points=_points,
     )
     return environment
 
@@ -121,6 +166,11 @@ def _read_plot(path: Path) -> bytes:
 
 def _percent(fraction: float, decimals: int = 1) -> str:
     return "n/a" if pd.isna(fraction) else format_percent(fraction, decimals)
+
+
+def _points(fraction: float) -> str:
+    """Return a difference of fractions in points, with its sign: +1.25."""
+    return f"{100 * fraction:+.2f}"
 
 
 def _count(value: float) -> str:

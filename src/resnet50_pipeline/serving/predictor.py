@@ -33,6 +33,8 @@ class Prediction:
         synsets: of these classes, WordNet ids as n01440764.
         probabilities: of these classes, 0..1.
         error: why the image could not be classified; then the others are empty. "" if it could.
+        status: as of HTTP: 200, or 400 (neither bytes nor base64), 403 (a path that may not be read), 404 (no such
+            file), 415 (no image that can be decoded).
     """
 
     ids: tuple[int, ...] = ()
@@ -40,6 +42,7 @@ class Prediction:
     synsets: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str = ""
+    status: int = 200
 
 
 class Predictor:
@@ -62,32 +65,38 @@ class Predictor:
         self._predictor = inference.create_predictor(settings)
         self._turn = threading.Lock()
 
-    def predict(self, images: Sequence[bytes]) -> list[Prediction]:
+    def predict(self, images: Sequence[bytes], top_k: int | None = None) -> list[Prediction]:
         """Return a prediction an image, in their order; one that cannot be decoded gets an error of its own.
 
         Args:
             images: bytes of encoded images (JPEG, PNG, …), any number of them.
+            top_k: classes of each; where not given, as many as inference.yml says. At most all that there are.
+
+        Raises:
+            ExportError: `top_k` is below 1.
         """
+        top_k = self._top_k if top_k is None else top_k
+        if top_k < 1:
+            raise ExportError(f"top_k is {top_k}, it must be 1 or more")
         predictions: list[Prediction] = []
         for start in range(0, len(images), MAX_BATCH):
-            predictions += self._predict_batch(images[start : start + MAX_BATCH])
+            predictions += self._predict_batch(images[start : start + MAX_BATCH], top_k)
         return predictions
 
-    def _predict_batch(self, images: Sequence[bytes]) -> list[Prediction]:
+    def _predict_batch(self, images: Sequence[bytes], top_k: int) -> list[Prediction]:
         predictions = [Prediction()] * len(images)
         pixels: list[NDArray[np.float32]] = []
         positions: list[int] = []
         for position, image in enumerate(images):
             try:
                 pixels.append(self._transform(image, None))
-            except ImageDecodeError:
-                what = f"{len(image)} bytes that begin with {image[:8]!r}" if image else "no bytes at all"
-                predictions[position] = Prediction(error=f"not an image that can be decoded: {what}")
+            except ImageDecodeError as error:
+                predictions[position] = Prediction(error=f"not an image that can be decoded: {error}", status=415)
             else:
                 positions.append(position)
         if pixels:
             for position, probabilities in zip(positions, self._classify(np.stack(pixels)), strict=True):
-                predictions[position] = self._describe(probabilities)
+                predictions[position] = self._describe(probabilities, top_k)
         return predictions
 
     def _classify(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,9 +111,9 @@ class Predictor:
             raise ExportError("the inference model's outputs are no probabilities; export it with its softmax")
         return probabilities
 
-    def _describe(self, probabilities: NDArray[np.float32]) -> Prediction:
+    def _describe(self, probabilities: NDArray[np.float32], top_k: int) -> Prediction:
         # Stable, so that equal probabilities come in the order of their ids.
-        ids = np.argsort(-probabilities, kind="stable")[: self._top_k]
+        ids = np.argsort(-probabilities, kind="stable")[:top_k]
         return Prediction(
             ids=tuple(int(class_id) for class_id in ids),
             names=tuple(str(self._classes[class_id]["name"]) for class_id in ids),

@@ -1,21 +1,22 @@
-"""The model's face to MLflow: a table of encoded images in, a table of predictions out.
+"""The model's face to MLflow: a table of images in, a table of predictions out.
 
 MLflow imports this module from the copy of the package that lies in the model, and calls `_load_pyfunc`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from resnet50_pipeline.exceptions import ExportError
+from resnet50_pipeline.serving.images import UnreadableImage, read_image, read_image_file
 from resnet50_pipeline.serving.predictor import Prediction, Predictor
 
-IMAGE = "image"
+IMAGE, PATH = "image", "path"
+COLUMNS = ("top_ids", "top_names", "top_synsets", "top_probabilities", "status", "error")
 
 
 class ImageClassifier:
@@ -24,28 +25,33 @@ class ImageClassifier:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return a row an image, in their order.
 
         Args:
-            model_input: with a column `image` of bytes (JPEG, PNG, …) or of their base64 text.
-            params: none are known.
+            model_input: with a column `image` of bytes (JPEG, PNG, …) or of their base64 text, or a column `path`
+                of file names. Where a row has both, the image counts.
+            params: `top_k`, classes of each image.
 
         Returns:
-            Columns `top5_ids`, `top5_names`, `top5_synsets`, `top5_probabilities`, the best class first (all classes
-            where there are fewer than five), and `error`: "" or why this image could not be classified.
+            Columns `top_ids`, `top_names`, `top_synsets` and `top_probabilities`, the best class first, `status` (200,
+            or as HTTP would say it) and `error`: "" or why this image could not be classified.
+
+        Raises:
+            ExportError: the table has neither column.
         """
-        images, errors = [], {}
-        for position, value in enumerate(model_input[IMAGE]):
-            try:
-                images.append(_as_bytes(value))
-            except ValueError as error:
-                errors[position] = str(error)
-                images.append(b"")
-        predictions = self._predictor.predict(images)
-        for position, message in errors.items():
-            predictions[position] = replace(predictions[position], error=message)
-        return _as_table(predictions, model_input.index)
+        if not {IMAGE, PATH} & set(model_input.columns):
+            raise ExportError(
+                f"the table must have a column {IMAGE} (bytes or base64 text) or {PATH} (file names); it has "
+                f"{', '.join(map(str, model_input.columns)) or 'none'}"
+            )
+        found = [_read_row(row) for row in model_input.to_dict("records")]
+        predictions = self._predictor.predict(
+            [one for one in found if isinstance(one, bytes)], (params or {}).get("top_k")
+        )
+        answers = iter(predictions)
+        rows = [next(answers) if isinstance(one, bytes) else _as_prediction(one) for one in found]
+        return _as_table(rows, model_input.index)
 
 
 def _load_pyfunc(data_path: str) -> ImageClassifier:
@@ -53,32 +59,26 @@ def _load_pyfunc(data_path: str) -> ImageClassifier:
     return ImageClassifier(Predictor(Path(data_path)))
 
 
-def _as_bytes(value: object) -> bytes:
-    """Return the bytes of an image that comes as such, or as base64, which is how JSON carries it.
+def _read_row(row: Mapping[Any, Any]) -> bytes | UnreadableImage:
+    if not _is_missing(row.get(IMAGE)):
+        return read_image(row[IMAGE])
+    if not _is_missing(row.get(PATH)):
+        return read_image_file(row[PATH])
+    return UnreadableImage(400, f"the row has no {IMAGE} and no {PATH}")
 
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, str):
-        try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"the text is not base64: {error}") from error
-    raise ValueError(f"an image is bytes or base64 text, not {type(value).__name__}")
+
+def _is_missing(value: object) -> bool:
+    # pandas fills cells that have no value with NaN.
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124
+
+
+def _as_prediction(unreadable: UnreadableImage) -> Prediction:
+    return Prediction(error=unreadable.message, status=unreadable.status)
 
 
 def _as_table(predictions: list[Prediction], index: pd.Index) -> pd.DataFrame:
     rows = [
-        {
-            "top5_ids": list(prediction.ids),
-            "top5_names": list(prediction.names),
-            "top5_synsets": list(prediction.synsets),
-            "top5_probabilities": list(prediction.probabilities),
-            "error": prediction.error,
-        }
-        for prediction in predictions
+        (list(one.ids), list(one.names), list(one.synsets), list(one.probabilities), one.status, one.error)
+        for one in predictions
     ]
-    columns = ["top5_ids", "top5_names", "top5_synsets", "top5_probabilities", "error"]
-    return pd.DataFrame(rows, columns=columns, index=index)
+    return pd.DataFrame(rows, columns=list(COLUMNS), index=index)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,20 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
-from mlflow.types.schema import Array
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Array
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError
+from resnet50_pipeline.tracking.fetch import EVIDENCE
+from resnet50_pipeline.tracking.operations import cut
 from resnet50_pipeline.tracking.runs import TrackedRun
+from resnet50_pipeline.tracking.store import Store
 
 LOADER_MODULE = "resnet50_pipeline.serving.pyfunc"
 MODEL = "model"
+# Of the column in MLflow's database.
+_MAX_DESCRIPTION_LENGTH = 5000
 # What serving/ and imaging/ import, with the versions that made and checked this model; of Paddle either build.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "PyYAML")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
@@ -35,18 +41,38 @@ EXAMPLE_IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAKklEQVR42mNgEFAwcAhIKIDRDQxQegIDlF7AAKU3MEDpAwxQ+gIDlH4AAB51HAGf"
     "RI9tAAAAAElFTkSuQmCC"
 )
+_ANY = AnyType()  # type: ignore[no-untyped-call]
+# An image is bytes, or base64 text where it came as JSON. MLflow's type `binary` would decode that text itself, and
+# answer one malformed row by refusing the whole request.
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.binary, "image")]),
+    inputs=Schema([ColSpec(_ANY, "image", required=False), ColSpec(DataType.string, "path", required=False)]),
     outputs=Schema(
         [
-            ColSpec(Array(DataType.long), "top5_ids"),
-            ColSpec(Array(DataType.string), "top5_names"),
-            ColSpec(Array(DataType.string), "top5_synsets"),
-            ColSpec(Array(DataType.double), "top5_probabilities"),
+            ColSpec(Array(DataType.long), "top_ids"),
+            ColSpec(Array(DataType.string), "top_names"),
+            ColSpec(Array(DataType.string), "top_synsets"),
+            ColSpec(Array(DataType.double), "top_probabilities"),
+            ColSpec(DataType.long, "status"),
             ColSpec(DataType.string, "error"),
         ]
     ),
+    params=ParamSchema([ParamSpec("top_k", DataType.long, 5)]),
 )
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What a version is made of, and what its run keeps beside it.
+
+    Attributes:
+        inference_model: folder with the exported model, inference.yml and label_map.json.
+        card: Markdown, becomes the version's description.
+        evidence: files that the run keeps below `evaluation/`: predictions, metrics, report, card.
+    """
+
+    inference_model: Path
+    card: str = ""
+    evidence: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,54 +82,84 @@ class RegisteredVersion:
     Attributes:
         name: of the registered model.
         version: counts from 1.
-        alias: points to this version now.
         run_id: MLflow run that it was made in.
         model_uri: for `mlflow.pyfunc.load_model`.
     """
 
     name: str
     version: int
-    alias: str
     run_id: str
     model_uri: str
 
 
 def register_model(
-    run: TrackedRun, inference_model: Path, *, name: str, alias: str, tags: Mapping[str, str]
+    run: TrackedRun, files: ModelFiles, *, name: str, tags: Mapping[str, str], metrics: Mapping[str, float]
 ) -> RegisteredVersion:
-    """Log `inference_model` as a pyfunc model of `run`, make it a version of `name`, and move `alias` to it.
+    """Log the exported model as a pyfunc model of `run`, and make it a version of `name`; no alias moves.
 
     Nothing of the model is loaded: this process never imports Paddle.
 
     Args:
         run: the run that the model belongs to.
-        inference_model: folder with the exported model, inference.yml and label_map.json.
+        files: the exported model, and what is kept with it.
         name: of the registered model, created if it is not there.
-        alias: of the new version.
-        tags: of the new version, and of the logged model.
+        tags: of the new version, and of the logged model; `report` is added, the address of the report.
+        metrics: of the logged model.
+
+    Raises:
+        TrackingError: MLflow refused, or did not answer.
+    """
+    with explaining_refusals(run.store, name):
+        client, run_id = run.connect()
+        tags = dict(tags) | _keep_evidence(client, run_id, files.evidence)
+        logged = _log_model(client, run_id, files.inference_model, tags)
+        for key, value in metrics.items():
+            client.log_metric(run_id, key, value, model_id=logged.model_id)
+        _create_registered_model(client, name)
+        # By its location: MLflow looks `models:/<id>` up in the process's global store, and not in this client's.
+        version = client.create_model_version(
+            name,
+            logged.artifact_location,
+            run_id,
+            tags,
+            description=cut(files.card, _MAX_DESCRIPTION_LENGTH),
+            model_id=logged.model_id,
+        )
+        link = json.dumps([{"name": name, "version": version.version}])
+        client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: link})
+    return RegisteredVersion(name, int(version.version), run_id, f"models:/{name}/{version.version}")
+
+
+@contextlib.contextmanager
+def explaining_refusals(store: Store, name: str) -> Iterator[None]:
+    """Turn what MLflow raises into one message that says how to go on.
 
     Raises:
         TrackingError: MLflow refused, or did not answer.
     """
     try:
-        client, run_id = run.connect()
-        logged = _log_model(client, run_id, inference_model, tags)
-        _create_registered_model(client, name)
-        # By its location: MLflow looks `models:/<id>` up in the process's global store, and not in this client's.
-        version = client.create_model_version(
-            name, logged.artifact_location, run_id, dict(tags), model_id=logged.model_id
-        )
-        client.set_registered_model_alias(name, alias, version.version)
-        link = json.dumps([{"name": name, "version": version.version}])
-        client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: link})
+        yield
     except (TrackingError, RunInterruptedError):
         raise
     except Exception as error:
         raise TrackingError(
-            f"MLflow at {run.store.address} did not register {name!r}: {error}; once it does, "
+            f"MLflow at {store.address} did not register {name!r}: {error}; once it does, "
             "`kedro run --pipelines model_registration` repeats this stage alone"
         ) from error
-    return RegisteredVersion(name, int(version.version), alias, run_id, f"models:/{name}/{version.version}")
+
+
+def _keep_evidence(client: MlflowClient, run_id: str, evidence: Sequence[Path]) -> dict[str, str]:
+    """Upload what the version was judged by, and return the tag that leads to the report.
+
+    The evaluation may have been another run than this one: with its files beside it, a version can be judged, and
+    compared with the next one, whatever becomes of other runs.
+    """
+    there = {file.path for file in client.list_artifacts(run_id, EVIDENCE)} if evidence else set()
+    for path in evidence:
+        if f"{EVIDENCE}/{path.name}" not in there:
+            client.log_artifact(run_id, str(path), EVIDENCE)
+    reports = [path.name for path in evidence if path.suffix == ".html"]
+    return {"report": f"runs:/{run_id}/{EVIDENCE}/{reports[0]}"} if reports else {}
 
 
 def _log_model(client: MlflowClient, run_id: str, inference_model: Path, tags: Mapping[str, str]) -> LoggedModel:
@@ -122,7 +178,7 @@ def _log_model(client: MlflowClient, run_id: str, inference_model: Path, tags: M
             data_path=str(inference_model),
             code_paths=[str(Path(__file__).parents[1])],
             signature=SIGNATURE,
-            input_example=pd.DataFrame({"image": [EXAMPLE_IMAGE]}),
+            input_example=pd.DataFrame({"image": [base64.b64encode(EXAMPLE_IMAGE).decode()]}),
             pip_requirements=list_requirements(),
             metadata=dict(tags),
             mlflow_model=Model(

@@ -49,11 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             command.add_argument("--go-on", action="store_true", help="from the newest checkpoint set, if there is one")
         else:
-            command.add_argument("--checkpoint", type=Path, required=True, help="checkpoint set")
             command.add_argument("--output-dir", type=Path, required=True)
         if name == "evaluate":
+            command.add_argument("--model", type=Path, required=True, help="checkpoint set, weights, exported model")
             command.add_argument("--list-file", type=Path, required=True)
         if name == "export":
+            command.add_argument("--checkpoint", type=Path, required=True, help="checkpoint set")
+            command.add_argument("--onnx", action="store_true", help="write inference.onnx, too")
             command.add_argument("--label-map", type=Path, required=True, help="JSON, names by class id")
             command.add_argument("--check-images", type=int, required=True)
             command.add_argument("--tolerance", type=float, required=True)
@@ -82,7 +84,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = read_training_config(options.config)
     heartbeat = Heartbeat(options.output_dir, own_rank())
     ranks = join_ranks(config.Global.device)
-    evaluate(config, ranks, heartbeat, checkpoint=options.checkpoint, list_file=options.list_file)
+    evaluate(config, ranks, heartbeat, model=options.model, list_file=options.list_file)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -100,6 +102,7 @@ def _export(options: argparse.Namespace) -> None:
         label_names=[entry["name"] for entry in label_map["classes"]],
         check_images=options.check_images,
         tolerance=options.tolerance,
+        writes_onnx=options.onnx,
     )
 
 

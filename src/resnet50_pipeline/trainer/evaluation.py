@@ -12,13 +12,11 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from numpy.typing import NDArray
 
-from resnet50_pipeline.checkpoint_set import read_state
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.data import ListDataset, Loader
+from resnet50_pipeline.trainer.evaluated_model import load_evaluated_model
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
-from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.sampling import EvalBatches
 from resnet50_pipeline.trainer.stopping import StopRequest
@@ -82,20 +80,19 @@ def predict(
     return Predictions(index, label, top_ids, top_probabilities, loss, seconds, loading_seconds)
 
 
-def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, checkpoint: Path, list_file: Path) -> None:
-    """Predict every image of a list with a checkpoint set.
+def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, model: Path, list_file: Path) -> None:
+    """Predict every image of a list with a checkpoint set, a file of weights or an exported model.
 
     Every rank writes `predictions.<rank>.npz` (the arrays of `Predictions`) beside its heartbeat, and rank 0
     `evaluation_summary.json`.
 
     Raises:
-        CheckpointError: the set is damaged or of another network.
+        CheckpointError: the model is damaged or of another network.
+        ExportError: the exported model cannot be loaded.
         ImageDecodeError: an image cannot be read; nothing is skipped or replaced.
     """
     output_dir = heartbeat.folder
-    state = read_state(checkpoint)
-    network = build_network(config.Arch)
-    load_evaluated_weights(checkpoint, network)
+    evaluated = load_evaluated_model(config, model)
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
     split = config.DataLoader.Eval
     loader = Loader(
@@ -103,7 +100,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, chec
         EvalBatches(len(entries), split.sampler.batch_size, ranks),
         split,
     )
-    found = predict(network, loader, min(5, config.Arch.class_num), heartbeat)
+    found = predict(evaluated.network, loader, min(5, config.Arch.class_num), heartbeat)
     with replacing_file(output_dir / f"predictions.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -117,8 +114,9 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, chec
     seconds, forward_seconds = ranks.gather([found.seconds, found.seconds - found.loading_seconds]).max(axis=0)
     if ranks.is_first:
         summary = {
-            "epoch": state.epoch,
-            "step": state.step,
+            "epoch": evaluated.epoch,
+            "step": evaluated.step,
+            "weights_digest": evaluated.weights_digest,
             "ranks": ranks.count,
             "device": config.Global.device,
             "images": len(entries),

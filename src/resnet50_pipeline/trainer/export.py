@@ -18,7 +18,9 @@ from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
 from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.data import ListDataset
+from resnet50_pipeline.trainer.evaluated_model import evaluated_weights_digest
 from resnet50_pipeline.trainer.network import build_network
+from resnet50_pipeline.trainer.onnx import run_onnx, write_onnx
 from resnet50_pipeline.training_config import TrainingConfig
 
 MODEL = "inference"
@@ -43,17 +45,20 @@ def export_checkpoint(
     label_names: list[str],
     check_images: int,
     tolerance: float,
+    writes_onnx: bool = False,
 ) -> None:
     """Write `inference.*`, `inference.yml` (PaddleClas' format) and `export_check.json` into `output_dir`.
 
     The check runs the first `check_images` val images through the eager network and through Paddle Inference,
-    and compares the probabilities.
+    and compares the probabilities; with `writes_onnx` also through `inference.onnx` and ONNX Runtime.
 
     Raises:
-        ExportError: they differ by more than `tolerance`; `export_check.json` says by how much.
+        ExportError: they differ by more than `tolerance`, and `export_check.json` says by how much; or the packages
+            for ONNX are not installed.
     """
     read_state(checkpoint)
-    network = build_network(config.Arch)
+    # Weights know no layout, and Paddle Inference on a CPU mistakes the channels of an NHWC network.
+    network = build_network(config.Arch.model_copy(update={"data_format": "NCHW"}))
     load_evaluated_weights(checkpoint, network)
     model = _Probabilities(network)
     model.eval()
@@ -65,18 +70,24 @@ def export_checkpoint(
     images = _first_images(config, check_images)
     with paddle.no_grad():
         expected = model(paddle.to_tensor(images)).numpy()
-    difference = float(np.abs(_run_inference(output_dir, images) - expected).max())
+    outputs = {"max_probability_difference": _run_inference(output_dir, images)}
+    if writes_onnx:
+        outputs["max_onnx_probability_difference"] = run_onnx(write_onnx(output_dir), images)
+    differences = {name: float(np.abs(output - expected).max()) for name, output in outputs.items()}
     check = {
         "images": len(images),
-        "max_probability_difference": difference,
+        **differences,
         "tolerance": tolerance,
-        "passed": difference <= tolerance,
+        # NaN is no agreement.
+        "passed": all(difference <= tolerance for difference in differences.values()),
+        "weights_digest": evaluated_weights_digest(checkpoint),
     }
     write_text(output_dir / "export_check.json", json.dumps(check, indent=2) + "\n")
-    if not difference <= tolerance:  # NaN is no agreement
+    if not check["passed"]:
+        found = ", ".join(f"{name} {difference:.2e}" for name, difference in differences.items())
         raise ExportError(
-            f"the exported model's probabilities differ from the checkpoint's by up to {difference:.2e} on "
-            f"{len(images)} val images; model_registration.export_tolerance allows {tolerance:.2e}"
+            f"the exported model's probabilities differ from the checkpoint's on {len(images)} val images: {found}; "
+            f"model_registration.export_tolerance allows {tolerance:.2e}"
         )
 
 

@@ -51,7 +51,7 @@ def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
     Raises:
         CheckpointError: the file is missing, damaged, no plain arrays, or of another network.
     """
-    arrays = _read(path)
+    path, arrays = _read(path)
     own = network.state_dict()
     misfits = sorted(
         name
@@ -71,7 +71,8 @@ def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
     return Pretrained(path, len(fitting), tuple(misfits), None if bias is None else len(bias))
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+def _read(path: Path) -> tuple[Path, dict[str, NDArray[np.generic]]]:
+    """Return the file that a path stands for, and its arrays."""
     if path.is_dir():
         read_state(path)  # checks the digests
         path = path / (EMA if (path / EMA).is_file() else WEIGHTS)  # what that training evaluated
@@ -87,8 +88,8 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
             arrays: dict[str, NDArray[np.generic]] = load_file(path)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
-        return arrays
-    return read_pdparams(path)
+        return path, arrays
+    return path, read_pdparams(path)
 
 
 def _tensor(path: Path, name: str, array: NDArray[np.generic]) -> paddle.Tensor:

@@ -24,6 +24,7 @@ from resnet50_pipeline.events import (
 )
 from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
 from resnet50_pipeline.imagenet.list_files import read_list_file
+from resnet50_pipeline.trainer.dali import build_train_loader
 from resnet50_pipeline.trainer.data import ListDataset, Loader
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
@@ -125,7 +126,7 @@ class TrainingRun:
         self._train_batches = TrainBatches(len(train), splits.Train, self._ranks, seed)
         self._steps_per_epoch = steps_per_epoch(self._train_batches.steps_per_epoch, self._config.Global.update_freq)
         self._train_batches.steps_per_epoch = self._steps_per_epoch * self._config.Global.update_freq
-        self._train_loader = Loader(self._train_data, self._train_batches, splits.Train)
+        self._train_loader = build_train_loader(self._train_data, self._train_batches, self._config, self._ranks.device)
         self._skipped = SkippedImages(splits.Train.loader.max_skipped_images)
         val_batches = EvalBatches(len(val), splits.Eval.sampler.batch_size, self._ranks)
         self._val_loader = Loader(self._val_data, val_batches, splits.Eval)

@@ -1,8 +1,8 @@
-"""`evaluation`: best checkpoint and val list in, predictions, metrics, pictures and report out."""
+"""`evaluation`: a model and a list in, predictions, metrics, pictures, report and model card out."""
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import compute_metrics, draw_plots, predict_val_list, write_evaluation_report
+from .nodes import compare_models, compute_metrics, draw_plots, predict_val_list, write_evaluation_report
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
@@ -11,19 +11,32 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         [
             Node(
                 predict_val_list,
-                inputs=["training_dir", "val_list", "params:training", "params:evaluation"],
+                inputs=["training_dir", "val_list", "params:dataset", "params:training", "params:evaluation"],
                 outputs=["predictions", "evaluation_summary"],
                 name="predict_val_list",
             ),
             Node(
                 compute_metrics,
-                inputs=["predictions", "evaluation_summary", "label_map"],
+                inputs=["predictions", "evaluation_summary", "label_map", "params:evaluation"],
                 outputs=["metrics", "per_class_metrics"],
                 name="compute_metrics",
             ),
             Node(
+                compare_models,
+                inputs=["predictions", "params:evaluation"],
+                outputs="comparison",
+                name="compare_models",
+            ),
+            Node(
                 draw_plots,
-                inputs=["predictions", "per_class_metrics", "label_map", "training_history", "params:evaluation"],
+                inputs={
+                    "predictions": "predictions",
+                    "per_class_metrics": "per_class_metrics",
+                    "label_map": "label_map",
+                    "training_history": "training_history",
+                    "evaluation": "params:evaluation",
+                    "evaluation_summary": "evaluation_summary",
+                },
                 outputs="plots",
                 name="draw_plots",
             ),
@@ -35,6 +48,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "per_class_metrics": "per_class_metrics",
                     "label_map": "label_map",
                     "evaluation_summary": "evaluation_summary",
+                    "comparison": "comparison",
                     "training_summary": "training_summary",
                     "validation_report": "validation_report",
                     "training_dir": "training_dir",
@@ -42,7 +56,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "plots": "plots",
                     "evaluation": "params:evaluation",
                 },
-                outputs="evaluation_report",
+                outputs=["evaluation_report", "model_card"],
                 name="write_evaluation_report",
             ),
         ]

@@ -22,7 +22,16 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 register_model,
-                inputs=["inference_model", "metrics", "validation_report", "params:model_registration"],
+                inputs={
+                    "inference_model": "inference_model",
+                    "metrics": "metrics",
+                    "evaluation_summary": "evaluation_summary",
+                    "predictions": "predictions",
+                    "evaluation_report": "evaluation_report",
+                    "model_card": "model_card",
+                    "validation_report": "validation_report",
+                    "model_registration": "params:model_registration",
+                },
                 outputs="registered_model",
                 name="register_model",
             ),

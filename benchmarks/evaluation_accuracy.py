@@ -1,0 +1,89 @@
+"""Top-1 and top-5 against scikit-learn's on the same network: `measure(folder)` gives the targets for `evaluation.py`.
+
+A `.pdparams` with random weights, 71 images (a prime: neither 2 nor 3 ranks divide it). The scores for scikit-learn
+come from a process that knows the network and the transform, and nothing of the evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from evaluation_sample import CLASSES, run_with_paddle, transform_ops, write_digits
+from targets import Target
+
+IMAGES, SIZE = 71, 32
+RANKS = (1, 2, 3)
+
+
+def measure(folder: Path) -> list[Target]:
+    """Evaluate on each number of ranks and hold the accuracies against scikit-learn's."""
+    from sklearn.metrics import top_k_accuracy_score
+
+    from resnet50_pipeline.paddleclas.config import render_training_config
+    from resnet50_pipeline.paddleclas.evaluated_model import find_model
+    from resnet50_pipeline.paddleclas.prediction import predict_list
+    from resnet50_pipeline.parameters import DatasetParameters, LaunchParameters, TrainingParameters
+    from resnet50_pipeline.reporting.metrics import compute_metrics
+
+    list_file = write_digits(folder, IMAGES)
+    run_with_paddle(Path(__file__), folder)
+    found = np.load(folder / "scores.npz")
+    expected = {
+        f"top{k}": float(top_k_accuracy_score(found["labels"], found["scores"], k=k, labels=np.arange(CLASSES)))
+        for k in (1, 5)
+    }
+    training = TrainingParameters.model_validate(
+        {
+            "output_dir": folder / "training",
+            "epochs": 1,
+            "batch_size_per_rank": 8,
+            "eval_batch_size_per_rank": 8,
+            "launch": {"device": "cpu", "devices": [0]},
+            "arch": {"name": "ResNet18"},
+            "lr": {"name": "Cosine", "learning_rate": 0.1},
+            "train_transform": {"size": SIZE},
+            "eval_transform": {"resize_short": SIZE, "size": SIZE},
+            "loader": {"num_workers": 0},
+        }
+    )
+    dataset = DatasetParameters(root=folder, class_num=CLASSES)
+    model = find_model(
+        folder / "random.pdparams", render_training_config(training, dataset, list_file, list_file), "random"
+    )
+    targets = []
+    for ranks in RANKS:
+        launch = LaunchParameters(device="cpu", devices=tuple(range(ranks)))
+        table, summary = predict_list(
+            model, list_file, launch, batch_size_per_rank=8, work_parent=folder, image_root=folder
+        )
+        metrics = compute_metrics(table, summary)
+        difference = max(abs(metrics[name] - value) for name, value in expected.items())
+        targets.append(Target(f"top-1 and top-5 on {ranks} rank(s) beside scikit-learn's, difference", difference, 0.0))
+    return targets
+
+
+def score(folder: Path) -> None:
+    """Write the weights, and the network's scores for every image."""
+    import paddle
+
+    from resnet50_pipeline.imaging.operators import build_transform
+    from resnet50_pipeline.trainer.network import build_network
+    from resnet50_pipeline.training_config import ArchConfig
+
+    paddle.seed(1)
+    network = build_network(ArchConfig(name="ResNet18", class_num=CLASSES))
+    network.eval()
+    paddle.save(network.state_dict(), str(folder / "random.pdparams"))
+    transform = build_transform(transform_ops(SIZE))
+    lines = [line.split() for line in (folder / "val_list.txt").read_text().splitlines()]
+    with paddle.no_grad():
+        rows = [network(paddle.to_tensor(transform((folder / path).read_bytes())[None])).numpy() for path, _ in lines]
+    np.savez(folder / "scores.npz", scores=np.concatenate(rows), labels=[int(label) for _, label in lines])
+    print(json.dumps({}), flush=True)
+
+
+if __name__ == "__main__":
+    score(Path(sys.argv[1]))

@@ -1,0 +1,150 @@
+"""Latency of one image behind `mlflow models serve`: `measure(folder)` prints it for `evaluation.py`; no target.
+
+ResNet50 at 224 pixels with random weights, exported, registered, served by one worker on this machine. Beside it, in a
+process: the bare network in Paddle Inference, the predictor with decoding and preprocessing, the pyfunc model with its
+table; and /ping, which is HTTP without anything behind it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from evaluation_sample import CLASSES, run_with_paddle, transform_ops
+from targets import Target
+
+SIZE, REQUESTS = 224, 40
+
+
+def measure(folder: Path) -> list[Target]:
+    """Serve, ask, and print where the time goes."""
+    from resnet50_pipeline.parameters import TrackingParameters
+    from resnet50_pipeline.tracking.registry import ModelFiles, register_model
+    from resnet50_pipeline.tracking.runs import RunDescription, open_run
+
+    here = run_with_paddle(Path(__file__), folder)
+    tracking = TrackingParameters(uri="sqlite:///mlflow.db", experiment="latency", artifact_root=Path("artifacts"))
+    run = open_run(RunDescription("latency", "latency", {}, {}), tracking, folder)
+    version = register_model(run, ModelFiles(folder / "model"), name="latency", tags={}, metrics={})
+    client, _ = run.connect()
+    source = str(client.get_model_version("latency", str(version.version)).source)
+    run.end("FINISHED")
+    image = base64.b64encode((folder / "image.jpg").read_bytes()).decode()
+    served = ask_server(
+        source, folder, json.dumps({"dataframe_split": {"columns": ["image"], "data": [[image]]}}).encode()
+    )
+    print(
+        "serving, median ms of one image: "
+        f"network {here['network']:.1f}; with decoding and preprocessing {here['predictor']:.1f}; with the table "
+        f"{here['pyfunc']:.1f}; over HTTP {served['invocations']:.1f}, of which an empty request {served['ping']:.1f}, "
+        f"and MLflow's JSON and schema {served['invocations'] - served['ping'] - here['pyfunc']:.1f}"
+    )
+    return []
+
+
+def ask_server(source: str, folder: Path, request: bytes) -> dict[str, float]:
+    """Return median milliseconds of /ping and of one image."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", source, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with (folder / "serve.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(server, port, folder / "serve.log")
+        return {
+            "ping": median_ms(lambda: ask(port, "GET", "/ping")),
+            "invocations": median_ms(lambda: ask(port, "POST", "/invocations", request)),
+        }
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+    """Return the answer to one request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise SystemExit(f"{path}: {answer.status}: {content!r}")
+    return content
+
+
+def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return when the server answers."""
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            ask(port, "GET", "/ping")
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(log.read_text()) from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def measure_here(folder: Path) -> None:
+    """Export a model, and print what it takes without a server."""
+    import cv2
+    import numpy as np
+    import paddle
+    import pandas as pd
+    import yaml
+
+    from resnet50_pipeline.serving.predictor import Predictor
+    from resnet50_pipeline.serving.pyfunc import ImageClassifier
+    from resnet50_pipeline.trainer.network import build_network
+    from resnet50_pipeline.training_config import ArchConfig
+
+    model_dir = folder / "model"
+    model_dir.mkdir()
+    network = paddle.nn.Sequential(build_network(ArchConfig(name="ResNet50", class_num=CLASSES)), paddle.nn.Softmax())
+    network.eval()
+    spec = paddle.static.InputSpec([None, 3, SIZE, SIZE], "float32", name="x")
+    paddle.jit.save(network, str(model_dir / "inference"), input_spec=[spec])
+    settings = {"PreProcess": {"transform_ops": transform_ops(SIZE)}, "PostProcess": {"Topk": {"topk": 5}}}
+    (model_dir / "inference.yml").write_text(yaml.safe_dump(settings))
+    classes = [{"id": number, "synset": "", "name": str(number)} for number in range(CLASSES)]
+    (model_dir / "label_map.json").write_text(json.dumps({"class_num": CLASSES, "classes": classes}))
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = cv2.imencode(".jpg", cv2.resize(noise, (500, 400), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+    (folder / "image.jpg").write_bytes(picture)
+    predictor = Predictor(model_dir)
+    pixels = predictor._transform(picture, None)[None]
+    table = pd.DataFrame({"image": [picture]})
+    figures = {
+        "network": median_ms(lambda: predictor._classify(pixels)),
+        "predictor": median_ms(lambda: predictor.predict([picture])),
+        "pyfunc": median_ms(lambda: ImageClassifier(predictor).predict(table)),
+    }
+    print(json.dumps(figures), flush=True)
+
+
+def median_ms(task) -> float:  # noqa: ANN001 - any call
+    """Return the median of `REQUESTS` calls after a few that do not count."""
+    times = []
+    for _ in range(REQUESTS + 3):
+        started = time.perf_counter()
+        task()
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[3:])
+
+
+if __name__ == "__main__":
+    measure_here(Path(sys.argv[1]))

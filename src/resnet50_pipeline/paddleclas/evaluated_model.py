@@ -1,0 +1,99 @@
+"""Which files an evaluation is of, and the configuration that fits them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.imaging.operators import TransformOp
+from resnet50_pipeline.training_config import TrainingConfig, read_training_config
+from resnet50_pipeline.training_dir import best_checkpoint, config_path
+
+_EXPORTED = "inference.yml"
+
+
+@dataclass(frozen=True)
+class ModelToEvaluate:
+    """A model on this machine.
+
+    Attributes:
+        path: checkpoint set, file of weights, or folder of an exported model.
+        config: network and preprocessing that belong to it.
+        name: as results show it.
+        is_best: it is the best checkpoint of the training.
+    """
+
+    path: Path
+    config: TrainingConfig
+    name: str
+    is_best: bool
+
+
+def find_best_model(training_dir: Path) -> ModelToEvaluate:
+    """Return the best checkpoint of a finished training.
+
+    Raises:
+        CheckpointError: the training is not finished, or the set is gone.
+    """
+    checkpoint = best_checkpoint(training_dir)
+    config = read_training_config(config_path(training_dir))
+    return ModelToEvaluate(checkpoint, config, str(checkpoint.relative_to(training_dir)), is_best=True)
+
+
+def find_model(path: Path, config: TrainingConfig, name: str) -> ModelToEvaluate:
+    """Return the model at a path.
+
+    A checkpoint set brings the configuration of its training, an exported model its preprocessing and classes; a file
+    of weights says nothing of itself.
+
+    Args:
+        path: checkpoint set, `.pdparams` or `.safetensors`, folder of an exported model.
+        config: of the parameters, for what the model does not say.
+        name: as results show it.
+
+    Raises:
+        CheckpointError: there is nothing.
+    """
+    if (path / _EXPORTED).is_file():
+        return ModelToEvaluate(path, _fit_to_exported(config, path), name, is_best=False)
+    if not path.exists() and not path.with_name(f"{path.name}.pdparams").exists():
+        raise CheckpointError(
+            f"evaluation.model: there is no {path}; it is a checkpoint set, a .pdparams or .safetensors, the folder of "
+            f"an exported model, or models:/name@champion"
+        )
+    own = config_path(path.absolute().parents[1]) if path.is_dir() else None
+    if own is not None and own.is_file():
+        config = read_training_config(own)
+    return ModelToEvaluate(path, config, name, is_best=False)
+
+
+def with_images(config: TrainingConfig, *, batch_size: int, list_file: Path, image_root: Path | None) -> TrainingConfig:
+    """Return a configuration whose `DataLoader.Eval` reads this list in batches of that size."""
+    split = config.DataLoader.Eval
+    where = {"cls_label_path": str(list_file)} | ({} if image_root is None else {"image_root": str(image_root)})
+    split = split.model_copy(
+        update={
+            "sampler": split.sampler.model_copy(update={"batch_size": batch_size}),
+            "dataset": split.dataset.model_copy(update=where),
+        }
+    )
+    return config.model_copy(update={"DataLoader": config.DataLoader.model_copy(update={"Eval": split})})
+
+
+def _fit_to_exported(config: TrainingConfig, path: Path) -> TrainingConfig:
+    content: Mapping[str, Any] = yaml.safe_load((path / _EXPORTED).read_text(encoding="utf-8"))
+    label_map: Mapping[str, Any] = json.loads((path / "label_map.json").read_text(encoding="utf-8"))
+    operators: Sequence[Mapping[str, Any]] = content["PreProcess"]["transform_ops"]
+    split = config.DataLoader.Eval
+    dataset = split.dataset.model_copy(
+        update={"transform_ops": tuple(TransformOp.model_validate(operator) for operator in operators)}
+    )
+    loaders = config.DataLoader.model_copy(update={"Eval": split.model_copy(update={"dataset": dataset})})
+    arch = config.Arch.model_copy(update={"class_num": int(label_map["class_num"])})
+    return config.model_copy(update={"DataLoader": loaders, "Arch": arch})

@@ -1,0 +1,198 @@
+"""Comparison, calibration, intervals, several right answers, the card: each against an independent count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from evaluation_tables import make_evaluation, predictions_from_scores
+from report_pages import report_inputs
+from scipy.stats import binom
+from sklearn.metrics import f1_score, precision_score
+
+from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.reporting.calibration import reliability_table
+from resnet50_pipeline.reporting.comparison import compare_predictions, describe_comparison
+from resnet50_pipeline.reporting.intervals import interval_of_class_mean, interval_of_difference, interval_of_share
+from resnet50_pipeline.reporting.metrics import compute_metrics
+from resnet50_pipeline.reporting.model_card import render_model_card
+from resnet50_pipeline.reporting.provenance import describe_command
+from resnet50_pipeline.reporting.true_labels import true_label_metrics
+
+RESAMPLES = 2000
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    """Predictions of ten classes with mistakes of every kind."""
+    return make_evaluation(class_num=10, images_per_class=30, skill=2)
+
+
+def predict(labels, predicted) -> pd.DataFrame:
+    """Return predictions of three classes in which only the first place matters."""
+    scores = np.eye(3)[np.array(predicted)] * 3
+    return predictions_from_scores([f"val/{row}.JPEG" for row in range(len(labels))], np.array(labels), scores)
+
+
+def test_macro_averages_are_those_of_scikit_learn(evaluation):
+    """Precision and F1, averaged over classes, agree with an independent computation."""
+    metrics = compute_metrics(evaluation.predictions, evaluation.evaluation_summary, RESAMPLES)
+    labels = evaluation.predictions["label"]
+    predicted = evaluation.predictions["top5_ids"].str[0]
+    assert metrics["macro_precision"] == pytest.approx(
+        precision_score(labels, predicted, average="macro", zero_division=0)
+    )
+    assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+
+
+def test_the_interval_is_that_of_resampled_images():
+    """Drawing a binomial number is the same as drawing images one by one, and its ends are the distribution's."""
+    hits = np.repeat([1.0, 0.0], [730, 270])
+    draw = np.random.default_rng(5)
+    by_image = [draw.choice(hits, len(hits)).mean() for _ in range(4000)]
+    interval = interval_of_share(730, 1000, 4000)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(by_image, [0.025, 0.975])), abs=0.003)
+    assert interval.low == pytest.approx(binom.ppf(0.025, 1000, 0.73) / 1000, abs=0.003)
+
+
+def test_the_interval_of_the_class_mean_resamples_within_classes():
+    """Two sure classes and a doubtful one: only the doubtful one moves the mean, by a third."""
+    interval = interval_of_class_mean(np.array([10, 0, 50]), np.array([10, 10, 100]), 4000)
+    alone = interval_of_share(50, 100, 4000)
+    assert interval.low == pytest.approx((1 + alone.low) / 3, abs=0.004)
+    assert interval.high == pytest.approx((1 + alone.high) / 3, abs=0.004)
+
+
+def test_confidence_and_accuracy_are_counted_by_bin(evaluation):
+    """Every image is in the one bin that its probability belongs to; the expected error is the weighted gap."""
+    bins = reliability_table(evaluation.predictions)
+    confidence = evaluation.predictions["top5_probabilities"].str[0].to_numpy()
+    is_right = (evaluation.predictions["top5_ids"].str[0] == evaluation.predictions["label"]).to_numpy()
+    gaps = 0.0
+    for row in bins.to_dict("records"):
+        inside = (confidence > row["low"]) & (confidence <= row["high"])
+        assert row["images"] == inside.sum()
+        if inside.any():
+            assert row["accuracy"] == pytest.approx(is_right[inside].mean())
+            gaps += abs(is_right[inside].mean() - confidence[inside].mean()) * inside.sum() / len(inside)
+    metrics = compute_metrics(evaluation.predictions, evaluation.evaluation_summary, RESAMPLES)
+    assert metrics["ece"] == pytest.approx(gaps)
+
+
+def test_two_models_are_compared_image_by_image():
+    """The four counts, the difference and McNemar's exact p are those of a table worked out by hand."""
+    labels = [0] * 8 + [1] * 4
+    better = predict(labels, [0] * 8 + [1] * 2 + [2] * 2)
+    worse = predict(labels, [0] * 3 + [1] * 5 + [1] * 2 + [2] + [1]).sample(frac=1, random_state=0)
+    compared = compare_predictions(better, worse, RESAMPLES)
+    assert {key: compared["top1"][key] for key in ("only_this", "only_rival", "both", "neither")} == {
+        "only_this": 5,
+        "only_rival": 1,
+        "both": 5,
+        "neither": 1,
+    }
+    assert compared["top1"]["difference"] == pytest.approx(4 / 12)
+    assert compared["top1"]["p_value"] == pytest.approx(2 * (binom.pmf(0, 6, 0.5) + binom.pmf(1, 6, 0.5)))
+    assert compared["top5"]["difference"] == 0
+    assert compared["classes"] == [
+        {"id": 0, "images": 8, "difference": pytest.approx(5 / 8)},
+        {"id": 1, "images": 4, "difference": pytest.approx(-1 / 4)},
+    ]
+    assert "33.33 points better than the other on the same 12 images" in describe_comparison(
+        {"rival": "the other", **compared}
+    )
+
+
+def test_a_model_is_as_good_as_itself(evaluation):
+    """No image differs: the difference is none, its interval is none, and chance explains it wholly."""
+    compared = compare_predictions(evaluation.predictions, evaluation.predictions, RESAMPLES)
+    top1 = compared["top1"]
+    assert (top1["difference"], top1["low"], top1["high"], top1["p_value"]) == (0, 0, 0, 1.0)
+    assert compared["classes"] == []
+
+
+def test_the_interval_of_a_difference_is_that_of_pairs():
+    """Resampling pairs: a difference of 4 points of which 10 and 6 differ has the spread of a multinomial."""
+    interval = interval_of_difference(10, 6, 100, 20_000)
+    spread = 1.96 * np.sqrt((0.16 - 0.04**2) / 100)
+    assert (interval.low, interval.high) == pytest.approx((0.04 - spread, 0.04 + spread), abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("rival", "message"),
+    [
+        (predict([0, 1], [0, 1]), "of different images"),
+        (predict([0, 1, 1], [0, 1, 2]), "label 2 here, 1 in the other"),
+    ],
+)
+def test_other_images_are_not_compared(rival, message):
+    """Another list, or another label for an image, is an error that says so."""
+    with pytest.raises(EvaluationTableError, match=message):
+        compare_predictions(predict([0, 1, 2], [0, 1, 2]), rival, RESAMPLES)
+
+
+def test_real_labels_count_any_right_answer():
+    """As real.json gives them: by the number in the name; an image without a right class is left out."""
+    predictions = predict([0, 0, 1, 2], [0, 1, 1, 0])
+    predictions["path"] = [f"val/ILSVRC2012_val_{number:08d}.JPEG" for number in (1, 2, 3, 4)]
+    metrics = true_label_metrics(predictions, [[0], [1, 2], [], [1]], 3, RESAMPLES)
+    assert (metrics["real_top1"], metrics["real_images"], metrics["images_without_true_label"]) == (2 / 3, 3, 1)
+    assert metrics["real_top5"] == 1.0
+    assert metrics["real_top1_low"] < 2 / 3 < metrics["real_top1_high"]
+
+
+def test_an_object_is_by_path_or_by_name():
+    """Data sets without ImageNet's names have their own file; a path goes before a name."""
+    predictions = predict([0, 1], [0, 1])
+    given = {"val/0.JPEG": [0], "0.JPEG": [2], "1.JPEG": [2]}
+    assert true_label_metrics(predictions, given, 3, RESAMPLES)["real_top1"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"0.JPEG": [0]}, "no entry for val/1.JPEG"),
+        ({"0.JPEG": [3], "1.JPEG": [1]}, "names class 3"),
+        ([[0], [1]], "no entry"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(given, message):
+    """An image without an entry, or a class that there is not, is an error: nothing is counted as wrong for it."""
+    with pytest.raises(EvaluationTableError, match=message):
+        true_label_metrics(predict([0, 1], [0, 1]), given, 3, RESAMPLES)
+
+
+def test_the_card_says_what_the_report_says(evaluation, tmp_path):
+    """Results with intervals, weak points, data and where it comes from, in a few thousand characters of Markdown."""
+    comparison = {
+        "rival": "probe version 3",
+        **compare_predictions(evaluation.predictions, evaluation.predictions, 100),
+    }
+    inputs = report_inputs(tmp_path, evaluation, tmp_path, comparison=comparison)
+    card = render_model_card(inputs)
+    top1, low, high = (inputs.metrics[f"top1{end}"] for end in ("", "_low", "_high"))
+    for part in (
+        "# ResNet50, 10 classes",
+        f"| top-1 | {top1:.2%} | {low:.2%} to {high:.2%} |",
+        "It is as good as probe version 3 on the same 300 images",
+        "## Weak points",
+        "- does not hold: Every image below the root stands in a list. (2 findings)",
+        f"- data digest: `{evaluation.validation_report['data_digest']}`",
+        "- command: `kedro run --env imagenet`",
+    ):
+        assert part in card
+    assert len(card) < 5000, "what MLflow keeps as the description of a version"
+
+
+def test_names_from_the_data_do_not_break_the_card(tmp_path):
+    """A class named with bars and tags is text in its cell."""
+    names = ["a|b", "<script>", *[f"class {number}" for number in range(8)]]
+    card = render_model_card(report_inputs(tmp_path, make_evaluation(10, 5, names=names, skill=0.5), tmp_path))
+    assert "<script>" not in card
+    assert all(line.count("|") - line.count("\\|") == 4 for line in card.splitlines() if line.startswith("|"))
+
+
+def test_a_password_in_an_address_stays_out_of_the_report():
+    """The command is kept as it was typed, and can be typed again, without what must not be shown."""
+    command = ["/somewhere/bin/kedro", "run", "--params", "tracking.uri=postgresql://ada:s3cret@db:5432/mlflow"]
+    assert describe_command(command) == "kedro run --params tracking.uri=postgresql://ada:…@db:5432/mlflow"

@@ -1,0 +1,131 @@
+"""The registered model behind `mlflow models serve`: real requests, and where the project is not installed."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import site
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlflow_stores import DESCRIPTION, sqlite_store
+from resnet50_pipeline.tracking.registry import ModelFiles, register_model
+from resnet50_pipeline.tracking.runs import open_run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model_uri(exported_model, tmp_path_factory) -> str:
+    """The folder of a registered version."""
+    project = tmp_path_factory.mktemp("served")
+    run = open_run(DESCRIPTION, sqlite_store(project), project)
+    version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags={}, metrics={})
+    client, _ = run.connect()
+    source = str(client.get_model_version("probe", str(version.version)).source)
+    run.end("FINISHED")
+    return source.removeprefix("file://")
+
+
+@contextlib.contextmanager
+def serving(model_uri: str, folder: Path) -> Iterator[str]:
+    """Serve a model on a port of its own, from a folder without this project; gives the address of its answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (folder / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 240
+        while not answers(f"http://127.0.0.1:{port}/ping"):
+            assert process.poll() is None, (folder / "serve.log").read_text()
+            assert time.monotonic() < deadline, (folder / "serve.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def ask(address: str, content: object) -> tuple[int, dict]:
+    """Return status and body of the answer to a request in JSON."""
+    request = urllib.request.Request(
+        address, json.dumps(content).encode(), headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_a_server_answers_real_requests(model_uri, exported_model, tmp_path):
+    """One image and many, fewer classes by parameter; a bad row has its own status, a bad table is the request's."""
+    texts = [base64.b64encode(image).decode() for image in exported_model.images]
+    with serving(model_uri, tmp_path) as address:
+        status, one = ask(address, {"dataframe_split": {"columns": ["image"], "data": [[texts[0]]]}})
+        assert status == 200
+        best = np.argsort(-exported_model.probabilities[0])[:5]
+        (row,) = one["predictions"]
+        assert row["top_ids"] == best.tolist()
+        assert row["top_names"] == [f"name {number}" for number in best]
+        assert np.allclose(row["top_probabilities"], exported_model.probabilities[0][best], atol=1e-5)
+
+        bad = ["*no base64*", base64.b64encode(b"<html>").decode(), texts[1][:400]]
+        records = [{"image": text} for text in [*texts, *bad]] + [{"path": "/etc/hostname"}]
+        status, many = ask(address, {"dataframe_records": records, "params": {"top_k": 2}})
+        assert status == 200
+        rows = many["predictions"]
+        assert [row["status"] for row in rows] == [200] * len(texts) + [400, 415, 415, 403]
+        assert rows[0]["top_ids"] == best[:2].tolist()
+        assert all(row["error"] for row in rows[len(texts) :])
+
+        status, refused = ask(address, {"dataframe_records": [{"picture": texts[0]}]})
+        assert status == 400
+        assert "error_code" in refused
+
+
+def test_the_model_loads_where_the_project_is_installed_nowhere(model_uri, exported_model, tmp_path):
+    """With the packages of the environment, but neither this project nor its source, the model's own copy is used."""
+    (tmp_path / "image.png").write_bytes(exported_model.images[0])
+    program = (
+        "import sys\n"
+        "sys.path.append(sys.argv[1])\n"  # without its .pth files, which lead to this project
+        "import importlib.util\n"
+        "assert importlib.util.find_spec('resnet50_pipeline') is None\n"
+        "import mlflow, pandas as pd\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[2])\n"
+        "print(model.predict(pd.DataFrame({'path': [sys.argv[3]]}))['top_ids'][0][0])\n"
+        "import resnet50_pipeline; print(resnet50_pipeline.__file__)\n"
+    )
+    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", program, site.getsitepackages()[0], model_uri]
+    done = subprocess.run(
+        [*command, str(tmp_path / "image.png")], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    best, home = done.stdout.splitlines()[-2:]
+    assert int(best) == int(exported_model.probabilities[0].argmax())
+    assert home.startswith(model_uri)

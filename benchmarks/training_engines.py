@@ -2,16 +2,19 @@
 
 `python benchmarks/training_engines.py [--check]` with PADDLECLAS_HOME set to a checkout; without one nothing is
 measured. ResNet50, 32-pixel images, one thread and one loader process; the engines take turns. A whole epoch is
-training, evaluation and saving; it is taken from the times of the events, the first epoch left out.
+training, evaluation and saving; it is taken from the times of the events, the first epoch left out. The CPU time is
+that of all processes of a run, from their start: it says more on a machine that has other work.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import sys
 import tempfile
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from targets import Target, report
@@ -45,21 +48,38 @@ def measure(folder: Path) -> list[Target]:
         print("engines: not measured, PADDLECLAS_HOME names no checkout of PaddleClas", file=sys.stderr)
         return []
     dataset = write_dataset(folder / "digits")
-    runs: dict[str, list[tuple[float, float]]] = {engine: [] for engine in ENGINES}
+    runs: dict[str, list[Cost]] = {engine: [] for engine in ENGINES}
     for pair in range(PAIRS):
         for engine in ENGINES:
-            runs[engine].append(time_epochs(folder / f"{engine}-{pair}", engine, dataset))
-    whole, steps = (
-        {engine: statistics.median(run[part] for run in runs[engine]) for engine in ENGINES} for part in (0, 1)
-    )
-    between = {engine: whole[engine] - steps[engine] for engine in ENGINES}
-    for engine in ENGINES:
-        print(f"{engine}: epoch {whole[engine]:.2f} s, of it steps {steps[engine]:.2f} s", file=sys.stderr)
+            runs[engine].append(measure_run(folder / f"{engine}-{pair}", engine, dataset))
+    native, upstream = (median_of(runs[engine]) for engine in ENGINES)
+    for engine, cost in zip(ENGINES, (native, upstream), strict=True):
+        print(f"{engine}: {cost}", file=sys.stderr)
     return [
-        Target("native epoch / epoch of engine paddleclas", whole["native"] / whole["paddleclas"], 1.0),
-        Target("  of it the steps", steps["native"] / steps["paddleclas"], 1.05),
-        Target("  of it evaluation and saving", between["native"] / between["paddleclas"], 1.0),
+        Target("native epoch / epoch of engine paddleclas", native.epoch_seconds / upstream.epoch_seconds, 1.0),
+        Target("  of it the steps", native.steps_seconds / upstream.steps_seconds, 1.05),
+        Target("  of it evaluation and saving", native.between_seconds / upstream.between_seconds, 1.0),
+        Target("CPU time of the native run / of paddleclas", native.cpu_seconds / upstream.cpu_seconds, 1.0),
     ]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a run: an epoch and its steps, without the first epoch; and the CPU time of everything that was started."""
+
+    epoch_seconds: float
+    steps_seconds: float
+    cpu_seconds: float
+
+    @property
+    def between_seconds(self) -> float:
+        """Evaluation, saving, and what else lies between the steps of two epochs."""
+        return self.epoch_seconds - self.steps_seconds
+
+
+def median_of(costs: list[Cost]) -> Cost:
+    """Return the median of every figure."""
+    return Cost(*(statistics.median(figures) for figures in zip(*map(astuple, costs), strict=True)))
 
 
 def write_dataset(root: Path) -> DatasetParameters:
@@ -71,8 +91,8 @@ def write_dataset(root: Path) -> DatasetParameters:
     return DatasetParameters(root=root, class_num=CLASSES)
 
 
-def time_epochs(output_dir: Path, engine: str, dataset: DatasetParameters) -> tuple[float, float]:
-    """Train, and return the seconds of a whole epoch and of its steps, of the epochs after the first."""
+def measure_run(output_dir: Path, engine: str, dataset: DatasetParameters) -> Cost:
+    """Train with an engine and return what it cost."""
     training = TrainingParameters.model_validate(
         {
             "engine": engine,
@@ -92,11 +112,19 @@ def time_epochs(output_dir: Path, engine: str, dataset: DatasetParameters) -> tu
     config = output_dir.with_suffix(".yaml")
     lists = (dataset.root / f"{split}_list.txt" for split in ("train", "val"))
     config.write_text(render_training_config(training, dataset, *lists).to_yaml())
+    cpu_before = cpu_seconds_of_children()
     train_network(config, training)
+    cpu_seconds = cpu_seconds_of_children() - cpu_before
     events, _ = read_events(events_path(output_dir))
     ends = [event for event in events if isinstance(event, EpochEnd)]
     whole = (ends[-1].time - ends[0].time) / (len(ends) - 1)
-    return whole, statistics.mean(event.seconds for event in ends[1:])
+    return Cost(whole, statistics.mean(event.seconds for event in ends[1:]), cpu_seconds)
+
+
+def cpu_seconds_of_children() -> float:
+    """Return the CPU time of all processes below this one that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_every_picture_is_a_png_of_its_size_with_something_in_it(tmp_path, class
 
     tables = [path for path in paths if path.suffix == ".csv"]
     paths = [path for path in paths if path.suffix == ".png"]
-    expected_tables = ["classes", "reliability", "training"] + (["confusion"] if class_num == 10 else [])
+    expected_tables = ["classes", "reliability", "train", "validation"] + (["confusion"] if class_num == 10 else [])
     assert [path.name for path in tables] == [f"{name}.csv" for name in expected_tables]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         *(f"{name}.png" for name in SIZES[class_num]),

@@ -15,6 +15,7 @@ HOST ?= 127.0.0.1
 UI_PORT ?= 5000
 VIZ_PORT ?= 4141
 FUZZ_SECONDS ?= 300
+KILLS ?= 50
 TRACKING_URI ?= sqlite:///mlflow.db
 
 # DVC's stages call `kedro` by name, so the environment's programs come first.
@@ -30,7 +31,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help setup preflight run repro test test-paddle26 rank-tests fuzz lint format promote rollback ui viz lock clean distclean
+.PHONY: help setup preflight run repro test test-paddle26 rank-tests fuzz chaos lint format promote rollback ui viz lock clean distclean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -62,6 +63,9 @@ fuzz: setup ## mutated images and list files, FUZZ_SECONDS (300) each, another s
 	@$(VENV)/bin/python tests/fuzzing.py images --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)
 	@$(VENV)/bin/python tests/fuzzing.py lists --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)
 	@rm -f fuzz-last-case
+
+chaos: setup ## kill KILLS (50) trainings at random moments, resume each, compare with the unbroken one
+	@.venv/bin/python tests/chaos.py --kills $(KILLS) $(ARGS)
 
 lint: setup ## ruff, mypy and the import contracts
 	$(VENV)/bin/ruff check

@@ -38,24 +38,46 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 @dataclass(frozen=True)
 class Kill:
-    """Who is sent what, and when: seconds after the start."""
+    """Who is sent what, and when: seconds after the start, or after the ranks have begun to train."""
 
     seed: int
     target: str
     number: signal.Signals
+    is_training: bool
     seconds: float
     workers: int
 
     def __str__(self) -> str:
-        return f"seed {self.seed}: {self.number.name} to the {self.target} after {self.seconds:.1f} s"
+        since = "training" if self.is_training else "starting"
+        return f"seed {self.seed}: {self.number.name} to the {self.target} after {self.seconds:.1f} s of {since}"
 
 
-def draw_kill(seed: int, whole_seconds: float) -> Kill:
+@dataclass(frozen=True)
+class Unbroken:
+    """The training that nobody touches, and how long it takes."""
+
+    training: TrainingParameters
+    starting_seconds: float
+    training_seconds: float
+
+
+def train_unbroken(folder: Path, dataset: Path) -> Unbroken:
+    """Train two ranks for 18 steps, with a checkpoint set of every second one, and time it."""
+    training = build_training_parameters(folder / "training", ranks=2, epochs=6, save_interval_steps=2)
+    started = time.time()
+    run_training(training, dataset)
+    events, _ = read_events(events_path(training.output_dir))
+    return Unbroken(training, events[0].time - started, events[-1].time - events[0].time)
+
+
+def draw_kill(seed: int, unbroken: Unbroken) -> Kill:
     """Return the kill of a seed; targets and signals come round in turn, so that few kills see all of them."""
     draw = random.Random(seed)
     target = TARGETS[seed % len(TARGETS)]
     number = SIGNALS[seed // len(TARGETS) % len(SIGNALS)]
-    return Kill(seed, target, number, draw.uniform(0.0, whole_seconds), workers=draw.choice((0, 1)))
+    is_training = draw.random() < 0.75
+    longest = unbroken.training_seconds if is_training else unbroken.starting_seconds
+    return Kill(seed, target, number, is_training, draw.uniform(0.0, longest), workers=draw.choice((0, 1)))
 
 
 def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder: Path) -> str:
@@ -69,6 +91,10 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
     training = whole.model_copy(update=changes)
     program = start_training(training, dataset)
     started = time.monotonic()
+    if kill.is_training:
+        while program.poll() is None and not read_events(events_path(training.output_dir))[0]:
+            time.sleep(0.02)
+        started = time.monotonic()
     while program.poll() is None and time.monotonic() - started < kill.seconds:
         time.sleep(0.01)
     while program.poll() is None and (victim := find(kill.target, program.pid, folder)) is None:
@@ -100,7 +126,8 @@ def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
         # Killed while Python itself starts, it dies of the signal.
         return {-kill.number, 0} if kill.number == signal.SIGKILL else {128 + kill.number, -kill.number, 0, 1}
     if kill.target.startswith("rank") and kill.number != signal.SIGKILL:
-        return {128 + kill.number, 1, 0}
+        # All ranks stop together, and those that were not asked themselves say SIGTERM.
+        return {128 + kill.number, 128 + signal.SIGTERM, 1, 0}
     if kill.target == "launcher" and kill.number != signal.SIGKILL:
         return {128 + signal.SIGTERM, 1, 0}  # it hands on every signal as SIGTERM
     return {1, 0}
@@ -127,17 +154,18 @@ def find(target: str, program: int, folder: Path) -> psutil.Process | None:
 
 
 def processes_of(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the living processes that have the folder in their arguments."""
+    """Yield the living processes that have the folder in their arguments, or work in it."""
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(folder) in word for word in process.cmdline()):
+            belongs = any(str(folder) in word for word in [process.cwd(), *process.cmdline()])
+            if belongs and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except psutil.Error:
             continue
 
 
 def wait_until_nothing_is_left(folder: Path) -> None:
-    """Wait for the processes of a training to be gone; fail after the time that FAULTS 32 allows."""
+    """Wait for the processes of a training to be gone; fail after the time that fault 32 allows."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while left := list(processes_of(folder)):
         assert time.monotonic() < deadline, f"left: {[process.cmdline() for process in left]}"
@@ -168,17 +196,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         dataset = write_striped_dataset(folder / "dataset")
-        whole = build_training_parameters(folder / "whole" / "training", ranks=2, epochs=3, save_interval_steps=2)
-        started = time.monotonic()
-        run_training(whole, dataset)
-        whole_seconds = time.monotonic() - started
-        print(f"unbroken: {whole_seconds:.0f} s")
+        unbroken = train_unbroken(folder / "whole", dataset)
+        print(f"unbroken: {unbroken.starting_seconds:.0f} s to start, {unbroken.training_seconds:.0f} s to train")
         failures = 0
         for seed in range(options.seed, options.seed + options.kills):
-            kill = draw_kill(seed, whole_seconds)
+            kill = draw_kill(seed, unbroken)
             place = folder / f"kill-{seed}"
             try:
-                print(f"{kill}: resumed from {kill_and_resume(kill, whole, dataset, place)}, same weights", flush=True)
+                print(
+                    f"{kill}: resumed from {kill_and_resume(kill, unbroken.training, dataset, place)}, same weights",
+                    flush=True,
+                )
             except AssertionError as error:
                 failures += 1
                 print(f"{kill}: FAILED: {error}", flush=True)

@@ -1,4 +1,4 @@
-"""What the tests of FAULTS.md share: breaking a data set, running the two stages over it, and what a user then sees."""
+"""What the tests of broken data sets share: breaking one, running two stages over it, and what a user then sees."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ import numpy as np
 from PIL import Image
 
 from resnet50_pipeline.exceptions import ListFileError
-from resnet50_pipeline.imagenet.inspection import inspect_bytes, inspect_header, inspect_image
+from resnet50_pipeline.imagenet.image_files import inspect_image
+from resnet50_pipeline.imagenet.inspection import inspect_bytes, inspect_header
 from resnet50_pipeline.imagenet.list_files import parse_list, prefix_list, render_list
 from resnet50_pipeline.imagenet.scan import scan_dataset
 

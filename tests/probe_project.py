@@ -53,6 +53,7 @@ def train(validation_report, training: TrainingParameters):
         writer.write(TrainStep(step=step, epoch=1, loss=1 / step, top1=0.5, learning_rate=0.1, images_per_second=9,
                                reader_seconds=0, batch_seconds=1))
     writer.close()
+    (training.output_dir / "checkpoints" / "epoch-0000-step-0000000003").mkdir(parents=True, exist_ok=True)
     if behaviour() in ("wait", "swallow"):
         Path("waiting").touch()
         try:

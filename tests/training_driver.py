@@ -26,19 +26,23 @@ from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
 
 
 def start_training(
-    training: TrainingParameters, dataset_root: Path, what: str = "train", before: tuple[str, ...] = ()
+    training: TrainingParameters,
+    dataset_root: Path,
+    what: str = "train",
+    before: tuple[str, ...] = (),
+    parameters_in: Path | None = None,
 ) -> subprocess.Popen[str]:
-    """Start this program with its words on a pipe; `before` are words that run it elsewhere, as `ip netns exec a`."""
+    """Start this program with its words on pipes; `before` are words that run it elsewhere, as `ip netns exec a`."""
     name = f"{training.output_dir.name}.{what}-{training.launch.rank}-{time.monotonic_ns()}.json"
-    parameters = training.output_dir.with_name(name)
+    parameters = (parameters_in or training.output_dir.parent) / name
     parameters.parent.mkdir(parents=True, exist_ok=True)
     parameters.write_text(training.model_dump_json())
     return subprocess.Popen(
         [*before, sys.executable, __file__, what, str(parameters), str(dataset_root)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=training.output_dir.parent,
+        cwd=parameters.parent,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
 

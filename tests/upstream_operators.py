@@ -31,6 +31,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"size": 40, "interpolation": "bicubic", "backend": "pil", "scale": [0.35, 1.0]},
         "operators.RandCropImage",
     ),
+    "crop, random interpolation": (
+        "RandCropImage",
+        {"size": 40, "interpolation": "random", "backend": "pil"},
+        "operators.RandCropImage",
+    ),
     "crop, logarithm of aspect": ("RandCropImage", {"size": 24, "use_log_aspect": True}, "operators.RandCropImage"),
     "flip": ("RandFlipImage", {"flip_code": 1}, "operators.RandFlipImage"),
     "flip upside down": ("RandFlipImage", {"flip_code": 0}, "operators.RandFlipImage"),

@@ -64,6 +64,9 @@ class EpochEnd(Event):
     top1: float
     images_per_second: float = Field(description="All ranks together, evaluation and saving not counted.")
     seconds: float
+    skipped_images: int = Field(
+        default=0, description="Train images that could not be read, and for which others stood in."
+    )
 
 
 class EvalEnd(Event):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,15 +12,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+_TEMPORARY_SUFFIX = ".tmp"
+
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; flush it to disk and rename it to `path` when the block ends well.
 
-    When the block raises, `path` stands as it was and the temporary file is gone.
+    When the block raises, `path` stands as it was and the temporary file is gone. Those of processes that were killed
+    over the same path go as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _sibling(path)
+    temporary, descriptor = _create_sibling(path)
     try:
         yield temporary
         flush_to_disk(temporary)
@@ -27,6 +32,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
+    _remove_stale(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -63,25 +71,88 @@ def replace_directory(staged: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     incoming = _sibling(path)
     outgoing = _sibling(path)
-    try:
+    with contextlib.ExitStack() as locks:
         try:
-            staged.replace(incoming)
-        except OSError:
-            shutil.copytree(staged, incoming, symlinks=True)
-            shutil.rmtree(staged)
-        if path.exists():
-            path.replace(outgoing)
-        incoming.replace(path)
-        flush_to_disk(path.parent)
-    finally:
-        if outgoing.exists() and not path.exists():
-            outgoing.replace(path)
-        shutil.rmtree(incoming, ignore_errors=True)
-        shutil.rmtree(outgoing, ignore_errors=True)
+            try:
+                locks.enter_context(_held(staged))
+                staged.replace(incoming)
+            except OSError:
+                incoming.mkdir()
+                locks.enter_context(_held(incoming))
+                shutil.copytree(staged, incoming, symlinks=True, dirs_exist_ok=True)
+                shutil.rmtree(staged)
+            if path.exists():
+                locks.enter_context(_held(path))
+                path.replace(outgoing)
+            incoming.replace(path)
+            flush_to_disk(path.parent)
+        finally:
+            if outgoing.exists() and not path.exists():
+                outgoing.replace(path)
+            shutil.rmtree(incoming, ignore_errors=True)
+            shutil.rmtree(outgoing, ignore_errors=True)
+    _remove_stale(path)
 
 
 def _sibling(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY_SUFFIX}")
+
+
+def _create_sibling(path: Path) -> tuple[Path, int]:
+    """Create a temporary file beside `path`; return it, and a descriptor that is locked until it is closed."""
+    while True:
+        temporary = _sibling(path)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        # Between the two calls another process may have taken it for one that was left.
+        if _lock(descriptor) and os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep others from taking a folder, by whatever name, for one that was left."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file or folder until its descriptor is closed, however that happens; False where another process has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # Without locks (some network file systems) nothing can be told from what was left, and nothing is removed.
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    """Delete what processes that are no more, killed while they wrote `path`, have left beside it."""
+    prefix = f".{path.name}."
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+    for name in names:
+        if len(name) != len(prefix) + 8 + len(_TEMPORARY_SUFFIX) or not name.endswith(_TEMPORARY_SUFFIX):
+            continue
+        left = path.with_name(name)
+        # What cannot be opened, locked or deleted is somebody else's, or gone by now.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def flush_to_disk(path: Path) -> None:

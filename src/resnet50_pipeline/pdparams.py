@@ -8,6 +8,8 @@ Such files are pickles, and `paddle.load` runs what they name. The format is tha
 
 from __future__ import annotations
 
+import pickle  # to write; nothing is read with it
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.files import write_bytes
 from resnet50_pipeline.plain_pickle import PickledArray, PickleReader, RefusedPickleError
 
 Array = NDArray[Any]
@@ -46,6 +49,14 @@ def read_pdparams(path: Path) -> dict[str, Array]:
             raise CheckpointError(f"{path}: its arrays claim more bytes than the file has; nothing of it was used")
         arrays[name] = _widened(array)
     return _joined(arrays, cut, path)
+
+
+def write_pdparams(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a state dict as `paddle.save` does (protocol 4), for PaddleClas to load."""
+    content: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # With a name for each, Paddle loads them as tensors and not as bare arrays.
+    content[_NAME_TABLE] = {name: name for name in arrays}
+    write_bytes(path, pickle.dumps(content, protocol=4))
 
 
 def read_pdstates(path: Path) -> dict[str, float]:

@@ -4,11 +4,11 @@ import os
 import warnings
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 
 from resnet50_pipeline.hooks import FullListHooks, PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
 from resnet50_pipeline.pipeline_registry import select_environment
+from resnet50_pipeline.recipes import RecipeConfigLoader
 
 # Here, for Kedro imports this module before any plugin's hook runs, whoever starts the session.
 for _variable, _off in {
@@ -32,7 +32,7 @@ class ProjectContext(KedroContext):
 
 
 CONTEXT_CLASS = ProjectContext
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_CLASS = RecipeConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

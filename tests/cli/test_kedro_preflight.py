@@ -81,7 +81,7 @@ def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
     assert environment["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
     assert environment["FLAGS_cudnn_exhaustive_search"] == "True"
     assert environment["FLAGS_cudnn_batchnorm_spatial_persistent"] == "True"
-    config = parse_training_config(yaml.safe_dump(report["training_config"]), "report")
+    config = parse_training_config(yaml.safe_dump(report["config"]), "report")
     assert (config.Global.epochs, config.Global.device, config.DataLoader.Train.sampler.batch_size) == (120, "gpu", 64)
     refused = {one["check"]: one for one in report["findings"] if one["status"] == "blocking"}
     assert set(refused) == {"Paddle", "data set"}
@@ -134,6 +134,31 @@ def test_a_terminal_without_unicode_gets_its_report_too(kedro_project):
     done = preflight(kedro_project, PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr
     assert "? Python" in done.stdout
+
+
+def test_without_opencvs_libraries_it_says_so(kedro_project):
+    """Where `import cv2` fails, the finding comes, and not the import's error."""
+    code = (
+        "import sys\n"
+        "sys.modules['cv2'] = None  # an import of it fails\n"
+        "sys.argv = ['kedro', 'preflight']\n"
+        "from resnet50_pipeline.preflight import machine\n"
+        "machine.SYSTEM_LIBRARIES = {'libnosuch.so.9': ('libnosuch9', 'nosuch-libs')}\n"
+        "from kedro.framework.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        check=False,
+        cwd=kedro_project,
+        env={**os.environ, "PYTHONPATH": str(kedro_project / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "apt-get install -y libnosuch9" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stderr
 
 
 def test_a_subfolder_is_as_good_as_the_projects_own(kedro_project):

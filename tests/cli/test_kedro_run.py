@@ -172,7 +172,7 @@ def test_importing_it_imports_nothing_heavy(module):
     """What every command of Kedro imports loads neither MLflow nor Paddle nor pandas."""
     code = (
         f"import sys, resnet50_pipeline.{module}\n"
-        "print([name for name in ('mlflow', 'paddle', 'pandas', 'pyarrow', 'great_expectations', 'matplotlib')"
+        "print([name for name in ('mlflow', 'paddle', 'pandas', 'pyarrow', 'great_expectations', 'matplotlib', 'cv2')"
         " if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)

@@ -1,43 +1,45 @@
-"""Where each row of FAULTS.md about data is tested, and what `kedro run` itself shows for a handful of them.
+"""Where each fault of a data set is tested, and what `kedro run` itself shows for a handful of them.
 
-Every row is planted in a real data set and goes through both stages (lists: test_faults_lists.py, images:
+Every fault is planted in a real data set and goes through both stages (lists: test_faults_lists.py, images:
 test_faults_images.py, `kedro run`: here), which asserts the exit code, the message with file and line, that no byte of
-the data set changed and that no temporary file is left. Further tests of the same row stand behind it.
+the data set changed and that no temporary file is left. Further tests of the same fault stand behind it.
 
-FAULTS 1   tab                              lists, kedro run; imagenet/test_list_files.py
-FAULTS 2   label missing                    lists; imagenet/test_list_files.py
-FAULTS 3   blank last and middle lines      lists; imagenet/test_list_files.py
-FAULTS 4   two spaces, space in a path      lists; imagenet/test_list_files.py
-FAULTS 5   byte-order mark                  lists; imagenet/test_list_files.py
-FAULTS 6   CRLF                             lists; imagenet/test_list_files.py
-FAULTS 7   not UTF-8, NUL                   lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
-FAULTS 8   labels that are none             lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
-FAULTS 9   labels 1..1000                   lists, kedro run; imagenet/test_list_files.py
-FAULTS 10  prefix missing                   lists; imagenet/test_list_files.py (property test against sed)
-FAULTS 11  rewriter run twice               lists; imagenet/test_list_files.py (property test)
-FAULTS 12  train/train/…                    lists, kedro run; imagenet/test_list_files.py
-FAULTS 13  absolute path, ..                lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
-FAULTS 14  links out of the root, in circles lists; imagenet/test_inspection.py
-FAULTS 15  folder, FIFO, device             lists; imagenet/test_inspection.py
-FAULTS 16  a path twice, with two labels    lists; imagenet/test_list_files.py
-FAULTS 17  one image in both splits         lists, kedro run; expectations/test_suite.py
-FAULTS 18  empty list                       lists; imagenet/test_list_files.py, expectations/test_suite.py
-FAULTS 19  class without images             lists; expectations/test_suite.py
-FAULTS 20  other suffixes, unlisted images  lists; imagenet/test_scan.py, expectations/test_suite.py
-FAULTS 21  label against folder             lists; expectations/test_suite.py
-FAULTS 22  PNG and CMYK                     images; expectations/test_suite.py, expectations/test_ilsvrc2012.py
-FAULTS 23  cut off, empty, HTML             images, kedro run; imagenet/test_inspection.py, imagenet/test_fuzz.py
-FAULTS 24  flipped bit                      images; expectations/test_suite.py
-FAULTS 25  EXIF                             images; imagenet/test_inspection.py
-FAULTS 26  decompression bomb               images; imagenet/test_inspection.py
-FAULTS 27  killed, disk full                images; ground/test_files.py
-FAULTS 44  archive that escapes             imagenet/test_archives.py
+fault 1    tab                              lists, kedro run; imagenet/test_list_files.py
+fault 2    label missing                    lists; imagenet/test_list_files.py
+fault 3    blank last and middle lines      lists; imagenet/test_list_files.py
+fault 4    two spaces, space in a path      lists; imagenet/test_list_files.py
+fault 5    byte-order mark                  lists; imagenet/test_list_files.py
+fault 6    CRLF                             lists; imagenet/test_list_files.py
+fault 7    not UTF-8, NUL                   lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
+fault 8    labels that are none             lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
+fault 9    labels 1..1000                   lists, kedro run; imagenet/test_list_files.py
+fault 10   prefix missing                   lists; imagenet/test_list_files.py (property test against sed)
+fault 11   rewriter run twice               lists; imagenet/test_list_files.py (property test)
+fault 12   train/train/…                    lists, kedro run; imagenet/test_list_files.py
+fault 13   absolute path, ..                lists; imagenet/test_list_files.py, imagenet/test_fuzz.py
+fault 14   links out of the root, in circles lists; imagenet/test_inspection.py
+fault 15   folder, FIFO, device             lists; imagenet/test_inspection.py
+fault 16   a path twice, with two labels    lists; imagenet/test_list_files.py
+fault 17   one image in both splits         lists, kedro run; expectations/test_suite.py
+fault 18   empty list                       lists; imagenet/test_list_files.py, expectations/test_suite.py
+fault 19   class without images             lists; expectations/test_suite.py
+fault 20   other suffixes, unlisted images  lists; imagenet/test_scan.py, expectations/test_suite.py
+fault 21   label against folder             lists; expectations/test_suite.py
+fault 22   PNG and CMYK                     images; expectations/test_suite.py, expectations/test_ilsvrc2012.py
+fault 23   cut off, empty, HTML             images, kedro run; imagenet/test_inspection.py, imagenet/test_fuzz.py,
+                                            test_opencv_versions.py
+fault 24   flipped bit                      images; expectations/test_suite.py
+fault 25   EXIF                             images; imagenet/test_inspection.py
+fault 26   decompression bomb               images; imagenet/test_inspection.py
+fault 27   killed, disk full                images; ground/test_files.py
+fault 44   archive that escapes             kedro run; imagenet/test_archives.py, imagenet/test_archived_images.py
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -55,12 +57,12 @@ def test_kedro_run_prepares_a_good_data_set(faulty: FaultyDataset, kedro_project
 
 
 def put_a_tab(faulty: FaultyDataset) -> None:
-    """FAULTS 1."""
+    """Fault 1."""
     faulty.edit(lambda data: data.replace(b" ", b"\t", 1))
 
 
 def count_labels_from_one(faulty: FaultyDataset) -> None:
-    """FAULTS 9."""
+    """Fault 9."""
     for split in ("train", "val"):
         faulty.edit_lines(
             lambda lines: [f"{path} {int(label) + 1}" for path, label in (line.split(" ") for line in lines)], split
@@ -68,17 +70,17 @@ def count_labels_from_one(faulty: FaultyDataset) -> None:
 
 
 def prefix_twice(faulty: FaultyDataset) -> None:
-    """FAULTS 12, with more lines than an error shows."""
+    """Faults 12, with more lines than an error shows."""
     faulty.edit_lines(lambda lines: [f"train/train/{line}" for line in lines])
 
 
 def put_into_both_splits(faulty: FaultyDataset) -> None:
-    """FAULTS 17."""
+    """Fault 17."""
     shutil.copy(faulty.image("train"), faulty.image("val"))
 
 
 def put_a_web_page(faulty: FaultyDataset) -> None:
-    """FAULTS 23."""
+    """Fault 23."""
     faulty.image().write_bytes(b"<!DOCTYPE html><html>404</html>")
 
 
@@ -117,8 +119,44 @@ def test_kedro_run_shows_one_error_a_finding(faulty: FaultyDataset, kedro_projec
 
 @pytest.mark.slow
 def test_kedro_run_repairs_when_it_is_told_to(faulty: FaultyDataset, kedro_project: Path) -> None:
-    """FAULTS 12: with dataset.repair the same lists are prepared, and the report counts."""
+    """Fault 12: with dataset.repair the same lists are prepared, and the report counts."""
     prefix_twice(faulty)
     outcome = kedro_run(kedro_project, faulty.root, "dataset.repair=true")
     assert outcome.exit_code == 0
     assert "40 of 40 paths had train/ in front more than once" in outcome.report["notices"][0]
+
+
+def pack(faulty: FaultyDataset, folder: Path, *hostile: tarfile.TarInfo) -> list[str]:
+    """Move the images to archives; return the parameters that name them."""
+    folder.mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(folder / f"{split}.tar", "w") as archive:
+            archive.add(faulty.root / split, arcname=".")
+            for member in hostile:
+                archive.addfile(member)
+        shutil.rmtree(faulty.root / split)
+    return [f"dataset.{split}_archive={folder}/{split}.tar" for split in ("train", "val")]
+
+
+@pytest.mark.slow
+def test_kedro_run_validates_archives_and_says_that_training_needs_files(
+    faulty: FaultyDataset, kedro_project: Path, tmp_path: Path
+) -> None:
+    """Archives are validated as they are; data_preparation then ends with the commands that unpack them."""
+    outcome = kedro_run(kedro_project, faulty.root, *pack(faulty, tmp_path / "archives"))
+    assert outcome.exit_code == 1
+    assert outcome.report["is_valid"]
+    assert outcome.message.startswith("60 of 60 images that were validated in their archives are not below")
+    assert f"`kedro unpack --train {tmp_path}/archives/train.tar" in outcome.message
+
+
+@pytest.mark.slow
+def test_kedro_run_refuses_an_archive_that_escapes(faulty: FaultyDataset, kedro_project: Path, tmp_path: Path) -> None:
+    """Fault 44: a link out of the archive ends the run before an image is read, also where it is to be unpacked."""
+    link = tarfile.TarInfo("./n00000000/link.JPEG")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    parameters = pack(faulty, tmp_path / "archives", link)
+    outcome = kedro_run(kedro_project, faulty.root, *parameters, "dataset.unpack=true")
+    assert outcome.exit_code == 1
+    assert re.search(r"link\.JPEG'?: is a symbolic link, .* → do not trust this archive", outcome.message)
+    assert not outcome.results.exists()

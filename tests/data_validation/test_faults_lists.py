@@ -1,6 +1,6 @@
-"""FAULTS 1 to 21: every fault of lists and folders, planted in a real data set, and what both stages make of it.
+"""Faults 1 to 21: every fault of lists and folders, planted in a real data set, and what both stages make of it.
 
-The table that says where each row of FAULTS.md is tested stands in test_faults.py.
+The table that says where each of them is tested stands in test_faults.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LINE_FAULTS = {
 
 @pytest.mark.parametrize("name", LINE_FAULTS)
 def test_a_fault_of_a_line_is_told_with_file_line_and_next_step(faulty: FaultyDataset, name: str) -> None:
-    """FAULTS 1, 2, 3, 4, 8, 13, 16: exit code 1, and one error `file:line: text → what to do`."""
+    """Faults 1, 2, 3, 4, 8, 13, 16: exit code 1, and one error `file:line: text → what to do`."""
     edit, line, message = LINE_FAULTS[name]
     faulty.edit_lines(edit)
     outcome = faulty.run()
@@ -66,7 +66,7 @@ def test_a_fault_of_a_line_is_told_with_file_line_and_next_step(faulty: FaultyDa
     ("ending", "notice"), [(b"\n", "1 blank last lines were left out"), (b"\n \n", "2 blank last lines were left out")]
 )
 def test_blank_last_lines_are_tolerated_and_counted(faulty: FaultyDataset, ending: bytes, notice: str) -> None:
-    """FAULTS 3: blank last lines do no harm, and are counted in the report."""
+    """Fault 3: blank last lines do no harm, and are counted in the report."""
     expected = faulty.run().prepared("train")
     faulty.edit(lambda data: data + ending)
     outcome = faulty.run()
@@ -84,7 +84,7 @@ def test_blank_last_lines_are_tolerated_and_counted(faulty: FaultyDataset, endin
     ids=["5 byte-order mark", "6 CRLF"],
 )
 def test_byte_order_mark_and_crlf_are_put_right_and_noticed(faulty: FaultyDataset, edit, notice: str) -> None:
-    """FAULTS 5, 6: the prepared list is that of the clean one, and the report says what was put right."""
+    """Faults 5, 6: the prepared list is that of the clean one, and the report says what was put right."""
     expected = faulty.run().prepared("train")
     faulty.edit(edit)
     outcome = faulty.run()
@@ -95,7 +95,7 @@ def test_byte_order_mark_and_crlf_are_put_right_and_noticed(faulty: FaultyDatase
 
 @pytest.mark.parametrize(("byte", "message"), [(b"\xff", "0xff is not UTF-8"), (b"\x00", "a NUL byte")])
 def test_bytes_that_are_no_text_are_told_with_their_offset(faulty: FaultyDataset, byte: bytes, message: str) -> None:
-    """FAULTS 7: what is not UTF-8, and a NUL, are told with line and offset in the file."""
+    """Fault 7: what is not UTF-8, and a NUL, are told with line and offset in the file."""
     offset = faulty.list_path().read_bytes().index(b"\n") + 11
     faulty.edit(lambda data: data[:offset] + byte + data[offset:])
     outcome = faulty.run()
@@ -104,7 +104,7 @@ def test_bytes_that_are_no_text_are_told_with_their_offset(faulty: FaultyDataset
 
 
 def test_labels_from_one_are_told_with_the_setting_that_reads_them(faulty: FaultyDataset) -> None:
-    """FAULTS 9: labels 1..class_num give one error, which names dataset.label_base; with it, both stages run."""
+    """Fault 9: labels 1..class_num give one error, which names dataset.label_base; with it, both stages run."""
     expected = faulty.run().prepared("train")
     for split in ("train", "val"):
         faulty.edit_lines(
@@ -117,7 +117,7 @@ def test_labels_from_one_are_told_with_the_setting_that_reads_them(faulty: Fault
 
 
 def test_a_missing_prefix_is_added_once_and_counted(faulty: FaultyDataset) -> None:
-    """FAULTS 10: where some paths have the prefix and others not, all have it once, and the report counts."""
+    """Fault 10: where some paths have the prefix and others not, all have it once, and the report counts."""
     expected = faulty.run().prepared("train")
     faulty.edit_lines(lambda lines: [*lines[:3], *(f"train/{line}" for line in lines[3:])])
     outcome = faulty.run()
@@ -128,7 +128,7 @@ def test_a_missing_prefix_is_added_once_and_counted(faulty: FaultyDataset) -> No
 
 
 def test_preparing_what_was_prepared_changes_nothing(faulty: FaultyDataset) -> None:
-    """FAULTS 11: the stage on its own lists gives them again, byte for byte."""
+    """Fault 11: the stage on its own lists gives them again, byte for byte."""
     first = faulty.run()
     lists = {split: first.prepared(split) for split in ("train", "val")}
     for split, data in lists.items():
@@ -138,7 +138,7 @@ def test_preparing_what_was_prepared_changes_nothing(faulty: FaultyDataset) -> N
 
 
 def test_a_doubled_prefix_is_refused_or_repaired(faulty: FaultyDataset) -> None:
-    """FAULTS 12: `sed` run twice is an error on each line, or mended and counted with dataset.repair."""
+    """Fault 12: `sed` run twice is an error on each line, or mended and counted with dataset.repair."""
     expected = faulty.run().prepared("train")
     faulty.edit_lines(lambda lines: [f"train/train/{line}" for line in lines])
     outcome = faulty.run()
@@ -153,7 +153,7 @@ def test_a_doubled_prefix_is_refused_or_repaired(faulty: FaultyDataset) -> None:
 
 
 def test_a_link_that_leaves_the_root_is_told_with_its_target(faulty: FaultyDataset, tmp_path: Path) -> None:
-    """FAULTS 14: an image that lies outside by way of a link stops the run."""
+    """Fault 14: an image that lies outside by way of a link stops the run."""
     image = faulty.image()
     outside = image.rename(tmp_path / "outside.JPEG")
     image.symlink_to(outside)
@@ -163,7 +163,7 @@ def test_a_link_that_leaves_the_root_is_told_with_its_target(faulty: FaultyDatas
 
 
 def test_a_link_in_a_circle_is_told(faulty: FaultyDataset) -> None:
-    """FAULTS 14: so does a link that leads to itself."""
+    """Fault 14: so does a link that leads to itself."""
     image = faulty.image()
     image.unlink()
     image.symlink_to(image.name)
@@ -173,20 +173,20 @@ def test_a_link_in_a_circle_is_told(faulty: FaultyDataset) -> None:
 
 
 def test_a_folder_that_is_a_circle_ends(faulty: FaultyDataset) -> None:
-    """FAULTS 14: a linked folder that holds itself is not walked for ever."""
+    """Fault 14: a linked folder that holds itself is not walked for ever."""
     (faulty.root / "train" / "n00000000" / "again").symlink_to(faulty.root / "train")
     assert faulty.run().exit_code == 0
 
 
 def test_a_root_that_is_a_link_is_fine(faulty: FaultyDataset, tmp_path: Path) -> None:
-    """FAULTS 14: the dataset root itself may be a symbolic link."""
+    """Fault 14: the dataset root itself may be a symbolic link."""
     (tmp_path / "link").symlink_to(faulty.root)
     assert FaultyDataset(tmp_path / "link", tmp_path / "results", tmp_path / "temporary").run().exit_code == 0
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a FIFO", "a device"])
 def test_what_is_no_file_is_told_and_never_blocks(faulty: FaultyDataset, kind: str) -> None:
-    """FAULTS 15: a folder, FIFO or device where an image is named is told as what it is, within seconds."""
+    """Fault 15: a folder, FIFO or device where an image is named is told as what it is, within seconds."""
     image = faulty.image()
     image.unlink()
     if kind == "a folder":
@@ -201,7 +201,7 @@ def test_what_is_no_file_is_told_and_never_blocks(faulty: FaultyDataset, kind: s
 
 
 def test_one_path_in_both_lists_is_told(faulty: FaultyDataset) -> None:
-    """FAULTS 17: a path of train/ in the list of val/ stops the run."""
+    """Fault 17: a path of train/ in the list of val/ stops the run."""
     faulty.edit_lines(lambda lines: [f"train/{faulty.lines()[0]}", *lines[1:]], "val")
     outcome = faulty.run()
     assert outcome.exit_code == 1
@@ -209,7 +209,7 @@ def test_one_path_in_both_lists_is_told(faulty: FaultyDataset) -> None:
 
 
 def test_one_content_in_both_splits_is_told_in_pairs(faulty: FaultyDataset) -> None:
-    """FAULTS 17: images of val/ with the content of train/ are told with their pair, each with its line."""
+    """Fault 17: images of val/ with the content of train/ are told with their pair, each with its line."""
     for label in (0, 1):
         shutil.copy(faulty.image("train", label), faulty.image("val", label))
     outcome = faulty.run()
@@ -220,7 +220,7 @@ def test_one_content_in_both_splits_is_told_in_pairs(faulty: FaultyDataset) -> N
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_empty_list_is_told(faulty: FaultyDataset, split: str) -> None:
-    """FAULTS 18: a list without an entry stops the run."""
+    """Fault 18: a list without an entry stops the run."""
     faulty.edit(lambda _: b"\n", split)
     outcome = faulty.run()
     assert outcome.exit_code == 1
@@ -228,7 +228,7 @@ def test_an_empty_list_is_told(faulty: FaultyDataset, split: str) -> None:
 
 
 def test_a_class_without_images_is_told(faulty: FaultyDataset) -> None:
-    """FAULTS 19: a class that no list names stops the run."""
+    """Fault 19: a class that no list names stops the run."""
     for split in ("train", "val"):
         faulty.edit_lines(lambda lines: [line for line in lines if not line.endswith(" 9")], split)
     outcome = faulty.run()
@@ -237,7 +237,7 @@ def test_a_class_without_images_is_told(faulty: FaultyDataset) -> None:
 
 
 def test_classes_of_one_split_only_are_told_with_their_synsets(faulty: FaultyDataset) -> None:
-    """FAULTS 19: where train/ and val/ differ in classes, the synsets of both sides are named."""
+    """Fault 19: where train/ and val/ differ in classes, the synsets of both sides are named."""
     faulty.edit_lines(lambda lines: [line for line in lines if not line.endswith(" 9")], "val")
     faulty.edit_lines(lambda lines: [line for line in lines if not line.endswith(" 8")], "train")
     outcome = faulty.run()
@@ -247,7 +247,7 @@ def test_classes_of_one_split_only_are_told_with_their_synsets(faulty: FaultyDat
 
 
 def test_other_suffixes_and_unlisted_images_are_counted_and_listed(faulty: FaultyDataset) -> None:
-    """FAULTS 20: .jpg, .JPG and .png beside .JPEG, and images in no list, are warnings, or block by parameter."""
+    """Fault 20: .jpg, .JPG and .png beside .JPEG, and images in no list, are warnings, or block by parameter."""
     for name, data in (("a.jpg", encode()), ("b.JPG", encode(seed=1)), ("c.png", encode("L", "PNG"))):
         (faulty.root / "train" / "n00000000" / name).write_bytes(data)
     faulty.edit_lines(lambda lines: [*lines, "n00000000/a.jpg 0", "n00000000/b.JPG 0"])
@@ -267,7 +267,7 @@ def test_other_suffixes_and_unlisted_images_are_counted_and_listed(faulty: Fault
 
 
 def test_a_val_list_with_permuted_labels_is_told(faulty: FaultyDataset) -> None:
-    """FAULTS 21: labels that disagree with the folders' synsets stop the run, on every line."""
+    """Fault 21: labels that disagree with the folders' synsets stop the run, on every line."""
     faulty.edit_lines(
         lambda lines: [f"{path} {9 - int(label)}" for path, label in (line.split(" ") for line in lines)], "val"
     )

@@ -10,6 +10,7 @@ from typing import Any
 import grimp
 import pytest
 import yaml
+from dvc.repo import Repo
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, pipelines, settings
 from kedro.pipeline import Pipeline
@@ -153,8 +154,19 @@ def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: st
         read.discard(catalog["dataset_root"])
     if stage in READING_IMAGES:
         read.add(catalog["manifest"])
-    deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if not path.startswith("src/")]
+    deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if not path.startswith(("src/", "conf/"))]
     assert sorted(deps) == sorted(read)
+
+
+@pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
+def test_a_stage_that_uses_a_recipe_watches_its_file(chain: Chain, stage: str) -> None:
+    """Another recipe, or another value in it, makes every stage run again that looks at `training`, and no other."""
+    chosen = PROJECT / "conf" / chain.environment / "parameters_recipe.yml"
+    uses = chosen.exists() and "params:training" in pipeline_of(stage).inputs()
+    stages = Repo(PROJECT).stage.load_all(str(PROJECT / chain.file))
+    (loaded,) = [found for found in stages if found.name == stage]
+    watched = [dep.def_path for dep in loaded.deps if dep.def_path.startswith("conf/recipes/")]
+    assert watched == ([f"conf/recipes/{yaml.safe_load(chosen.read_text())['recipe']}.yml"] if uses else [])
 
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
@@ -175,6 +187,12 @@ def imports() -> grimp.ImportGraph:
     for part in graph.find_modules_directly_imported_by(f"{PACKAGE}.trainer.__main__"):
         if part.startswith(f"{PACKAGE}.trainer."):
             graph.remove_import(importer=f"{PACKAGE}.trainer.__main__", imported=part)
+    # Every stage imports all parameters, and those of training are checked by the operators that they name; a stage
+    # that does more with them, for it renders or runs a training, imports imaging itself.
+    input_pipeline = f"{PACKAGE}.parameters.input_pipeline"
+    for module in graph.find_modules_directly_imported_by(input_pipeline):
+        if module.startswith(f"{PACKAGE}.imaging."):
+            graph.remove_import(importer=input_pipeline, imported=module)
     for starter, started in STARTED_BY_NAME.items():
         graph.add_import(importer=f"{PACKAGE}.{starter}", imported=f"{PACKAGE}.{started}")
     return graph

@@ -73,6 +73,46 @@ def test_the_known_images_of_imagenet_are_noticed(manifest: pd.DataFrame) -> Non
     assert notice.startswith("1 PNG and 1 CMYK images are those that ILSVRC2012 is known to have")
 
 
+def test_what_a_scan_did_not_read_is_told_in_words(manifest: pd.DataFrame, tmp_path: Path) -> None:
+    """The report names what was not checked, and the setting; the page does not say that training may begin."""
+    header = manifest.assign(sha256="", scan_level="header")
+    validation = validate_manifest(header, 10, BLOCKING)
+    report = build_report(header, validation.findings)
+    assert report["statistics"]["scan_levels"] == {"header": 60}
+    (notice,) = report["notices"]
+    assert notice == (
+        "3 expectations were not checked, for the scan did not read that far: images_decode (blocking), "
+        "splits_share_no_image, images_are_unique → set data_validation.scan.level: full"
+    )
+    by_name = {one["name"]: one for one in report["expectations"]}
+    assert by_name["images_decode"]["observed"] == (
+        "not checked at this level: the scan did not read the content of the images"
+    )
+    assert (by_name["images_decode"]["is_checked"], by_name["images_decode"]["unread_images"]) == (False, 60)
+    write_data_docs(tmp_path, validation, report, compute_distributions(header))
+    page = (tmp_path / "index.html").read_text()
+    assert "Nothing speaks against training, but not everything was checked" in page
+    assert "The data set may be trained on" not in page
+    assert "○ not checked" in page
+
+
+def test_a_scan_of_two_levels_says_of_how_many_images_a_claim_holds(manifest: pd.DataFrame) -> None:
+    """Rows of a former full scan in a header scan do not let a claim about content pass for one about all images."""
+    mixed = manifest.copy()
+    mixed.loc[:9, "sha256"] = ""
+    mixed.loc[:9, "scan_level"] = "header"
+    report = build_report(mixed, validate_manifest(mixed, 10, BLOCKING).findings)
+    assert report["notices"][0].startswith(
+        "not all images were looked at alike (header 10, full 50): what a former scan"
+    )
+    by_name = {one["name"]: one for one in report["expectations"]}
+    assert by_name["images_decode"]["observed"] == (
+        "60 images; of 10 of 60 the scan did not read the content of the images"
+    )
+    assert by_name["images_decode"]["is_checked"]
+    assert by_name["images_are_jpeg"]["unread_images"] == 0
+
+
 def test_statistics_of_nothing_are_zero(manifest: pd.DataFrame) -> None:
     """An empty split has counts of zero, and no error."""
     assert compute_statistics(manifest.head(0))["val"]["max_images_per_class"] == 0

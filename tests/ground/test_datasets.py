@@ -32,6 +32,14 @@ def test_json_and_parquet_round_trip(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
 
 
+def test_a_table_loads_the_columns_that_the_catalog_names(tmp_path: Path):
+    """Others stay on the disk; without names, all are loaded."""
+    path = str(tmp_path / "table.parquet")
+    ParquetDataset(filepath=path).save(pd.DataFrame({"a": [1], "b": [2], "c": [3]}))
+    assert list(ParquetDataset(filepath=path, columns=["c", "a"]).load()) == ["c", "a"]
+    assert list(ParquetDataset(filepath=path).load()) == ["a", "b", "c"]
+
+
 def test_table_that_cannot_be_saved_leaves_the_old_one(tmp_path: Path):
     """A failing save leaves the file of before and no temporary one."""
     dataset = ParquetDataset(filepath=str(tmp_path / "table.parquet"))

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.pdparams import read_pdparams, read_pdstates, require_plain_data
+from resnet50_pipeline.pdparams import read_pdparams, read_pdstates, require_plain_data, write_pdparams
 
 _WRITE = """
 import sys, zlib
@@ -63,6 +63,20 @@ def test_a_state_dict_of_paddle_reads_back_bit_for_bit(saved, protocol):
         np.testing.assert_array_equal(array, truth[name])
         assert array.flags.writeable
         assert array.flags.owndata
+
+
+def test_what_is_written_is_what_paddle_would_load(saved, tmp_path):
+    """Paddle loads a written file as its own, with the same names and bits."""
+    arrays = read_pdparams(saved / "p4.pdparams")
+    path = tmp_path / "written.pdparams"
+    write_pdparams(path, arrays)
+    check = "import sys, zlib, numpy, paddle\n"
+    check += "one, other = (paddle.load(path) for path in sys.argv[1:])\nassert list(one) == list(other)\n"
+    check += "assert all(numpy.array_equal(one[name].numpy(), other[name].numpy()) for name in one)\n"
+    command = [sys.executable, "-W", "ignore", "-c", check, str(path), str(saved / "p4.pdparams")]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    for name, array in read_pdparams(path).items():
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 def test_bfloat16_becomes_float32(saved):

@@ -36,6 +36,56 @@ def render(**changes: object) -> str:
     return config.to_yaml()
 
 
+RECIPES = {
+    "adamw": {
+        "optimizer": {"name": "AdamW", "weight_decay": 0.05, "beta2": 0.95, "one_dim_param_no_weight_decay": True}
+    },
+    "binary": {"loss": {"name": "MultiLabelLoss", "target_threshold": 0.2}, "label_smoothing": 0.1, "ema_decay": 0.999},
+    "half": {"amp": {"use_amp": True, "level": "O2"}, "launch": {"device": "gpu", "devices": [0]}, "update_freq": 4},
+    "bfloat16": {"amp": {"use_amp": True, "dtype": "bfloat16", "emulate_on_cpu": True}},
+    "linear": {"lr": {"name": "Linear", "learning_rate": 0.1, "end_lr": 0.01, "warmup_epoch": 1}},
+    "tuned": {
+        "pretrained_model": "weights/ResNet50_pretrained.pdparams",
+        "arch": {"data_format": "NHWC", "freeze": ["stem"], "lr_mult_list": [0.1, 0.1, 0.2, 0.2, 0.3]},
+        "optimizer": {"use_nesterov": True, "clip_norm": 1.0, "no_weight_decay_name": "bn"},
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_value_is_written_and_read_back(recipe: str):
+    """What a recipe asks for stands in the YAML, which is read back as the same configuration."""
+    text = render(**RECIPES[recipe])
+    assert parse_training_config(text, "test").to_yaml() == text
+    expected = {
+        "adamw": ("Optimizer", {"name": "AdamW", "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "weight_decay": 0.05}),
+        "binary": ("EMA", {"decay": 0.999}),
+        "half": ("AMP", {"level": "O2", "dtype": "float16", "scale_loss": 128.0, "use_dynamic_loss_scaling": True}),
+        "bfloat16": ("AMP", {"dtype": "bfloat16", "scale_loss": 1.0, "use_dynamic_loss_scaling": False}),
+        "linear": ("Optimizer", {"lr": {**yaml.safe_load(text)["Optimizer"]["lr"], "end_lr": 0.01, "power": 1.0}}),
+        "tuned": ("Global", {"pretrained_model": "weights/ResNet50_pretrained.pdparams"}),
+    }
+    section, values = expected[recipe]
+    assert values.items() <= yaml.safe_load(text)[section].items()
+
+
+def test_keys_that_upstream_takes_for_a_wish_are_not_there_without_one():
+    """PaddleClas averages where there is an `EMA` key and clips where there is a `clip_norm`, whatever their values."""
+    content = yaml.safe_load(render())
+    assert not {"EMA", "AMP"} & content.keys()
+    assert "clip_norm" not in content["Optimizer"]
+    loss = yaml.safe_load(render(loss={"name": "MultiLabelLoss"}))["Loss"]
+    assert loss["Train"] == [{"MultiLabelLoss": {"weight": 1.0, "epsilon": None, "size_sum": False}}]
+    assert loss["Eval"] == [{"CELoss": {"weight": 1.0, "epsilon": None}}]
+
+
+def test_deprecated_loss_names_its_successor():
+    """MixCELoss raises upstream too; the message says what to write."""
+    text = render().replace("CELoss:", "MixCELoss:", 1)
+    with pytest.raises(TrainingConfigError, match="CELoss takes mixed images too"):
+        parse_training_config(text, "my.yaml")
+
+
 @given(
     epochs=st.integers(1, 500),
     rate=st.floats(1e-6, 10),
@@ -58,11 +108,12 @@ def test_yaml_round_trips(epochs: int, rate: float, momentum: float, smoothing: 
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        (("Global",), "use_dali"),
+        (("Global",), "use_xpu"),
         (("Arch",), "stem_act"),
         (("Optimizer",), "weight_decay"),
         (("Optimizer", "lr"), "last_epoch"),
         (("DataLoader", "Train", "sampler"), "num_instances"),
+        (("DataLoader", "Train", "dataset"), "delimiter"),
         ((), "Slim"),
     ],
 )

@@ -275,7 +275,7 @@ ESCAPES = {
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("level", SCAN_LEVELS)
 def test_an_archive_that_escapes_is_not_scanned(archives: Archives, name: str, level: str) -> None:
-    """FAULTS 44: a member that leads elsewhere stops every level before an image is read; nothing is written."""
+    """Fault 44: a member that leads elsewhere stops every level before an image is read; nothing is written."""
     member, kind, target = ESCAPES[name]
     info = tarfile.TarInfo(member)
     info.type, info.linkname = kind, target

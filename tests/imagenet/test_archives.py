@@ -181,7 +181,7 @@ def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
             find_archive_parts(page)
 
 
-# ── members that escape (FAULTS 44) ──
+# ── members that escape (fault 44) ──
 
 ESCAPES: dict[str, tuple[tarfile.TarInfo, str]] = {
     "parent": (member("../escaped.JPEG"), r"leads out of its folder with `\.\.`"),

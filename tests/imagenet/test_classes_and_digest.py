@@ -103,6 +103,16 @@ def test_the_digest_names_content_and_not_order(manifest: pd.DataFrame) -> None:
         assert compute_data_digest(changed) != digest
 
 
+def test_the_digest_of_images_that_were_not_read_says_so(manifest: pd.DataFrame) -> None:
+    """Below level full it does not pass for one of content; an image that cannot be read is no gap."""
+    digest = compute_data_digest(manifest)
+    manifest.loc[0, "sha256"] = ""
+    assert compute_data_digest(manifest).startswith("incomplete-sha256:")
+    assert digest not in compute_data_digest(manifest)
+    manifest.loc[0, "status"] = "missing"
+    assert compute_data_digest(manifest).startswith("sha256:")
+
+
 def test_the_digest_stays_what_it_was() -> None:
     """The digest stands in registries, so this code must go on to give the same."""
     manifest = pd.DataFrame(

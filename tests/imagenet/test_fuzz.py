@@ -1,6 +1,6 @@
 """Mutated images and lists, for a few seconds each: no crash, no hang, no file outside the root ever opened.
 
-`make fuzz` takes longer, with another seed each time. FAULTS 7, 8, 13, 14, 15, 23, 25.
+`make fuzz` takes longer, with another seed each time. faults 7, 8, 13, 14, 15, 23, 25.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from resnet50_pipeline.imagenet.inspection import Inspection, inspect_bytes, inspect_image
+from resnet50_pipeline.imagenet.image_files import inspect_image
+from resnet50_pipeline.imagenet.inspection import Inspection, inspect_bytes
 from resnet50_pipeline.imagenet.jpeg_stream import find_end_of_image
 
 

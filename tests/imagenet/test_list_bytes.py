@@ -147,7 +147,7 @@ def test_paths_are_strings_when_asked_for() -> None:
         paths[3]
 
 
-# ── repairing what `sed` did twice (FAULTS 12) ──
+# ── repairing what `sed` did twice (fault 12) ──
 
 
 @settings(max_examples=300, deadline=None)

@@ -161,6 +161,26 @@ def test_a_higher_level_serves_a_lower_one_and_not_the_reverse(old_digits: Path,
     assert set(scan(old_digits, level="header", cache_dir=cache)["scan_level"]) == {"full"}
 
 
+def test_rows_of_both_levels_say_which_they_are_of(old_digits: Path, tmp_path: Path) -> None:
+    """A header scan behind a full one reads the headers of what changed; each row says how far it was read."""
+    cache = tmp_path / "cache"
+    full = scan(old_digits, cache_dir=cache)
+    changed = min((old_digits / "train").rglob("*.JPEG"))
+    os.utime(changed, ns=(LONG_AGO_NS, LONG_AGO_NS + 1))
+    manifest = scan(old_digits, level="header", cache_dir=cache)
+    is_changed = manifest["path"] == changed.relative_to(old_digits).as_posix()
+    assert set(manifest[is_changed]["scan_level"]) == {"header"}
+    assert set(manifest[is_changed]["sha256"]) == {""}
+    pd.testing.assert_frame_equal(manifest[~is_changed], full[~is_changed])
+
+
+def test_a_structure_scan_takes_nothing_from_former_scans(old_digits: Path, tmp_path: Path) -> None:
+    """Its rows are about names, sizes and times, whatever is known besides."""
+    alone = scan(old_digits, level="structure")
+    scan(old_digits, cache_dir=tmp_path / "cache")
+    pd.testing.assert_frame_equal(scan(old_digits, level="structure", cache_dir=tmp_path / "cache"), alone)
+
+
 def test_what_was_changed_a_moment_ago_is_read_again(digits: Path, tmp_path: Path) -> None:
     """A file whose time is that of the scan may change again unseen, so it is not taken from the cache."""
     for path in digits.rglob("*.JPEG"):
@@ -194,7 +214,7 @@ SCAN_SLOWLY = """
     from resnet50_pipeline.imagenet.layout import find_layout, read_lists
 
     scan._SECONDS_BETWEEN_CHECKPOINTS = 0.0
-    inspection_pool._IMAGES_PER_TASK["full"] = 5
+    inspection_pool._IMAGES_PER_TASK[sys.argv[3]] = 5
 
     def run_slowly(tasks):
         for task in tasks:
@@ -203,15 +223,16 @@ SCAN_SLOWLY = """
 
     root = Path(sys.argv[1])
     lists = {split: one.entries for split, one in read_lists(find_layout(root), 10).items()}
-    scan.scan_dataset(root, lists, 1, cache_dir=Path(sys.argv[2]), executor=run_slowly)
+    scan.scan_dataset(root, lists, 1, level=sys.argv[3], cache_dir=Path(sys.argv[2]), executor=run_slowly)
 """
 
 
+@pytest.mark.parametrize("level", ["header", "full"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_an_interrupted_scan_goes_on(old_digits: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_scan_goes_on(old_digits: Path, tmp_path: Path, number: signal.Signals, level: str) -> None:
     """What a killed scan had read is not read again, and the manifest is that of a scan in one go."""
     cache = tmp_path / "cache"
-    command = [sys.executable, "-c", textwrap.dedent(SCAN_SLOWLY), old_digits, cache]
+    command = [sys.executable, "-c", textwrap.dedent(SCAN_SLOWLY), old_digits, cache, level]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
         while len(list(cache.glob("new-*.arrow"))) < 4:
@@ -220,9 +241,9 @@ def test_an_interrupted_scan_goes_on(old_digits: Path, tmp_path: Path, number: s
         process.send_signal(number)
     assert process.returncode != 0
     reader = Reader()
-    manifest = scan(old_digits, cache_dir=cache, executor=reader)
+    manifest = scan(old_digits, level=level, cache_dir=cache, executor=reader)
     assert 0 < len(reader.paths) <= 40
-    pd.testing.assert_frame_equal(manifest, scan(old_digits))
+    pd.testing.assert_frame_equal(manifest, scan(old_digits, level=level))
     assert [path.name for path in cache.iterdir()] == ["known.arrow"]
 
 

@@ -66,6 +66,13 @@ def test_environment_is_an_allow_list():
     assert environment["OMP_NUM_THREADS"] == "3"
 
 
+def test_packages_of_the_user_come_behind():
+    """A PYTHONPATH of `launch.environment` adds to the one by which ranks find this package."""
+    launch = LaunchParameters(device="cpu", devices=(0,), environment={"PYTHONPATH": "/opt/etcd3"})
+    environment = build_launch_command(launch, Path("log"), [], {}).environment
+    assert environment["PYTHONPATH"] == f"{TRAINER_PROGRAM.parents[2]}:/opt/etcd3"
+
+
 def test_variables_of_devices_reach_the_ranks():
     """What custom devices are found by, and what limits them, is passed on as CUDA's is."""
     inherited = {

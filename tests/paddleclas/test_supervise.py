@@ -71,22 +71,22 @@ def test_cause_wins_over_its_effect_on_other_ranks(stub_launch, tmp_path: Path):
 @slow
 def test_hanging_rank_is_named(stub_launch, tmp_path: Path):
     """A stopped rank is found by its silent heartbeat, said to be stopped, and ended."""
-    with pytest.raises(RankFailedError, match=r"rank 1 hangs \(it is stopped, as by SIGSTOP\): no step for 3 s"):
-        run(stub_launch("stopped"), tmp_path, hang_timeout_seconds=3.0)
+    with pytest.raises(RankFailedError, match=r"rank 1 hangs \(it is stopped, as by SIGSTOP\): no step for \d+ s"):
+        run(stub_launch("stopped"), tmp_path, hang_timeout_seconds=12.0)
 
 
 @slow
 def test_hanging_rank_shows_where_it_is(stub_launch, tmp_path: Path):
     """A rank that waits for ever writes its stack before it is ended, and the error shows it."""
     with pytest.raises(RankFailedError, match=r"rank 1 hangs: [^\0]*in wait_in_a_bug\n"):
-        run(stub_launch("stuck"), tmp_path, hang_timeout_seconds=3.0)
+        run(stub_launch("stuck"), tmp_path, hang_timeout_seconds=12.0)
 
 
 @slow
 def test_rank_that_hangs_before_its_first_step_is_named(stub_launch, tmp_path: Path):
     """A rank that never gives a sign of life is found too, counted from the start."""
     with pytest.raises(RankFailedError, match="rank 1 hangs"):
-        run(stub_launch("mute"), tmp_path, hang_timeout_seconds=6.0)
+        run(stub_launch("mute"), tmp_path, hang_timeout_seconds=12.0)
 
 
 @slow

@@ -14,7 +14,7 @@ import pytest
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding
-from resnet50_pipeline.preflight.ranks import PROBE_PROGRAM, Probed, check_ranks, probing
+from resnet50_pipeline.preflight.ranks import PROBE_PROGRAM, Probed, check_ranks, positions, probing
 
 # What the probe prints on a machine with four cards.
 FOUR_CARDS = {
@@ -37,7 +37,7 @@ def probe(parameters: LaunchParameters, tmp_path: Path, python: str = sys.execut
     """Return the findings of a real probe, or of another program in its interpreter's place."""
     command = build_launch_command(parameters, tmp_path / "log", [])
     command = replace(command, arguments=(python, *command.arguments[1:]))
-    with probing(command, parameters, use=1) as wait:
+    with probing(command, parameters, every_device=False) as wait:
         return list(check_ranks(wait(), parameters))
 
 
@@ -94,16 +94,16 @@ def test_a_probe_that_nobody_waits_for_is_ended(tmp_path):
     python = fake_python(tmp_path, "exec sleep 60")
     parameters = launch("cpu")
     command = LaunchCommand((python,), {"PATH": "/usr/bin:/bin"})
-    started = time.monotonic()
-    with probing(command, parameters, use=1):
-        (child,) = psutil.Process().children()
+    started, before = time.monotonic(), psutil.Process().children()
+    with probing(command, parameters, every_device=False):
+        (child,) = [process for process in psutil.Process().children() if process not in before]
     assert not child.is_running()
     assert time.monotonic() - started < 5
 
 
 def test_four_cards_are_fine():
     """A machine that has what the reference recipe asks for passes."""
-    findings = list(check_ranks(Probed(FOUR_CARDS), launch("gpu", 0, 1, 2, 3)))
+    findings = list(check_ranks(Probed(FOUR_CARDS, (0, 1, 2, 3)), launch("gpu", 0, 1, 2, 3)))
     assert [one.status for one in findings] == ["ok", "ok", "ok"]
     assert [one.found for one in findings] == ["2.6.2, CUDA 11.8", "4 x gpu", "NCCL"]
 
@@ -111,9 +111,9 @@ def test_four_cards_are_fine():
 @pytest.mark.parametrize(
     ("changes", "parameters", "found", "remedy"),
     [
-        ({"count": 2}, launch("gpu", 0, 1, 2, 3), "2 x gpu", "[0, 1]"),
+        ({"count": 2}, launch("gpu", 0, 1, 2, 3), "2 x gpu, not 2,3", "those that are there"),
         ({"count": 0}, launch("gpu", 0), "no gpu", "docker run --gpus all"),
-        ({"count": 2}, launch("npu", 0, 2), "2 x npu", "[0, 1]"),
+        ({"count": 2}, launch("npu", 0, 1, 3), "2 x npu, not 3", "those that are there"),
         ({"count": 0, "custom_devices": ["npu"]}, launch("xpu", 0), "no xpu; Paddle knows npu", "plug-in"),
         ({"unusable": {"1": "OSError: CUDA error(46)"}}, launch("gpu", 4, 5), "gpu:5 does not compute", "leave it out"),
         ({"has_nccl": False}, launch("gpu", 0, 1), "Paddle without NCCL", "name one device"),
@@ -123,7 +123,22 @@ def test_four_cards_are_fine():
 )
 def test_what_is_missing_is_named_with_what_to_do(changes, parameters, found, remedy):
     """Fewer cards than named, none, a broken one, no collectives, an import that fails."""
-    refused = [one for one in check_ranks(Probed(FOUR_CARDS | changes), parameters) if one.status == "blocking"]
+    probed = Probed(FOUR_CARDS | changes, tuple(range(len(parameters.devices))))
+    refused = [one for one in check_ranks(probed, parameters) if one.status == "blocking"]
     assert len(refused) == 1
     assert found in refused[0].found
     assert remedy in refused[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "environment", "expected"),
+    [
+        ("cpu", (0, 1), {}, (0, 1)),
+        ("gpu", (2, 3), {"CUDA_VISIBLE_DEVICES": "2,3"}, (0, 1)),
+        ("gpu", (6, 4), {"CUDA_VISIBLE_DEVICES": "4, 5, 6, 7"}, (2, 0)),
+        ("npu", (1, 2), {"NPU_VISIBLE_DEVICES": "all"}, (1, 2)),
+    ],
+)
+def test_devices_are_looked_up_among_the_visible_ones(device, devices, environment, expected):
+    """The numbers are those of nvidia-smi; what Paddle calls them in the ranks depends on what a scheduler has left."""
+    assert positions(launch(device, *devices), environment) == expected

@@ -99,7 +99,9 @@ def test_epochs_and_evaluations_lie_over_epochs():
     evaluation = metrics_of(
         EvalEnd(epoch=3, step=90, images=30, loss=1.0, top1=0.4, top5=0.9, images_per_second=60, is_best=True)
     )
-    assert {metric.key for metric in epoch} == {"epoch/loss", "epoch/top1", "epoch/images_per_second", "epoch/seconds"}
+    assert {metric.key for metric in epoch} == {
+        f"epoch/{name}" for name in ("loss", "top1", "images_per_second", "seconds", "skipped_images")
+    }
     assert {metric.key for metric in evaluation} == {"val/loss", "val/top1", "val/top5", "val/images_per_second"}
     assert {metric.step for metric in [*epoch, *evaluation]} == {3}
 

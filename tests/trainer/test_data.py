@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.list_files import read_list_file
 from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, TrainBatches
+from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.training_config import SamplerConfig, SplitConfig
+from resnet50_pipeline.trainer.sampling import EvalBatches, TrainBatches, epoch_order
+from resnet50_pipeline.training_config import DataLoaderConfig, DatasetConfig, SamplerConfig, SplitConfig
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bo
         list(TrainBatches(images, split, Ranks(rank=rank, count=ranks, device="cpu"), seed=3)) for rank in range(ranks)
     ]
     assert len({tuple(map(len, mine)) for mine in batches}) == 1
-    seen = {index for mine in batches for step in mine for _, index in step}
+    seen = {index for mine in batches for step in mine for _, index, _ in step}
     assert seen <= set(range(images))
     if not drop_last:
         assert seen == set(range(images))
@@ -55,7 +58,7 @@ def test_evaluation_has_every_image_exactly_once(images: int, ranks: int, batch:
         index
         for rank in range(ranks)
         for step in EvalBatches(images, batch, Ranks(rank=rank, count=ranks, device="cpu"))
-        for _, index in step
+        for _, index, _ in step
     ]
     assert sorted(indices) == list(range(images))
 
@@ -67,7 +70,7 @@ def test_order_depends_on_seed_and_epoch_alone(splits):
     def order(seed: int, epoch: int) -> list[int]:
         batches = TrainBatches(36, splits[0], alone, seed)
         batches.epoch = epoch
-        return [index for step in batches for _, index in step]
+        return [index for step in batches for _, index, _ in step]
 
     assert order(1, 1) == order(1, 1)
     assert order(1, 1) != order(1, 2)
@@ -128,3 +131,140 @@ def test_image_that_vanished_is_an_error(splits, striped_dataset: Path, tmp_path
     dataset = ListDataset(read_list_file(list_file, class_num=3), splits[1], seed=7)
     with pytest.raises(ImageDecodeError, match=r"gone\.JPEG"):
         dataset[0, 0]
+
+
+def with_loader(split: SplitConfig, **changes: object) -> SplitConfig:
+    return split.model_copy(update={"loader": split.loader.model_copy(update=changes)})
+
+
+def with_dataset(split: SplitConfig, **changes: object) -> SplitConfig:
+    content = {**split.dataset.model_dump(mode="json"), **changes}
+    return split.model_copy(update={"dataset": DatasetConfig.model_validate(content)})
+
+
+def load_epoch(split: SplitConfig, epoch: int = 1, start_step: int = 0) -> list[Batch]:
+    entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
+    batches = TrainBatches(len(entries), split, ALONE, seed=7)
+    batches.epoch, batches.start_step = epoch, start_step
+    return list(Loader(ListDataset(entries, split, seed=7), batches, split))
+
+
+ALONE = Ranks(rank=0, count=1, device="cpu")
+MIX = {
+    "OpSampler": {"MixupOperator": {"alpha": 0.5, "prob": 0.4}, "CutmixOperator": {"alpha": 1.0, "prob": 0.4}},
+}
+
+
+@given(images=st.integers(1, 2000), ranks=st.integers(1, 7), repeats=st.integers(2, 4))
+def test_repeated_augmentation_is_upstreams(images: int, ranks: int, repeats: int):
+    """An epoch of RASampler is as long as upstream's, and an image's copies are told apart and go to ranks in turn."""
+    sampler = SamplerConfig(name="RASampler", batch_size=5, shuffle=True, num_repeats=repeats)
+    split = SplitConfig.model_construct(sampler=sampler, dataset=None, loader=None)
+    mine = [
+        [key for step in TrainBatches(images, split, Ranks(rank, ranks, "cpu"), seed=3) for key in step]
+        for rank in range(ranks)
+    ]
+    assert {len(keys) for keys in mine} == {(images // 256 * 256 or images) // ranks}
+    in_turn = [key for keys in zip(*mine, strict=True) for key in keys]
+    order = epoch_order(images, 3, 0, shuffle=True)
+    assert [(key.row, key.copy) for key in in_turn] == [
+        (order[place // repeats], place % repeats) for place in range(len(in_turn))
+    ]
+
+
+def test_copies_of_an_image_are_augmented_apart(splits, striped_dataset: Path):
+    """Two copies of an image in one epoch have random numbers of their own."""
+    entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
+    dataset = ListDataset(entries, splits[0], seed=7)
+    assert not np.array_equal(dataset[1, 5, 0].pixels, dataset[1, 5, 1].pixels)
+    np.testing.assert_array_equal(dataset[1, 5, 0].pixels, dataset[1, 5].pixels)
+
+
+def test_mixed_batches_depend_on_their_place_alone(splits):
+    """With workers or without, from the start or from the middle, a batch is mixed with the same partners."""
+    split = with_dataset(splits[0], batch_transform_ops=[MIX])
+    whole = load_epoch(split)
+    plain = load_epoch(splits[0])
+    assert all(batch.mixed is not None for batch in whole)
+    assert any((batch.mixed.share.numpy() < 1).all() for batch in whole if batch.mixed)
+    for other in (load_epoch(with_loader(split, num_workers=2)), [*whole[:2], *load_epoch(split, start_step=2)]):
+        for one, again in zip(whole, other, strict=True):
+            np.testing.assert_array_equal(one.images.numpy(), again.images.numpy())
+            np.testing.assert_array_equal(one.mixed.labels.numpy(), again.mixed.labels.numpy())
+            np.testing.assert_array_equal(one.mixed.share.numpy(), again.mixed.share.numpy())
+    for mixed, alone in zip(whole, plain, strict=True):
+        np.testing.assert_array_equal(mixed.labels.numpy(), alone.labels.numpy())
+        assert sorted(mixed.mixed.labels.tolist()) == sorted(alone.labels.tolist())
+    other_epoch = load_epoch(split, epoch=2)
+    assert [batch.mixed.share.tolist() for batch in other_epoch] != [batch.mixed.share.tolist() for batch in whole]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_grow_with_the_epochs(splits, workers: int):
+    """Batches have the size of their epoch, whoever loads them."""
+    progress = {"initial_size": 16, "start_epoch": 1, "end_epoch": 3, "divisor": 8}
+    split = with_loader(with_dataset(splits[0], progressive_resize=progress), num_workers=workers)
+    assert [load_epoch(split, epoch)[0].images.shape for epoch in (1, 2, 3, 9)] == [
+        [6, 3, side, side] for side in (16, 24, 32, 32)
+    ]
+
+
+@pytest.fixture
+def torn(splits, striped_dataset: Path, tmp_path: Path) -> SplitConfig:
+    """The train split, with rows 3 and 4 damaged: cut off, and gone."""
+    root = shutil.copytree(striped_dataset, tmp_path / "torn")
+    paths = [root / line.split()[0] for line in (root / "train_list.txt").read_text().splitlines()]
+    paths[3].write_bytes(paths[3].read_bytes()[:-9])
+    paths[4].unlink()
+    return with_dataset(splits[0], image_root=str(root), cls_label_path=str(root / "train_list.txt"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_readable_image_stands_in(torn: SplitConfig, splits, workers: int):
+    """Where it is allowed, batches keep their sizes and order, and each skipped image is named once an epoch."""
+    whole, mended = load_epoch(splits[0]), load_epoch(with_loader(torn, num_workers=workers, max_skipped_images=2))
+    expected = [[5 if row in (3, 4) else row for row in batch.index.tolist()] for batch in whole]
+    assert [batch.index.tolist() for batch in mended] == expected
+    problems = [problem for batch in mended for problem in batch.skipped]
+    assert sorted(problem.rsplit("/")[-1][:15] for problem in problems) == ["n00000000_3.JPE", "n00000000_4.JPE"]
+    resumed = load_epoch(with_loader(torn, max_skipped_images=2), start_step=3)
+    for one, again in zip(mended[3:], resumed, strict=True):
+        np.testing.assert_array_equal(one.images.numpy(), again.images.numpy())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_image_fails_by_default(torn: SplitConfig, workers: int):
+    """Nothing stands in unless it is allowed, nor from further away than allowed."""
+    for allowed in (0, 1):
+        with pytest.raises(ImageDecodeError, match=r"n00000000_[34]\.JPEG"):
+            load_epoch(with_loader(torn, num_workers=workers, max_skipped_images=allowed))
+
+
+def test_single_image_at_the_end_is_told(splits):
+    """A last batch of one image is worth a notice, unless it is dropped or batches are of one image anyway."""
+
+    def warnings(images: int, **changes: object) -> list[str]:
+        return TrainBatches(images, with_sampler(splits[0], **changes), ALONE, seed=1).warnings()
+
+    assert "37 images in batches of 6" in warnings(37, batch_size=6)[0]
+    assert not warnings(37, batch_size=6, drop_last=True)
+    assert not warnings(36, batch_size=6)
+    assert not warnings(37, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dataset": {"batch_transform_ops": [MIX]}}, "neither mixes"),
+        ({"loader": {"max_skipped_images": 1}}, "every image"),
+        ({"sampler": {"drop_last": True}}, "every image"),
+        ({"sampler": {"name": "RASampler", "num_repeats": 3}}, "neither mixes"),
+    ],
+)
+def test_evaluation_takes_every_image_as_it_is(splits, changes: dict, named: str):
+    """No key lets an evaluation leave images out, replace or change them."""
+    train, evaluation = (split.model_dump(mode="json") for split in splits)
+    ((section, values),) = changes.items()
+    evaluation[section] |= values
+    with pytest.raises(ValidationError, match=named):
+        DataLoaderConfig.model_validate({"Train": train, "Eval": evaluation})

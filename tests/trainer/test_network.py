@@ -1,29 +1,92 @@
-"""The wheel's networks start where they should, and schedules are PaddleClas' formulas."""
+"""The wheel's networks start where they should, in every layout, frozen in part and compiled."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
 import numpy as np
 import paddle
 import pytest
+from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import TrainingConfigError
-from resnet50_pipeline.trainer.network import build_network, running_statistics
-from resnet50_pipeline.trainer.optimizer import build_schedule
-from resnet50_pipeline.training_config import ArchConfig, Cosine, Piecewise
+from resnet50_pipeline.trainer.network import RESNET_FAMILY, build_network, compile_network, running_statistics
+from resnet50_pipeline.training_config import ArchConfig
+
+IMAGES = paddle.to_tensor(np.random.default_rng(0).random((4, 3, 64, 64), dtype=np.float32))
+
+# Weights without running statistics, 1000 classes: torchvision's counts (He et al. 2016).
+SIZES = {
+    "ResNet18": 11_689_512,
+    "ResNet34": 21_797_672,
+    "ResNet50": 25_557_032,
+    "ResNet101": 44_549_160,
+    "ResNet152": 60_192_808,
+}
 
 
-def test_resnet50_has_its_known_size():
-    """ResNet50 with 1000 classes has 25,557,032 weights (He et al. 2016; torchvision's count)."""
-    network = build_network(ArchConfig(name="ResNet50", class_num=1000))
-    statistics = sum(tensor.size for tensor in running_statistics(network))
-    assert sum(parameter.size for parameter in network.parameters()) - statistics == 25_557_032
+def build(name: str = "ResNet18", seed: int = 1, **changes: object) -> paddle.nn.Layer:
+    paddle.seed(seed)
+    return build_network(ArchConfig.model_validate({"name": name, "class_num": 5, **changes}))
+
+
+def twin(network: paddle.nn.Layer, **changes: object) -> paddle.nn.Layer:
+    """Return a network of the same weights that was built differently."""
+    other = build(seed=9, **changes)
+    other.set_state_dict({name: paddle.to_tensor(tensor.numpy()) for name, tensor in network.state_dict().items()})
+    return other
+
+
+def train(network: paddle.nn.Layer, steps: int) -> list[float]:
+    network.train()
+    optimizer = paddle.optimizer.Momentum(1e-3, parameters=[p for p in network.parameters() if not p.stop_gradient])
+    losses = []
+    for _ in range(steps):
+        loss = network(IMAGES).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        losses.append(float(loss))
+    return losses
+
+
+def test_known_sizes():
+    """Every plain network of the family has the number of weights that the literature gives it."""
+    for name, size in SIZES.items():
+        network = build_network(ArchConfig(name=name, class_num=1000))
+        statistics = sum(tensor.size for tensor in running_statistics(network))
+        # PaddleClas' plain networks have a convolution in the first shortcut of the first stage, which torchvision's
+        # of basic blocks do not: 64 · 64 weights, and 64 scales and shifts.
+        extra = 64 * 64 + 2 * 64 if name in {"ResNet18", "ResNet34"} else 0
+        assert sum(p.size for p in network.parameters()) - statistics == size + extra, name
+
+
+@pytest.mark.parametrize("name", RESNET_FAMILY)
+def test_every_network_of_the_family_gives_logits(name: str):
+    """Each name builds, takes images in NCHW and gives one logit a class."""
+    network = build(name)
+    network.eval()
+    with paddle.no_grad():
+        assert network(IMAGES[:1, :, :32, :32]).shape == [1, 5]
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3_small_x1_0", "__import__", "ResNet51"])
+def test_other_networks_are_refused(name: str):
+    """A name outside the ResNet family is refused by name."""
+    with pytest.raises(TrainingConfigError, match=name):
+        build(name)
+
+
+def test_pretrained_is_never_downloaded():
+    """`Arch.pretrained: true` would download: it is refused, and so is every class argument that is not supported."""
+    for key, value in {"pretrained": True, "use_ssld": True, "layer_type": "DiverseBranchBlock"}.items():
+        with pytest.raises(ValidationError, match=key):
+            build(**{key: value})
 
 
 def test_zero_init_residual_makes_every_block_an_identity():
     """Only the last BN scale of each block is zero, and the branch then adds nothing."""
-    network = build_network(ArchConfig(name="ResNet50", class_num=10, zero_init_residual=True))
+    network = build("ResNet50", zero_init_residual=True)
     zeros = [name for name, p in network.named_parameters() if name.endswith("bn.weight") and not p.numpy().any()]
     assert len(zeros) == 16
     assert all(name.endswith("conv2.bn.weight") for name in zeros)
@@ -35,44 +98,73 @@ def test_zero_init_residual_makes_every_block_an_identity():
 
 def test_batch_norm_momentum_reaches_every_layer():
     """The running statistics follow with the momentum of the configuration."""
-    network = build_network(ArchConfig(name="ResNet18", class_num=10, batch_norm_momentum=0.5))
+    network = build(batch_norm_momentum=0.5)
     network.train()
     before = running_statistics(network)[0].numpy().copy()
     with paddle.no_grad():
-        stem_input = paddle.rand([4, 3, 32, 32])
-        batch_mean = network.stem[0].conv(stem_input).mean(axis=[0, 2, 3]).numpy()
-        network(stem_input)
+        batch_mean = network.stem[0].conv(IMAGES).mean(axis=[0, 2, 3]).numpy()
+        network(IMAGES)
     np.testing.assert_allclose(running_statistics(network)[0].numpy(), 0.5 * before + 0.5 * batch_mean, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3_small_x1_0", "__import__", "ResNet51"])
-def test_other_networks_are_refused(name: str):
-    """A name outside the ResNet family is refused by name."""
-    with pytest.raises(TrainingConfigError, match=name):
-        build_network(ArchConfig(name=name, class_num=10))
+@pytest.mark.parametrize("name", ["ResNet18", "ResNet50_vd"])
+def test_nhwc_computes_what_nchw_does(name: str):
+    """The same weights by the same names, batches still in NCHW, and the same logits and first loss."""
+    network = build(name)
+    other = twin(network, name=name, data_format="NHWC")
+    for one in (network, other):
+        one.eval()
+    with paddle.no_grad():
+        expected, found = network(IMAGES).numpy(), other(IMAGES).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert train(other, 1)[0] == pytest.approx(train(network, 1)[0], rel=1e-2)
 
 
-def rates(config: Cosine | Piecewise, epochs: int, steps_per_epoch: int) -> list[float]:
-    schedule = build_schedule(config, epochs, steps_per_epoch)
-    found = []
-    for _ in range(epochs * steps_per_epoch):
-        found.append(schedule())
-        schedule.step()
-    return found
+@pytest.fixture
+def frozen() -> Iterator[paddle.nn.Layer]:
+    yield build(freeze=("stem", "blocks.[01]"))
 
 
-def test_piecewise_drops_at_the_ends_of_epochs():
-    """The reference schedule: 0.1 for 30 epochs, then a tenth at 30, 60 and 90."""
-    config = Piecewise(name="Piecewise", decay_epochs=(30, 60, 90), values=(0.1, 0.01, 0.001, 0.0001))
-    found = rates(config, epochs=120, steps_per_epoch=10)
-    expected = [0.1] * 300 + [0.01] * 300 + [0.001] * 300 + [0.0001] * 300
-    np.testing.assert_allclose(found, expected)
+def test_frozen_layers_stay_as_they_are(frozen: paddle.nn.Layer):
+    """Neither weights nor running statistics of held layers move in training, and those of others do."""
+    before = {name: tensor.numpy().copy() for name, tensor in frozen.state_dict().items()}
+    train(frozen, 2)
+    moved = {name for name, tensor in frozen.state_dict().items() if not np.array_equal(tensor.numpy(), before[name])}
+    held = {name for name in before if name.startswith(("stem.", "blocks.0.", "blocks.1."))}
+    assert not moved & held
+    assert moved == before.keys() - held
 
 
-def test_cosine_rises_linearly_and_falls_as_half_a_cosine():
-    """lr(t) = eta_min + (peak - eta_min) (1 + cos(pi t / T)) / 2 after the warm-up."""
-    config = Cosine(name="Cosine", learning_rate=0.4, eta_min=0.1, warmup_epoch=1, warmup_start_lr=0.2)
-    found = rates(config, epochs=5, steps_per_epoch=10)
-    np.testing.assert_allclose(found[:10], np.linspace(0.2, 0.4, 11)[:10], rtol=1e-6)
-    expected = [0.1 + 0.3 * (1 + math.cos(math.pi * t / 40)) / 2 for t in range(40)]
-    np.testing.assert_allclose(found[10:], expected, rtol=1e-6)
+def test_frozen_batch_norm_computes_the_same_in_both_modes(frozen: paddle.nn.Layer):
+    """A held layer gives in training what it gives in evaluation: its statistics are the running ones."""
+    given = []
+    for set_mode in (frozen.train, frozen.eval):
+        set_mode()
+        with paddle.no_grad():
+            given.append(frozen.blocks[1](frozen.blocks[0](frozen.max_pool(frozen.stem(IMAGES)))).numpy())
+    np.testing.assert_array_equal(*given)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "named"),
+    [(("blocks.77",), r"blocks\.77 is no layer.*stem"), (("*",), "leave nothing to train")],
+)
+def test_pattern_that_is_no_layer_s_is_refused(patterns: tuple[str, ...], named: str):
+    """A mistyped layer is named, and so is a network with nothing left to train."""
+    with pytest.raises(TrainingConfigError, match=named):
+        build(freeze=patterns)
+
+
+@pytest.mark.parametrize("arch", [{}, {"freeze": ("stem",)}, {"data_format": "NHWC"}], ids=["plain", "frozen", "nhwc"])
+def test_compiled_network_is_the_network(arch: dict):
+    """Losses, weights and statistics of a compiled training, and its evaluation at another size, are the same bits."""
+    network = build(**arch)
+    compiled = compile_network(twin(network, **arch))
+    assert train(compiled, 3) == train(network, 3)
+    for name, tensor in network.state_dict().items():
+        np.testing.assert_array_equal(compiled.state_dict()[name].numpy(), tensor.numpy(), err_msg=name)
+    for one in (network, compiled):
+        one.eval()
+    with paddle.no_grad():
+        small = IMAGES[:3, :, :48, :40]
+        np.testing.assert_array_equal(compiled(small).numpy(), network(small).numpy())

@@ -130,10 +130,13 @@ def test_no_decay_reaches_scales_shifts_and_biases_alone():
 
 
 def test_lr_mult_list_scales_the_rate_of_each_stage():
-    """Stem and four stages have their factors, the head has 1; with momentum 0 a step is rate · factor · gradient."""
-    factors = (0.1, 0.2, 0.3, 0.4, 0.5)
-    arch = ArchConfig(name="ResNet18", class_num=5, lr_mult_list=factors)
-    run = Run(momentum(momentum=0.0, regularizer=Regularizer(name="L2", coeff=0.0)), arch)
+    """Stem and four stages have their factors, the head has 1; with momentum 0 a step is rate · factor · gradient.
+
+    Also where some parameters have no decay: Paddle's parameter groups would set all factors to 1.
+    """
+    arch = ArchConfig(name="ResNet18", class_num=5, lr_mult_list=(0.1, 0.2, 0.3, 0.4, 0.5))
+    config = momentum(momentum=0.0, regularizer=Regularizer(name="L2", coeff=0.0), one_dim_param_no_weight_decay=True)
+    run = Run(config, arch)
     before, rate = run.weights(), run.schedule()
     gradients = run.step()
     after = run.weights()

@@ -10,6 +10,7 @@ import pytest
 
 from resnet50_pipeline.exceptions import TrainingConfigError
 from resnet50_pipeline.trainer import precision as module
+from resnet50_pipeline.trainer.emulation import round_to
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.trainer.precision import LossScaler, Precision
 from resnet50_pipeline.training_config import AMPConfig, ArchConfig
@@ -122,6 +123,15 @@ def outputs(amp: AMPConfig) -> dict[str, np.ndarray]:
 def is_held_by(array: np.ndarray, dtype: str) -> bool:
     rounded = paddle.to_tensor(array).astype(dtype).astype("float32").numpy()
     return np.array_equal(rounded, array)
+
+
+def test_bfloat16_is_rounded_to_nearest_even():
+    """The emulated bfloat16 is the upper half of a float32 after adding half of what is cut off (IEEE 754's rule)."""
+    random = np.random.default_rng(0)
+    numbers = (random.normal(size=10_000) * 10.0 ** random.integers(-20, 20, 10_000)).astype(np.float32)
+    bits = numbers.view(np.uint32)
+    expected = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16).view(np.float32)
+    np.testing.assert_array_equal(round_to(paddle.to_tensor(numbers), "bfloat16").numpy(), expected)
 
 
 @pytest.mark.parametrize("amp", [HALF, BRAIN], ids=lambda amp: amp.dtype)

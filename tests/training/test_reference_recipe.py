@@ -1,4 +1,4 @@
-"""`conf/imagenet` is PaddleClas' reference recipe: every value, the launch command and the environment."""
+"""`conf/imagenet` takes PaddleClas' reference recipe: every value, the launch command and the environment."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kedro.config import OmegaConfigLoader
 
 from resnet50_pipeline.paddleclas.config import render_training_config
 from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.recipes import RecipeConfigLoader
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 PROJECT = Path(__file__).parents[2]
@@ -21,13 +21,13 @@ NORMALIZE = {
 }
 DECODE = {"DecodeImage": {"to_rgb": True, "channel_first": False}}
 EVAL_OPS = [DECODE, {"ResizeImage": {"resize_short": 256}}, {"CropImage": {"size": 224}}, NORMALIZE]
-LOADER = {"num_workers": 4, "use_shared_memory": True}
+LOADER = {"num_workers": 4, "use_shared_memory": True, "max_skipped_images": 0}
 METRIC = [{"TopkAcc": {"topk": [1, 5]}}]
 LOSS = [{"CELoss": {"weight": 1.0, "epsilon": None}}]
 
-# ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` is upstream's own optional
-# key; `keep_checkpoints`, `save_interval_steps`, `zero_init_residual` and `batch_norm_momentum` are the native
-# trainer's (the last two at Paddle's values).
+# ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` and `use_dali` are its
+# own optional keys; `keep_checkpoints`, `save_interval_steps`, `max_skipped_images`, `zero_init_residual` and
+# `batch_norm_momentum` are the native trainer's (the last two at Paddle's values).
 REFERENCE = {
     "Global": {
         "checkpoints": None,
@@ -44,6 +44,7 @@ REFERENCE = {
         "image_shape": [3, 224, 224],
         "save_inference_dir": "data/imagenet/06_models/training/inference",
         "to_static": False,
+        "use_dali": False,
         "update_freq": 1,
         "seed": 42,
         "keep_checkpoints": 2,
@@ -115,7 +116,7 @@ REFERENCE = {
 
 @pytest.fixture(scope="module")
 def parameters() -> dict:
-    loader = OmegaConfigLoader(
+    loader = RecipeConfigLoader(
         conf_source=str(PROJECT / "conf"),
         env="imagenet",
         runtime_params={"dataset": {"root": "/data/imagenet"}},

@@ -18,12 +18,13 @@ from resnet50_pipeline.commands.project import (
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
 )
+from resnet50_pipeline.exceptions import MissingLibraryError
 from resnet50_pipeline.hooks.preflight import PLACES, require_agreeing_paths, require_known_groups
 from resnet50_pipeline.pipeline_registry import makes_sample
 
 if TYPE_CHECKING:
     from resnet50_pipeline.preflight.findings import Finding
-    from resnet50_pipeline.preflight.plan import RunPlan
+    from resnet50_pipeline.preflight.plan import RunPlan, Start
 
 
 @click.command("preflight", params=[*CONFIGURATION_OPTIONS])
@@ -37,7 +38,7 @@ def preflight(context: click.Context, /, *, as_json: bool, **options: Any) -> No
     project_path = enter_project()
     log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
-        plan = _plan_run(options, project_path)
+        plan = plan_run(options, project_path)
         from resnet50_pipeline.preflight.checks import check_run
         from resnet50_pipeline.preflight.findings import blocking
 
@@ -46,7 +47,7 @@ def preflight(context: click.Context, /, *, as_json: bool, **options: Any) -> No
         context.exit(1 if blocking(findings) else 0)
 
 
-def _plan_run(options: dict[str, Any], project_path: Path) -> RunPlan:
+def plan_run(options: dict[str, Any], project_path: Path) -> RunPlan:
     """Return what `kedro run` with these options is going to do.
 
     Raises:
@@ -65,9 +66,9 @@ def _plan_run(options: dict[str, Any], project_path: Path) -> RunPlan:
 def _show(findings: list[Finding], plan: RunPlan, *, as_json: bool) -> None:
     from resnet50_pipeline.preflight import report
 
-    command = plan.command()
+    start = _start_of(plan)
     if as_json:
-        click.echo(report.as_json(findings, plan, command))
+        click.echo(report.as_json(findings, start))
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 has no ✓
@@ -77,10 +78,14 @@ def _show(findings: list[Finding], plan: RunPlan, *, as_json: bool) -> None:
     for status, line in report.render_table(findings, width):
         click.echo(line if status is None else click.style(line[0], fg=colours[status], bold=True) + line[1:])
     click.echo(f"\n{report.summarize(findings)}\n")
-    for title, lines in (
-        ("Command", report.render_command(command, width)),
-        ("Its environment, whole", report.render_environment(command)),
-        ("training_config.yaml", [f"  {line}" for line in plan.training_config().to_yaml().splitlines()]),
-    ):
+    for title, lines in report.render_start(start, width) if start is not None else ():
         click.secho(title, bold=True)
         click.echo("\n".join(lines) + "\n")
+
+
+def _start_of(plan: RunPlan) -> Start | None:
+    """Return what would be started; None where the libraries are missing that the YAML's operators import."""
+    try:
+        return plan.start()
+    except MissingLibraryError:
+        return None

@@ -59,7 +59,8 @@ class Finding:
         success: whether it holds.
         observed: what was seen, in a few words: `3 of 2100 images`.
         problems: empty where it holds.
-        is_checked: whether the scan read enough of the images to tell; where it did not, `success` says nothing.
+        is_checked: whether the scan read enough of any image to tell; where it did not, `success` says nothing.
+        unread_images: of which the scan did not read what the claim is about; `success` is about the others.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Finding:
     observed: str
     problems: tuple[Problem, ...] = ()
     is_checked: bool = True
+    unread_images: int = 0
 
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:

@@ -92,16 +92,22 @@ def validate_manifest(
         values = _require_evaluated(name, by_name[name])
         success = bool(by_name[name].success)
         observed, problems = _describe(name, values, seen)
-        is_checked = not success or _is_checked(claim, batch)
+        read, unread = _count_read(claim, batch)
+        is_checked = not success or read > 0 or not unread
+        if unread:
+            what = f"the scan did not read the {_READ[claim.reads]}"
+            of_some = f"{observed}; of {unread:,} of {read + unread:,} {what}"
+            observed = of_some if is_checked else f"not checked at this level: {what}"
         findings.append(
             Finding(
                 name=name,
                 description=claim.description,
                 is_blocking=name in blocking,
                 success=success,
-                observed=observed if is_checked else f"not checked: the scan did not read the {_READ[claim.reads]}",
+                observed=observed,
                 problems=() if success else tuple(problems),
                 is_checked=is_checked,
+                unread_images=unread,
             )
         )
     return Validation(suite_name, tuple(findings), suite, result)
@@ -125,12 +131,13 @@ def _run_suite(suite: ExpectationSuite, batch: pd.DataFrame) -> ExpectationSuite
     )
 
 
-def _is_checked(claim: Claim, batch: pd.DataFrame) -> bool:
-    """Tell whether the scan read what the claim is about of any image; of what is empty, too, every claim holds."""
+def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
+    """Return of how many readable images the scan read what the claim is about, and of how many it did not."""
+    is_readable = batch["status"] == "ok"
     if claim.reads == "folders":
-        return True
-    of_readable = batch.loc[batch["status"] == "ok", "format" if claim.reads == "header" else "sha256"]
-    return bool((of_readable != "").any()) or of_readable.empty
+        return int(is_readable.sum()), 0
+    is_read = is_readable & (batch["format" if claim.reads == "header" else "sha256"] != "")
+    return int(is_read.sum()), int(is_readable.sum() - is_read.sum())
 
 
 def _require_evaluated(name: str, result: ExpectationValidationResult) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from resnet50_pipeline import __version__
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.pipeline_registry import STAGES
+from resnet50_pipeline.recipes import RECIPE
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.runs import RunDescription
@@ -45,7 +46,7 @@ def describe_run(
         "git_dirty": str(git.is_dirty).lower(),
         "kedro.env": environment,
         "kedro.pipelines": ",".join(stages) or "__default__",
-        "recipe": f"{training.arch.name}/{environment}",
+        "recipe": f"{training.arch.name}/{catalog.load('parameters').get(RECIPE) or environment}",
         "device": f"{training.launch.device}:{','.join(map(str, training.launch.devices))}",
         "project_version": __version__,
         "mlflow.source.name": "resnet50-pipeline",

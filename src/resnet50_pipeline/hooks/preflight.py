@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,12 @@ from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.pipeline_registry import makes_sample
 from resnet50_pipeline.preflight.checks import check_start_of_ranks
 from resnet50_pipeline.preflight.dataset import require_dataset
-from resnet50_pipeline.preflight.findings import Finding, require_no_blocking
+from resnet50_pipeline.preflight.findings import refuse_or_warn, require_no_blocking
 from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.preflight.mlflow_store import check_store_file
 from resnet50_pipeline.preflight.plan import find_workspace, make_plan, read_group
+from resnet50_pipeline.recipes import RECIPE
 from resnet50_pipeline.tracking.address import find_address
-
-logger = logging.getLogger(__name__)
 
 DATASET_ROOT = "dataset_root"
 PARAMETER_GROUPS = (
@@ -88,7 +86,8 @@ class PreflightHooks:
             require_no_blocking(check_store_file(tracking, self._project_path))
             if RANK_PARAMETERS in pipeline.inputs():
                 plan = make_plan(parameters, places, self._project_path, makes_sample=makes_sample(run_params["env"]))
-                _refuse_or_warn(check_start_of_ranks(plan, trains=TRAINING_DIR in pipeline.all_outputs()))
+                trains = TRAINING_DIR in pipeline.all_outputs()
+                refuse_or_warn(check_start_of_ranks(plan, trains=trains, meanwhile=_import_mlflow))
         except BaseException:
             # Kedro calls no other hook where this one raises.
             self._claims.close()
@@ -136,18 +135,15 @@ def require_known_groups(groups: Iterable[str]) -> None:
         ParameterError: with the nearest known name.
     """
     for group in groups:
-        if group not in PARAMETER_GROUPS:
-            nearest = difflib.get_close_matches(group, PARAMETER_GROUPS, n=1)
+        if group not in (*PARAMETER_GROUPS, RECIPE):
+            nearest = difflib.get_close_matches(group, (*PARAMETER_GROUPS, RECIPE), n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(PARAMETER_GROUPS)}"
             raise ParameterError(f"no stage reads a parameter group {group!r}; {hint}")
 
 
-def _refuse_or_warn(findings: Iterable[Finding]) -> None:
-    found = list(findings)
-    require_no_blocking(found)
-    for one in found:
-        if one.status == "warning":
-            logger.warning("%s: %s; needed: %s → %s", one.check, one.found, one.needed, one.remedy)
+def _import_mlflow() -> None:
+    """Import what the next hook needs, and what takes about as long as Paddle does in the other process."""
+    import resnet50_pipeline.tracking.runs  # noqa: F401
 
 
 def _require_sample_of_our_own(run_params: Mapping[str, Any]) -> None:

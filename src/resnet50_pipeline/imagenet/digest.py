@@ -8,16 +8,21 @@ import pandas as pd
 
 from resnet50_pipeline.imagenet.manifest import select_listed
 
+COMPLETE, INCOMPLETE = "sha256", "incomplete-sha256"
+
 
 def compute_data_digest(manifest: pd.DataFrame) -> str:
     """Return `sha256:…` over split, path, label and content of all listed images.
 
-    Neither the order of the lists nor images that no list names have a part in it, nor where the dataset lies.
+    Neither the order of the lists nor images that no list names have a part in it, nor where the dataset lies. It
+    begins with `incomplete-sha256:` where the scan did not take the digest of every image that it could read: then it
+    stands for names and labels, and for the content of some images at most.
 
     Args:
         manifest: as `scan_dataset` gives it.
     """
     listed = select_listed(manifest)
+    is_complete = bool((listed.loc[listed["status"] == "ok", "sha256"] != "").all())
     columns = [listed[name].tolist() for name in ("split", "path", "label", "sha256")]
     lines = sorted(f"{split}\t{path}\t{label}\t{digest}\n" for split, path, label, digest in zip(*columns, strict=True))
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+    return f"{COMPLETE if is_complete else INCOMPLETE}:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""What one image file is, and whether it is whole, at three levels.
+"""What the bytes of one image are, and whether they are whole, at three levels.
 
 structure    there is a regular file of some size below the root
 header       format, pixels and EXIF by its first bytes, and that it reaches its end; nothing is decoded
@@ -7,14 +7,9 @@ full         every pixel is decoded, and the digest taken
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
-import stat
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -32,8 +27,8 @@ DECODED_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 MAX_PIXELS = 89_478_485
 MAX_BYTES = 256 * 1024 * 1024
 
-# Where the scan starts in nearly all JPEG files. One page: a second one costs as much as the parsing.
-_HEADER_BYTES = 4096
+# Where the image data start in nearly all JPEG files. One page: a second one costs as much as the parsing.
+HEADER_BYTES = 4096
 _PNG_END = b"IEND\xaeB`\x82"
 _EXIF_ORIENTATIONS = range(1, 9)
 _TIFF_HEADERS = (b"II*\0", b"MM\0*")
@@ -68,103 +63,6 @@ class Inspection(NamedTuple):
     problem: str = ""
 
 
-def inspect_image(root: Path, path: str, level: ScanLevel = "full") -> Inspection:
-    """Read the file at `root / path` as far as `level` asks. Never raises for what it finds, and never blocks.
-
-    Nothing outside of `root` is opened.
-
-    Args:
-        root: dataset root, with symbolic links resolved.
-        path: POSIX path relative to `root`.
-        level: what is looked at.
-    """
-    file = root / path
-    try:
-        status = file.stat()
-    except (OSError, ValueError) as error:
-        return Inspection(status="missing", problem=_explain_missing(file, error))
-    if not stat.S_ISREG(status.st_mode):
-        return Inspection(
-            status="not_a_file", problem=f"is {_kind(status.st_mode)} → put the image there, or take its line out"
-        )
-    if outside := _find_target_outside(root, file):
-        return Inspection(
-            bytes=status.st_size,
-            status="outside_root",
-            problem=f"is or lies behind a symbolic link out of the dataset root, to {outside} → copy it below the root",
-        )
-    return inspect_file(file, level) if level != "structure" else Inspection(bytes=status.st_size)
-
-
-def inspect_file(file: str | Path, level: ScanLevel) -> Inspection:
-    """Read what is known to be a regular file, and to lie below the dataset root, at level header or full."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        return Inspection(status="missing", problem=_explain_missing(Path(file), error))
-    except OSError as error:
-        return Inspection(status="not_a_file", problem=f"cannot be read: {error.strerror} → make it readable")
-    try:
-        return _inspect_opened(descriptor, level)
-    except OSError as error:
-        return Inspection(status="not_a_file", problem=f"cannot be read: {error.strerror} → make it readable")
-    finally:
-        os.close(descriptor)
-
-
-def inspect_archived(
-    archive: str | Path, offsets: Sequence[int], sizes: Sequence[int], level: ScanLevel
-) -> list[Inspection]:
-    """Read images that lie in an archive, at level header or full.
-
-    Args:
-        archive: a regular file.
-        offsets: [N] of the images' first bytes in it.
-        sizes: [N] bytes.
-        level: header or full.
-    """
-    try:
-        descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        problem = f"cannot be read: {archive}: {error.strerror} → make the archive readable"
-        return [Inspection(status="not_a_file", problem=problem)] * len(sizes)
-    try:
-        return [_inspect_archived(descriptor, offset, size, level) for offset, size in zip(offsets, sizes, strict=True)]
-    finally:
-        os.close(descriptor)
-
-
-def _inspect_archived(descriptor: int, offset: int, size: int, level: ScanLevel) -> Inspection:
-    try:
-        return _inspect_bytes_at(descriptor, offset, size, level)
-    except OSError as error:
-        problem = f"cannot be read from its archive: {error.strerror} → copy the archive again"
-        return Inspection(status="not_a_file", problem=problem)
-
-
-def _inspect_opened(descriptor: int, level: ScanLevel) -> Inspection:
-    # Not a seek to the end, which is a call less: a FIFO or a folder that took the file's place has none.
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        return Inspection(
-            status="not_a_file", problem=f"is {_kind(status.st_mode)} → put the image there, or take its line out"
-        )
-    return _inspect_bytes_at(descriptor, 0, status.st_size, level)
-
-
-def _inspect_bytes_at(descriptor: int, offset: int, size: int, level: ScanLevel) -> Inspection:
-    """Inspect `size` bytes of an opened file from `offset` on: all of it, or a member of an archive."""
-    if size > MAX_BYTES:
-        problem = f"has {size} bytes, more than {MAX_BYTES} → replace it"
-        return Inspection(bytes=size, status="undecodable", problem=problem)
-    if level == "header" and size > _HEADER_BYTES:
-        start = os.pread(descriptor, _HEADER_BYTES, offset)
-        if os.pread(descriptor, 2, offset + size - 2) == END_OF_IMAGE and (found := _accept_header(start, size)):
-            return found
-    data = _read(descriptor, offset, size)
-    return inspect_bytes(data) if level == "full" else inspect_header(data)
-
-
 def inspect_bytes(data: bytes) -> Inspection:
     """Return what the bytes of an image file are, after decoding every pixel with Pillow.
 
@@ -176,12 +74,12 @@ def inspect_bytes(data: bytes) -> Inspection:
 
 def inspect_header(data: bytes) -> Inspection:
     """Return what the bytes of an image file say of themselves, and whether they reach their end. Decodes nothing."""
-    if data.endswith(END_OF_IMAGE) and (found := _accept_header(data[:_HEADER_BYTES], len(data))):
+    if data.endswith(END_OF_IMAGE) and (found := accept_header(data[:HEADER_BYTES], len(data))):
         return found
     return _inspect_whole(data, Inspection(bytes=len(data)), is_decoded=False)
 
 
-def _accept_header(start: bytes, size: int) -> Inspection | None:
+def accept_header(start: bytes, size: int) -> Inspection | None:
     """Return what a JPEG file of the plain kind is that ends in an end-of-image marker; None asks for a closer look."""
     header = read_jpeg_header(start)
     if header is None or header.width * header.height > MAX_PIXELS:
@@ -244,16 +142,10 @@ def _require_end(data: bytes, image_format: str) -> None:
         raise EOFError("it is shorter than its RIFF header says, so it was cut off")
 
 
-def _read(descriptor: int, offset: int, size: int) -> bytes:
-    """Read that many bytes, or as many as there are: nearly always in one call."""
-    data = os.pread(descriptor, size, offset)
-    while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
-        data += more
-    return data
-
-
 def _read_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 where none is given, 0 where the EXIF data cannot be read."""
+    if image.format == "JPEG" and "exif" not in image.info and "xmp" not in image.info:
+        return 1  # which saves Pillow's search
     data = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
     if data and not data.startswith(_TIFF_HEADERS):
         return 0  # of which Pillow says nothing
@@ -262,28 +154,6 @@ def _read_orientation(image: Image.Image) -> int:
     except Exception:  # as above; a picture with damaged EXIF data is still a picture
         return 0
     return orientation if orientation in _EXIF_ORIENTATIONS else 0
-
-
-def _find_target_outside(root: Path, file: Path) -> Path | None:
-    """Return where the file really is if that is not below `root`."""
-    real = file.resolve()
-    return None if real.is_relative_to(root) else real
-
-
-def _explain_missing(file: Path, error: OSError | ValueError) -> str:
-    if isinstance(error, PermissionError):
-        return "cannot be reached: permission denied → make its folder readable"
-    try:
-        target = file.readlink()
-    except (OSError, ValueError):
-        return "is missing → put the image there, or take its line out of the list"
-    fault = "leads in a circle" if getattr(error, "errno", None) == errno.ELOOP else "does not exist"
-    return f"is a symbolic link to {target}, which {fault} → mend the link"
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _explain_undecodable(data: bytes, error: Exception) -> str:

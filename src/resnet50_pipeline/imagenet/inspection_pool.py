@@ -18,18 +18,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from resnet50_pipeline.exceptions import DatasetError
-from resnet50_pipeline.imagenet.inspection import (
-    Inspection,
-    ScanLevel,
-    inspect_archived,
-    inspect_file,
-    inspect_image,
-)
+from resnet50_pipeline.imagenet.image_files import inspect_archived, inspect_file, inspect_image
+from resnet50_pipeline.imagenet.inspection import Inspection, ScanLevel
 
 Scheduler = Literal["processes", "dask"]
 # A task of each level takes about a tenth of a second, so that passing it on costs little beside it.
@@ -53,7 +49,7 @@ class InspectionTask:
         is_walked: whether a walk has found all of them to be regular files below the root, behind no link.
         archive: the tar that has their bytes, if they are not files of their own.
         offsets: [N] of the first byte in it; empty without an archive.
-        sizes: [N] bytes; likewise.
+        sizes: [N] bytes, where they are known; always, of what is in an archive.
     """
 
     root: str
@@ -90,7 +86,8 @@ def run_task(task: InspectionTask) -> Columns:
         found = inspect_archived(task.archive, task.offsets, task.sizes, task.level)
     elif task.is_walked and task.level != "structure":
         prefix = f"{task.root}/"
-        found = [inspect_file(prefix + path, task.level) for path in task.paths]
+        sizes = task.sizes or repeat(0)
+        found = [inspect_file(prefix + path, task.level, size) for path, size in zip(task.paths, sizes, strict=False)]
     else:
         root = Path(task.root)
         found = [inspect_image(root, path, task.level) for path in task.paths]

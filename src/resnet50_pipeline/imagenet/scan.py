@@ -146,10 +146,10 @@ def _plan(root: Path, rows: ScanRows) -> tuple[NDArray[np.int64], list[Inspectio
 
     def add(index: NDArray[np.int64], *, is_walked: bool, archive: int = -1) -> None:
         paths = rows.paths.take(pa.array(index)).to_pylist()
-        task = InspectionTask(str(root), paths, rows.level, is_walked)
+        sizes = rows.columns["bytes"][index].tolist() if is_walked else []
+        task = InspectionTask(str(root), paths, rows.level, is_walked, sizes=sizes)
         if archive >= 0:
-            offsets, sizes = rows.offsets[index].tolist(), rows.columns["bytes"][index].tolist()
-            task = replace(task, archive=str(rows.archives[archive]), offsets=offsets, sizes=sizes)
+            task = replace(task, archive=str(rows.archives[archive]), offsets=rows.offsets[index].tolist())
         tasks.extend(split_into_tasks(task))
         parts.append(index)
 

@@ -94,13 +94,14 @@ _Part = tuple[bytes, NDArray[np.int64], NDArray[np.int64]]
 
 def _walk_split(root: Path, split: str, workers: int) -> _Part:
     base = f"{root}/"
-    top = Found()
     folders = [f"{split}/{entry.name}/" for entry in os.scandir(root / split) if entry.is_dir(follow_symlinks=False)]
     folders.sort()
-    workers = max(1, min(workers, _MAX_WALKERS, len(folders) // _FOLDERS_WORTH_A_PROCESS))
-    walkers = [_start_walker(base, folders[number::workers]) for number in range(1, workers)]
+    workers = min(workers, _MAX_WALKERS, len(folders) // _FOLDERS_WORTH_A_PROCESS)
+    walkers = [_start_walker(base, folders[number::workers]) for number in range(workers)] if workers > 1 else []
+    top = Found()
     _add_files_of(root, split, top)
-    walk_folders(base, folders[::workers], top)
+    if not walkers:
+        walk_folders(base, folders, top)
     parts = [_unpack(top.pack()), *(_finish_walker(walker) for walker in walkers)]
     sizes, mtimes = (np.concatenate([part[index] for part in parts]) for index in (1, 2))
     if (root / split).is_symlink():
@@ -111,13 +112,9 @@ def _walk_split(root: Path, split: str, workers: int) -> _Part:
 def _add_files_of(root: Path, split: str, found: Found) -> None:
     """Add the files that lie in the split folder itself, as those of ImageNet's flat val/ do."""
     with os.scandir(root / split) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                found.paths.append(f"{split}/{entry.name}")
-                found.sizes.append(status.st_size)
-                is_file = entry.is_file(follow_symlinks=False)
-                found.mtimes.append(status.st_mtime_ns if is_file else NOT_A_FILE)
+        others = [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+    statuses = [entry.stat(follow_symlinks=False) for entry in others]
+    found.add(f"{split}/", [entry.name for entry in others], statuses)
 
 
 def _start_walker(base: str, folders: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from resnet50_pipeline.exceptions import TrainingConfigError
 
 Pixels = NDArray[np.uint8]
+Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming", "random"]
 
 # ImageNet's mean as a colour, which PaddleClas and timm fill the outside of a picture with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -56,6 +58,42 @@ class NormalizedOperator(Operator):
     def apply(self, pixels: NDArray[np.float32], draw: random.Random | None) -> NDArray[np.float32]:
         """Return the changed pixels; the given ones may be written to."""
         raise NotImplementedError
+
+
+class NamedOperator(BaseModel):
+    """An operator as YAML holds it: a mapping with one key, the operator's name.
+
+    Attributes:
+        known: the operators that may stand here, by name.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    known: ClassVar[Mapping[str, type[Operator]]] = {}
+
+    operator: Operator
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_one_key_mapping(cls, value: Any) -> Any:
+        if isinstance(value, NamedOperator):
+            return {"operator": value.operator}
+        if isinstance(value, Operator):
+            return {"operator": value}
+        if not isinstance(value, Mapping):
+            raise ValueError(f"an operator is a mapping with one key, not {value!r}")
+        if set(value) == {"operator"}:
+            return value
+        if len(value) != 1:
+            raise ValueError(f"an operator is a mapping with one key, here are {len(value)}: {sorted(value)}")
+        ((name, arguments),) = value.items()
+        if name not in cls.known:
+            raise ValueError(f"operator {name} is not supported here; known: {', '.join(sorted(cls.known))}")
+        return {"operator": cls.known[name].model_validate(arguments or {})}
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the YAML form, `{"CropImage": {"size": 224}}`."""
+        return {type(self.operator).__name__: self.operator.as_arguments()}
 
 
 def require_draw(draw: random.Random | None, operator: Operator) -> random.Random:

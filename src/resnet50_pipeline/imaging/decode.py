@@ -8,7 +8,7 @@ import warnings
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, find_end_of_image, read_jpeg_header
@@ -23,6 +23,8 @@ MAX_PIXELS = 89_478_485
 _JPEG_START, _PNG_START, _PNG_END = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 # Enough for the header of nearly every JPEG; of the others, Pillow reads it.
 _HEADER_BYTES = 4096
+# EXIF orientations from here on turn a picture by a quarter.
+_FIRST_TURNED = 5
 
 
 def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
@@ -36,8 +38,7 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
         ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
             `MAX_PIXELS` pixels, of which none was decoded.
     """
-    _require_end(data, name)
-    _require_size(data, name)
+    require_decodable(data, name)
     try:
         pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # an empty buffer
@@ -48,6 +49,34 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
             f"replace the file or take its line out of the list"
         )
     return pixels
+
+
+def require_decodable(data: bytes, name: str = "image") -> None:
+    """Check, without decoding, that the bytes reach the image's end and that there are not too many pixels.
+
+    Raises:
+        ImageDecodeError: they do not, or there are.
+    """
+    _require_end(data, name)
+    width, height = read_size(data)
+    if width * height > MAX_PIXELS:
+        raise ImageDecodeError(
+            f"{name}: has {width} x {height} pixels, more than {MAX_PIXELS}, and was not decoded; "
+            f"replace it by a smaller one"
+        )
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return width and height as the image is seen, EXIF orientation applied; (0, 0) for what is no known image.
+
+    Raises:
+        ImageDecodeError: the header claims more pixels than any picture has.
+    """
+    header = read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
+    if header is None:
+        return _read_size_with_pillow(data)
+    is_turned = header.exif_orientation >= _FIRST_TURNED
+    return (header.height, header.width) if is_turned else (header.width, header.height)
 
 
 def _require_end(data: bytes, name: str) -> None:
@@ -64,24 +93,13 @@ def _require_end(data: bytes, name: str) -> None:
         )
 
 
-def _require_size(data: bytes, name: str) -> None:
-    header = read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
-    width, height = (header.width, header.height) if header else _read_size(data)
-    if width * height > MAX_PIXELS:
-        raise ImageDecodeError(
-            f"{name}: has {width} x {height} pixels, more than {MAX_PIXELS}, and was not decoded; "
-            f"replace it by a smaller one"
-        )
-
-
-def _read_size(data: bytes) -> tuple[int, int]:
-    """Return width and height as Pillow reads them from the header; (0, 0) for what it does not know."""
+def _read_size_with_pillow(data: bytes) -> tuple[int, int]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:  # of size, of EXIF data
-            return image.size
+            width, height = image.size
+            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
+            return (height, width) if is_turned else (width, height)
     except Image.DecompressionBombError as error:
         raise ImageDecodeError(f"image: {error}; it was not decoded; replace it by a smaller one") from error
-    except UnidentifiedImageError:
-        return 0, 0  # OpenCV has the last word
     except Exception:  # Pillow's parsers raise whatever damaged bytes lead them to, and OpenCV has the last word
         return 0, 0

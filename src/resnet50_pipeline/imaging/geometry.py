@@ -34,9 +34,9 @@ class ResizeImage(ResizingOperator):
         height, width = pixels.shape[:2]
         if self.resize_short is not None:
             factor = float(self.resize_short) / min(width, height)
-            return self.resize(pixels, round(width * factor), round(height * factor))
+            return self.resize(pixels, round(width * factor), round(height * factor), draw)
         new_width, new_height = self.size if isinstance(self.size, tuple) else (self.size or 0, self.size or 0)
-        return self.resize(pixels, new_width, new_height)
+        return self.resize(pixels, new_width, new_height, draw)
 
 
 class CropImage(PixelOperator):
@@ -70,8 +70,9 @@ class RandCropImage(ResizingOperator):
     def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
         """Return pixels [size, size, 3]."""
         height, width = pixels.shape[:2]
-        left, top, crop_width, crop_height = self.draw_window(width, height, require_draw(draw, self))
-        return self.resize(pixels[top : top + crop_height, left : left + crop_width], self.size, self.size)
+        draw = require_draw(draw, self)
+        left, top, crop_width, crop_height = self.draw_window(width, height, draw)
+        return self.resize(pixels[top : top + crop_height, left : left + crop_width], self.size, self.size, draw)
 
     def draw_window(self, width: int, height: int, draw: random.Random) -> tuple[int, int, int, int]:
         """Return left, top, width and height of the part; draws in PaddleClas' order: aspect, area, left, top."""

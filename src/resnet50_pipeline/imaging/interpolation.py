@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import ClassVar, Literal, Self
 
 import cv2
@@ -10,9 +11,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imaging.base import PixelOperator, Pixels
-
-Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming"]
+from resnet50_pipeline.imaging.base import Interpolation, PixelOperator, Pixels, require_draw
 
 _CV2 = {
     "nearest": cv2.INTER_NEAREST,
@@ -29,12 +28,14 @@ _PIL = {
     "lanczos": Image.Resampling.LANCZOS,
     "hamming": Image.Resampling.HAMMING,
 }
+# What `random` draws from, with either backend.
+_RANDOM: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 # 4 gigapixels would come of a 6 KB JPEG of 60000 x 1 pixels whose short side is scaled to 256.
 _MAX_RESIZED_PIXELS = 1 << 26
 
 
 class ResizingOperator(PixelOperator):
-    """An operator that scales pictures, with PaddleClas' `interpolation` and `backend`.
+    """An operator that scales pictures, with PaddleClas' `interpolation` (`random`: one of two, drawn) and `backend`.
 
     The two backends differ: Pillow averages over all pixels that go into a new one, OpenCV (but for `area`) looks at
     its neighbours only, so a picture that is made much smaller shows grain.
@@ -48,13 +49,13 @@ class ResizingOperator(PixelOperator):
     @model_validator(mode="after")
     def _backend_knows_interpolation(self) -> Self:
         known = _CV2 if self.backend == "cv2" else _PIL
-        if self.interpolation is not None and self.interpolation not in known:
+        if self.interpolation not in (None, "random", *known):
             raise ValueError(
                 f"backend {self.backend} has no interpolation {self.interpolation}; it has {sorted(known)}"
             )
         return self
 
-    def resize(self, pixels: Pixels, width: int, height: int) -> Pixels:
+    def resize(self, pixels: Pixels, width: int, height: int, draw: random.Random | None) -> Pixels:
         """Return the pixels scaled to [height, width, 3].
 
         Raises:
@@ -66,6 +67,8 @@ class ResizingOperator(PixelOperator):
                 f"no picture is so long"
             )
         name = self.interpolation or "bilinear"
+        if name == "random":
+            name = require_draw(draw, self).choice(_RANDOM)
         if self.backend == "pil":
             return np.asarray(Image.fromarray(pixels).resize((width, height), _PIL[name]))
         resized: Pixels = cv2.resize(pixels, (width, height), interpolation=_CV2[name])

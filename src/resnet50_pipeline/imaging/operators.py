@@ -15,23 +15,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import TrainingConfigError
-from resnet50_pipeline.imaging.base import IMAGENET_MEAN, IMAGENET_STD, NormalizedOperator, Operator, PixelOperator
-from resnet50_pipeline.imaging.color_jitter import ColorJitter
+from resnet50_pipeline.imaging.augmentations import AUGMENTATIONS
+from resnet50_pipeline.imaging.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NamedOperator,
+    NormalizedOperator,
+    Operator,
+    PixelOperator,
+)
 from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.geometry import CropImage, RandCropImage, RandFlipImage, ResizeImage
 from resnet50_pipeline.imaging.normalize import NormalizeImage, ToCHWImage
-from resnet50_pipeline.imaging.rand_augment import RandAugment
-from resnet50_pipeline.imaging.random_erasing import RandomErasing
-from resnet50_pipeline.imaging.timm_autoaugment import TimmAutoAugment
-from resnet50_pipeline.imaging.trivial_augment import TrivialAugmentWide
 
 Transform = Callable[[bytes, random.Random | None], NDArray[np.float32]]
 
@@ -43,42 +46,13 @@ class DecodeImage(Operator):
     channel_first: Literal[False] = False
 
 
-_OPERATORS: dict[str, type[Operator]] = {
-    operator.__name__: operator
-    for operator in (
-        *(DecodeImage, ResizeImage, CropImage, RandCropImage, RandFlipImage),
-        *(ColorJitter, RandAugment, TimmAutoAugment, TrivialAugmentWide),
-        *(NormalizeImage, RandomErasing, ToCHWImage),
-    )
-}
-
-
-class TransformOp(BaseModel):
+class TransformOp(NamedOperator):
     """One item of `transform_ops`: a mapping with one key, the operator's name."""
 
-    model_config = ConfigDict(frozen=True)
-
-    operator: Operator
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_one_key_mapping(cls, value: Any) -> Any:
-        if isinstance(value, Operator):
-            return {"operator": value}
-        if not isinstance(value, Mapping):
-            raise ValueError(f"an operator is a mapping with one key, not {value!r}")
-        if set(value) == {"operator"}:
-            return value
-        if len(value) != 1:
-            raise ValueError(f"an operator is a mapping with one key, here are {len(value)}: {sorted(value)}")
-        ((name, arguments),) = value.items()
-        if name not in _OPERATORS:
-            raise ValueError(f"operator {name} is not supported; known: {', '.join(sorted(_OPERATORS))}")
-        return {"operator": _OPERATORS[name].model_validate(arguments or {})}
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Return the YAML form, `{"CropImage": {"size": 224}}`."""
-        return {type(self.operator).__name__: self.operator.as_arguments()}
+    known: ClassVar[Mapping[str, type[Operator]]] = {
+        operator.__name__: operator
+        for operator in (DecodeImage, ResizeImage, CropImage, RandCropImage, RandFlipImage, NormalizeImage, ToCHWImage)
+    } | dict(AUGMENTATIONS)
 
 
 def build_transform(transform_ops: Sequence[Mapping[str, Any] | TransformOp]) -> Transform:
@@ -144,20 +118,15 @@ def _split_at_normalize(
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
-    "ColorJitter",
     "CropImage",
     "DecodeImage",
     "NormalizeImage",
     "Operator",
-    "RandAugment",
     "RandCropImage",
     "RandFlipImage",
-    "RandomErasing",
     "ResizeImage",
-    "TimmAutoAugment",
     "ToCHWImage",
     "Transform",
     "TransformOp",
-    "TrivialAugmentWide",
     "build_transform",
 ]

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnet50_pipeline.imaging.operators import (
-    CropImage,
-    DecodeImage,
-    NormalizeImage,
-    Operator,
-    RandCropImage,
-    RandFlipImage,
-    ResizeImage,
-    ToCHWImage,
-    TransformOp,
-)
+from resnet50_pipeline.paddleclas.config_input import render_data_loader, render_inference_transform
 from resnet50_pipeline.paddleclas.config_optimization import (
     render_amp,
     render_arch,
@@ -24,20 +14,14 @@ from resnet50_pipeline.paddleclas.config_optimization import (
 )
 from resnet50_pipeline.parameters import (
     DatasetParameters,
-    LoaderParameters,
     TrainingParameters,
 )
 from resnet50_pipeline.training_config import (
-    DataLoaderConfig,
-    DatasetConfig,
     GlobalConfig,
     InferConfig,
-    LoaderConfig,
     MetricConfig,
     MetricItem,
     PostProcessConfig,
-    SamplerConfig,
-    SplitConfig,
     TopkAccConfig,
     TrainingConfig,
 )
@@ -54,7 +38,6 @@ def render_training_config(
         train_list: the prefixed list of train/, `train/<synset>/<file> <label>` a line.
         val_list: the prefixed list of val/.
     """
-    eval_ops = _eval_transform(training)
     top_k = tuple(sorted({1, min(5, dataset.class_num)}))
     metrics = (MetricItem(TopkAcc=TopkAccConfig(topk=top_k)),)
     return TrainingConfig(
@@ -70,6 +53,7 @@ def render_training_config(
             save_inference_dir=str(training.output_dir / "inference"),
             pretrained_model=None if training.pretrained_model is None else str(training.pretrained_model),
             to_static=training.to_static,
+            use_dali=training.loader.use_dali,
             update_freq=training.update_freq,
             seed=training.seed,
             keep_checkpoints=training.keep_checkpoints,
@@ -79,60 +63,12 @@ def render_training_config(
         Arch=render_arch(training.arch, dataset.class_num),
         Loss=render_loss(training),
         Optimizer=render_optimizer(training.optimizer, training.lr),
-        DataLoader=DataLoaderConfig(
-            Train=_split(
-                dataset,
-                train_list,
-                _train_transform(training),
-                SamplerConfig(batch_size=training.batch_size_per_rank, shuffle=True),
-                training.loader,
-            ),
-            Eval=_split(
-                dataset,
-                val_list,
-                eval_ops,
-                SamplerConfig(batch_size=training.eval_batch_size_per_rank, shuffle=False),
-                training.loader,
-            ),
-        ),
+        DataLoader=render_data_loader(training, dataset, train_list, val_list),
         Infer=InferConfig(
             infer_imgs=str(dataset.root / "val"),
             batch_size=training.eval_batch_size_per_rank,
-            transforms=(*eval_ops, TransformOp(operator=ToCHWImage())),
+            transforms=render_inference_transform(training),
             PostProcess=PostProcessConfig(topk=min(5, dataset.class_num)),
         ),
         Metric=MetricConfig(Train=metrics, Eval=metrics),
-    )
-
-
-def _train_transform(training: TrainingParameters) -> tuple[TransformOp, ...]:
-    crop = training.train_transform
-    operators: list[Operator] = [DecodeImage(), RandCropImage(size=crop.size, scale=crop.scale, ratio=crop.ratio)]
-    if crop.flip:
-        operators.append(RandFlipImage())
-    return _transform([*operators, NormalizeImage()])
-
-
-def _eval_transform(training: TrainingParameters) -> tuple[TransformOp, ...]:
-    crop = training.eval_transform
-    return _transform(
-        [DecodeImage(), ResizeImage(resize_short=crop.resize_short), CropImage(size=crop.size), NormalizeImage()]
-    )
-
-
-def _transform(operators: list[Operator]) -> tuple[TransformOp, ...]:
-    return tuple(TransformOp(operator=operator) for operator in operators)
-
-
-def _split(
-    dataset: DatasetParameters,
-    list_file: Path,
-    transform_ops: tuple[TransformOp, ...],
-    sampler: SamplerConfig,
-    loader: LoaderParameters,
-) -> SplitConfig:
-    return SplitConfig(
-        dataset=DatasetConfig(image_root=str(dataset.root), cls_label_path=str(list_file), transform_ops=transform_ops),
-        sampler=sampler,
-        loader=LoaderConfig(num_workers=loader.num_workers),
     )

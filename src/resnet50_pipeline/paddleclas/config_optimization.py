@@ -59,18 +59,13 @@ def render_optimizer(optimizer: OptimizerParameters, lr: LearningRateParameters)
             one_dim_param_no_weight_decay=optimizer.one_dim_param_no_weight_decay,
             clip_norm=optimizer.clip_norm,
         )
-    spared = optimizer.no_weight_decay_name
-    if spared is None and optimizer.one_dim_param_no_weight_decay:
-        # Upstream's Momentum obeys one_dim_param_no_weight_decay only where there is a name too: one of parameters of
-        # one dimension changes nothing (ppcls/optimizer/optimizer.py).
-        spared = ".bias"
     return MomentumConfig(
         name="Momentum",
         momentum=optimizer.momentum,
         use_nesterov=optimizer.use_nesterov,
         lr=schedule,
         regularizer=Regularizer(name="L2", coeff=optimizer.l2_coeff),
-        no_weight_decay_name=spared,
+        no_weight_decay_name=optimizer.no_weight_decay_name,
         one_dim_param_no_weight_decay=optimizer.one_dim_param_no_weight_decay,
         clip_norm=optimizer.clip_norm,
     )

@@ -12,6 +12,7 @@ from resnet50_pipeline.exceptions import PipelineError, RankFailedError
 from resnet50_pipeline.paddleclas.processes import RankEnd
 
 _TAIL_LINES = 12
+_SEARCHED_LINES = 100  # a traceback stands between what loader processes say and the end
 _ERROR_LINE = re.compile(r"^(\w+Error): (.*)$")
 _STOPPED = re.compile(r"stopped by (SIG\w+)")  # RunInterruptedError
 _FAILED_CONTAINER = re.compile(r"Container rank (\d+) status failed .*? code (-?\d+)")
@@ -108,7 +109,7 @@ def count_oom_kills() -> int | None:
 
 
 def _cause(first: RankEnd, logs: Iterable[Path], oom_kills: int | None) -> str:
-    said = "\n".join(map(tail, logs))
+    said = "\n".join(tail(log, _SEARCHED_LINES) for log in logs)
     for pattern, cause in _CAUSES:
         if pattern.search(said):
             return f": {cause}"

@@ -52,6 +52,21 @@ class LaunchCommand:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    working_dir: Path | None = None
+    """Where it runs; where this process does, unless given."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What every rank runs: a file, what it imports from, and where it stands."""
+
+    path: Path
+    import_path: Path
+    working_dir: Path | None = None
+
+
+# The ranks import the very package that this process runs, installed or not.
+TRAINER = Program(TRAINER_PROGRAM, import_path=TRAINER_PROGRAM.parents[2])
 
 
 def build_launch_command(
@@ -59,8 +74,10 @@ def build_launch_command(
     log_dir: Path,
     program_arguments: Sequence[str],
     inherited: Mapping[str, str] | None = None,
+    *,
+    program: Program = TRAINER,
 ) -> LaunchCommand:
-    """Return `python -u -m paddle.distributed.launch …` for the trainer program.
+    """Return `python -u -m paddle.distributed.launch …` for the trainer program, or for another.
 
     `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, `--nproc_per_node=2` on cpu, where cards have no numbers;
     with more than one machine `--master=host:port --nnodes=2 --rank=0` too.
@@ -70,6 +87,7 @@ def build_launch_command(
         log_dir: where the launcher puts `workerlog.<rank>`, and the home folder of the ranks.
         program_arguments: what follows the program's path.
         inherited: the environment to filter; that of this process where not given.
+        program: what the ranks run.
 
     Raises:
         ParameterError: a device is not among those that the inherited `CUDA_VISIBLE_DEVICES` allows.
@@ -88,17 +106,20 @@ def build_launch_command(
     }
     environment |= {
         "OMP_NUM_THREADS": str(launch.threads_per_rank),
-        # The ranks import the very package that this process runs, installed or not.
-        "PYTHONPATH": str(TRAINER_PROGRAM.parents[2]),
+        "PYTHONPATH": str(program.import_path),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",  # or the trainer's own folder would come first on the ranks' import path
+        "PYTHONSAFEPATH": "1",  # or the program's own folder would come first on the ranks' import path
         # Importing paddle creates ~/.cache/paddle, to_static writes there: it stays with the run.
         "HOME": str(log_dir.absolute() / "home"),
     }
     if launch.device not in _OF_PADDLE_ITSELF:
         # Paddle 2.6's launcher knows a custom device by this variable only; 3.x asks the plugins.
         environment["PADDLE_XCCL_BACKEND"] = launch.device
+    # Packages of the user's come behind: they must not take the place of this one.
+    own_path = environment["PYTHONPATH"]
     environment |= launch.environment
+    if "PYTHONPATH" in launch.environment:
+        environment["PYTHONPATH"] = os.pathsep.join([own_path, launch.environment["PYTHONPATH"]])
     _make_visible(environment, launch)
     arguments = (
         sys.executable,
@@ -108,10 +129,10 @@ def build_launch_command(
         selection,
         f"--log_dir={log_dir}",
         *_meeting_place(launch),
-        str(TRAINER_PROGRAM),
+        str(program.path),
         *program_arguments,
     )
-    return LaunchCommand(arguments, environment)
+    return LaunchCommand(arguments, environment, program.working_dir)
 
 
 def visible_devices_variable(device: str) -> str | None:

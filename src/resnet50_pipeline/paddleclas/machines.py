@@ -31,7 +31,8 @@ from resnet50_pipeline.training_dir import config_path
 
 logger = logging.getLogger(__name__)
 
-_NEWS = "*.ended"
+FIRST_MACHINE = "machine-0"
+_NEWS = ".ended"
 _NEWS_SECONDS = 6.0
 _LOOK_SECONDS = 0.5
 
@@ -55,7 +56,7 @@ def join_training(training: TrainingParameters) -> None:
             f"{launch.nnodes} and rank {launch.rank}; set both, and on machine 0 run `kedro run`"
         )
     logs = machine_dir(training)
-    with claim_output_dir(logs), sharing_news(training) as check:
+    with claim_output_dir(logs), sharing_news(training, logs.name) as check:
         command = build_launch_command(launch, logs, train_arguments(training))
         logger.info("starting %s", " ".join(command.arguments))
         logger.info("waiting for machine 0 at %s", launch.master)
@@ -106,24 +107,32 @@ def meeting_place(launch: LaunchParameters) -> LaunchParameters:
             raise ParameterError(f"training.launch.master: {name} cannot be resolved: {error.strerror}") from error
         address = ""
     if launch.rank != 0:
-        return launch.model_copy(update={"master": f"{address or name}:{port}"})
+        # Were it this machine's own address, as in a trial of two programs on one, the launcher that comes first would
+        # serve, whichever it is; a name it takes for another machine's.
+        where = "localhost" if _is_own(address) else address or name
+        return launch.model_copy(update={"master": f"{where}:{port}"})
     host = launch.host or (address if _is_own(address) else socket.gethostbyname(socket.gethostname()))
     _require_free_port(int(port))
     return launch.model_copy(update={"master": f"{host}:{port}", "host": host})
 
 
 @contextlib.contextmanager
-def sharing_news(training: TrainingParameters) -> Iterator[Callable[[], None]]:
+def sharing_news(training: TrainingParameters, name: str = FIRST_MACHINE) -> Iterator[Callable[[], None]]:
     """Tell the other machines how the block ended, where badly; give a function that raises what they have told.
 
-    Without news an error here may be the mere effect of what happened there: so it waits for them a little, and what
-    they say is added.
+    An error here may be the mere effect of what happened there: so it waits for their news a little, and adds them.
+    Elastic training goes on without a machine, unless it is the one with Kedro.
+
+    Args:
+        training: names the folder that the machines share.
+        name: of this machine, for the others.
     """
     launch = training.launch
-    if launch.machines == 1 or launch.is_elastic:  # elastic training goes on without a machine
+    if launch.machines == 1 and not launch.is_elastic:
         yield lambda: None
         return
-    news = _News(_shared_dir(training), launch.rank)
+    heard = "*" if not launch.is_elastic else FIRST_MACHINE if name != FIRST_MACHINE else None
+    news = _News(_shared_dir(training), name, heard)
     try:
         yield news.check
     except _OtherMachineError:
@@ -142,8 +151,8 @@ class _OtherMachineError(RankFailedError):
 class _News:
     """The files in which the machines tell one another; those from before this run are passed over."""
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self._folder, self._own = folder, folder / f"machine-{rank}.ended"
+    def __init__(self, folder: Path, name: str, heard: str | None) -> None:
+        self._folder, self._own, self._heard = folder, folder / f"{name}{_NEWS}", heard
         self._own.unlink(missing_ok=True)
         self._old = self._files()
 
@@ -155,7 +164,7 @@ class _News:
             raise _OtherMachineError(told)
 
     def wait(self) -> str:
-        deadline = time.monotonic() + _NEWS_SECONDS
+        deadline = time.monotonic() + (_NEWS_SECONDS if self._heard else 0)
         while not (told := self._told()) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         return told
@@ -165,7 +174,8 @@ class _News:
         return "\n".join(f"{path.stem.replace('-', ' ')}: {path.read_text(encoding='utf-8').strip()}" for path in new)
 
     def _files(self) -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in self._folder.glob(_NEWS) if path != self._own}
+        found = self._folder.glob(f"{self._heard}{_NEWS}") if self._heard else ()
+        return {path: path.stat().st_mtime_ns for path in found if path != self._own}
 
 
 def _shared_dir(training: TrainingParameters) -> Path:

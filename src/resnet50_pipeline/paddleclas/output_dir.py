@@ -13,6 +13,7 @@ from pathlib import Path
 
 from resnet50_pipeline.events import Finished, read_events
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
+from resnet50_pipeline.paddleclas.upstream_checkpoints import saved_stems
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_dir import checkpoint_paths, config_path, events_path
 
@@ -46,7 +47,12 @@ def goes_on(training: TrainingParameters) -> bool:
     """Return whether a training starts from the newest checkpoint set of `output_dir` rather than anew."""
     if training.resume != "auto":
         return training.resume
-    return bool(checkpoint_paths(training.output_dir)) and not _is_finished(training.output_dir)
+    return holds_checkpoints(training.output_dir) and not _is_finished(training.output_dir)
+
+
+def holds_checkpoints(output_dir: Path) -> bool:
+    """Whether a run of either engine has left something there that a training could go on from."""
+    return bool(checkpoint_paths(output_dir) or saved_stems(output_dir))
 
 
 def find_holder(output_dir: Path) -> str | None:
@@ -78,7 +84,7 @@ def starting_anew(output_dir: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if replaced.exists() and not checkpoint_paths(output_dir):
+        if replaced.exists() and not holds_checkpoints(output_dir):
             shutil.rmtree(output_dir, ignore_errors=True)
             replaced.replace(output_dir)
             logger.warning("the new training has no checkpoint set; the finished one is back in %s", output_dir)
@@ -110,7 +116,7 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
     if _is_finished(output_dir):
         shutil.rmtree(replaced, ignore_errors=True)
         output_dir.replace(replaced)
-    elif checkpoint_paths(output_dir):
+    elif holds_checkpoints(output_dir):
         names = (f"{output_dir.name}.unfinished-{number}" for number in itertools.count(1))
         aside = next(path for name in names if not (path := output_dir.with_name(name)).exists())
         output_dir.replace(aside)

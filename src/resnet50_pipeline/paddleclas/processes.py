@@ -67,6 +67,11 @@ class Processes:
             # with an exception, or inside Paddle with SIGABRT.
             self.first_end = min(ends, key=lambda end: end.exit_code in (-signal.SIGABRT, *range(1, 256)), default=None)
 
+    @property
+    def ranks_were_seen(self) -> bool:
+        """Whether the launcher has started a rank."""
+        return bool(self._ranks)
+
     def local_rank(self, rank: int) -> int | None:
         """Return the place of a rank among those of this machine, the number of its log; None where it is not here."""
         return self._local_ranks.get(rank)
@@ -142,6 +147,7 @@ def started(command: LaunchCommand, output: int) -> Iterator[Processes]:
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", str(GUARD_PROGRAM), str(os.getpid()), *command.arguments],
         env={**command.environment, RUN_TOKEN: token},
+        cwd=command.working_dir,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

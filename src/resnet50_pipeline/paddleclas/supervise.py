@@ -162,6 +162,13 @@ def _stop(processes: Processes, grace_seconds: float) -> None:
 
 def _hanging(silent: dict[int, float], processes: Processes, log_dir: Path, timeout_seconds: float) -> RankFailedError:
     """Return the error that names the rank for which the others wait, and shows where it is."""
+    if not processes.ranks_were_seen:
+        launcher_log = log_dir / "launcher.log"
+        return RankFailedError(
+            f"no rank was started within {timeout_seconds:g} s (training.launch.hang_timeout_seconds); with more than "
+            f"one machine: does each run its command, with the same training.launch.master, and does it reach that "
+            f"address? The end of {launcher_log}:\n{tail(launcher_log)}"
+        )
     stopped = [rank for rank in processes.ranks_in_state(psutil.STATUS_STOPPED) if rank in silent]
     rank = (stopped or list(silent))[0]
     processes.ask_for_stacks()

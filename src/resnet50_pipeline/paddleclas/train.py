@@ -14,6 +14,7 @@ from resnet50_pipeline.paddleclas.machines import meeting_place, sharing_news, t
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, forget_replaced_run, goes_on, starting_anew
 from resnet50_pipeline.paddleclas.progress import TrainingProgress
 from resnet50_pipeline.paddleclas.supervise import run_ranks
+from resnet50_pipeline.paddleclas.upstream_train import check_engine, run_upstream_training
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_config import TrainingConfig, read_training_config
 from resnet50_pipeline.training_dir import checkpoint_paths, config_path, log_dir, newest_checkpoint
@@ -25,29 +26,37 @@ def train_network(training_config: Path, training: TrainingParameters) -> Path:
     """Run the ranks to the last epoch and return `training.output_dir`.
 
     The folder then holds `events.jsonl`, `checkpoints/`, `best.json`, `log/` and the configuration that was used, which
-    names the newest checkpoint set where the training goes on (`training.resume`).
+    names the newest checkpoint set where the training goes on (`training.resume`). With `training.engine: paddleclas`
+    upstream's own loop runs, and the folder holds what it saves too (`upstream_train.py`).
 
     Raises:
         CheckpointError: there is no set to resume from, or it is damaged, or of another recipe or data.
         OutputDirectoryInUseError: another run trains there.
         RankFailedError: a rank failed or hung.
         NonFiniteLossError: the loss became NaN or infinite.
+        ParameterError, TrainingConfigError: the recipe is not one for `training.engine`, or its checkout is missing.
     """
     output_dir = training.output_dir
     config = read_training_config(training_config)
+    run = _run
+    if training.engine == "paddleclas":
+        check_engine(config, training)
+        run = run_upstream_training
     with claim_output_dir(output_dir):
         if goes_on(training):
-            going_on = config.Global.model_copy(update={"checkpoints": str(newest_checkpoint(output_dir))})
-            _run(config.model_copy(update={"Global": going_on}), training)
+            run(config, training, resume=True)
             forget_replaced_run(output_dir)
         else:
             with starting_anew(output_dir):
-                _run(config, training)
+                run(config, training, resume=False)
     return output_dir
 
 
-def _run(config: TrainingConfig, training: TrainingParameters) -> None:
+def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) -> None:
     output_dir, launch = training.output_dir, meeting_place(training.launch)
+    if resume:
+        going_on = config.Global.model_copy(update={"checkpoints": str(newest_checkpoint(output_dir))})
+        config = config.model_copy(update={"Global": going_on})
     logs = log_dir(output_dir)
     write_text(config_path(output_dir), config.to_yaml())
     command = build_launch_command(launch, logs, train_arguments(training))

@@ -27,9 +27,10 @@ from resnet50_pipeline.parameters.optimization import (
 )
 from resnet50_pipeline.parameters.registration import GateParameters, ModelRegistrationParameters
 from resnet50_pipeline.parameters.tracking import TrackingParameters
-from resnet50_pipeline.parameters.training import TrainingParameters
+from resnet50_pipeline.parameters.training import RUN_SETTINGS, TrainingParameters
 
 __all__ = [
+    "RUN_SETTINGS",
     "AmpParameters",
     "ArchParameters",
     "DataValidationParameters",

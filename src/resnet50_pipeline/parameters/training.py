@@ -22,10 +22,26 @@ from resnet50_pipeline.parameters.optimization import (
     OptimizerParameters,
 )
 
+# Where a training runs, what it tells and what it keeps; all else is what it is made of: the recipe.
+RUN_SETTINGS = frozenset(
+    {
+        *("engine", "paddleclas_home", "output_dir", "resume", "seed", "pretrained_model", "to_static"),
+        *("eval_batch_size_per_rank", "print_batch_step", "eval_interval"),
+        *("save_interval", "save_interval_steps", "keep_checkpoints", "launch", "loader"),
+    }
+)
+
 
 class TrainingParameters(ParameterModel):
     """`training`: the recipe and where it runs."""
 
+    engine: Literal["native", "paddleclas"] = Field(
+        default="native",
+        description="native: our own loop on PaddleClas' networks; paddleclas: tools/train.py of a checkout.",
+    )
+    paddleclas_home: Path | None = Field(
+        default=None, description="Checkout for engine paddleclas, branch release/2.6; PADDLECLAS_HOME unless given."
+    )
     output_dir: Path = Field(description="Folder of events.jsonl, checkpoints and logs.")
     resume: bool | Literal["auto"] = Field(
         default=False,
@@ -54,6 +70,12 @@ class TrainingParameters(ParameterModel):
         ge=1,
         description="Batches whose gradients make one step: the batch of a step is so many times larger.",
     )
+    images_per_step: int | None = Field(
+        default=None,
+        ge=1,
+        description="Images of one step of all ranks that lr is meant for; a run with other ranks or batches is "
+        "refused. null: any number.",
+    )
     ema_decay: float | None = Field(
         default=None,
         gt=0,
@@ -80,6 +102,33 @@ class TrainingParameters(ParameterModel):
     def _warm_up_within_the_run(self) -> Self:
         if self.lr.warmup_epoch >= self.epochs and self.lr.warmup_epoch > 0:
             raise ValueError(f"lr.warmup_epoch {self.lr.warmup_epoch} must be below epochs {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _step_as_the_rate_is_meant(self) -> Self:
+        images = self.batch_size_per_rank * self.launch.ranks * self.update_freq
+        if self.images_per_step in (None, images) or self.launch.is_elastic:
+            return self
+        fitting, rest = divmod(self.images_per_step or 0, self.launch.ranks)
+        advice = f"set training.batch_size_per_rank x update_freq to {fitting}, " if not rest else ""
+        raise ValueError(
+            f"images_per_step is {self.images_per_step}, but {self.launch.ranks} ranks x batch_size_per_rank "
+            f"{self.batch_size_per_rank} x update_freq {self.update_freq} are {images}, and the learning rate would no "
+            f"longer fit: {advice}or scale training.lr and set training.images_per_step=null"
+        )
+
+    @model_validator(mode="after")
+    def _decode_where_dali_can(self) -> Self:
+        if self.loader.use_dali and self.launch.device != "gpu":
+            raise ValueError(
+                f"loader.use_dali: DALI works on NVIDIA's GPUs, and launch.device is {self.launch.device}; "
+                f"set it to false"
+            )
+        if self.loader.use_dali and self.train_transform.augment_ops:
+            raise ValueError(
+                "loader.use_dali: DALI crops, mirrors and normalizes here, and train_transform.augment_ops asks for "
+                "more; set it to false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.paddleclas.output_dir import find_holder, goes_on
+from resnet50_pipeline.paddleclas.upstream_checkpoints import newest_saved_epoch
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.preflight.findings import Finding, judge, show_bytes
 from resnet50_pipeline.preflight.machine import nearest_folder
@@ -71,8 +72,11 @@ def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -
             f"set one of {', '.join(NETWORK_SIZES)}",
         )  # fmt: skip
     one = checkpoint_set_bytes(training, class_num)
-    # The newest ones, the best one, and the one that is being written.
-    sets = training.keep_checkpoints + 2
+    # The newest ones, the best one, and the one that is being written. PaddleClas itself keeps those of all epochs.
+    if training.engine == "native":
+        sets, formula = training.keep_checkpoints + 2, "keep_checkpoints + 2"
+    else:
+        sets, formula = training.epochs // training.save_interval + 2, "epochs / save_interval + 2"
     folder = nearest_folder(output_dir)
     free = shutil.disk_usage(folder).free
     # A resumed run replaces its own sets; one that starts anew keeps those of before until it has some.
@@ -82,7 +86,7 @@ def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -
         "blocking",
         "disk",
         found=f"{show_bytes(free)} free",
-        needed=f"{show_bytes(one * sets)} ((keep_checkpoints + 2) x {show_bytes(one)})",
+        needed=f"{show_bytes(one * sets)} (({formula}) x {show_bytes(one)})",
         remedy=f"make room in {folder}, or set workspace in conf/<environment>/globals.yml to a larger disk",
     )
 
@@ -100,16 +104,28 @@ def check_claims(*folders: Path) -> Iterator[Finding]:
             )
 
 
+def _newest(training: TrainingParameters, output_dir: Path) -> str:
+    """Return the name of what a resumed training goes on from.
+
+    Raises:
+        CheckpointError: there is nothing, or nothing whole.
+    """
+    if training.engine == "native":
+        return newest_checkpoint(output_dir).name
+    saved, _ = newest_saved_epoch(output_dir)
+    return f"epoch {saved.epoch}"
+
+
 def check_start(training: TrainingParameters, output_dir: Path) -> Finding:
     """There is a set to resume from where one is needed, and else nothing that a new training may not replace."""
     sets = checkpoint_paths(output_dir)
     if goes_on(training):
         try:
-            newest = newest_checkpoint(output_dir)
+            newest = _newest(training, output_dir)
         except CheckpointError:
             remedy = "training.resume=false starts anew, training.resume=auto resumes where there is one"
             return Finding("start", "blocking", f"no checkpoint set in {output_dir}", "one to resume from", remedy)
-        return Finding("start", "ok", f"resumes from {newest.name}", "a checkpoint set")
+        return Finding("start", "ok", f"resumes from {newest}", "a checkpoint set")
     if output_dir.is_dir() and any(output_dir.iterdir()) and not config_path(output_dir).exists():
         return Finding(
             "start",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network
-from resnet50_pipeline.preflight.findings import Finding
+from resnet50_pipeline.preflight.engine import check_engine
+from resnet50_pipeline.preflight.findings import Finding, blocking
 from resnet50_pipeline.preflight.plan import RunPlan
 from resnet50_pipeline.preflight.ranks import check_ranks, probing
 
@@ -13,33 +14,34 @@ from resnet50_pipeline.preflight.ranks import check_ranks, probing
 def check_run(plan: RunPlan) -> list[Finding]:
     """Return what every check finds; takes the seconds in which Paddle is imported, and writes nothing."""
     launch = plan.training.launch
-    with probing(plan.command(), launch, use=plan.ranks) as wait:
+    with probing(plan.command(), launch, plan.checkout, every_device=True) as wait:
         before = [machine.check_python(), machine.check_system_libraries()]
+        if blocking(before):
+            return before  # what the others would import cannot be
         quick = [*check_machine(plan, trains=True), *check_data(plan)]
         answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
         return [*before, *check_ranks(wait(), launch), *quick, *answers]
 
 
-def check_start_of_ranks(plan: RunPlan, *, trains: bool) -> list[Finding]:
-    """Return what `kedro run` must know before its first node, where it is going to start ranks.
+def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[], None] = lambda: None) -> list[Finding]:
+    """Return what must be known before the first node of a run that is going to start ranks.
 
     Args:
         plan: what the run is going to do.
-        trains: whether the ranks train, or only evaluate.
+        trains: whether this machine's run is the training's own, and not an evaluation or another machine's ranks.
+        meanwhile: what is to be done while the other process imports Paddle.
     """
     launch = plan.training.launch
-    with probing(plan.command(), launch, use=1) as wait:
+    with probing(plan.command(), launch, plan.checkout, every_device=False) as wait:
         quick = list(check_machine(plan, trains=trains))
-        # The next hook needs it, and it takes about as long as Paddle does in the other process.
-        import resnet50_pipeline.tracking.runs  # noqa: F401
-
+        meanwhile()
         return [*check_ranks(wait(), launch), *quick]
 
 
 def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
     """What ranks need of the machine; takes milliseconds."""
     training = plan.training
-    yield from network.check_network(plan.ranks, plan.command().environment)
+    yield from network.check_network(training.launch, plan.command().environment)
     yield machine.check_shared_memory(training)
     yield machine.check_memory(training)
     yield machine.check_processors(training)
@@ -47,6 +49,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
     yield machine.check_encoding()
     yield machine.check_clock(plan.output_dir)
     if trains:
+        yield from check_engine(plan)
         yield checkpoints.check_disk(training, plan.dataset.class_num, plan.output_dir)
         yield checkpoints.check_start(training, plan.output_dir)
 

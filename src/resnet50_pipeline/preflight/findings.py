@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from resnet50_pipeline.exceptions import PreflightError
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "warning", "blocking"]
 
@@ -22,7 +25,7 @@ class Finding:
         status: whether it is as it should be, may hurt, or makes the run end badly for sure.
         found: what there is.
         needed: what there should be; with its formula where it was computed.
-        remedy: what to do about it; empty where nothing has to be done.
+        remedy: what to do about it; empty where nothing has to be done, or `found` says it.
     """
 
     check: str
@@ -51,11 +54,24 @@ def require_no_blocking(findings: Iterable[Finding]) -> None:
         PreflightError: with every blocking finding.
     """
     problems = [
-        f"{one.check}: {one.found}; needed: {one.needed} → {one.remedy}" if one.needed else f"{one.check}: {one.found}"
+        f"{one.check}: {one.found}; needed: {one.needed}" + (f" → {one.remedy}" if one.remedy else "")
         for one in blocking(findings)
     ]
     if problems:
         raise PreflightError(problems)
+
+
+def refuse_or_warn(findings: Iterable[Finding]) -> None:
+    """Refuse what cannot end well, and log what may hurt.
+
+    Raises:
+        PreflightError: with every blocking finding.
+    """
+    found = list(findings)
+    require_no_blocking(found)
+    for one in found:
+        if one.status == "warning":
+            logger.warning("%s: %s; needed: %s → %s", one.check, one.found, one.needed, one.remedy)
 
 
 def show_bytes(size: float) -> str:

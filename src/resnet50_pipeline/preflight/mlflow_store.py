@@ -30,7 +30,7 @@ def check_store_file(tracking: TrackingParameters, project_path: Path) -> Iterat
     try:
         address = find_address(tracking, project_path)
     except ParameterError as error:
-        yield Finding("MLflow", "blocking", str(error), "a server or a database", "set tracking.uri")
+        yield Finding("MLflow", "blocking", str(error), "a server or a database")
         return
     if address.file is not None:
         yield _check_file(address.file)

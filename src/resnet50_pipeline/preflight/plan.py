@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +11,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
+from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
+from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
 from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
+from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.training_dir import config_path, log_dir
 
 if TYPE_CHECKING:
     from resnet50_pipeline.training_config import TrainingConfig
 
 Group = TypeVar("Group", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What would be started: the command, and name and text of the YAML that the ranks are given."""
+
+    command: LaunchCommand
+    config_name: str
+    config_text: str
 
 
 @dataclass(frozen=True)
@@ -51,22 +64,65 @@ class RunPlan:
         """The folder that everything a run writes lies in."""
         return find_workspace(self.paths) or self.output_dir.parent
 
-    @property
-    def ranks(self) -> int:
-        """How many ranks this machine runs."""
-        return len(self.training.launch.devices)
-
     def command(self, inherited: Mapping[str, str] | None = None) -> LaunchCommand:
-        """Return what the node train_network starts; `inherited` as in `build_launch_command`."""
-        output_dir = self.training.output_dir
-        arguments = ["train", "--config", str(config_path(output_dir))]
-        return build_launch_command(self.training.launch, log_dir(output_dir), arguments, inherited)
+        """Return what the node train_network starts; `inherited` as in `build_launch_command`.
+
+        Without the checkout that the engine of PaddleClas needs it says $PADDLECLAS_HOME in its place.
+
+        Raises:
+            ParameterError: a device is not among those that this process may see.
+        """
+        launch, output_dir = self.training.launch, self.training.output_dir
+        with contextlib.suppress(ParameterError, OSError):  # where machines cannot meet: check_network says so
+            launch = meeting_place(launch)
+        if self.training.engine == "native":
+            return build_launch_command(launch, log_dir(output_dir), train_arguments(self.training), inherited)
+        from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
+
+        checkout = self.checkout or PaddleClasCheckout(Path(f"${HOME_VARIABLE}"))
+        return checkout.command("train", upstream_config_path(output_dir), launch, log_dir(output_dir))
+
+    @property
+    def checkout(self) -> PaddleClasCheckout | None:
+        """The checkout of the engine of PaddleClas; None where another engine trains, or none is there."""
+        if self.training.engine != "native":
+            with contextlib.suppress(ParameterError):  # check_engine says so
+                return PaddleClasCheckout.find(self.training.paddleclas_home)
+        return None
 
     def training_config(self) -> TrainingConfig:
         """Return the PaddleClas configuration that the node render_training_config writes."""
         from resnet50_pipeline.paddleclas.config import render_training_config
 
         return render_training_config(self.training, self.dataset, self.paths["train_list"], self.paths["val_list"])
+
+    def start(self) -> Start:
+        """Return everything that would be started.
+
+        Raises:
+            MissingLibraryError: OpenCV, whose operators the YAML names, cannot be imported.
+        """
+        name, text = self.config_file()
+        return Start(self.command(), name, text)
+
+    def config_file(self) -> tuple[str, str]:
+        """Return name and text of the YAML that the engine is given.
+
+        Where the recipe is not one for the engine of PaddleClas it is the one that the native engine would get.
+
+        Raises:
+            MissingLibraryError: OpenCV, whose operators the YAML names, cannot be imported.
+        """
+        require_system_libraries()
+        from resnet50_pipeline.paddleclas.upstream_config import to_upstream_config
+        from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
+
+        config = self.training_config()
+        if self.training.engine != "native":
+            with contextlib.suppress(TrainingConfigError):  # check_engine says so
+                text = to_upstream_config(config, ranks=len(self.training.launch.devices)).text
+                return upstream_config_path(self.training.output_dir).name, text
+        return config_path(self.training.output_dir).name, config.to_yaml()
 
 
 def find_workspace(paths: Mapping[str, Path]) -> Path | None:

@@ -7,11 +7,12 @@ import json
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, LaunchCommand
+from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, LaunchCommand, visible_devices_variable
+from resnet50_pipeline.paddleclas.upstream import PaddleClasCheckout
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 
@@ -29,24 +30,32 @@ class Probed:
 
     Attributes:
         found: its JSON.
+        positions: what Paddle calls the devices in the ranks: their places among the visible ones.
         problem: how it ended, where there is no JSON; None otherwise.
     """
 
     found: dict[str, Any]
+    positions: tuple[int, ...] = ()
     problem: str | None = None
 
 
 @contextlib.contextmanager
-def probing(command: LaunchCommand, launch: LaunchParameters, *, use: int) -> Iterator[Callable[[], Probed]]:
+def probing(
+    command: LaunchCommand, launch: LaunchParameters, checkout: PaddleClasCheckout | None = None, *, every_device: bool
+) -> Iterator[Callable[[], Probed]]:
     """Start the probe, and give a function that waits for what it found; nothing of it outlives the block.
 
     Args:
         command: that of the ranks; the probe gets its interpreter and environment.
         launch: the device.
-        use: how many devices are to compute something; each takes CUDA a second or so.
+        checkout: where the engine of PaddleClas itself is to be imported from, if it is to train.
+        every_device: whether all of them are to compute something, or the first; each takes CUDA a second or so.
     """
+    numbers = positions(launch, command.environment)
     arguments = [command.arguments[0], "-W", "ignore", str(PROBE_PROGRAM)]
-    arguments += ["--device", launch.device, "--use", str(use)]
+    arguments += ["--device", launch.device, "--use", ",".join(map(str, numbers if every_device else numbers[:1]))]
+    if checkout is not None:
+        arguments += ["--paddleclas", str(checkout.home)]
     # Importing paddle makes ~/.cache/paddle; the launcher's HOME lies in a folder that the run has yet to make.
     with tempfile.TemporaryDirectory(prefix="preflight-") as home:
         process = subprocess.Popen(
@@ -61,7 +70,7 @@ def probing(command: LaunchCommand, launch: LaunchParameters, *, use: int) -> It
             start_new_session=True,
         )
         try:
-            yield lambda: _wait(process)
+            yield lambda: _wait(process, numbers)
         finally:
             process.kill()
             process.communicate()
@@ -87,35 +96,44 @@ def check_ranks(probed: Probed, launch: LaunchParameters) -> Iterator[Finding]:
         yield Finding("trainer", "blocking", found["trainer_problem"], "a rank that can import it", _BROKEN)
     if launch.device == "gpu" and not found["has_cuda"]:
         return  # it knows no cards, nor NCCL
-    yield _check_devices(found, launch)
+    yield _check_devices(probed, launch)
     if len(launch.devices) > 1:
         yield _check_collectives(found, launch)
 
 
-def _check_devices(found: dict[str, Any], launch: LaunchParameters) -> Finding:
+def positions(launch: LaunchParameters, environment: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the places of the devices among those that the environment makes visible, as the launcher does."""
+    variable = visible_devices_variable(launch.device)
+    visible = [name.strip() for name in environment.get(variable or "", "all").split(",")]
+    if visible == ["all"]:
+        return launch.devices
+    return tuple(visible.index(str(number)) for number in launch.devices)
+
+
+def _check_devices(probed: Probed, launch: LaunchParameters) -> Finding:
+    found = probed.found
     wanted = ",".join(map(str, launch.devices))
     if launch.device == "cpu":
         return Finding("devices", "ok", "cpu", f"for {len(launch.devices)} ranks")
-    # The ranks see the named cards only, counted from 0: as many as are named, where each is there.
     count, needed = found["count"], f"{launch.device} {wanted}"
     if count == 0:
         others = ", ".join(found["custom_devices"])
         known = f"; Paddle knows {others}" if others else ""
         remedy = _NO_CARDS if launch.device == "gpu" else _CUSTOM_BUILD
         return Finding("devices", "blocking", f"no {launch.device}{known}", needed, remedy)
-    # CUDA_VISIBLE_DEVICES hides all but the named cards; elsewhere Paddle counts all that there are.
-    is_fine = count >= len(launch.devices) if launch.device == "gpu" else count > max(launch.devices)
-    if not is_fine:
+    absent = [number for number, place in zip(launch.devices, probed.positions, strict=True) if place >= count]
+    if absent:
         return Finding(
             "devices",
             "blocking",
-            f"{count} x {launch.device}",
+            f"{count} x {launch.device}, not {','.join(map(str, absent))}",
             needed,
-            f"set training.launch.devices to those that are there: {list(range(count))}",
+            "set training.launch.devices to those that are there",
         )
     if found["unusable"]:
-        number, words = next(iter(found["unusable"].items()))
-        what = f"{launch.device}:{launch.devices[int(number)]} does not compute: {words}"
+        place, words = next(iter(found["unusable"].items()))
+        number = launch.devices[probed.positions.index(int(place))]
+        what = f"{launch.device}:{number} does not compute: {words}"
         return Finding("devices", "blocking", what, needed, "leave it out of training.launch.devices, or reset it")
     return Finding("devices", "ok", f"{count} x {launch.device}", needed)
 
@@ -137,16 +155,16 @@ def _check_collectives(found: dict[str, Any], launch: LaunchParameters) -> Findi
     )
 
 
-def _wait(process: subprocess.Popen[str]) -> Probed:
+def _wait(process: subprocess.Popen[str], numbers: tuple[int, ...]) -> Probed:
     try:
         output, errors = process.communicate(timeout=_PROBE_SECONDS)
     except subprocess.TimeoutExpired:
-        return Probed({}, f"the probe did not end within {_PROBE_SECONDS:.0f} s")
+        return Probed({}, problem=f"the probe did not end within {_PROBE_SECONDS:.0f} s")
     lines = output.splitlines()
     if process.returncode == 0 and lines:
-        return Probed(json.loads(lines[-1]))
+        return Probed(json.loads(lines[-1]), numbers)
     how = f"exit code {process.returncode}"
     if process.returncode < 0:
         how = f"signal {signal.Signals(-process.returncode).name}"
     said = [line for line in errors.splitlines() if line.strip()]
-    return Probed({}, f"the probe ended with {how}: {said[-1] if said else 'it said nothing'}"[:300])
+    return Probed({}, problem=f"the probe ended with {how}: {said[-1] if said else 'it said nothing'}"[:300])

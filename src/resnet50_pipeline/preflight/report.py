@@ -9,9 +9,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from resnet50_pipeline.paddleclas.launch import LaunchCommand
 from resnet50_pipeline.preflight.findings import Finding, Status, blocking
-from resnet50_pipeline.preflight.plan import RunPlan
+from resnet50_pipeline.preflight.plan import RunPlan, Start
 
 SYMBOLS: Mapping[Status, str] = {"ok": "✓", "warning": "!", "blocking": "✗"}
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY|AUTH", re.IGNORECASE)
@@ -55,9 +57,10 @@ def describe(plan: RunPlan) -> str:
     """Return what the run is: `ResNet50, 120 epochs, 64 images a step on each of gpu 0,1,2,3`."""
     training = plan.training
     devices = ",".join(map(str, training.launch.devices))
+    engine = "" if training.engine == "native" else ", by PaddleClas itself"
     return (
         f"{training.arch.name}, {training.epochs} epochs, {training.batch_size_per_rank} images a step on each of "
-        f"{training.launch.device} {devices}"
+        f"{training.launch.device} {devices}{engine}"
     )
 
 
@@ -95,15 +98,31 @@ def render_environment(command: LaunchCommand) -> list[str]:
     return [f"{_INDENT}{name}={shlex.quote(value)}" for name, value in shown_environment(command).items()]
 
 
-def as_json(findings: Sequence[Finding], plan: RunPlan, command: LaunchCommand) -> str:
-    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `training_config`."""
-    report: dict[str, Any] = {
-        "ok": not blocking(findings),
-        "findings": [vars(finding) for finding in findings],
-        "command": list(command.arguments),
-        "environment": shown_environment(command),
-        "training_config": plan.training_config().model_dump(mode="json"),
-    }
+def render_start(start: Start, width: int) -> list[tuple[str, list[str]]]:
+    """Return titles and lines: the command, its environment, the YAML."""
+    command = start.command
+    where = "" if command.working_dir is None else f", in {command.working_dir}"
+    return [
+        (f"Command{where}", render_command(command, width)),
+        ("Its environment, whole", render_environment(command)),
+        (start.config_name, [f"{_INDENT}{line}" for line in start.config_text.splitlines()]),
+    ]
+
+
+def as_json(findings: Sequence[Finding], start: Start | None) -> str:
+    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `working_dir`, `config`.
+
+    The last four are missing where what would be started is not known.
+    """
+    report: dict[str, Any] = {"ok": not blocking(findings), "findings": [vars(finding) for finding in findings]}
+    if start is not None:
+        command = start.command
+        report |= {
+            "command": list(command.arguments),
+            "environment": shown_environment(command),
+            "working_dir": None if command.working_dir is None else str(command.working_dir),
+            "config": yaml.safe_load(start.config_text),
+        }
     return json.dumps(report, indent=2, ensure_ascii=False)
 
 

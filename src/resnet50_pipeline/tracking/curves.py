@@ -38,7 +38,7 @@ _STEP_CURVES: tuple[str, ...] = (
     "reader_seconds",
     "batch_seconds",
 )
-_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds")
+_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds", "skipped_images")
 _EVALUATION_CURVES: tuple[str, ...] = ("loss", "top1", "top5", "images_per_second")
 
 

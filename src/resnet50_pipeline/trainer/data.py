@@ -1,11 +1,13 @@
-"""Batches of a list file for one rank: who sees which image when is a pure function of seed, epoch and rank."""
+"""From the images of a list file to batches on the device."""
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -13,14 +15,15 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.list_files import ListEntries
+from resnet50_pipeline.imaging.mixing import BatchTransformOp, MixPlan
 from resnet50_pipeline.imaging.operators import build_transform
-from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.sampling import EvalBatches, Key, TrainBatches
 from resnet50_pipeline.training_config import SplitConfig
 
 # One byte, for Paddle cannot send an empty array from a worker.
 _NO_MESSAGE = b"-"
-
-Sample = tuple[NDArray[np.float32], np.int64, np.int64]
+# Keeps the numbers that a batch is mixed with apart from those that an epoch is shuffled with.
+_MIXING = 1
 
 
 @dataclass(frozen=True)
@@ -44,95 +47,118 @@ class Batch:
         images: float32 [N, 3, H, W], channels red, green, blue.
         labels: int64 [N].
         index: int64 [N], rows of the list file.
-        mixed: None where every image is whole, and in evaluation always.
+        mixed: None where the recipe mixes nothing, and in evaluation always.
+        skipped: what was wrong with each image that could not be read and for which another one stands in.
     """
 
     images: paddle.Tensor
     labels: paddle.Tensor
     index: paddle.Tensor
     mixed: Mixed | None = None
+    skipped: tuple[str, ...] = ()
 
 
-def epoch_order(images: int, seed: int, epoch: int, shuffle: bool) -> NDArray[np.int64]:
-    """Return the order of one epoch: a permutation of 0..images-1."""
-    if not shuffle:
-        return np.arange(images)
-    return np.random.default_rng([seed, epoch]).permutation(images)
+class Sample(NamedTuple):
+    """One image: float32 [3, H, W], its label, its row of the list file."""
+
+    pixels: NDArray[np.float32]
+    label: np.int64
+    row: np.int64
 
 
-class TrainBatches(paddle.io.BatchSampler):
-    """The batches of one epoch for one rank, as lists of (epoch, index).
+class Loaded(NamedTuple):
+    """What became of a key: a sample and "", another image's sample and why, or nothing and why."""
 
-    As Paddle's DistributedBatchSampler: the order is padded with its own beginning until it divides by the number
-    of ranks, and rank r takes every count-th image. All ranks have the same number of batches of the same sizes.
-    A run that goes on in the middle of an epoch sets `start_step`: so many batches are passed over without loading
-    them, and the rest are those of an unbroken epoch. `epoch` and `start_step` are set before each iteration.
-    """
-
-    def __init__(self, images: int, config: SplitConfig, ranks: Ranks, seed: int) -> None:
-        self.batch_size = config.sampler.batch_size
-        self.epoch = 0
-        self.start_step = 0
-        self.images_per_rank = -(-images // ranks.count)
-        whole, rest = divmod(self.images_per_rank, self.batch_size)
-        self.steps_per_epoch = whole + (1 if rest and not config.sampler.drop_last else 0)
-        self._images, self._shuffle, self._ranks, self._seed = images, config.sampler.shuffle, ranks, seed
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch - self.start_step
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = epoch_order(self._images, self._seed, self.epoch, self._shuffle)
-        mine = np.resize(order, self.images_per_rank * self._ranks.count)[self._ranks.rank :: self._ranks.count]
-        for step in range(self.start_step, self.steps_per_epoch):
-            batch = mine[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(self.epoch, int(index)) for index in batch]
-
-
-class EvalBatches(paddle.io.BatchSampler):
-    """The images of one rank in an evaluation, each image on exactly one rank; nothing is padded."""
-
-    def __init__(self, images: int, batch_size: int, ranks: Ranks) -> None:
-        self._mine = range(ranks.rank, images, ranks.count)
-        self.batch_size = batch_size
-        self.steps = -(-len(self._mine) // batch_size)
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for start in range(0, len(self._mine), self.batch_size):
-            yield [(0, index) for index in self._mine[start : start + self.batch_size]]
+    key: Key
+    sample: Sample | None
+    problem: str
 
 
 class ListDataset(paddle.io.Dataset):
-    """Images of a list file, transformed; `dataset[epoch, index]` gives (float32 [3, H, W], label, index).
+    """Images of a list file, transformed.
 
-    The random numbers of an image are drawn from (seed, epoch, index) alone: they depend neither on the number of
-    workers or ranks nor on what was loaded before, so a resumed run sees what the unbroken one would have seen.
+    The random numbers of an image are drawn from (seed, epoch, row, copy) alone: they depend neither on the number
+    of workers or ranks nor on what was loaded before, so a resumed run sees what the unbroken one would have seen.
     """
 
     def __init__(self, entries: ListEntries, config: SplitConfig, seed: int) -> None:
-        self._entries, self._seed = entries, seed
+        self._entries, self._seed, self._config = entries, seed, config
         self._image_root = Path(config.dataset.image_root)
-        self._transform = build_transform(config.dataset.transform_ops)
+        self._epoch, self._transform = 0, build_transform(config.dataset.transform_ops_of(0))
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        path = self._image_root / self._entries.paths[index]
-        draw = random.Random((self._seed << 64) | (epoch << 32) | index)  # noqa: S311 - reproducible, not secret
+    def __getitem__(self, key: tuple[int, ...]) -> Sample:
+        key = Key(*key)
+        if self._config.dataset.progressive_resize is not None and key.epoch != self._epoch:
+            self._epoch, self._transform = key.epoch, build_transform(self._config.dataset.transform_ops_of(key.epoch))
+        data = self.read(key.row)
         try:
-            pixels = self._transform(path.read_bytes(), draw)
+            pixels = self._transform(data, self.draw(key))
+        except ImageDecodeError as error:
+            raise self.explain(key.row, error) from error
+        return Sample(pixels, self.label(key.row), np.int64(key.row))
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of an image's file.
+
+        Raises:
+            ImageDecodeError: they cannot be read.
+        """
+        path = self._path(row)
+        try:
+            return path.read_bytes()
         except OSError as error:
             raise ImageDecodeError(
                 f"{path}: cannot be read: {error.strerror}; was it moved since validation?"
             ) from error
+
+    def draw(self, key: Key) -> random.Random:
+        """Return the random numbers of an image at this place in the run."""
+        seed = (self._seed << 64) | (key.copy << 56) | (key.epoch << 32) | key.row
+        return random.Random(seed)  # noqa: S311 - reproducible, not secret
+
+    def label(self, row: int) -> np.int64:
+        """Return an image's label."""
+        return np.int64(self._entries.labels[row])
+
+    def explain(self, row: int, error: Exception) -> ImageDecodeError:
+        """Return the error with the image's path."""
+        return ImageDecodeError(f"{self._path(row)}: {error}")
+
+    def mix_plan(self, images: int, side: int, key: Key) -> MixPlan | None:
+        """Return how a batch is mixed, by its first key alone; None where the recipe mixes nothing."""
+        if not self._config.dataset.batch_transform_ops:
+            return None
+        (operator,) = self._config.dataset.batch_transform_ops
+        return plan_mixing(operator, images, side, self._seed, key)
+
+    def _path(self, row: int) -> Path:
+        return self._image_root / self._entries.paths[row]
+
+
+def plan_mixing(operator: BatchTransformOp, images: int, side: int, seed: int, key: Key) -> MixPlan:
+    """Return how a batch of square images is mixed: a pure function of seed and the batch's first key."""
+    draw = np.random.default_rng([seed, key.epoch, key.row, key.copy, _MIXING])
+    return operator.plan(images, side, draw)
+
+
+def load_or_stand_in(dataset: ListDataset, key: Key, max_skipped: int) -> Loaded:
+    """Load an image, or the next readable one of the list, at most `max_skipped` places further.
+
+    Batches keep their sizes, so ranks stay in step; and who stands in depends on the list alone, so a resumed run has
+    the same one. In ImageNet's lists, which are sorted, it nearly always has the same class.
+    """
+    problem = ""
+    for offset in range(max_skipped + 1):
+        try:
+            sample = dataset[key._replace(row=(key.row + offset) % len(dataset))]
         except ImageDecodeError as error:
-            raise ImageDecodeError(f"{path}: {error}") from error
-        return pixels, np.int64(self._entries.labels[index]), np.int64(index)
+            problem = problem or str(error)
+        else:
+            return Loaded(key, sample, problem)
+    return Loaded(key, None, problem)
 
 
 class Loader:
@@ -145,54 +171,82 @@ class Loader:
     """
 
     def __init__(self, dataset: ListDataset, batches: TrainBatches | EvalBatches, config: SplitConfig) -> None:
-        self._dataset, self._batches = dataset, batches
+        self._items, self._batches = _Items(dataset, config.loader.max_skipped_images), batches
+        self._collate = _Collate(dataset)
         self._workers = config.loader.num_workers
         if self._workers:
             self._loader = paddle.io.DataLoader(
-                _SendingErrors(dataset),
+                self._items,
                 batch_sampler=batches,
-                collate_fn=_collate,
+                collate_fn=self._collate,
                 num_workers=self._workers,
                 use_shared_memory=config.loader.use_shared_memory,
                 persistent_workers=True,
             )
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self._workers:
-            yield from self._load_here()
-            return
-        for images, labels, indices, message in self._loader:
+        for images, labels, index, message, *mixed in self._loader if self._workers else self._load_here():
+            skipped: tuple[str, ...] = ()
             if message.shape[0] > len(_NO_MESSAGE):
-                raise ImageDecodeError(message.numpy().tobytes().decode())
-            yield Batch(images, labels, indices)
+                skipped = read_message(message.numpy().tobytes())
+            yield Batch(images, labels, index, Mixed(*mixed) if mixed else None, skipped)
 
-    def _load_here(self) -> Iterator[Batch]:
+    def _load_here(self) -> Iterator[list[paddle.Tensor]]:
         for keys in self._batches:
-            images, labels, indices, _ = _collate([self._dataset[key] for key in keys])
-            yield Batch(paddle.to_tensor(images), paddle.to_tensor(labels), paddle.to_tensor(indices))
+            yield [paddle.to_tensor(array) for array in self._collate([self._items[key] for key in keys])]
 
 
-class _SendingErrors(paddle.io.Dataset):
-    """A dataset whose item is either a sample or the message of the error that stood in its way."""
+class _Items(paddle.io.Dataset):
+    """A dataset that does not raise, but says what is wrong."""
 
-    def __init__(self, dataset: ListDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: ListDataset, max_skipped: int) -> None:
+        self._dataset, self._max_skipped = dataset, max_skipped
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | str:
-        try:
-            return self._dataset[key]
-        except ImageDecodeError as error:
-            return str(error)
+    def __getitem__(self, key: Key) -> Loaded:
+        return load_or_stand_in(self._dataset, key, self._max_skipped)
 
 
-def _collate(items: list[Sample | str]) -> list[NDArray[np.generic]]:
-    """Return [images, labels, indices, message]; the message is UTF-8 in uint8, `_NO_MESSAGE` where no item is one."""
-    messages = [item for item in items if isinstance(item, str)]
-    if messages:
-        nothing = np.zeros(1, dtype=np.int64)
-        return [nothing, nothing, nothing, np.frombuffer(messages[0].encode(), dtype=np.uint8)]
-    images, labels, indices = zip(*items, strict=True)
-    return [np.stack(images), np.stack(labels), np.stack(indices), np.frombuffer(_NO_MESSAGE, dtype=np.uint8)]
+class _Collate:
+    """From what was loaded to [images, labels, indices, message], and labels and shares of mixed images."""
+
+    def __init__(self, dataset: ListDataset) -> None:
+        self._dataset = dataset
+
+    def __call__(self, loaded: Sequence[Loaded]) -> list[NDArray[np.generic]]:
+        samples = [item.sample for item in loaded if item.sample is not None]
+        message = np.frombuffer(write_message(loaded), dtype=np.uint8)
+        if len(samples) < len(loaded):
+            nothing = np.zeros(1, dtype=np.int64)
+            mixes = self._dataset.mix_plan(1, 1, loaded[0].key) is not None
+            return [nothing, nothing, nothing, message, *([nothing, nothing] if mixes else [])]
+        images, labels, indices = (np.stack(column) for column in zip(*samples, strict=True))
+        plan = self._dataset.mix_plan(len(samples), images.shape[-1], loaded[0].key)
+        if plan is None:
+            return [images, labels, indices, message]
+        plan.mix(images)
+        shares = np.full(len(samples), plan.share, dtype=np.float32)
+        return [images, labels, indices, message, labels[plan.partner], shares]
+
+
+def write_message(loaded: Sequence[Loaded]) -> bytes:
+    """Return what was wrong in a batch, for `read_message`."""
+    failed = [item.problem for item in loaded if item.sample is None]
+    skipped = [item.problem for item in loaded if item.sample is not None and item.problem]
+    return json.dumps([failed, skipped]).encode() if failed or skipped else _NO_MESSAGE
+
+
+def read_message(message: bytes) -> tuple[str, ...]:
+    """Return what was wrong with the images of a batch for which others stand in.
+
+    Raises:
+        ImageDecodeError: for one image there was none that could.
+    """
+    if message == _NO_MESSAGE:
+        return ()
+    failed, skipped = json.loads(message)
+    if failed:
+        raise ImageDecodeError(failed[0])
+    return tuple(skipped)

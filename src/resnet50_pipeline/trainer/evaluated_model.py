@@ -10,8 +10,9 @@ from typing import Any
 
 import paddle
 
+from resnet50_pipeline.checkpoint_set import EMA, MANIFEST, WEIGHTS, read_state
 from resnet50_pipeline.exceptions import CheckpointError, ExportError
-from resnet50_pipeline.trainer.checkpoint import EMA, MANIFEST, WEIGHTS, load_evaluated_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.trainer.pretrained import load_pretrained
 from resnet50_pipeline.training_config import TrainingConfig

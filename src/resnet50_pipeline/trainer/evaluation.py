@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader
+from resnet50_pipeline.trainer.data import ListDataset, Loader
 from resnet50_pipeline.trainer.evaluated_model import load_evaluated_model
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.sampling import EvalBatches
 from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
 

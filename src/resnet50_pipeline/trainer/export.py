@@ -12,10 +12,11 @@ import yaml
 from numpy.typing import NDArray
 from paddle import inference
 
+from resnet50_pipeline.checkpoint_set import read_state
 from resnet50_pipeline.exceptions import ExportError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights, read_state
+from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.data import ListDataset
 from resnet50_pipeline.trainer.evaluated_model import evaluated_weights_digest
 from resnet50_pipeline.trainer.network import build_network
@@ -56,7 +57,8 @@ def export_checkpoint(
             for ONNX are not installed.
     """
     read_state(checkpoint)
-    network = build_network(config.Arch)
+    # Weights know no layout, and Paddle Inference on a CPU mistakes the channels of an NHWC network.
+    network = build_network(config.Arch.model_copy(update={"data_format": "NCHW"}))
     load_evaluated_weights(checkpoint, network)
     model = _Probabilities(network)
     model.eval()

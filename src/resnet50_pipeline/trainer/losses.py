@@ -34,10 +34,11 @@ def _cross_entropy(config: CELossConfig, class_num: int) -> Loss:
 
     def loss(logits: paddle.Tensor, labels: paddle.Tensor, mixed: Mixed | None = None) -> paddle.Tensor:
         logits = logits.astype("float32")
+        # Not reduction="mean": paddle 2.6 then reads back whether a label is to be ignored, and the host waits for it.
         if config.epsilon is None and mixed is None:
-            return F.cross_entropy(logits, labels.reshape([-1, 1]))
+            return F.cross_entropy(logits, labels.reshape([-1, 1]), reduction="none").mean()
         target = _target(labels, mixed, class_num, config.epsilon)
-        return F.cross_entropy(logits, target, soft_label=True)
+        return F.cross_entropy(logits, target, soft_label=True, reduction="none").mean()
 
     return loss
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import paddle
 
+from resnet50_pipeline.trainer.data import Batch
 from resnet50_pipeline.trainer.ranks import Ranks
 
 
@@ -23,6 +24,7 @@ class Totals:
     hits: float = 0.0
     reader_seconds: float = 0.0
     rank_seconds: float = 0.0
+    skipped: float = 0.0
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -33,6 +35,7 @@ class Totals:
             hits=self.hits + other.hits,
             reader_seconds=self.reader_seconds + other.reader_seconds,
             rank_seconds=self.rank_seconds + other.rank_seconds,
+            skipped=self.skipped + other.skipped,
         )
 
     @property
@@ -69,26 +72,30 @@ class Totals:
 class Meters:
     """Running sums of one rank. Adding reads nothing back from the device, so a step never waits for it."""
 
-    def __init__(self, values: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0)) -> None:
+    def __init__(self, values: Sequence[float] = (0.0,) * 6) -> None:
         """Begin with what `values` returned, or at zero."""
         self._loss: paddle.Tensor | float
         self._hits: paddle.Tensor | float
-        self._loss, self._hits, self._images, self._reader_seconds, elapsed = values
+        self._loss, self._hits, self._images, self._reader_seconds, self._skipped, elapsed = values
         self._started = time.perf_counter() - elapsed
 
-    def add(self, loss: paddle.Tensor, logits: paddle.Tensor, labels: paddle.Tensor, reader_seconds: float) -> None:
-        """Add one batch: its mean loss, logits [N, class_num], labels [N], and the seconds spent waiting for it."""
-        images = labels.shape[0]
+    def add(self, loss: paddle.Tensor, logits: paddle.Tensor, batch: Batch, reader_seconds: float) -> None:
+        """Add one batch: its mean loss, logits [N, class_num], itself, and the seconds spent waiting for it.
+
+        A mixed image counts as a hit where the first guess is the label that the batch names it by.
+        """
+        images = batch.labels.shape[0]
         self._images += images
         self._loss = self._loss + loss.detach() * images
-        self._hits = self._hits + (logits.detach().argmax(axis=-1) == labels).astype("float32").sum()
+        self._hits = self._hits + (logits.detach().argmax(axis=-1) == batch.labels).astype("float32").sum()
         self._reader_seconds += reader_seconds
+        self._skipped += len(batch.skipped)
 
     def values(self) -> list[float]:
-        """Return the sums: loss, hits, images, seconds of waiting, seconds in all. Waits for the device."""
+        """Return the sums: loss, hits, images, seconds of waiting, skipped images, seconds in all."""
         # Reading the sums waits for the device; only then is the time that the steps took over.
         loss, hits = float(self._loss), float(self._hits)
-        return [loss, hits, self._images, self._reader_seconds, time.perf_counter() - self._started]
+        return [loss, hits, self._images, self._reader_seconds, self._skipped, time.perf_counter() - self._started]
 
     def totals(self, ranks: Ranks, steps: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
         """Return the sums over all ranks, and whether one of them wants to stop; every rank must call it.
@@ -96,7 +103,7 @@ class Meters:
         The question rides on a meeting that there is anyway: asking at every step would make every step wait.
         """
         *sums, stopping = ranks.sum([*self.values(), float(wants_to_stop)])
-        loss, hits, images, reader_seconds, seconds = (float(value) for value in sums)
+        loss, hits, images, reader_seconds, skipped, seconds = (float(value) for value in sums)
         totals = Totals(
             ranks=ranks.count,
             steps=steps,
@@ -105,6 +112,7 @@ class Meters:
             hits=hits,
             reader_seconds=reader_seconds,
             rank_seconds=seconds,
+            skipped=skipped,
         )
         return totals, stopping > 0
 
@@ -123,9 +131,9 @@ class EpochMeters:
             self._interval_start = state["interval_start"]
             self._interval = Meters(state["interval"][ranks.rank])
 
-    def add(self, loss: paddle.Tensor, logits: paddle.Tensor, labels: paddle.Tensor, reader_seconds: float) -> None:
+    def add(self, loss: paddle.Tensor, logits: paddle.Tensor, batch: Batch, reader_seconds: float) -> None:
         """Add one batch (see `Meters.add`)."""
-        self._interval.add(loss, logits, labels, reader_seconds)
+        self._interval.add(loss, logits, batch, reader_seconds)
 
     def close_interval(self, step: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
         """Return the interval's totals and whether a rank wants to stop; begin a new interval.

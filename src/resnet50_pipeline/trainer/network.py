@@ -6,6 +6,7 @@ import fnmatch
 import importlib.util
 import logging
 import sys
+import warnings
 from pathlib import Path
 
 import paddle
@@ -37,6 +38,8 @@ def build_network(arch: ArchConfig) -> paddle.nn.Layer:
 
     # Its constructors warn about themselves at every start; what matters to a user is said by this project.
     logger.init_logger(log_level=logging.ERROR)
+    # Paddle says so of every BatchNorm in training (nn/layer/norm.py), and there is no other way to train one.
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     network = build_model(
         {
             "Arch": {

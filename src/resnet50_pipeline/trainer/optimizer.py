@@ -23,14 +23,14 @@ def build_optimizer(
 ) -> paddle.optimizer.Optimizer:
     """Return the optimizer of the network's trainable parameters (`ppcls/optimizer/optimizer.py`).
 
-    `one_dim_param_no_weight_decay` is obeyed on its own, also by Momentum, whose upstream namesake asks for
-    `no_weight_decay_name` besides.
+    `no_weight_decay_name` and `one_dim_param_no_weight_decay` do what they say, each on its own, also for Momentum;
+    upstream's obeys the second only beside the first, and then has no decay at all.
     """
     clip = paddle.nn.ClipGradByNorm(config.clip_norm) if config.clip_norm is not None else None
     trained = {name: p for name, p in network.named_parameters() if not p.stop_gradient}
-    without = {name for name, p in trained.items() if _is_spared(config, name, p)}
+    spared = {name for name, p in trained.items() if _is_spared(config, name, p)}
     if isinstance(config, AdamWConfig):
-        spared = {trained[name].name for name in without}
+        without = {trained[name].name for name in spared}
         return paddle.optimizer.AdamW(
             learning_rate=schedule,
             beta1=config.beta1,
@@ -38,29 +38,29 @@ def build_optimizer(
             epsilon=config.epsilon,
             parameters=list(trained.values()),
             weight_decay=config.weight_decay,
-            apply_decay_param_fun=lambda name: name not in spared,
+            apply_decay_param_fun=lambda name: name not in without,
             grad_clip=clip,
         )
-    return _build_momentum(config, schedule, trained, without, clip)
+    return _build_momentum(config, schedule, trained, spared, clip)
 
 
 def _build_momentum(
     config: MomentumConfig,
     schedule: LRScheduler,
     trained: dict[str, paddle.Tensor],
-    without: set[str],
+    spared: set[str],
     clip: paddle.nn.ClipGradByNorm | None,
 ) -> paddle.optimizer.Optimizer:
-    decay = paddle.regularizer.L2Decay(config.regularizer.coeff)
-    groups = [
-        {"params": [p for name, p in trained.items() if name not in without], "weight_decay": decay},
-        {"params": [p for name, p in trained.items() if name in without], "weight_decay": 0.0},
-    ]
+    # Not by parameter groups, as upstream: Paddle's groups forget the factors of lr_mult_list (`_add_param_group` of
+    # paddle/optimizer/optimizer.py), and upstream builds the optimizer from the same groups twice, of which Momentum
+    # takes the decay out the first time, so that there is none at all (ppcls/optimizer/optimizer.py).
+    decay, none = paddle.regularizer.L2Decay(config.regularizer.coeff), paddle.regularizer.L2Decay(0.0)
+    for name, parameter in trained.items():
+        parameter.regularizer = none if name in spared else decay
     return paddle.optimizer.Momentum(
         learning_rate=schedule,
         momentum=config.momentum,
-        parameters=[group for group in groups if group["params"]] if without else list(trained.values()),
-        weight_decay=decay,
+        parameters=list(trained.values()),
         use_nesterov=config.use_nesterov,
         grad_clip=clip,
         use_multi_tensor=True,  # one kernel for all weights; the same numbers, bit by bit

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from numpy.typing import NDArray
 from paddle import _C_ops
 
 from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.trainer.emulation import Emulation
 from resnet50_pipeline.training_config import AMPConfig
 
 # paddle.amp.GradScaler's, which upstream leaves as they are (ppcls/utils/amp.py).
@@ -37,7 +37,7 @@ class Precision:
         """
         self._amp = amp if amp is not None and amp.use_amp else None
         self._scaler: LossScaler | None = None
-        self._emulation: _Emulation | None = None
+        self._emulation: Emulation | None = None
         if self._amp is None:
             return
         if self._amp.dtype == "float16":
@@ -49,7 +49,7 @@ class Precision:
                     f"AMP: Paddle has no {self._amp.dtype} operators for a CPU, and auto_cast does nothing there; take "
                     f"AMP out, or set AMP.emulate_on_cpu: true to rehearse it, rounded and slow"
                 )
-            self._emulation = _Emulation(network, self._amp)
+            self._emulation = Emulation(network, self._amp)
         else:
             _require_support(self._amp.dtype)
             # What upstream sets (ppcls/engine/engine.py).
@@ -141,61 +141,6 @@ class LossScaler:
         self._scale = float(values["scale"])
         self._good_steps = int(values["good_steps"])
         self.skipped_steps = int(values["skipped_steps"])
-
-
-class _Emulation:
-    """Rounds what a device would hold in half precision; sums are float32, as tensor cores accumulate them.
-
-    O1 rounds what convolutions and fully connected layers take and give, O2 what every layer gives; gradients are
-    rounded at the same places, for the gradient of a cast is a cast.
-    """
-
-    def __init__(self, network: paddle.nn.Layer, amp: AMPConfig) -> None:
-        self._dtype, self._is_active = amp.dtype, False
-        for layer in network.sublayers(include_self=True):
-            if isinstance(layer, paddle.nn.Conv2D):
-                layer.forward = self._rounding_convolution(layer)
-            elif isinstance(layer, paddle.nn.Linear):
-                layer.forward = self._rounding_product(layer)
-            elif amp.level == "O2" and not layer.sublayers():
-                layer.register_forward_post_hook(lambda _layer, _inputs, output: self._rounded(output))
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Round inside the block."""
-        self._is_active = True
-        try:
-            yield
-        finally:
-            self._is_active = False
-
-    def _rounded(self, tensor: paddle.Tensor) -> paddle.Tensor:
-        return tensor.astype(self._dtype).astype("float32") if self._is_active and tensor is not None else tensor
-
-    def _rounding_convolution(self, layer: paddle.nn.Conv2D) -> Callable[[paddle.Tensor], paddle.Tensor]:
-        def forward(x: paddle.Tensor) -> paddle.Tensor:
-            weight, bias = self._rounded(layer.weight), self._rounded(layer.bias)
-            return self._rounded(
-                F.conv2d(
-                    self._rounded(x),
-                    weight,
-                    bias,
-                    stride=layer._stride,
-                    padding=layer._padding,
-                    dilation=layer._dilation,
-                    groups=layer._groups,
-                    data_format=layer._data_format,
-                )
-            )
-
-        return forward
-
-    def _rounding_product(self, layer: paddle.nn.Linear) -> Callable[[paddle.Tensor], paddle.Tensor]:
-        def forward(x: paddle.Tensor) -> paddle.Tensor:
-            weight, bias = self._rounded(layer.weight), self._rounded(layer.bias)
-            return self._rounded(F.linear(self._rounded(x), weight, bias))
-
-        return forward
 
 
 def _require_support(dtype: str) -> None:

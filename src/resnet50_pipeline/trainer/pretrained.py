@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from resnet50_pipeline.checkpoint_set import EMA, WEIGHTS, read_state
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.pdparams import read_pdparams
-from resnet50_pipeline.trainer.checkpoint import EMA, WEIGHTS, read_state
 
 HEAD = "fc."
 """What names of the classifier begin with, in every network of the family."""

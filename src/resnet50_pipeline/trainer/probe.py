@@ -1,4 +1,4 @@
-"""What a rank would find, printed as one line of JSON: `python trainer/probe.py --device gpu --use 4`.
+"""What a rank would find, printed as one line of JSON: `python trainer/probe.py --device gpu --use 0,1`.
 
 Preflight starts it with the interpreter and the environment of the ranks, and reads the last line.
 """
@@ -6,9 +6,11 @@ Preflight starts it with the interpreter and the environment of the ranks, and r
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols and crashes whoever loads it later
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -16,14 +18,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Look, print and return 0; what is not there is part of what was found."""
     parser = argparse.ArgumentParser(prog="probe.py", description=__doc__)
     parser.add_argument("--device", required=True, help="cpu, gpu, or a Paddle custom device's name")
-    parser.add_argument("--use", type=int, default=1, help="devices on which a number is computed")
+    parser.add_argument("--use", default="0", help="numbers of the devices that are to compute something, as 0,1")
+    parser.add_argument("--paddleclas", help="checkout of PaddleClas whose engine is to train")
     options = parser.parse_args(arguments)
-    print(json.dumps(find_out(options.device, options.use)), flush=True)
+    found = find_out(options.device, [int(number) for number in options.use.split(",")], options.paddleclas)
+    print(json.dumps(found), flush=True)
     return 0
 
 
-def find_out(device: str, use: int) -> dict[str, Any]:
-    """Return what Paddle, its devices and the trainer's imports are; `problem` and `trainer_problem` say what fails."""
+def find_out(device: str, use: Sequence[int], paddleclas: str | None = None) -> dict[str, Any]:
+    """Return what Paddle, its devices and the trainer's imports are. `problem` and `trainer_problem` say what fails."""
     try:
         import paddle
         from paddle.base import core
@@ -39,23 +43,37 @@ def find_out(device: str, use: int) -> dict[str, Any]:
         "has_gloo": hasattr(core, "ProcessGroupGloo"),
         "unusable": {},
     }
-    for number in range(min(use, found["count"])):
+    for number in use if device != "cpu" else [0]:
+        if number >= found["count"]:
+            continue
         try:
             paddle.set_device("cpu" if device == "cpu" else f"{device}:{number}")
             float(paddle.ones([1]).sum())
         except Exception as error:  # a driver's failure comes as one of many types
             found["unusable"][str(number)] = _words(error)
     try:
-        # Everything that a rank imports: OpenCV, safetensors, ppcls, and this package.
-        import resnet50_pipeline.trainer.training  # noqa: F401
-        from resnet50_pipeline.trainer.network import build_network
-        from resnet50_pipeline.training_config import ArchConfig
-
-        paddle.set_device("cpu")
-        build_network(ArchConfig(name="ResNet18", class_num=2))
+        _import_trainer() if paddleclas is None else _import_engine(paddleclas)
     except Exception as error:
         found["trainer_problem"] = _words(error)
     return found
+
+
+def _import_trainer() -> None:
+    """Import everything that a rank does: OpenCV, safetensors, ppcls, and this package."""
+    import paddle
+
+    import resnet50_pipeline.trainer.training  # noqa: F401
+    from resnet50_pipeline.trainer.network import build_network
+    from resnet50_pipeline.training_config import ArchConfig
+
+    paddle.set_device("cpu")
+    build_network(ArchConfig(name="ResNet18", class_num=2))
+
+
+def _import_engine(home: str) -> None:
+    """Import what `tools/train.py` of a checkout does; its `ppcls` comes before any other."""
+    sys.path.insert(0, home)
+    importlib.import_module("ppcls.engine.engine")
 
 
 def count_devices(device: str) -> int:

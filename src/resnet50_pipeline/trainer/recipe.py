@@ -21,6 +21,7 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
         "Global.epochs": config.Global.epochs,
         "Global.seed": config.Global.seed,
         "Global.update_freq": config.Global.update_freq,
+        "Global.use_dali": config.Global.use_dali,
     }
     for name in ("Arch", "Loss", "Optimizer", "AMP", "EMA"):
         section = getattr(config, name)
@@ -29,6 +30,10 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
         split: SplitConfig = getattr(config.DataLoader, name)
         recipe[f"DataLoader.{name}.list_digest"] = _digest(Path(split.dataset.cls_label_path))
         recipe[f"DataLoader.{name}.transform_ops"] = [op.as_mapping() for op in split.dataset.transform_ops]
+    train = config.DataLoader.Train.dataset
+    recipe["DataLoader.Train.batch_transform_ops"] = [op.model_dump(mode="json") for op in train.batch_transform_ops]
+    progress = train.progressive_resize
+    recipe["DataLoader.Train.progressive_resize"] = progress and progress.model_dump(mode="json")
     recipe |= _flatten(config.DataLoader.Train.sampler.model_dump(mode="json"), "DataLoader.Train.sampler")
     return recipe
 

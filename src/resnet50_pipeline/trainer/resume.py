@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from resnet50_pipeline.trainer.checkpoint import TrainingState
+from resnet50_pipeline.checkpoint_set import TrainingState
 
 
 @dataclass(frozen=True)

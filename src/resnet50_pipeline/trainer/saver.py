@@ -8,14 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from resnet50_pipeline.checkpoint_set import Snapshot, delete_leftovers, mark_best, prune_checkpoints, save_checkpoint
 from resnet50_pipeline.events import CheckpointSaved
-from resnet50_pipeline.trainer.checkpoint import (
-    Snapshot,
-    delete_leftovers,
-    mark_best,
-    prune_checkpoints,
-    save_checkpoint,
-)
 from resnet50_pipeline.training_dir import checkpoints_dir
 
 

@@ -9,16 +9,8 @@ from typing import Any
 
 import paddle
 
-from resnet50_pipeline.trainer.checkpoint import (
-    EMA,
-    OPTIMIZER,
-    WEIGHTS,
-    Arrays,
-    TrainingState,
-    copy_to_host,
-    load_arrays,
-    load_weights,
-)
+from resnet50_pipeline.checkpoint_set import EMA, OPTIMIZER, WEIGHTS, Arrays, TrainingState, load_arrays
+from resnet50_pipeline.trainer.checkpoint import copy_to_host, load_weights
 from resnet50_pipeline.trainer.data import Batch
 from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
 from resnet50_pipeline.trainer.losses import build_loss

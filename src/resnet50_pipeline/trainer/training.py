@@ -11,6 +11,7 @@ from pathlib import Path
 
 import paddle
 
+from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, mark_best, read_state
 from resnet50_pipeline.events import (
     AnyEvent,
     EpochEnd,
@@ -23,16 +24,18 @@ from resnet50_pipeline.events import (
 )
 from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
 from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import Snapshot, TrainingState, mark_best, read_state
-from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader, TrainBatches
+from resnet50_pipeline.trainer.dali import build_train_loader
+from resnet50_pipeline.trainer.data import ListDataset, Loader
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.meters import EpochMeters, Totals
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.recipe import describe_recipe, require_same_recipe
 from resnet50_pipeline.trainer.resume import ResumePoint, find_resume_point
+from resnet50_pipeline.trainer.sampling import EvalBatches, TrainBatches
 from resnet50_pipeline.trainer.saver import CheckpointSaver
 from resnet50_pipeline.trainer.schedule import steps_per_epoch
+from resnet50_pipeline.trainer.skipping import SkippedImages
 from resnet50_pipeline.trainer.step import Stepper
 from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
@@ -69,7 +72,7 @@ class TrainingRun:
         self._stepper.connect()
         self._saver = CheckpointSaver(self._output_dir, config.Global.keep_checkpoints) if ranks.is_first else None
         self._events = EventWriter(events_path(self._output_dir)) if ranks.is_first else None
-        self._start_warnings = resumed.warnings
+        self._start_warnings = (*resumed.warnings, *self._train_batches.warnings())
 
     def execute(self) -> None:
         """Train to the last epoch.
@@ -123,7 +126,8 @@ class TrainingRun:
         self._train_batches = TrainBatches(len(train), splits.Train, self._ranks, seed)
         self._steps_per_epoch = steps_per_epoch(self._train_batches.steps_per_epoch, self._config.Global.update_freq)
         self._train_batches.steps_per_epoch = self._steps_per_epoch * self._config.Global.update_freq
-        self._train_loader = Loader(self._train_data, self._train_batches, splits.Train)
+        self._train_loader = build_train_loader(self._train_data, self._train_batches, self._config, self._ranks.device)
+        self._skipped = SkippedImages(splits.Train.loader.max_skipped_images)
         val_batches = EvalBatches(len(val), splits.Eval.sampler.batch_size, self._ranks)
         self._val_loader = Loader(self._val_data, val_batches, splits.Eval)
 
@@ -175,7 +179,8 @@ class TrainingRun:
             loaded = time.perf_counter()
             learning_rate = stepper.learning_rate
             loss, logits = stepper.run(batch, batches)
-            meters.add(loss, logits, batch.labels, reader_seconds=loaded - waiting_since)
+            meters.add(loss, logits, batch, reader_seconds=loaded - waiting_since)
+            self._skipped.note(batch)
             self._heartbeat.beat()
             batches += 1
             if batches % update_freq:
@@ -206,6 +211,7 @@ class TrainingRun:
                 top1=totals.top1,
                 images_per_second=totals.images_per_second,
                 seconds=totals.seconds,
+                skipped_images=int(totals.skipped),
             )
         )
         return totals
@@ -213,6 +219,9 @@ class TrainingRun:
     def _report_step(self, epoch: int, step: int, learning_rate: float, meters: EpochMeters) -> bool:
         """Tell of the steps since the last time; return whether a rank was asked to stop."""
         interval, stops = meters.close_interval(step, wants_to_stop=self._stop.is_set)
+        if warning := self._skipped.describe(interval, epoch, meters.totals):
+            self._tell(WarningRaised(message=warning))
+        self._skipped.require_within_limit(meters.totals, epoch)
         if interval.steps == 0:
             return stops
         self._require_finite(interval.mean_loss, "loss", epoch, step)

@@ -148,7 +148,7 @@ class MomentumConfig(Section):
     one_dim_param_no_weight_decay: bool = Field(
         default=False,
         description="No L2 on scales and shifts of BatchNorm, and biases. Upstream's Momentum obeys it only where "
-        "no_weight_decay_name is given too.",
+        "no_weight_decay_name is given too, and has no L2 at all then (ppcls/optimizer/optimizer.py).",
     )
     clip_norm: float | None = Field(default=None, gt=0, description="Largest norm of each parameter's gradient.")
 

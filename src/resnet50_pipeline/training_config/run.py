@@ -30,6 +30,7 @@ class GlobalConfig(Section):
     image_shape: tuple[int, int, int]
     save_inference_dir: str
     to_static: bool = Field(default=False, description="Train the network as one compiled program.")
+    use_dali: bool = Field(default=False, description="Decode and crop train images on the GPU, with NVIDIA DALI.")
     update_freq: int = Field(default=1, ge=1, description="Batches whose gradients are added up for one step.")
     seed: int
     keep_checkpoints: int = Field(default=2, description="*native*: newest checkpoint sets that stay.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from resnet50_pipeline.exceptions import ParameterError, ValidationFailedError
 from resnet50_pipeline.files import staging_directory
 from resnet50_pipeline.imagenet.layout import describe_lists, find_dataset, read_lists
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+
+logger = logging.getLogger(__name__)
 
 
 def scan_dataset(
@@ -78,6 +81,14 @@ def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path
     """
     from resnet50_pipeline.expectations.findings import FINDINGS_FILE, read_blocking_problems
 
+    unchecked = [
+        one["name"] for one in validation_report["expectations"] if one["is_blocking"] and not one["is_checked"]
+    ]
+    if unchecked:
+        logger.warning(
+            "not checked, for data_validation.scan.level has the scan read too little of the images: %s",
+            ", ".join(unchecked),
+        )
     if not validation_report["is_valid"]:
         findings = data_docs / FINDINGS_FILE
         raise ValidationFailedError(read_blocking_problems(findings), full_list=findings)

@@ -1,0 +1,214 @@
+"""One rank: its step against a bare Paddle loop, what events and metrics take of it, how long a set stalls it.
+
+The native step is that of a whole `TrainingRun`: reading, decoding and cropping its images, meters, events, heartbeat.
+The bare loop has its batches in memory as tensors and does nothing but forward, loss, backward and step.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from targets import Target
+from training_recipe import BATCH_SIZE, make_config, make_parameters, write_digits
+
+from resnet50_pipeline.events import CheckpointSaved, EpochEnd, EventWriter, Started, TrainStep, read_events
+from resnet50_pipeline.training_config import TrainingConfig
+from resnet50_pipeline.training_dir import events_path
+
+ROUNDS = 7
+STEPS = 10  # of a round
+BOOKKEEPING_STEPS = 400
+PRINT_STEP = 5  # as conf/base: twice as often as conf/imagenet
+
+
+def measure(folder: Path) -> list[Target]:
+    """Return the targets of one rank; takes about three minutes."""
+    import paddle
+
+    paddle.set_device("cpu")
+    dataset = write_digits(folder / "digits", train_images_per_class=STEPS * BATCH_SIZE // 10)
+    train_list = dataset.root / "train_list.txt"
+
+    def config(**changes: Any) -> TrainingConfig:
+        training = make_parameters(folder / "training", print_batch_step=PRINT_STEP, **changes)
+        return make_config(training, dataset, train_list)
+
+    plain, saving = config(), config(save_interval_steps=STEPS // 2)
+    batches = load_batches(plain)
+    bare_loop(plain, batches)  # the first of a process also makes its buffers
+    rounds = [measure_round(number, plain, saving, batches) for number in range(ROUNDS)]
+    step = statistics.median(one.bare for one in rounds) / STEPS
+    bookkeeping = bookkeeping_seconds(folder)
+    print(f"bare step {step * 1e3:.0f} ms; meters, heartbeat and events {bookkeeping * 1e3:.2f} ms of it")
+    with_set = statistics.median(one.saving - one.native for one in rounds)
+    print(f"an epoch with a set written inside it takes {with_set * 1e3:+.0f} ms (median of differences)")
+    print(f"the bar takes {bar_share_of_a_core():.2%} of a core of the control plane")
+    return [
+        Target("native step / bare loop", statistics.median(one.native / one.bare for one in rounds), 1.03),
+        Target("events, metrics and progress / step", bookkeeping / step, 0.005),
+        Target("stall of a set / paddle.save", statistics.median(one.stall / one.save for one in rounds), 1.0),
+    ]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds of what was taken in turn: three epochs, the stall of a set in the third, a plain `paddle.save`."""
+
+    bare: float
+    native: float
+    saving: float
+    stall: float
+    save: float
+
+
+def measure_round(
+    number: int, plain: TrainingConfig, saving: TrainingConfig, batches: Sequence[tuple[Any, Any]]
+) -> Round:
+    """Take all in turn, every other round backwards."""
+    seconds: dict[str, float] = {}
+    what: list[Callable[[], dict[str, float]]] = [
+        lambda: {"bare": bare_loop(plain, batches)},
+        lambda: {"native": native_epoch(plain)[0]},
+        lambda: dict(zip(("saving", "stall"), native_epoch(saving), strict=True)),
+        lambda: {"save": paddle_save_seconds(plain)},
+    ]
+    for measured in what if number % 2 == 0 else what[::-1]:
+        gc.collect()  # networks hold each other in circles
+        seconds |= measured()
+    print(f"round {number + 1}:", ", ".join(f"{name} {value * 1e3:.0f} ms" for name, value in seconds.items()))
+    return Round(**seconds)
+
+
+def load_batches(config: TrainingConfig) -> list[tuple[Any, Any]]:
+    """Return the batches of the first epoch as tensors: images [N, 3, H, W] and labels [N, 1]."""
+    from resnet50_pipeline.imagenet.list_files import read_list_file
+    from resnet50_pipeline.trainer.data import ListDataset, Loader, TrainBatches
+    from resnet50_pipeline.trainer.ranks import Ranks
+
+    split = config.DataLoader.Train
+    entries = read_list_file(Path(split.dataset.cls_label_path), class_num=config.Arch.class_num)
+    order = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), config.Global.seed)
+    order.epoch = 1
+    loader = Loader(ListDataset(entries, split, config.Global.seed), order, split)
+    return [(batch.images, batch.labels.reshape([-1, 1])) for batch in loader]
+
+
+def bare_loop(config: TrainingConfig, batches: Sequence[tuple[Any, Any]]) -> float:
+    """Return the seconds that the batches take in the loop of a tutorial."""
+    import paddle
+    import paddle.nn.functional as F  # noqa: N812
+
+    from resnet50_pipeline.trainer.network import build_network
+
+    network = build_network(config.Arch)
+    optimizer = paddle.optimizer.Momentum(
+        learning_rate=0.02, momentum=0.9, parameters=network.parameters(), weight_decay=paddle.regularizer.L2Decay(1e-4)
+    )
+    network.train()
+    started = time.perf_counter()
+    for images, labels in batches:
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    float(loss)
+    return time.perf_counter() - started
+
+
+def native_epoch(config: TrainingConfig) -> tuple[float, float]:
+    """Return the seconds of the epoch that a `TrainingRun` trains, and what a set that it writes inside it stalls."""
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat
+    from resnet50_pipeline.trainer.ranks import Ranks
+    from resnet50_pipeline.trainer.training import TrainingRun
+
+    output_dir = Path(config.Global.output_dir)
+    shutil.rmtree(output_dir, ignore_errors=True)
+    TrainingRun(config, Ranks(0, 1, "cpu"), Heartbeat(output_dir, 0)).execute()
+    events, _ = read_events(events_path(output_dir))
+    (seconds,) = [event.seconds for event in events if isinstance(event, EpochEnd)]
+    stalls = [event.stall_seconds for event in events if isinstance(event, CheckpointSaved) and event.epoch == 0]
+    return seconds, sum(stalls)
+
+
+def paddle_save_seconds(config: TrainingConfig) -> float:
+    """Return the seconds of a plain `paddle.save` of the weights, beside the checkpoint sets."""
+    import paddle
+
+    from resnet50_pipeline.trainer.network import build_network
+
+    weights = build_network(config.Arch).state_dict()
+    path = Path(config.Global.output_dir).parent / "weights.pdparams"
+    started = time.perf_counter()
+    paddle.save(weights, str(path))
+    return time.perf_counter() - started
+
+
+def bookkeeping_seconds(folder: Path) -> float:
+    """Return what a step costs beside the arithmetic: meters and heartbeat, and its share of events, written and shown.
+
+    Showing happens in another process; it counts here as if it did not.
+    """
+    import paddle
+
+    from resnet50_pipeline.trainer.heartbeat import Heartbeat
+    from resnet50_pipeline.trainer.meters import EpochMeters
+    from resnet50_pipeline.trainer.ranks import Ranks
+
+    heartbeat, meters = Heartbeat(folder / "bookkeeping", 0), EpochMeters(Ranks(0, 1, "cpu"), 0)
+    writer = EventWriter(folder / "bookkeeping" / "events.jsonl")
+    loss, logits = paddle.ones([]), paddle.ones([BATCH_SIZE, 10])
+    labels = paddle.zeros([BATCH_SIZE], dtype="int64")
+    started = time.perf_counter()
+    for step in range(1, BOOKKEEPING_STEPS + 1):
+        meters.add(loss, logits, labels, reader_seconds=0.0)
+        heartbeat.beat()
+        if step % PRINT_STEP == 0:
+            totals, _ = meters.close_interval(step, wants_to_stop=False)
+            writer.write(_train_step(step, totals.mean_loss, totals.top1))
+    show_events(folder / "bookkeeping" / "events.jsonl")
+    return (time.perf_counter() - started) / BOOKKEEPING_STEPS
+
+
+def show_events(path: Path) -> None:
+    """Read and show every event, as the control plane does."""
+    with make_bar() as show:
+        for event in read_events(path)[0]:
+            show(event)
+
+
+def bar_share_of_a_core(seconds: float = 3.0) -> float:
+    """Return the processor time that the live bar takes of every second, apart from the events."""
+    with make_bar() as show:
+        show(
+            Started(
+                ranks=1, device="cpu", epochs=1, steps_per_epoch=9, train_images=9, val_images=9, first_step=0,
+                paddle_version="",
+            )
+        )  # fmt: skip
+        started = time.process_time()
+        time.sleep(seconds)
+        return (time.process_time() - started) / seconds
+
+
+def make_bar() -> Any:
+    """Return the live bar, in a terminal that nobody sees."""
+    from rich.console import Console
+
+    from resnet50_pipeline.paddleclas.progress import TrainingProgress
+
+    return TrainingProgress(Console(file=io.StringIO(), force_terminal=True, width=80))
+
+
+def _train_step(step: int, loss: float, top1: float) -> TrainStep:
+    return TrainStep(
+        step=step, epoch=1, loss=loss, top1=top1, learning_rate=0.1, images_per_second=1.0, reader_seconds=0.0,
+        batch_seconds=1.0,
+    )  # fmt: skip

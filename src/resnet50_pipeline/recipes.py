@@ -1,0 +1,88 @@
+"""Recipes: what a training is made of, in short files under `conf/recipes/`, of which a run takes one by its name.
+
+    kedro run --env imagenet --params recipe=fast-40
+
+A recipe takes the place of all that conf/base says of `training` but for where and how it runs, so it is the same in
+every environment and reads on its own. What the environment's own files and `--params` say of a value comes after it:
+
+    conf/base  <  conf/recipes/<recipe>.yml  <  conf/<environment>  <  --params
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kedro.config import OmegaConfigLoader
+
+from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.parameters import RUN_SETTINGS
+
+RECIPE = "recipe"
+FOLDER = "recipes"
+_GROUP = "training"
+# How batches are made of the list is the recipe's, by how many processes is the run's.
+_OF_BOTH = frozenset({"loader"})
+
+
+class RecipeConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, which lays the recipe that the parameter `recipe` names between base and environment."""
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the configuration of a kind.
+
+        Raises:
+            ParameterError: a recipe is not known, or is asked for in the base environment, which has none.
+        """
+        content: dict[str, Any] = super().__getitem__(key)
+        if key == "parameters" and (self.env or self.default_run_env) == self.base_env and content.get(RECIPE):
+            raise ParameterError(f"recipe {content[RECIPE]}: leave --env {self.base_env} out; base takes no recipe")
+        return content
+
+    def _merge_configs(
+        self, config: dict[str, Any], env_config: dict[str, Any], key: str, env_path: str
+    ) -> dict[str, Any]:
+        # Kedro merges --params into both sides beforehand.
+        name = env_config.get(RECIPE, config.get(RECIPE)) if key == "parameters" else None
+        if name is not None:
+            config = apply_recipe(config, read_recipe(Path(self.conf_source) / FOLDER, name))
+        merged: dict[str, Any] = super()._merge_configs(config, env_config, key, env_path)
+        return merged
+
+
+def read_recipe(folder: Path, name: object) -> dict[str, Any]:
+    """Return what a recipe says of `training`.
+
+    Raises:
+        ParameterError: there is no such recipe, or it says something of another group.
+    """
+    known = sorted(path.stem for path in folder.glob("*.yml"))
+    if name not in known:
+        nearest = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        raise ParameterError(f"recipe {name!r} is not known; {hint}known: {', '.join(known) or 'none'} ({folder})")
+    path = folder / f"{name}.yml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or set(content) != {_GROUP}:
+        raise ParameterError(f"{path}: a recipe has one group, {_GROUP}")
+    recipe: dict[str, Any] = content[_GROUP]
+    if strange := sorted(set(recipe) & RUN_SETTINGS - _OF_BOTH):
+        raise ParameterError(
+            f"{path}: {', '.join(strange)} says where or how a training runs, and no recipe decides that; "
+            f"set it in conf/<environment>/parameters_training.yml"
+        )
+    return recipe
+
+
+def apply_recipe(parameters: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the recipe in the place of everything in `training` that is no setting of the run.
+
+    So a section that the recipe does not name has the values of its model, and not those that conf/base has for the
+    sample; `training.loader`, which is of both, is merged.
+    """
+    run = {name: value for name, value in parameters.get(_GROUP, {}).items() if name in RUN_SETTINGS}
+    both = {name: {**run.get(name, {}), **recipe.get(name, {})} for name in _OF_BOTH & (set(run) | set(recipe))}
+    return {**parameters, _GROUP: {**run, **recipe, **both}}

@@ -1,0 +1,91 @@
+"""Lines that PaddleClas really printed, read back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from resnet50_pipeline.paddleclas.upstream_log import (
+    BestMetric,
+    EvalAverage,
+    EvalLine,
+    ImageReplaced,
+    ModelSaved,
+    PaddleFound,
+    TrainAverage,
+    TrainLine,
+    read_log_line,
+)
+
+_PREFIX = "[2026/11/24 09:27:34] ppcls INFO: "
+
+
+def test_an_iteration():
+    """Epoch, place, rate, means and costs; units and the time left are no values."""
+    entry = read_log_line(
+        f"{_PREFIX}[Train][Epoch 1/120][Iter: 30/5005]lr(LinearWarmup): 0.01931432, top1: 0.00313, top5: 0.01250, "
+        "CELoss: 6.97001, loss: 6.97002, batch_cost: 0.21142s, reader_cost: 0.00408, ips: 302.71 samples/s, "
+        "eta: 1 day, 11:02:03, max_mem_reserved: 1123.00 MB"
+    )
+    assert isinstance(entry, TrainLine)
+    assert (entry.epoch, entry.iteration, entry.iterations, entry.learning_rate) == (1, 30, 5005, 0.01931432)
+    assert (entry.values["loss"], entry.values["top1"]) == (6.97002, 0.00313)
+    assert (entry.values["batch_cost"], entry.values["reader_cost"], entry.values["ips"]) == (0.21142, 0.00408, 302.71)
+
+
+def test_the_rate_of_older_releases():
+    """Before release/2.5 the rate had no schedule's name with it."""
+    entry = read_log_line(f"{_PREFIX}[Train][Epoch 3/9][Iter: 0/6]lr: 0.1, loss: 1.0, batch_cost: 1.0s")
+    assert isinstance(entry, TrainLine)
+    assert entry.learning_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("nan", math.nan), ("inf", math.inf), ("-inf", -math.inf), ("1e-05", 1e-5)]
+)
+def test_values_that_are_no_plain_decimals(text: str, value: float):
+    """A diverged loss is printed as nan or inf, and must not be taken for a missing one."""
+    entry = read_log_line(f"{_PREFIX}[Train][Epoch 1/2][Avg]top1: 0.1, CELoss: {text}, loss: {text}")
+    assert isinstance(entry, TrainAverage)
+    assert entry.values["loss"] == pytest.approx(value, nan_ok=True)
+
+
+def test_an_evaluation():
+    """Its lines, its average and the end of it, which says whether the averaged weights were meant."""
+    line = read_log_line(
+        f"{_PREFIX}[Eval][Epoch 1][Iter: 5/6]CELoss: 64.0, loss: 64.0, top1: 0.33333, top3: 1.0, batch_cost: 0.00696s, "
+        "reader_cost: 0.00010, ips: 143.62579 images/sec"
+    )
+    assert isinstance(line, EvalLine)
+    assert line.values["batch_cost"] == 0.00696
+    average = read_log_line(f"{_PREFIX}[Eval][Epoch 1][Avg]CELoss: 42.6, loss: 42.6, top1: 0.33333, top5: 0.9")
+    assert average == EvalAverage(1, {"CELoss": 42.6, "loss": 42.6, "top1": 0.33333, "top5": 0.9})
+    assert read_log_line(f"{_PREFIX}[Eval][Epoch 7][best metric: 0.3333333432674408]") == BestMetric(7, is_ema=False)
+    assert read_log_line(f"{_PREFIX}[Eval][Epoch 7][best metric ema: 0.4]") == BestMetric(7, is_ema=True)
+
+
+def test_what_else_matters():
+    """Saved files, the version of Paddle and images that upstream has replaced."""
+    assert read_log_line(f"{_PREFIX}Already save model in /data/a b/epoch_12") == ModelSaved("/data/a b/epoch_12")
+    assert read_log_line(f"{_PREFIX}train with paddle 3.3.1 and device Place(gpu:0)") == PaddleFound("3.3.1")
+    replaced = read_log_line(
+        "[2026/11/24 09:27:34] ppcls ERROR: Exception occured when parse line: /data/a.JPEG with msg: 'NoneType' …"
+    )
+    assert isinstance(replaced, ImageReplaced)
+    assert replaced.problem.startswith("/data/a.JPEG")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "LAUNCH INFO 2026-11-24 09:27:38,529 Pod completed",
+        f"{_PREFIX}    epochs : 2",
+        f"{_PREFIX}------------------------------------------------------------",
+        "[Train][Epoch 1/2][Iter: 3/6] without the logger's prefix",
+    ],
+)
+def test_the_rest_says_nothing(line: str):
+    """Banners, the printed configuration and the launcher's own words are no entries."""
+    assert read_log_line(line) is None

@@ -1,0 +1,168 @@
+"""DALI's batches are those of the rank itself: the same images, windows and mirrors, decoded by somebody else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+
+from resnet50_pipeline.exceptions import ImageDecodeError, TrainingConfigError
+from resnet50_pipeline.imagenet.list_files import read_list_file
+from resnet50_pipeline.imaging.mixing import Cutmix, Mixup
+from resnet50_pipeline.paddleclas.config import render_training_config
+from resnet50_pipeline.trainer.dali import DaliLoader, build_train_loader, mix_on_device
+from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader
+from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.sampling import TrainBatches
+from resnet50_pipeline.training_config import TrainingConfig
+
+ALONE = Ranks(rank=0, count=1, device="cpu")
+MIX = [{"OpSampler": {"MixupOperator": {"alpha": 0.5, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.5}}}]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Twelve smooth pictures of many sizes, one turned by its EXIF orientation, one as PNG, in a list."""
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "train").mkdir()
+    lines = []
+    generator = np.random.default_rng(0)
+    for number in range(12):
+        height, width = (int(side) for side in generator.integers(60, 120, 2))
+        pixels = cv2.resize(generator.integers(0, 256, (5, 6, 3), dtype=np.uint8), (width, height))
+        name = f"train/{number}.{'png' if number == 3 else 'JPEG'}"
+        data = cv2.imencode(Path(name).suffix.replace("JPEG", "jpg"), pixels)[1].tobytes()
+        if number == 5:
+            exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+            data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+        (root / name).write_bytes(data)
+        lines.append(f"{name} {number % 3}\n")
+    for split in ("train", "val"):
+        (root / f"{split}_list.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture
+def config(pictures: Path, dataset_parameters, training_parameters) -> TrainingConfig:
+    training = training_parameters(batch_size_per_rank=5, train_transform={"size": 32, "backend": "pil"})
+    dataset = dataset_parameters.model_copy(update={"root": pictures})
+    return render_training_config(training, dataset, pictures / "train_list.txt", pictures / "val_list.txt")
+
+
+def changed(config: TrainingConfig, **dataset: object) -> TrainingConfig:
+    content = config.model_dump(mode="json")
+    content["DataLoader"]["Train"]["dataset"] |= dataset
+    return TrainingConfig.model_validate(content)
+
+
+def load(config: TrainingConfig, with_dali: bool, epoch: int = 1, start_step: int = 0) -> list[Batch]:
+    split = config.DataLoader.Train
+    entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
+    batches = TrainBatches(len(entries), split, ALONE, seed=7)
+    dataset = ListDataset(entries, split, seed=7)
+    loader = DaliLoader(dataset, batches, split, None) if with_dali else Loader(dataset, batches, split)
+    batches.epoch, batches.start_step = epoch, start_step
+    return list(loader)
+
+
+def assert_alike(ones: list[Batch], others: list[Batch]) -> None:
+    """Same images in the same order, pixels within what two decoders and two resizers differ by."""
+    assert len(ones) == len(others) > 0
+    for one, other in zip(ones, others, strict=True):
+        assert one.index.tolist() == other.index.tolist()
+        assert one.labels.tolist() == other.labels.tolist()
+        assert one.images.shape == other.images.shape
+        difference = np.abs(one.images.numpy() - other.images.numpy())
+        # One grey level is 0.017 of a normalized value.
+        assert difference.mean() < 0.02
+        assert difference.max() < 0.35
+
+
+class TestWithDali:
+    """On DALI's CPU backend, where it is installed."""
+
+    @pytest.fixture(autouse=True)
+    def _dali(self) -> None:
+        pytest.importorskip("nvidia.dali")
+
+    def test_crops_mirrors_and_order_are_the_ranks_own(self, config: TrainingConfig):
+        """Sizes, EXIF orientation, window, mirror, label and the smaller last batch are those of OpenCV's way."""
+        for epoch in (1, 2):
+            assert_alike(load(config, with_dali=True, epoch=epoch), load(config, with_dali=False, epoch=epoch))
+
+    def test_opencvs_resizing_is_dalis_without_antialias(self, config: TrainingConfig):
+        """Backend cv2 looks at neighbours only, and so does DALI then."""
+        ops = [dict(op) for op in config.model_dump(mode="json")["DataLoader"]["Train"]["dataset"]["transform_ops"]]
+        ops[1] = {"RandCropImage": {"size": 32}}
+        plain = changed(config, transform_ops=ops)
+        assert_alike(load(plain, with_dali=True), load(plain, with_dali=False))
+
+    def test_rest_of_an_epoch_is_the_same(self, config: TrainingConfig):
+        """From the middle of an epoch on, pixels are those of the whole epoch, bit for bit."""
+        whole, rest = load(config, with_dali=True), load(config, with_dali=True, start_step=1)
+        for one, other in zip(whole[1:], rest, strict=True):
+            np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
+
+    def test_batches_are_mixed_and_grow_alike(self, config: TrainingConfig):
+        """Mixing and growing crops go with DALI as they go without."""
+        progress = {"initial_size": 16, "start_epoch": 1, "end_epoch": 2, "divisor": 16}
+        mixing = changed(config, batch_transform_ops=MIX, progressive_resize=progress)
+        for epoch, side in ((1, 16), (2, 32)):
+            ones, others = (load(mixing, with_dali=dali, epoch=epoch) for dali in (True, False))
+            assert ones[0].images.shape[-1] == side
+            assert_alike(ones, others)
+            for one, other in zip(ones, others, strict=True):
+                assert one.mixed.labels.tolist() == other.mixed.labels.tolist()
+                assert one.mixed.share.tolist() == other.mixed.share.tolist()
+
+    def test_unreadable_images_fail_or_are_skipped(self, config: TrainingConfig, pictures: Path, tmp_path: Path):
+        """As without DALI: an error with the name, or, where it is allowed, the next one of the list."""
+        root = shutil.copytree(pictures, tmp_path / "torn")
+        (root / "train" / "7.JPEG").write_bytes((root / "train" / "7.JPEG").read_bytes()[:-9])
+        torn = changed(config, image_root=str(root))
+        with pytest.raises(ImageDecodeError, match=r"7\.JPEG: image: was cut off"):
+            load(torn, with_dali=True)
+        allowed = torn.model_copy(deep=True)
+        split = allowed.DataLoader.Train
+        loader = split.loader.model_copy(update={"max_skipped_images": 1})
+        data_loader = allowed.DataLoader.model_copy(update={"Train": split.model_copy(update={"loader": loader})})
+        allowed = allowed.model_copy(update={"DataLoader": data_loader})
+        ones, others = load(allowed, with_dali=True), load(allowed, with_dali=False)
+        assert_alike(ones, others)
+        assert [batch.skipped for batch in ones] == [batch.skipped for batch in others]
+
+    def test_other_operators_are_refused(self, config: TrainingConfig):
+        """DALI is not asked to do what it is not set to do."""
+        ops = config.model_dump(mode="json")["DataLoader"]["Train"]["dataset"]["transform_ops"]
+        with pytest.raises(TrainingConfigError, match="here are DecodeImage, RandCropImage, RandAugment"):
+            load(changed(config, transform_ops=[*ops[:2], {"RandAugment": {}}, *ops[2:]]), with_dali=True)
+
+
+@pytest.mark.parametrize("operator", [Mixup(alpha=0.4), Cutmix(alpha=1.0)])
+def test_device_mixes_as_the_host_does(operator):
+    """What the device makes of a plan is what NumPy makes of it, bit for bit on a CPU."""
+    images = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
+    for seed in range(9):
+        plan = operator.plan(6, 8, np.random.default_rng(seed))
+        expected = images.copy()
+        plan.mix(expected)
+        np.testing.assert_array_equal(mix_on_device(paddle.to_tensor(images), plan).numpy(), expected)
+
+
+def test_other_devices_are_refused(config: TrainingConfig):
+    """DALI on a CPU or a custom device is an error before anything of it is imported."""
+    wish = config.model_copy(update={"Global": config.Global.model_copy(update={"use_dali": True})})
+    for device in ("cpu", "iluvatar_gpu:0", "gpu:0"):  # no CUDA in this Paddle
+        with pytest.raises(TrainingConfigError, match=f"NVIDIA's GPUs, and this rank is on {device}"):
+            build_train_loader(None, None, wish, device)
+
+
+def test_missing_dali_is_named(config: TrainingConfig, monkeypatch):
+    """Where it is not installed, the error says what to install."""
+    monkeypatch.setitem(__import__("sys").modules, "nvidia.dali", None)
+    with pytest.raises(TrainingConfigError, match="pip install nvidia-dali-cuda120"):
+        load(config, with_dali=True)

@@ -1,0 +1,273 @@
+"""Every recipe is what its source says, is chosen by its name, and trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from resnet50_pipeline.events import EpochEnd, Finished, read_events
+from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.paddleclas.config import render_training_config
+from resnet50_pipeline.parameters import RUN_SETTINGS, DatasetParameters, TrainingParameters
+from resnet50_pipeline.recipes import RecipeConfigLoader, apply_recipe, read_recipe
+from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
+from resnet50_pipeline.training_dir import events_path
+from short_training import train
+
+PROJECT = Path(__file__).parents[2]
+RECIPES = sorted(path.stem for path in (PROJECT / "conf" / "recipes").glob("*.yml"))
+
+MIXES = [
+    {"OpSampler": {"MixupOperator": {"alpha": 0.2, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.5}}},
+]
+MIXES_LESS = [
+    {"OpSampler": {"MixupOperator": {"alpha": 0.1, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.5}}},
+]
+TIMM = {"interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], "prob": 1.0}
+AMP = {"use_amp": True, "level": "O1", "dtype": "float16", "scale_loss": 128.0, "use_dynamic_loss_scaling": True}
+NVIDIA = {"name": "Momentum", "momentum": 0.875, "one_dim_param_no_weight_decay": True}
+ADAMW = {"name": "AdamW", "weight_decay": 0.05, "one_dim_param_no_weight_decay": True}
+BCE = {"MultiLabelLoss": {"weight": 1.0, "epsilon": None, "size_sum": False, "target_threshold": 0.2}}
+SMOOTHED_BCE = {"MultiLabelLoss": {**BCE["MultiLabelLoss"], "epsilon": 0.1}}
+SMOOTHED_CE = {"CELoss": {"weight": 1.0, "epsilon": 0.1}}
+A_CROP = {"interpolation": "random", "backend": "pil", "use_log_aspect": True}
+A_EVAL = {"resize_short": 235, "interpolation": "bicubic", "backend": "pil"}
+A_LR = {"name": "Cosine", "learning_rate": 0.002, "warmup_epoch": 5, "warmup_start_lr": 0.0001, "by_epoch": True}
+
+
+def a_crop(magnitude: int, size: int) -> list[dict[str, Any]]:
+    augment = {"TimmAutoAugment": {"config_str": f"rand-m{magnitude}-mstd0.5-inc1", "img_size": size, **TIMM}}
+    return [{"RandCropImage": {"size": size, **A_CROP}}, {"RandFlipImage": {"flip_code": 1}}, augment]
+
+
+# What the rendered YAML must hold beside the reference's values, section by section; each stands in the source that the
+# recipe names. The reference itself is compared value by value in test_reference_recipe.py.
+RENDERED: dict[str, dict[str, Any]] = {
+    "reference": {"epochs": 120, "batch": (64, 1), "lr": {"name": "Piecewise", "values": [0.1, 0.01, 0.001, 0.0001]}},
+    "cosine-90": {
+        "epochs": 90,
+        "batch": (256, 2),
+        "amp": AMP,
+        "arch": {"data_format": "NHWC"},
+        "loss": SMOOTHED_CE,
+        "optimizer": {**NVIDIA, "regularizer": {"name": "L2", "coeff": 1 / 32768}},
+        "lr": {"name": "Cosine", "learning_rate": 2.048, "warmup_epoch": 5, "warmup_start_lr": 0.0, "eta_min": 0.0},
+        "train": [{"RandCropImage": {"size": 224}}, {"RandFlipImage": {"flip_code": 1}}],
+        "eval": [{"ResizeImage": {"resize_short": 256}}, {"CropImage": {"size": 224}}],
+    },
+    "fast-40": {
+        "epochs": 40,
+        "batch": (512, 2),
+        "amp": AMP,
+        "arch": {"data_format": "NHWC"},
+        "loss": SMOOTHED_CE,
+        "optimizer": {"momentum": 0.9, "regularizer": {"name": "L2", "coeff": 1e-4}},
+        "lr": {"name": "Linear", "learning_rate": 1.7, "warmup_epoch": 2, "warmup_start_lr": 1.7e-4, "end_lr": 0.0},
+        "train": [{"RandCropImage": {"size": 192, "interpolation": "area", "use_log_aspect": True}}],
+        "dataset": {"progressive_resize": {"initial_size": 160, "start_epoch": 30, "end_epoch": 35, "divisor": 32}},
+        "sampler": {"drop_last": True},
+        "eval": [{"ResizeImage": {"resize_short": 293, "interpolation": "area"}}, {"CropImage": {"size": 256}}],
+    },
+    "strong": {
+        "epochs": 600,
+        "batch": (256, 1),
+        "ema": {"decay": 0.99996585},
+        "loss": SMOOTHED_CE,
+        "optimizer": {"momentum": 0.9, "regularizer": {"name": "L2", "coeff": 2e-5}},
+        "lr": {"learning_rate": 0.5, "warmup_epoch": 5, "warmup_start_lr": 0.005, "by_epoch": True},
+        "train": [
+            {"RandCropImage": {"size": 176, "backend": "pil", "use_log_aspect": True}},
+            {"TrivialAugmentWide": {"num_magnitude_bins": 31, "interpolation": "nearest"}},
+            {"RandomErasing": {"EPSILON": 0.1, "sl": 0.02, "sh": 0.33, "r1": 0.3, "attempt": 10, "mode": "const"}},
+        ],
+        "dataset": {"batch_transform_ops": MIXES},
+        "sampler": {"name": "RASampler", "num_repeats": 4},
+        "eval": [{"ResizeImage": {"resize_short": 232, "backend": "pil"}}, {"CropImage": {"size": 224}}],
+    },
+    "a1": {
+        "epochs": 600,
+        "batch": (256, 2),
+        "amp": AMP,
+        "loss": SMOOTHED_BCE,
+        "optimizer": ADAMW,
+        "lr": A_LR,
+        "train": a_crop(7, 224),
+        "dataset": {"batch_transform_ops": MIXES},
+        "sampler": {"name": "RASampler", "num_repeats": 3},
+        "eval": [{"ResizeImage": A_EVAL}, {"CropImage": {"size": 224}}],
+    },
+    "a2": {
+        "epochs": 300,
+        "batch": (256, 2),
+        "amp": AMP,
+        "loss": BCE,
+        "optimizer": ADAMW,
+        "lr": A_LR,
+        "train": a_crop(7, 224),
+        "dataset": {"batch_transform_ops": MIXES_LESS},
+        "sampler": {"name": "RASampler", "num_repeats": 3},
+        "eval": [{"ResizeImage": A_EVAL}],
+    },
+    "a3": {
+        "epochs": 100,
+        "batch": (256, 2),
+        "amp": AMP,
+        "loss": BCE,
+        "optimizer": ADAMW,
+        "lr": A_LR,
+        "train": a_crop(6, 160),
+        "dataset": {"batch_transform_ops": MIXES_LESS},
+        "sampler": {"name": "DistributedBatchSampler"},
+        "eval": [{"ResizeImage": A_EVAL}, {"CropImage": {"size": 224}}],
+    },
+}
+
+
+def load_parameters(env: str = "imagenet", **runtime: Any) -> dict[str, Any]:
+    loader = RecipeConfigLoader(
+        conf_source=str(PROJECT / "conf"),
+        env=env,
+        runtime_params={"dataset": {"root": "/data/imagenet"}, **runtime},
+        **CONFIG_LOADER_ARGS,
+    )
+    return dict(loader["parameters"])
+
+
+def render(parameters: dict[str, Any]) -> dict[str, Any]:
+    training = TrainingParameters.model_validate(parameters["training"])
+    dataset = DatasetParameters.model_validate(parameters["dataset"])
+    text = render_training_config(training, dataset, Path("train_list.txt"), Path("val_list.txt")).to_yaml()
+    return dict(yaml.safe_load(text))
+
+
+def assert_holds(found: Any, expected: Any, where: str) -> None:
+    """Every value of `expected` is in `found`; further keys may be."""
+    if isinstance(expected, dict):
+        for name, value in expected.items():
+            assert name in found, f"{where}.{name}"
+            assert_holds(found[name], value, f"{where}.{name}")
+    else:
+        assert found == pytest.approx(expected) if isinstance(expected, float) else found == expected, where
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_rendered_values_are_the_sources(recipe: str):
+    """The YAML that a recipe renders to has its source's values, and AMP, EMA, mixing and growth only if asked."""
+    expected = RENDERED[recipe]
+    found = render(load_parameters(recipe=recipe))
+    train = found["DataLoader"]["Train"]
+    assert found["Global"]["epochs"] == expected["epochs"]
+    assert (train["sampler"]["batch_size"], found["Global"]["update_freq"]) == expected["batch"]
+    assert_holds(found["Arch"], {"name": "ResNet50", "zero_init_residual": False, **expected.get("arch", {})}, "Arch")
+    assert found["Loss"]["Train"] == [expected.get("loss", {"CELoss": {"weight": 1.0, "epsilon": None}})]
+    assert found["Loss"]["Eval"] == [{"CELoss": {"weight": 1.0, "epsilon": None}}]
+    for section in ("AMP", "EMA"):
+        assert (section in found) == (section.lower() in expected)
+        assert_holds(found.get(section), expected.get(section.lower()), section)
+    assert_holds(found["Optimizer"], {**expected.get("optimizer", {}), "lr": expected["lr"]}, "Optimizer")
+    assert ("batch_transform_ops" in train["dataset"]) == ("batch_transform_ops" in expected.get("dataset", {}))
+    assert ("progressive_resize" in train["dataset"]) == ("progressive_resize" in expected.get("dataset", {}))
+    assert_holds(train["dataset"], expected.get("dataset", {}), "dataset")
+    assert_holds(train["sampler"], {"shuffle": True, "drop_last": False, **expected.get("sampler", {})}, "sampler")
+    for split, ops in (("Train", expected.get("train", [])), ("Eval", expected.get("eval", []))):
+        given = {next(iter(op)): op for op in found["DataLoader"][split]["dataset"]["transform_ops"]}
+        for op in ops:
+            assert_holds(given[next(iter(op))], op, split)
+
+
+def test_every_recipe_has_its_expectation_and_says_where_it_is_from():
+    """No recipe is left untested, and each begins with its source, its claim and what differs."""
+    assert set(RENDERED) == set(RECIPES)
+    for recipe in RECIPES:
+        text = (PROJECT / "conf" / "recipes" / f"{recipe}.yml").read_text()
+        assert text.startswith("# ")
+        assert "# Its claim: " in text
+        assert "# Differs" in text
+        assert f"| `{recipe}` |" in (PROJECT / "docs" / "recipes.md").read_text()
+
+
+def test_order_of_precedence():
+    """Base < recipe < environment < --params; and nothing of base's sample is left in a recipe."""
+    assert load_parameters()["recipe"] == "reference"
+    training = load_parameters(recipe="fast-40", training={"epochs": 41})["training"]
+    assert training["epochs"] == 41
+    assert training["launch"]["devices"] == [0, 1, 2, 3]
+    assert training["loader"] == {"num_workers": 4, "drop_last": True}
+    assert "zero_init_residual" not in training["arch"]
+    assert load_parameters("test")["training"]["arch"]["zero_init_residual"] is True
+
+
+def test_recipe_serves_every_environment():
+    """A recipe can be taken in an environment that has none of its own: only base itself takes none."""
+    assert load_parameters("test", recipe="strong")["training"]["ema_decay"] == 0.99996585
+    with pytest.raises(ParameterError, match="base takes no recipe"):
+        load_parameters("base", recipe="strong")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("training: {epochs: 3}\ndataset: {class_num: 2}\n", "one group, training"),
+        ("training: {epochs: 3, output_dir: /tmp/x}\n", "output_dir says where"),
+    ],
+)
+def test_what_no_recipe_decides_is_refused(tmp_path: Path, content: str, named: str):
+    """A recipe is about `training`, and not about where it runs."""
+    (tmp_path / "mine.yml").write_text(content)
+    with pytest.raises(ParameterError, match=named):
+        read_recipe(tmp_path, "mine")
+
+
+@pytest.mark.parametrize("name", ["fast40", "nothing like it", 5, "../base/globals"])
+def test_unknown_recipe_is_refused_with_the_known(name: object):
+    """A name that is no recipe's ends the run with all that are, and the nearest first."""
+    with pytest.raises(ParameterError, match=f"known: {', '.join(RECIPES)}") as refused:
+        load_parameters(recipe=name)
+    assert ("did you mean fast-40?" in str(refused.value)) == (name == "fast40")
+
+
+def test_settings_of_a_run_are_fields():
+    """Every name in RUN_SETTINGS is a parameter of `training`."""
+    assert set(TrainingParameters.model_fields) > RUN_SETTINGS
+
+
+def test_rate_is_for_so_many_images():
+    """With other cards the step would hold other images than the rate is meant for: refused, with what fits."""
+    with pytest.raises(ValidationError, match=r"8 ranks x batch_size_per_rank 256 x update_freq 2 are 4096.*to 256"):
+        render(load_parameters(recipe="cosine-90", training={"launch": {"devices": list(range(8))}}))
+    eight = {"launch": {"devices": list(range(8))}, "update_freq": 1}
+    assert render(load_parameters(recipe="cosine-90", training=eight))["Global"]["update_freq"] == 1
+    freed = {"launch": {"devices": [0]}, "images_per_step": None}
+    assert render(load_parameters(recipe="cosine-90", training=freed))["Global"]["update_freq"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "reference"])
+def test_recipe_trains(recipe: str, dataset_parameters: DatasetParameters, training_parameters):
+    """The rendered recipe, made small, trains to its end: every feature of it works beside every other."""
+    values = small(read_recipe(PROJECT / "conf" / "recipes", recipe))
+    run = training_parameters().model_dump(include=RUN_SETTINGS)
+    merged = apply_recipe({"training": {**run, "loader": {"num_workers": 0}}}, values)["training"]
+    folder = train(TrainingParameters.model_validate(merged), dataset_parameters)
+    events, _ = read_events(events_path(folder))
+    assert isinstance(events[-1], Finished)
+    assert [event.epoch for event in events if isinstance(event, EpochEnd)] == list(range(1, values["epochs"] + 1))
+
+
+def small(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe with the same keys, for 36 pictures of 32 pixels on a CPU."""
+    epochs = 3
+    values = {**recipe, "epochs": epochs, "batch_size_per_rank": 6, "images_per_step": 6 * recipe.get("update_freq", 1)}
+    values["arch"] = {**recipe["arch"], "name": "ResNet18"}
+    values["lr"] = {**recipe["lr"], "learning_rate": 0.01, "warmup_epoch": 1, "warmup_start_lr": 0.001}
+    if "amp" in recipe:
+        values["amp"] = {**recipe["amp"], "emulate_on_cpu": True}
+    values["train_transform"] = {**recipe["train_transform"], "size": 32}
+    if "progressive_resize" in values["train_transform"]:
+        values["train_transform"]["progressive_resize"] = {"initial_size": 16, "start_epoch": 1, "end_epoch": 3}
+    values["eval_transform"] = {**recipe["eval_transform"], "resize_short": 34, "size": 32}
+    return values

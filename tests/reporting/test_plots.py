@@ -216,6 +216,19 @@ def test_curves_draw_each_event_where_it_belongs():
         np.testing.assert_array_equal(line.get_ydata(), rows["loss"])
 
 
+def test_points_from_which_a_run_went_on_are_marked():
+    """A dashed line in every panel at each step that a resumed process started from, and their number in words."""
+    history = pd.concat([make_history(3, 10), pd.DataFrame([{"event": "resumed", "step": 10, "epoch": 2}])])
+    figure = draw_training_curves(history)
+    for axes in figure.axes:
+        assert [
+            line.get_xdata()[0]
+            for line in axes.lines
+            if len(set(line.get_xdata())) == 1 and line.get_linestyle() == "--"
+        ] == [10]
+    assert any("dashed: resumed 1 time" in text.get_text() for text in figure.axes[3].texts)
+
+
 def test_the_ring_is_at_the_best_evaluation():
     """Where a later epoch is worse, the ring stays at the best one, and its epoch is named."""
     history = make_history(epochs=4, steps_per_epoch=10)

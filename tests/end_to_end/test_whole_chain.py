@@ -81,7 +81,10 @@ def test_every_entry_of_the_catalog_was_written(project: Path):
     """Each file that the catalog names is there and not empty, and no temporary one besides."""
     entries = yaml.safe_load((project / "conf" / "base" / "catalog.yml").read_text())
     paths = [
-        project / entry["filepath"].replace("${globals:workspace}", "data/test")
+        project
+        / entry["filepath"]
+        .replace("${globals:workspace}", "data/test")
+        .replace("${runtime_params:evaluation.output_dir, data/test}", "data/test")
         for name, entry in entries.items()
         if name != "dataset_root"
     ]
@@ -219,3 +222,53 @@ def test_run_ends_by_saying_where_things_are(project: Path):
     end = "\n".join((project / "stdout.txt").read_text().splitlines()[-10:])
     for words in ("evaluation_report.html", "resnet50-test version 1", "make ui"):
         assert words in end
+
+
+def call(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project in the copy."""
+    return subprocess.run(
+        ["kedro", *arguments, "--env", "test"],
+        cwd=project,
+        env=environment(project),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_champion_predicts_from_the_command_line(data: Path, project: Path):
+    """Images, folders and what is neither, in one call: the evaluation's answers, each error named, exit code 1."""
+    predictions = pd.read_parquet(data / "07_model_output" / "predictions.parquet")
+    folder = data / "01_raw" / "digits" / "val" / "n00000003"
+    (project / "broken.jpg").write_text("no image")
+    done = call(project, "predict", "--json", "--top-k", "2", str(folder), "broken.jpg", "nowhere.jpg")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = predictions[predictions["path"].str.startswith("val/n00000003/")].sort_values("path")
+    assert [Path(row["path"]).name for row in rows[:-2]] == [Path(path).name for path in expected["path"]]
+    assert [[one["id"] for one in row["predictions"]] for row in rows[:-2]] == [
+        list(ids[:2]) for ids in expected["top5_ids"]
+    ]
+    assert [row["status"] for row in rows[-2:]] == [415, 404]
+    assert (done.returncode, rows[0]["model"]) == (1, "models:/resnet50-test/1")
+    assert "2 of 5 images could not be classified" in done.stderr
+    shown = call(project, "predict", str(folder))
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[0].startswith(str(folder / Path(expected["path"].iloc[0]).name))
+
+
+def test_the_champion_is_listed_and_commands_say_what_they_cannot_do(project: Path):
+    """The journal has the gate's word; there is nothing to roll back to, and no version 7."""
+    listed = call(project, "champion")
+    assert "version 1    gate" in listed.stdout
+    assert "there is no champion to compare it with" in listed.stdout
+    for arguments, message in (
+        (("rollback",), "has had no champion before the present one"),
+        (("promote", "1"), "version 1 is the champion already"),
+        (("promote", "7"), "there is no version 7"),
+        (("predict", "x.jpg", "--model", "models:/resnet50-test/7"), "there is no models:/resnet50-test/7"),
+    ):
+        done = call(project, *arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert message in done.stderr

@@ -74,7 +74,7 @@ def test_every_picture_is_a_png_of_its_size_with_something_in_it(tmp_path, class
 
     tables = [path for path in paths if path.suffix == ".csv"]
     paths = [path for path in paths if path.suffix == ".png"]
-    expected_tables = ["classes", "reliability", "training"] + (["confusion"] if class_num == 10 else [])
+    expected_tables = ["classes", "reliability", "train", "validation"] + (["confusion"] if class_num == 10 else [])
     assert [path.name for path in tables] == [f"{name}.csv" for name in expected_tables]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         *(f"{name}.png" for name in SIZES[class_num]),
@@ -214,6 +214,19 @@ def test_curves_draw_each_event_where_it_belongs():
         rows = history[history["event"] == event]
         np.testing.assert_array_equal(line.get_xdata(), rows["step"])
         np.testing.assert_array_equal(line.get_ydata(), rows["loss"])
+
+
+def test_points_from_which_a_run_went_on_are_marked():
+    """A dashed line in every panel at each step that a resumed process started from, and their number in words."""
+    history = pd.concat([make_history(3, 10), pd.DataFrame([{"event": "resumed", "step": 10, "epoch": 2}])])
+    figure = draw_training_curves(history)
+    for axes in figure.axes:
+        assert [
+            line.get_xdata()[0]
+            for line in axes.lines
+            if len(set(line.get_xdata())) == 1 and line.get_linestyle() == "--"
+        ] == [10]
+    assert any("dashed: resumed 1 time" in text.get_text() for text in figure.axes[3].texts)
 
 
 def test_the_ring_is_at_the_best_evaluation():

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -95,24 +96,23 @@ def classify(inference_model: Path, images: list[Path], top_k: int) -> Iterator[
     package_home = Path(__file__).parents[2]
     command = [sys.executable, "-m", "resnet50_pipeline.serving", str(inference_model), "--top-k", str(top_k)]
     environment = {**os.environ, "PYTHONPATH": str(package_home), "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: S101
-        asking = threading.Thread(target=_ask, args=(process, images), daemon=True)
-        words: list[str] = []
-        listening = threading.Thread(target=words.extend, args=(process.stderr,), daemon=True)
-        asking.start()
-        listening.start()
+    with (
+        tempfile.TemporaryFile("w+") as words,
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        threading.Thread(target=_ask, args=(process, images), daemon=True).start()
         answered = 0
         for line in process.stdout:
             answered += 1
             yield json.loads(line)
         process.wait()
-        listening.join()
-    if process.returncode != 0 or answered != len(images):
-        last = "".join(words).strip().splitlines()[-5:]
-        raise ExportError("the model could not classify the images:\n" + "\n".join(last))
+        if process.returncode != 0 or answered != len(images):
+            words.seek(0)
+            last = words.read().strip().splitlines()[-5:]
+            raise ExportError("the model could not classify the images:\n" + "\n".join(last))
 
 
 def describe(predictions: Iterable[dict[str, Any]]) -> str:
@@ -126,5 +126,5 @@ def _ask(process: subprocess.Popen[str], images: list[Path]) -> None:
     try:
         with process.stdin as questions:  # type: ignore[union-attr] # it is a pipe
             questions.writelines(json.dumps(str(image)) + "\n" for image in images)
-    except BrokenPipeError:
-        pass  # the process ended early, and its exit code says so
+    except (BrokenPipeError, ValueError):
+        pass  # the process ended early, and its exit code says so; or nobody reads the answers any more

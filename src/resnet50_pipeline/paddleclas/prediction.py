@@ -69,9 +69,15 @@ def predict_list(
         "checkpoint": model.name,
         "is_best_checkpoint": model.is_best,
         "arch": config.Arch.name,
-        "list": str(list_file),
+        "list": shorten_path(list_file),
         "list_digest": digest_of_list(entries),
     }
+
+
+def shorten_path(path: Path) -> str:
+    """Return a path as it is typed in the project's folder; reports are read on other machines, too."""
+    here = Path.cwd()
+    return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)
 
 
 def digest_of_list(entries: ListEntries) -> str:

@@ -13,7 +13,9 @@ from resnet50_pipeline.reporting.classes import read_class_names
 from resnet50_pipeline.reporting.prediction_table import read_prediction_table
 
 FOLDER = "tables"
-TRAINING, CONFUSION, CLASSES, RELIABILITY = "training.csv", "confusion.csv", "classes.csv", "reliability.csv"
+CONFUSION, CLASSES, RELIABILITY = "confusion.csv", "classes.csv", "reliability.csv"
+# One line each, over epochs: what the training saw, and what the validation.
+EPOCHS = {"train.csv": "epoch_end", "validation.csv": "eval_end"}
 
 
 def write_plot_tables(
@@ -25,10 +27,10 @@ def write_plot_tables(
     training_history: pd.DataFrame | None,
     max_classes: int,
 ) -> list[Path]:
-    """Write `training.csv`, `classes.csv`, `reliability.csv` and, up to `max_classes`, `confusion.csv`.
+    """Write `train.csv`, `validation.csv`, `classes.csv`, `reliability.csv`; up to `max_classes`, `confusion.csv` too.
 
-    `confusion.csv` has a row an image, `actual` and `predicted`, which is what DVC's template wants; there is no
-    training.csv without a history.
+    `confusion.csv` has a row an image, `actual` and `predicted`, which is what DVC's template wants; the first
+    two there are not without a history.
 
     Raises:
         EvaluationTableError: a table is malformed.
@@ -39,8 +41,9 @@ def write_plot_tables(
         RELIABILITY: reliability_table(predictions).dropna(),
     }
     if training_history is not None:
-        evaluated = training_history[training_history["event"].isin(("epoch_end", "eval_end"))]
-        tables[TRAINING] = evaluated[["event", "epoch", "step", "loss", "top1"]]
+        for name, event in EPOCHS.items():
+            rows = training_history[training_history["event"] == event]
+            tables[name] = rows[["epoch", "step", "loss", "top1"]]
     if len(labels) <= max_classes:
         table = read_prediction_table(predictions, len(labels))
         tables[CONFUSION] = pd.DataFrame(

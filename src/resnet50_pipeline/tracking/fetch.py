@@ -104,7 +104,7 @@ def find_version(store: Store, reference: str) -> ModelVersion:
             if alias
             else "`make ui` shows those that are there"
         )
-        raise TrackingError(f"MLflow at {store.address} has no {reference}; {advice}") from error
+        raise TrackingError(f"there is no {reference}; {advice}") from error
 
 
 @contextlib.contextmanager

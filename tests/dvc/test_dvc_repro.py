@@ -121,7 +121,7 @@ def test_a_second_repro_runs_nothing(reproduced: Clone) -> None:
         ("expectations/suite.py", ["data_validation"]),
         ("trainer/optimizer.py", ["training"]),
         ("trainer/export.py", ["model_registration"]),
-        ("imaging/decode.py", ["data_validation", "training", "evaluation", "model_registration"]),
+        ("imaging/decode.py", ["data_validation", "data_preparation", "training", "evaluation", "model_registration"]),
         ("reporting/metrics.py", ["evaluation"]),
         ("exceptions.py", []),
     ],

@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from safetensors.numpy import load_file
 
 from resnet50_pipeline.events import EpochEnd, read_events
 from resnet50_pipeline.paddleclas.config import render_training_config
+from resnet50_pipeline.paddleclas.evaluated_model import find_best_model
+from resnet50_pipeline.paddleclas.prediction import predict_list
 from resnet50_pipeline.paddleclas.train import train_network
-from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.parameters import DatasetParameters, LaunchParameters, TrainingParameters
 from resnet50_pipeline.training_dir import checkpoint_paths, events_path
 
 
@@ -60,3 +63,15 @@ def assert_same_end(whole: Path, resumed: Path) -> None:
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)
     assert epoch_losses(resumed) == epoch_losses(whole)
+
+
+def predict_best(training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size: int) -> pd.DataFrame:
+    """Return what the best checkpoint of a training predicts for a list."""
+    predictions, _ = predict_list(
+        find_best_model(training_dir),
+        list_file,
+        launch,
+        batch_size_per_rank=batch_size,
+        work_parent=training_dir.parent,
+    )
+    return predictions

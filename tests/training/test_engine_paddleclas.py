@@ -22,12 +22,11 @@ from resnet50_pipeline.exceptions import (
 )
 from resnet50_pipeline.paddleclas.export import export_inference_model
 from resnet50_pipeline.paddleclas.history import training_history, training_summary
-from resnet50_pipeline.paddleclas.prediction import predict_list
 from resnet50_pipeline.paddleclas.upstream_tools import evaluate_with_upstream, export_with_upstream
 from resnet50_pipeline.parameters import DatasetParameters, ModelRegistrationParameters, TrainingParameters
 from resnet50_pipeline.pdparams import read_pdparams
 from resnet50_pipeline.training_dir import best_checkpoint, checkpoint_paths, events_path
-from short_training import train
+from short_training import predict_best, train
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +91,7 @@ def test_the_best_weights_are_a_set_of_upstreams_very_bits(trained):
 def test_evaluation_export_and_upstreams_own_programs_agree(trained, striped_dataset, tmp_path):
     """Our evaluator and our export take the set unchanged, and tools/eval.py says the same of it."""
     training, folder = trained
-    predictions, _ = predict_list(folder, striped_dataset / "val_list.txt", training.launch, 4)
+    predictions = predict_best(folder, striped_dataset / "val_list.txt", training.launch, 4)
     top1 = (predictions["label"] == predictions["top5_ids"].str[0]).mean()
     said = evaluate_with_upstream(folder, STUB, training.launch)
     assert said.top1 == pytest.approx(top1, abs=5e-6)

@@ -19,14 +19,13 @@ from crops import HEIGHT, WIDTH, crop_boxes
 from resnet50_pipeline.events import EvalEnd, Started, TrainStep, read_events
 from resnet50_pipeline.imaging.operators import RandCropImage
 from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.paddleclas.prediction import predict_list
 from resnet50_pipeline.paddleclas.train import train_network
 from resnet50_pipeline.paddleclas.upstream_config import to_upstream_config
 from resnet50_pipeline.paddleclas.upstream_tools import evaluate_with_upstream
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_config import parse_training_config
 from resnet50_pipeline.training_dir import events_path
-from short_training import train
+from short_training import predict_best, train
 
 HOME = os.environ.get("PADDLECLAS_HOME")
 pytestmark = [
@@ -160,7 +159,7 @@ def test_upstreams_engine_trains_resumes_and_is_judged_as_we_judge(
     events, _ = read_events(events_path(folder))
     assert [event.first_step for event in events if isinstance(event, Started)] == [0, 6]
     best = max((event for event in events if isinstance(event, EvalEnd)), key=lambda event: event.top1)
-    predictions, _ = predict_list(folder, striped_dataset / "val_list.txt", training.launch, 4)
+    predictions = predict_best(folder, striped_dataset / "val_list.txt", training.launch, 4)
     top1 = (predictions["label"] == predictions["top5_ids"].str[0]).mean()
     said = evaluate_with_upstream(folder, None, training.launch)
     assert top1 == pytest.approx(best.top1)

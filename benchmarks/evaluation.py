@@ -3,7 +3,7 @@
 Four parts, each with its measure in the same run:
 
 - `forward`: images/s of an evaluation, end to end, on one CPU rank, against the bare network's forward rate on the very
-  batches in memory, in turn; also with the loader in the rank itself, where it cannot keep up (stated, no target);
+  batches in memory, in turn; also the rate of a loader process alone, beyond which the loader is the bound (stated);
 - `report`: metrics, pictures, report and card for 50,000 predictions of 1,000 classes: seconds and peak of memory of a
   process of its own;
 - `accuracy`: top-1 and top-5 against scikit-learn's `top_k_accuracy_score` of the same network, on 1, 2 and 3 ranks,

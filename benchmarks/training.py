@@ -1,8 +1,8 @@
 """What the native trainer costs beside the bare arithmetic: `python benchmarks/training.py [--check] [--only PART …]`.
 
 Parts, each a file beside this one: one step, two ranks, and the engine of PaddleClas itself (where PADDLECLAS_HOME
-names a checkout). All figures are ratios within one run, on the CPU, with
-ResNet50 on the sample's 32-pixel images; whatever is compared is taken in turn, so that both see the same machine.
+names a checkout). All figures are ratios within one run, on the CPU, with ResNet50 on the sample's 32-pixel images;
+whatever is compared is taken in turn, so that both see the same machine.
 
 One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
 """

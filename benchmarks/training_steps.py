@@ -158,6 +158,7 @@ def bookkeeping_seconds(folder: Path) -> float:
     """
     import paddle
 
+    from resnet50_pipeline.trainer.data import Batch
     from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.meters import EpochMeters
     from resnet50_pipeline.trainer.ranks import Ranks
@@ -166,9 +167,10 @@ def bookkeeping_seconds(folder: Path) -> float:
     writer = EventWriter(folder / "bookkeeping" / "events.jsonl")
     loss, logits = paddle.ones([]), paddle.ones([BATCH_SIZE, 10])
     labels = paddle.zeros([BATCH_SIZE], dtype="int64")
+    batch = Batch(images=paddle.ones([BATCH_SIZE, 3, 32, 32]), labels=labels, index=labels, mixed=None)
     started = time.perf_counter()
     for step in range(1, BOOKKEEPING_STEPS + 1):
-        meters.add(loss, logits, labels, reader_seconds=0.0)
+        meters.add(loss, logits, batch, reader_seconds=0.0)
         heartbeat.beat()
         if step % PRINT_STEP == 0:
             totals, _ = meters.close_interval(step, wants_to_stop=False)

@@ -51,11 +51,9 @@ repro: setup ## dvc repro: the same chain, without the stages that nothing chang
 test: setup ## the whole test suite, quick tests first, with coverage
 	@$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-# What imports Paddle, and what talks to what does.
-# Not again: killing, Kedro around the ranks, and several machines, which take long and of which Paddle is the least.
-RANK_TESTS = tests/trainer tests/training tests/serving tests/imaging --ignore=tests/training/test_chaos.py \
-	--ignore=tests/training/test_faults_kedro.py --ignore=tests/training/test_machines.py
-test-paddle26: ## the tests of ranks and serving on paddlepaddle 2.6.2, in .venv-paddle26
+# What imports Paddle; not again killing, several machines, Kedro and the engine of PaddleClas around the ranks, of which Paddle is the least.
+RANK_TESTS = tests/trainer tests/imaging $(addprefix tests/training/test_,resume.py training_process.py optimization.py)
+test-paddle26: ## the tests of the ranks on paddlepaddle 2.6.2, in .venv-paddle26
 	@$(MAKE) --no-print-directory rank-tests VENV=.venv-paddle26 LOCK=requirements-paddle26.lock
 
 rank-tests: setup

@@ -51,7 +51,7 @@ repro: setup ## dvc repro: the same chain, without the stages that nothing chang
 test: setup ## the whole test suite, quick tests first, with coverage
 	@$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-# What imports Paddle; not again killing, several machines, Kedro and the engine of PaddleClas around the ranks, of which Paddle is the least.
+# What computes with Paddle; not again killing, several machines, and Kedro or the engine of PaddleClas around the ranks.
 RANK_TESTS = tests/trainer tests/imaging $(addprefix tests/training/test_,resume.py training_process.py optimization.py)
 test-paddle26: ## the tests of the ranks on paddlepaddle 2.6.2, in .venv-paddle26
 	@$(MAKE) --no-print-directory rank-tests VENV=.venv-paddle26 LOCK=requirements-paddle26.lock

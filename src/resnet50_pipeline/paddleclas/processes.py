@@ -27,6 +27,7 @@ RUN_TOKEN = "RESNET50_PIPELINE_RUN"  # noqa: S105 - a name, and no secret
 # Set by Paddle's launcher: the place of a rank among all of them, and among those of its machine.
 _RANK, _LOCAL_RANK = "PADDLE_TRAINER_ID", "PADDLE_LOCAL_RANK"
 _GUARD_SECONDS = 10.0
+_EFFECT_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 
 
@@ -48,6 +49,7 @@ class Processes:
         self._local_ranks: dict[int, int] = {}
         self.first_end: RankEnd | None = None
         """The first rank that ended otherwise than with 0, as far as it was seen."""
+        self._decided_at = 0.0
 
     def poll(self) -> int | None:
         """Return the launcher's exit code once everything has ended, negative for a signal."""
@@ -57,15 +59,20 @@ class Processes:
         """Look for the `count` ranks of this machine as long as they are not there, and note the first that failed."""
         if len(self._ranks) < count or not all(map(psutil.Process.is_running, self._ranks.values())):
             self._find_ranks()
-        if self.first_end is None:
+        if self.first_end is None or (_is_effect(self.first_end) and time.monotonic() < self._decided_at):
             ends = [
                 RankEnd(rank, self._local_ranks[rank], exit_code)
                 for rank, process in sorted(self._ranks.items())
                 if (exit_code := _exit_code(process))
             ]
-            # Of several since the last look, one that a signal ended is the cause. Who missed it is the effect: it ends
-            # with an exception, or inside Paddle with SIGABRT.
-            self.first_end = min(ends, key=lambda end: end.exit_code in (-signal.SIGABRT, *range(1, 256)), default=None)
+            if self.first_end is None and ends:
+                self.first_end = min(ends, key=_is_effect)
+                self._decided_at = time.monotonic() + _EFFECT_SECONDS
+            # A large process that is killed closes its connections before it counts as ended: who missed it may be
+            # seen first. SIGTERM is the launcher's own, to the ranks that are left.
+            causes = [end for end in ends if not _is_effect(end) and end.exit_code != -signal.SIGTERM]
+            if causes and self.first_end is not None and _is_effect(self.first_end):
+                self.first_end = causes[0]
 
     @property
     def ranks_were_seen(self) -> bool:
@@ -158,6 +165,11 @@ def started(command: LaunchCommand, output: int) -> Iterator[Processes]:
         yield processes
     finally:
         processes.end()
+
+
+def _is_effect(end: RankEnd) -> bool:
+    """Whether a rank may have ended because another one had: with an exception, or inside Paddle with SIGABRT."""
+    return end.exit_code in (-signal.SIGABRT, *range(1, 256))
 
 
 def _rank_of(process: psutil.Process | None) -> int | None:

@@ -16,15 +16,13 @@ One line a target: `target | measured | bound | holds`. With --check the exit co
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
+import sys
 
 import evaluation_accuracy
 import evaluation_forward
 import evaluation_report
 import evaluation_serving
-from targets import Target, report
+from targets import measure_parts
 
 PARTS = {
     "forward": evaluation_forward.measure,
@@ -34,18 +32,5 @@ PARTS = {
 }
 
 
-def main() -> int:
-    """Measure, print, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a target does not hold")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure")
-    options = parser.parse_args()
-    targets: list[Target] = []
-    for part in options.only:
-        with tempfile.TemporaryDirectory(prefix=f"evaluation-{part}-") as folder:
-            targets += PARTS[part](Path(folder))
-    return report(targets, is_checked=options.check)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(measure_parts(__doc__, PARTS))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,16 @@ def report(targets: Sequence[Target], *, is_checked: bool) -> int:
     for target in targets:
         print(target)
     return 1 if is_checked and not all(target.holds for target in targets) else 0
+
+
+def measure_parts(description: str, parts: Mapping[str, Callable[[Path], list[Target]]]) -> int:
+    """Read the command line, measure the parts, each in a temporary folder of its own, and return the exit code."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a target does not hold")
+    parser.add_argument("--only", nargs="+", choices=tuple(parts), default=tuple(parts), help="parts that are measured")
+    options = parser.parse_args()
+    targets: list[Target] = []
+    for part in options.only:
+        with tempfile.TemporaryDirectory(prefix=f"benchmark-{part}-") as folder:
+            targets += parts[part](Path(folder))
+    return report(targets, is_checked=options.check)

@@ -167,3 +167,11 @@ def test_causes_are_named_with_the_setting(tmp_path: Path, log: str, exit_code: 
     error = describe_failure(1, tmp_path, RankEnd(3, 0, exit_code), oom_kills=oom_kills)
     assert str(error).startswith("rank 3 ended with ")
     assert message in str(error)
+
+
+def test_launcher_counts_by_place_and_the_error_by_rank(tmp_path: Path):
+    """Where only the launcher saw the end, its "rank 0" is the first of this machine: rank 4 of all, and its log."""
+    (tmp_path / "launcher.log").write_text("Container rank 0 status failed cmd ['python'] code -9 log x\n")
+    error = describe_failure(1, tmp_path, ranks={0: 4, 1: 5})
+    assert str(error).startswith("rank 4 ended with signal SIGKILL")
+    assert str(tmp_path / "workerlog.0") in str(error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from resnet50_pipeline import exceptions
 from resnet50_pipeline.exceptions import PipelineError, RankFailedError
@@ -42,7 +43,12 @@ _CAUSES = (
 
 
 def describe_failure(
-    exit_code: int, log_dir: Path, first: RankEnd | None = None, *, oom_kills: int | None = None
+    exit_code: int,
+    log_dir: Path,
+    first: RankEnd | None = None,
+    *,
+    ranks: Mapping[int, int] = MappingProxyType({}),
+    oom_kills: int | None = None,
 ) -> PipelineError:
     """Return the error of the rank that failed first, from its own words, the system's or the launcher's.
 
@@ -50,11 +56,13 @@ def describe_failure(
         exit_code: the launcher's, negative for a signal.
         log_dir: of `workerlog.<local rank>` and `launcher.log`.
         first: the rank that was seen to end first.
+        ranks: by the place on this machine, by which the launcher's log names them; the same where not given.
         oom_kills: how many processes the kernel has killed for want of memory meanwhile; None where it does not say.
     """
     launcher_log = log_dir / "launcher.log"
     if first is None and (failed := _FAILED_CONTAINER.search(_text(launcher_log))):
-        first = RankEnd(int(failed[1]), int(failed[1]), int(failed[2]))
+        local_rank = int(failed[1])
+        first = RankEnd(ranks.get(local_rank, local_rank), local_rank, int(failed[2]))
     own = [] if first is None else [log_dir / f"workerlog.{first.local_rank}"]
     # The launcher may name a rank that failed because another one, which knows the cause, had gone.
     for candidate in (*own, *sorted(log_dir.glob("workerlog.*"))):

@@ -74,10 +74,29 @@ class Processes:
             if causes and self.first_end is not None and _is_effect(self.first_end):
                 self.first_end = causes[0]
 
+    def turn_out_to_be_the_cause(self, count: int) -> bool:
+        """Return whether one of the `count` ranks here ended by itself, where another machine tells that its own has.
+
+        News may come sooner than the end of a large process that was killed, so this looks for a moment. A rank that is
+        gone was seen by the launcher, whose log says how it ended.
+        """
+        deadline = time.monotonic() + _EFFECT_SECONDS
+        while self.first_end is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            self.watch(count)
+            if self.first_end is None and not all(map(psutil.Process.is_running, self._ranks.values())):
+                return True
+        return self.first_end is not None and not _is_effect(self.first_end)
+
     @property
     def ranks_were_seen(self) -> bool:
         """Whether the launcher has started a rank."""
         return bool(self._ranks)
+
+    @property
+    def ranks_by_place(self) -> dict[int, int]:
+        """The ranks of this machine by their place among them."""
+        return {local_rank: rank for rank, local_rank in self._local_ranks.items()}
 
     def local_rank(self, rank: int) -> int | None:
         """Return the place of a rank among those of this machine, the number of its log; None where it is not here."""

@@ -79,9 +79,14 @@ def run_ranks(
                     break
                 # A runner in threads leaves the signal to the main thread, which waits for this one.
                 raise_if_interrupted()
-                processes.watch(ranks if own_ranks is None else len(own_ranks))
+                here = ranks if own_ranks is None else len(own_ranks)
+                processes.watch(here)
                 if processes.first_end is None:  # otherwise the launcher is about to end, and the cause is here
-                    check()
+                    try:
+                        check()
+                    except RankFailedError:
+                        if not processes.turn_out_to_be_the_cause(here):
+                            raise
                 silent = watch.silent_ranks(range(events.ranks) if watches_all or own_ranks is None else own_ranks)
                 if silent and exit_code is None:
                     raise _hanging(silent, processes, log_dir, hang_timeout_seconds)
@@ -97,6 +102,7 @@ def run_ranks(
             exit_code,
             log_dir,
             processes.first_end,
+            ranks=processes.ranks_by_place,
             oom_kills=None if oom_kills is None or oom_kills_before is None else oom_kills - oom_kills_before,
         )
 

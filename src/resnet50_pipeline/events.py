@@ -7,6 +7,7 @@ written with one `write` and flushed, so a reader sees whole lines or a last one
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -14,6 +15,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 SCHEMA_VERSION: Final = 1
+_TAIL_BYTES = 1 << 14
 
 
 class Event(BaseModel):
@@ -169,6 +171,24 @@ def read_events(path: Path, start_byte: int = 0) -> tuple[list[AnyEvent], int]:
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
     return [parse_event(line) for line in whole.splitlines()], start_byte + len(whole)
+
+
+def last_event(path: Path) -> AnyEvent | None:
+    """Return the last whole event without reading the others; None where there is none."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        size, length = file.seek(0, os.SEEK_END), _TAIL_BYTES
+        while True:
+            start = max(0, size - length)
+            file.seek(start)
+            lines = file.read(size - start).split(b"\n")[:-1]  # what follows the last newline is not whole
+            # The first line of a part may be cut off; the last one is whole if there is another before it.
+            if lines and (len(lines) > 1 or start == 0):
+                return parse_event(lines[-1])
+            if start == 0:
+                return None
+            length *= 2
 
 
 def _drop_torn_last_line(path: Path) -> None:

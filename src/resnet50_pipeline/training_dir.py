@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from resnet50_pipeline.events import Finished, read_events
+from resnet50_pipeline.events import Finished, last_event
 from resnet50_pipeline.exceptions import CheckpointError
 
 _SETS = "epoch-*"
@@ -86,9 +86,9 @@ def best_checkpoint(training_dir: Path) -> Path:
     Raises:
         CheckpointError: the training did not finish, so there is no best one yet; or the set is gone.
     """
-    events, _ = read_events(events_path(training_dir))
-    if not events or not isinstance(events[-1], Finished):
-        what = "stopped early" if events else "never started"
+    last = last_event(events_path(training_dir))
+    if not isinstance(last, Finished):
+        what = "stopped early" if last is not None else "never started"
         raise CheckpointError(
             f"{training_dir}: the training there {what}; run `kedro run --pipelines training` first, with "
             f"`--params training.resume=true` to go on from its last checkpoint set"

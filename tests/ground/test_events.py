@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from resnet50_pipeline.events import EventWriter, TrainStep, parse_event, read_events
+from resnet50_pipeline.events import EventWriter, TrainStep, WarningRaised, last_event, parse_event, read_events
 
 
 def step(number: int, loss: float = 0.5) -> TrainStep:
@@ -73,3 +73,18 @@ def test_foreign_lines_are_refused(line: str):
     """A line of another schema is an error, not a guess."""
     with pytest.raises(ValidationError):
         parse_event(line)
+
+
+@given(st.lists(st.integers(1, 40_000), max_size=4), st.binary(max_size=20).filter(lambda data: b"\n" not in data))
+def test_last_event_is_the_last_that_reading_all_gives(tmp_path_factory, lengths: list[int], torn: bytes):
+    """However long the lines are, and whatever a killed writer left behind them."""
+    path = tmp_path_factory.mktemp("events") / "events.jsonl"
+    lines = [WarningRaised(time=number, message=length * "m") for number, length in enumerate(lengths)]
+    path.write_bytes(b"".join(line.model_dump_json().encode() + b"\n" for line in lines) + torn)
+    events, _ = read_events(path)
+    assert last_event(path) == (events[-1] if events else None)
+
+
+def test_last_event_of_no_file_is_none(tmp_path: Path):
+    """A training that never started has none."""
+    assert last_event(tmp_path / "events.jsonl") is None

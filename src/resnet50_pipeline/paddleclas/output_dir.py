@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnet50_pipeline.events import Finished, read_events
+from resnet50_pipeline.events import Finished, last_event
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
 from resnet50_pipeline.paddleclas.upstream_checkpoints import saved_stems
 from resnet50_pipeline.parameters import TrainingParameters
@@ -131,5 +131,4 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
 
 
 def _is_finished(output_dir: Path) -> bool:
-    events, _ = read_events(events_path(output_dir))
-    return bool(events) and isinstance(events[-1], Finished)
+    return isinstance(last_event(events_path(output_dir)), Finished)

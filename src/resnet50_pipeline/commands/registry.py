@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from resnet50_pipeline.commands.project import enter_project, load_configuration
-from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.parameters import ModelRegistrationParameters, TrackingParameters
+from resnet50_pipeline.parameters import ModelRegistrationParameters, TrackingParameters, as_group
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.store import Store
@@ -38,9 +35,6 @@ def open_registry(options: dict[str, Any]) -> Registry:
 
     project_path = enter_project()
     parameters = load_configuration(options, project_path)["parameters"]
-    try:
-        tracking = TrackingParameters.model_validate(parameters.get("tracking"))
-        registration = ModelRegistrationParameters.model_validate(parameters.get("model_registration"))
-    except ValidationError as error:
-        raise ParameterError(str(error)) from error
+    tracking = as_group(parameters.get("tracking"), "tracking", TrackingParameters)
+    registration = as_group(parameters.get("model_registration"), "model_registration", ModelRegistrationParameters)
     return Registry(resolve_store(tracking, project_path), registration.model_name)

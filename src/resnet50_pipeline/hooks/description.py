@@ -6,15 +6,13 @@ import getpass
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
-from pydantic import BaseModel, ValidationError
 
 from resnet50_pipeline import __version__
-from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.parameters import TrainingParameters
+from resnet50_pipeline.parameters import Group, TrainingParameters, as_group
 from resnet50_pipeline.pipeline_registry import STAGES
 from resnet50_pipeline.recipes import RECIPE
 
@@ -26,8 +24,6 @@ _NOT_LOGGED = frozenset({"tracking"})
 
 # What `kedro run` takes to leave out nodes of the pipelines.
 SELECTING_OPTIONS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
-
-Group = TypeVar("Group", bound=BaseModel)
 
 
 def describe_run(
@@ -72,13 +68,7 @@ def read_group(catalog: CatalogProtocol[Any, Any], group: str, model: type[Group
     Raises:
         ParameterError: the group breaks its rules.
     """
-    value = catalog.load(f"params:{group}")
-    if isinstance(value, model):
-        return value
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise ParameterError(f"{group}: {error}") from error
+    return as_group(catalog.load(f"params:{group}"), group, model)
 
 
 def _used_groups(pipeline: Pipeline) -> list[str]:

@@ -4,7 +4,7 @@ Kedro builds these from the YAML before the first node runs (nodes name them in 
 mistyped key or a value out of range stops the run with the field's path.
 """
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.parameters.base import Group, ParameterModel, as_group
 from resnet50_pipeline.parameters.dataset import (
     DatasetParameters,
     DataValidationParameters,
@@ -38,6 +38,7 @@ __all__ = [
     "EvalTransformParameters",
     "EvaluationParameters",
     "GateParameters",
+    "Group",
     "LaunchParameters",
     "LearningRateParameters",
     "LoaderParameters",
@@ -50,4 +51,5 @@ __all__ = [
     "TrackingParameters",
     "TrainTransformParameters",
     "TrainingParameters",
+    "as_group",
 ]

@@ -7,22 +7,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
 from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
 from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
-from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
+from resnet50_pipeline.parameters import DatasetParameters, Group, TrackingParameters, TrainingParameters, as_group
 from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.training_dir import config_path, log_dir
 
 if TYPE_CHECKING:
     from resnet50_pipeline.training_config import TrainingConfig
-
-Group = TypeVar("Group", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -168,10 +164,4 @@ def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) ->
     Raises:
         ParameterError: the group breaks its rules.
     """
-    value = parameters.get(group, {})
-    if isinstance(value, model):
-        return value
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise ParameterError(f"{group}: {error}") from error
+    return as_group(parameters.get(group, {}), group, model)

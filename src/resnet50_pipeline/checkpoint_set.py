@@ -15,7 +15,6 @@ depends on seed, epoch and image, what the device draws on seed, step and rank (
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.files import flush_to_disk, replace_directory, write_text
+from resnet50_pipeline.files import digest_file, flush_to_disk, replace_directory, write_text
 from resnet50_pipeline.training_dir import best_path, checkpoint_path, checkpoint_paths
 
 WEIGHTS, OPTIMIZER, EMA = "weights.safetensors", "optimizer.safetensors", "ema.safetensors"
@@ -94,7 +93,7 @@ def save_checkpoint(path: Path, snapshot: Snapshot) -> None:
             save_file(arrays, staged / name)
             flush_to_disk(staged / name)
         write_text(staged / STATE, json.dumps(asdict(snapshot.state), indent=2) + "\n")
-        digests = {name: _digest(staged / name) for name in (*snapshot.files, STATE)}
+        digests = {name: digest_file(staged / name) for name in (*snapshot.files, STATE)}
         write_text(staged / MANIFEST, json.dumps(digests, indent=2) + "\n")
         replace_directory(staged, path)
     except (OSError, SafetensorError) as error:
@@ -145,7 +144,7 @@ def read_state(path: Path) -> TrainingState:
     for name, digest in digests.items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: missing{_advice(path)}")
-        if _digest(path / name) != digest:
+        if digest_file(path / name) != digest:
             raise CheckpointError(f"{path / name}: damaged, its digest is not that of {MANIFEST}{_advice(path)}")
     try:
         return TrainingState(**json.loads((path / STATE).read_text(encoding="utf-8")))
@@ -166,11 +165,6 @@ def load_arrays(path: Path, file_name: str) -> Arrays:
         raise CheckpointError(f"{path}: has no {file_name}, so no training can go on from it; start anew")
     arrays: Arrays = load_file(path / file_name)
     return arrays
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _advice(path: Path) -> str:

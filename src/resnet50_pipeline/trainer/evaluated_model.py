@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import paddle
 
 from resnet50_pipeline.checkpoint_set import EMA, MANIFEST, WEIGHTS, read_state
 from resnet50_pipeline.exceptions import CheckpointError, ExportError
+from resnet50_pipeline.files import digest_file
 from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.trainer.pretrained import load_pretrained
@@ -56,7 +56,7 @@ def load_evaluated_model(config: TrainingConfig, path: Path) -> EvaluatedModel:
     loaded = load_pretrained(path, network)
     if loaded.anew:
         raise CheckpointError(f"{loaded.describe(config.Arch.class_num)}; a head that is not trained tells nothing")
-    return EvaluatedModel(network, _digest(loaded.path), None, None)
+    return EvaluatedModel(network, digest_file(loaded.path), None, None)
 
 
 def evaluated_weights_digest(checkpoint: Path) -> str:
@@ -96,9 +96,4 @@ def _exported_digest(path: Path) -> str:
         check: dict[str, Any] = json.loads((path / _EXPORT_CHECK).read_text(encoding="utf-8"))
         if "weights_digest" in check:
             return str(check["weights_digest"])
-    return _digest(path / _EXPORTED_WEIGHTS)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return digest_file(path / _EXPORTED_WEIGHTS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.files import digest_file
 from resnet50_pipeline.training_config import SplitConfig, TrainingConfig
 
 
@@ -28,7 +28,7 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
         recipe |= _flatten(section.model_dump(mode="json"), name) if section is not None else {name: None}
     for name in ("Train", "Eval"):
         split: SplitConfig = getattr(config.DataLoader, name)
-        recipe[f"DataLoader.{name}.list_digest"] = _digest(Path(split.dataset.cls_label_path))
+        recipe[f"DataLoader.{name}.list_digest"] = digest_file(Path(split.dataset.cls_label_path))
         recipe[f"DataLoader.{name}.transform_ops"] = [op.as_mapping() for op in split.dataset.transform_ops]
     train = config.DataLoader.Train.dataset
     recipe["DataLoader.Train.batch_transform_ops"] = [op.model_dump(mode="json") for op in train.batch_transform_ops]
@@ -61,8 +61,3 @@ def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         name = f"{prefix}.{key}"
         flat |= _flatten(value, name) if isinstance(value, Mapping) else {name: value}
     return flat
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

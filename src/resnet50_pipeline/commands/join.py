@@ -11,7 +11,6 @@ from resnet50_pipeline.commands.preflight import plan_run
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
     enter_project,
-    load_configuration,
     log_plain_lines_unless_in_a_terminal,
 )
 from resnet50_pipeline.preflight.dataset import require_dataset
@@ -28,7 +27,7 @@ def join(context: click.Context, /, **options: Any) -> None:
     project_path = enter_project()
     log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
-        require_dataset(load_configuration(options, project_path)["parameters"])
         plan = plan_run(options, project_path)
+        require_dataset({"dataset": plan.dataset})
         refuse_or_warn(check_start_of_ranks(plan, trains=False))
         join_training(plan.training)

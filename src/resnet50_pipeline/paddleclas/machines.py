@@ -189,16 +189,24 @@ def _is_own(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback or address in addresses
 
 
-def _require_free_port(port: int) -> None:
-    with socket.socket() as probe:
+def try_to_bind(address: str, port: int) -> str | None:
+    """Return why nobody could listen there, None where somebody could."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: connections that ended a minute ago do not keep a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", port))
+            probe.bind((address, port))
         except OSError as error:
-            raise ParameterError(
-                f"training.launch.master: port {port} is in use{_holder(port)} ({error.strerror}); "
-                f"name another one, the same on every machine"
-            ) from error
+            return error.strerror or str(error)
+    return None
+
+
+def _require_free_port(port: int) -> None:
+    if reason := try_to_bind("", port):
+        raise ParameterError(
+            f"training.launch.master: port {port} is in use{_holder(port)} ({reason}); "
+            f"name another one, the same on every machine"
+        )
 
 
 def _holder(port: int) -> str:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 
 from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.paddleclas.machines import meeting_place
+from resnet50_pipeline.paddleclas.machines import meeting_place, try_to_bind
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 
@@ -45,7 +45,7 @@ def _check_own_address(host: str | None) -> Finding:
             address = socket.gethostbyname(socket.getfqdn(name))
         except OSError:
             address = "127.0.0.1"
-    problem = _try_to_bind(address, 0)
+    problem = try_to_bind(address, 0)
     return judge(
         problem is None,
         "blocking",
@@ -105,7 +105,7 @@ def _check_fixed_ports(first: str, ranks: int) -> Finding:
     if not first.isdecimal() or not 0 < int(first) <= 65536 - ranks:
         return Finding("ports", "blocking", f"{FIXED_PORT}={first}", "a port number", f"unset {FIXED_PORT}")
     ports = range(int(first), int(first) + ranks)
-    taken = [port for port in ports if _try_to_bind("", port)]
+    taken = [port for port in ports if try_to_bind("", port)]
     return judge(
         not taken,
         "blocking",
@@ -114,15 +114,3 @@ def _check_fixed_ports(first: str, ranks: int) -> Finding:
         needed=f"{ports[0]} to {ports[-1]} ({FIXED_PORT})",
         remedy=f"set another {FIXED_PORT}, or leave it out: the launcher then takes free ones",
     )
-
-
-def _try_to_bind(address: str, port: int) -> str | None:
-    """Return why nobody could listen there, None where somebody could."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections that ended a minute ago do not keep a port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            return error.strerror or str(error)
-    return None

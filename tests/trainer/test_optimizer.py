@@ -11,7 +11,8 @@ import pytest
 
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule, optimizer_arrays, restore_optimizer
+from resnet50_pipeline.trainer.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
+from resnet50_pipeline.trainer.schedule import build_schedule
 from resnet50_pipeline.training_config import AdamWConfig, ArchConfig, MomentumConfig, OptimizerConfig, Regularizer
 
 Arrays = dict[str, np.ndarray]

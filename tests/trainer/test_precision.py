@@ -103,7 +103,7 @@ def test_without_amp_everything_passes_through(amp: AMPConfig | None):
         loss = network(IMAGES).mean()
     assert precision.scale(loss) is loss
     assert precision.values() == {}
-    precision.restore({}, precision.arrays())
+    precision.restore({})
 
 
 def outputs(amp: AMPConfig) -> dict[str, np.ndarray]:

@@ -18,7 +18,8 @@ import upstream_optimization as cases
 from resnet50_pipeline.trainer.data import Mixed
 from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
 from resnet50_pipeline.trainer.losses import build_loss
-from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule
+from resnet50_pipeline.trainer.optimizer import build_optimizer
+from resnet50_pipeline.trainer.schedule import build_schedule
 from resnet50_pipeline.training_config import LossItem, OptimizerConfig
 
 UPSTREAM: dict[str, Any] = json.loads(cases.RESULTS.read_text())

@@ -12,10 +12,7 @@ from paddle.optimizer.lr import LRScheduler
 from paddle.utils import unique_name
 
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.trainer.schedule import build_schedule, steps_per_epoch
 from resnet50_pipeline.training_config import AdamWConfig, MomentumConfig, OptimizerConfig
-
-__all__ = ["build_optimizer", "build_schedule", "optimizer_arrays", "restore_optimizer", "steps_per_epoch"]
 
 
 def build_optimizer(

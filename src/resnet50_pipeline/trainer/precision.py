@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import paddle
-from numpy.typing import NDArray
 from paddle import _C_ops
 
 from resnet50_pipeline.exceptions import TrainingConfigError
@@ -81,12 +79,8 @@ class Precision:
         """Return the scaler's state, as JSON; exact."""
         return {} if self._scaler is None else self._scaler.values()
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the tensors of the state: there are none."""
-        return {}
-
-    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Go on from what `values` and `arrays` returned."""
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Go on from what `values` returned."""
         if self._scaler is not None and values:
             self._scaler.restore(values)
 

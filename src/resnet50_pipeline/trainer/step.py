@@ -15,10 +15,11 @@ from resnet50_pipeline.trainer.data import Batch
 from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
 from resnet50_pipeline.trainer.losses import build_loss
 from resnet50_pipeline.trainer.network import build_network, compile_network, running_statistics
-from resnet50_pipeline.trainer.optimizer import build_optimizer, build_schedule, optimizer_arrays, restore_optimizer
+from resnet50_pipeline.trainer.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
 from resnet50_pipeline.trainer.precision import Precision
 from resnet50_pipeline.trainer.pretrained import Pretrained, load_pretrained
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.schedule import build_schedule
 from resnet50_pipeline.training_config import TrainingConfig
 
 
@@ -102,10 +103,10 @@ class Stepper:
         """Return the arrays of a checkpoint set by file, copied to the host."""
         files: dict[str, Arrays] = {
             WEIGHTS: copy_to_host(self._network.state_dict()),
-            OPTIMIZER: dict(optimizer_arrays(self._network, self._optimizer)),
+            OPTIMIZER: optimizer_arrays(self._network, self._optimizer),
         }
         if self._ema is not None:
-            files[EMA] = dict(self._ema.arrays())
+            files[EMA] = self._ema.arrays()
         return files
 
     def values(self) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Stepper:
         """
         load_weights(checkpoint, self._network)
         restore_optimizer(self._network, self._optimizer, load_arrays(checkpoint, OPTIMIZER), state.schedule)
-        self._precision.restore(state.precision, {})
+        self._precision.restore(state.precision)
         if self._ema is not None:
             self._ema.restore(load_arrays(checkpoint, EMA))
 

@@ -8,6 +8,7 @@ import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import paddle
 
@@ -23,18 +24,14 @@ from resnet50_pipeline.events import (
     WarningRaised,
 )
 from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.dali import build_train_loader
-from resnet50_pipeline.trainer.data import ListDataset, Loader
 from resnet50_pipeline.trainer.evaluation import predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.meters import EpochMeters, Totals
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.recipe import describe_recipe, require_same_recipe
 from resnet50_pipeline.trainer.resume import ResumePoint, find_resume_point
-from resnet50_pipeline.trainer.sampling import EvalBatches, TrainBatches
+from resnet50_pipeline.trainer.run_data import RunData
 from resnet50_pipeline.trainer.saver import CheckpointSaver
-from resnet50_pipeline.trainer.schedule import steps_per_epoch
 from resnet50_pipeline.trainer.skipping import SkippedImages
 from resnet50_pipeline.trainer.step import Stepper
 from resnet50_pipeline.trainer.stopping import StopRequest
@@ -62,8 +59,9 @@ class TrainingRun:
         self._config, self._ranks, self._heartbeat = config, ranks, heartbeat
         self._stop = StopRequest()
         self._output_dir = Path(config.Global.output_dir)
-        self._build_data()
-        self._stepper = Stepper(config, ranks, self._steps_per_epoch)
+        self._data = RunData(config, ranks)
+        self._skipped = SkippedImages(config.DataLoader.Train.loader.max_skipped_images)
+        self._stepper = Stepper(config, ranks, self._data.steps_per_epoch)
         resumed = self._set_to_start()
         self._state = resumed.state
         self._saved_at = (
@@ -72,7 +70,7 @@ class TrainingRun:
         self._stepper.connect()
         self._saver = CheckpointSaver(self._output_dir, config.Global.keep_checkpoints) if ranks.is_first else None
         self._events = EventWriter(events_path(self._output_dir)) if ranks.is_first else None
-        self._start_warnings = (*resumed.warnings, *self._train_batches.warnings())
+        self._start_warnings = (*resumed.warnings, *self._data.train_batches.warnings())
 
     def execute(self) -> None:
         """Train to the last epoch.
@@ -89,9 +87,9 @@ class TrainingRun:
                 ranks=self._ranks.count,
                 device=self._config.Global.device,
                 epochs=epochs,
-                steps_per_epoch=self._steps_per_epoch,
-                train_images=len(self._train_data),
-                val_images=len(self._val_data),
+                steps_per_epoch=self._data.steps_per_epoch,
+                train_images=self._data.train_images,
+                val_images=self._data.val_images,
                 first_step=self._state.step,
                 paddle_version=paddle.__version__,
             )
@@ -116,21 +114,6 @@ class TrainingRun:
         )
         self._ranks.barrier()
 
-    def _build_data(self) -> None:
-        splits, class_num = self._config.DataLoader, self._config.Arch.class_num
-        seed = self._config.Global.seed
-        train = read_list_file(Path(splits.Train.dataset.cls_label_path), class_num=class_num)
-        val = read_list_file(Path(splits.Eval.dataset.cls_label_path), class_num=class_num)
-        self._train_data = ListDataset(train, splits.Train, seed)
-        self._val_data = ListDataset(val, splits.Eval, seed)
-        self._train_batches = TrainBatches(len(train), splits.Train, self._ranks, seed)
-        self._steps_per_epoch = steps_per_epoch(self._train_batches.steps_per_epoch, self._config.Global.update_freq)
-        self._train_batches.steps_per_epoch = self._steps_per_epoch * self._config.Global.update_freq
-        self._train_loader = build_train_loader(self._train_data, self._train_batches, self._config, self._ranks.device)
-        self._skipped = SkippedImages(splits.Train.loader.max_skipped_images)
-        val_batches = EvalBatches(len(val), splits.Eval.sampler.batch_size, self._ranks)
-        self._val_loader = Loader(self._val_data, val_batches, splits.Eval)
-
     def _set_to_start(self) -> ResumePoint:
         """Set network and optimizer to what the run begins with or goes on from, and return its state."""
         config = self._config
@@ -138,7 +121,7 @@ class TrainingRun:
             epoch=0,
             step=0,
             step_in_epoch=0,
-            steps_per_epoch=self._steps_per_epoch,
+            steps_per_epoch=self._data.steps_per_epoch,
             ranks=self._ranks.count,
             best_epoch=0,
             best_top1=-1.0,
@@ -156,7 +139,7 @@ class TrainingRun:
         path = Path(config.Global.checkpoints)
         saved = read_state(path)
         require_same_recipe(path, saved.recipe, fresh.recipe)
-        point = find_resume_point(saved, self._ranks.count, self._steps_per_epoch)
+        point = find_resume_point(saved, self._ranks.count, self._data.steps_per_epoch)
         if not point.is_exact:
             schedule = self._stepper.schedule_after(point.state.step)
             point = replace(point, state=replace(point.state, schedule=schedule))
@@ -172,10 +155,13 @@ class TrainingRun:
         step, first_step = self._state.step, self._state.step - self._state.step_in_epoch
         meters = EpochMeters(self._ranks, step, self._state.meters)
         stepper.train()
-        self._train_batches.epoch, self._train_batches.start_step = epoch, self._state.step_in_epoch * update_freq
+        self._data.train_batches.epoch, self._data.train_batches.start_step = (
+            epoch,
+            self._state.step_in_epoch * update_freq,
+        )
         batches = step * update_freq
         learning_rate, waiting_since = stepper.learning_rate, time.perf_counter()
-        for batch in self._train_loader if self._train_batches else ():
+        for batch in self._data.train_loader if self._data.train_batches else ():
             loaded = time.perf_counter()
             learning_rate = stepper.learning_rate
             loss, logits = stepper.run(batch, batches)
@@ -188,20 +174,20 @@ class TrainingRun:
                 continue
             step += 1
             stops = step % config.print_batch_step == 0 and self._report_step(epoch, step, learning_rate, meters)
-            is_whole = step - first_step == self._steps_per_epoch
+            is_whole = step - first_step == self._data.steps_per_epoch
             saves = config.save_interval_steps and step % config.save_interval_steps == 0 and not is_whole
             if stops or saves:
                 self._stand_at(step, step - first_step, meters)
-                self._save(is_best=False)
             if stops:
-                self._end_here()
+                self._save_and_end()
+            if saves:
+                self._save(is_best=False)
             self._tell_of_written_set()
             waiting_since = time.perf_counter()
         stops = step > self._state.step and self._report_step(epoch, step, learning_rate, meters)
         self._stand_at(step, step - first_step, meters)
         if stops:
-            self._save(is_best=False)
-            self._end_here()
+            self._save_and_end()
         totals = meters.totals
         self._tell(
             EpochEnd(
@@ -279,11 +265,10 @@ class TrainingRun:
         started = time.perf_counter()
         with self._stepper.evaluated_network() as network:
             top_k = min(5, self._config.Arch.class_num)
-            found = predict(network, self._val_loader, top_k, self._heartbeat, stop=self._stop)
+            found = predict(network, self._data.val_loader, top_k, self._heartbeat, stop=self._stop)
         *sums, stopping = (float(value) for value in self._ranks.sum([*found.sums, float(self._stop.is_set)]))
         if stopping:
-            self._save(is_best=False)
-            self._end_here()
+            self._save_and_end()
         images, loss, top1, top5 = sums
         return Evaluated(
             images=int(images),
@@ -315,7 +300,8 @@ class TrainingRun:
         if self._saver is not None and (event := self._saver.wait() if wait else self._saver.written()):
             self._tell(event)
 
-    def _end_here(self) -> None:
+    def _save_and_end(self) -> NoReturn:
+        self._save(is_best=False)
         self._tell_of_written_set(wait=True)
         self._ranks.barrier()
         raise RunInterruptedError(self._stop.signal_number or signal.SIGTERM)

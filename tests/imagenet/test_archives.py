@@ -214,12 +214,12 @@ def test_a_member_that_escapes_is_an_error_and_writes_nothing(tmp_path: Path, na
         archive = make_tar(tmp_path / "train.tar", {**files, "n01443537.tar": inner.read_bytes()})
     else:
         archive = inner
-    root = tmp_path / "deep" / "down" / "root"
+    root = tmp_path / "deep" / "down" / "set"
     before = everything_below(tmp_path)
     with pytest.raises(DatasetError, match=message):
         unpack_archives(root, {kind: archive})  # type: ignore[dict-item]
     written = {path: data for path, data in everything_below(tmp_path).items() if path not in before}
-    assert written == ({"deep/down/root/train/n01440764/a.JPEG": b"a"} if kind == "train" else {})
+    assert written == ({"deep/down/set/train/n01440764/a.JPEG": b"a"} if kind == "train" else {})
 
 
 def test_the_outer_archive_may_not_escape_either(tmp_path: Path) -> None:

@@ -203,18 +203,8 @@ def test_a_line_that_is_no_event_is_passed_over_and_said(run, caplog):
 def test_a_long_training_is_uploaded_in_seconds(run):
     """The points of thousands of steps go in batches, in much less than a millisecond each."""
     client, run_id, folder = run
-    started = Started(
-        ranks=1,
-        device="cpu",
-        epochs=1,
-        steps_per_epoch=1,
-        train_images=1,
-        val_images=1,
-        first_step=0,
-        paddle_version="",
-    )
     finished = Finished(epochs=1, step=1, best_epoch=1, best_top1=1, seconds=1, images_per_second=1)
-    write(folder, started, *(step(number) for number in range(1, 3001)), finished)
+    write(folder, started(1), *(step(number) for number in range(1, 3001)), finished)
     before = time.process_time()
     assert upload_new_events(client, run_id, "s", folder) == 18_000
     assert (time.process_time() - before) / 18_000 < 0.001

@@ -110,7 +110,12 @@ install_lock() {
     # Source packages are built by the setuptools of the lock, not by one that pip would fetch unpinned.
     awk '/^[^ #]/ { keep = /^(setuptools|wheel)==/ } keep' "$lock" >"$state/build.lock"
     if [ -s "$state/build.lock" ]; then pip_install --require-hashes -r "$state/build.lock"; fi
-    pip_install --require-hashes --no-build-isolation --use-pep517 -r "$lock"
+    # The lock is complete, so pip need not resolve. Where it does, it takes the newest release of a package that
+    # another asks for with an extra (`coverage[toml]`), and refuses it because the lock has an older one.
+    pip_install --require-hashes --no-deps --no-build-isolation --use-pep517 -r "$lock"
+    "$venv/bin/python" -m pip --disable-pip-version-check check >"$state/check" ||
+        fail "$lock is not complete: $(cat "$state/check"); write it anew: make lock"
+    rm "$state/check"
     cp "$lock" "$state/lock"
     printf '%s\n' "$lock" >"$state/name"
     rm -f "$state/touched" "$state/build.lock"

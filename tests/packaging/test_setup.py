@@ -32,12 +32,15 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 """
 
 
-def write_wheel(folder: Path, name: str, version: str, module: str) -> str:
+def write_wheel(folder: Path, name: str, version: str, module: str, requires: str = "") -> str:
     """Write a wheel with one module, whose ORIGIN is `name` and `version`; return its lines of a lock file."""
     stem = f"{name.replace('-', '_')}-{version}"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: toml\n"
+    if requires:
+        metadata += f"Requires-Dist: {requires}\n"
     members = {
         f"{module}.py": f"ORIGIN = '{name} {version}'\n",
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{stem}.dist-info/METADATA": metadata,
         f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = f"{stem}.dist-info/RECORD"
@@ -146,6 +149,29 @@ def test_a_changed_lock_is_installed_and_what_it_dropped_removed(project: TinyPr
 
     assert project.make("setup", "LOCK=requirements.lock").returncode == 0
     assert project.origin() == "tiny 2.0"
+
+
+@pytest.mark.slow
+def test_a_release_after_the_lock_changes_nothing(project: TinyProject) -> None:
+    """A package that another asks for with an extra is installed as locked, though a newer one was released since."""
+    user = write_wheel(project.wheels, "tiny-user", "1.0", module="tiny_user", requires="tiny[toml]>=1.0")
+    with (project.root / "requirements.lock").open("a", encoding="utf-8") as lock:
+        lock.write(user)
+    write_wheel(project.wheels, "tiny", "2.0", module="tiny")
+    result = project.make("setup")
+    assert result.returncode == 0, result.stderr
+    assert project.origin() == "tiny 1.0"
+
+
+@pytest.mark.slow
+def test_a_lock_that_lacks_a_package_stops_the_setup(project: TinyProject) -> None:
+    """What a locked package needs and the lock does not name is said, and what to do."""
+    needy = write_wheel(project.wheels, "tiny-user", "1.0", module="tiny_user", requires="absent>=1.0")
+    (project.root / "requirements.lock").write_text(needy, encoding="utf-8")
+    result = project.make("setup")
+    assert result.returncode != 0
+    assert "tiny-user 1.0 requires absent, which is not installed" in result.stderr
+    assert "make lock" in result.stderr
 
 
 @pytest.mark.slow

@@ -11,7 +11,12 @@ import pytest
 
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.trainer.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
+from resnet50_pipeline.trainer.optimizer import (
+    build_optimizer,
+    optimizer_shapes,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from resnet50_pipeline.trainer.schedule import build_schedule
 from resnet50_pipeline.training_config import AdamWConfig, ArchConfig, MomentumConfig, OptimizerConfig, Regularizer
 
@@ -62,6 +67,10 @@ class Run:
     def weights(self) -> Arrays:
         """Return a copy of all weights and running statistics."""
         return {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
+
+    def state(self) -> Arrays:
+        """Return a copy of what the optimizer remembers."""
+        return {name: tensor.numpy() for name, tensor in optimizer_tensors(self.network, self.optimizer).items()}
 
 
 def is_spared(name: str) -> bool:
@@ -168,7 +177,7 @@ def test_restored_optimizer_goes_on_bit_by_bit(config: OptimizerConfig):
     whole = Run(config)
     for _ in range(2):
         whole.step()
-    arrays, schedule = optimizer_arrays(whole.network, whole.optimizer), whole.schedule.state_dict()
+    arrays, schedule = whole.state(), whole.schedule.state_dict()
     resumed = Run(config)
     resumed.network.set_state_dict({name: paddle.to_tensor(array) for name, array in whole.weights().items()})
     restore_optimizer(resumed.network, resumed.optimizer, arrays, schedule)
@@ -179,20 +188,29 @@ def test_restored_optimizer_goes_on_bit_by_bit(config: OptimizerConfig):
     found = resumed.weights()
     for name, array in whole.weights().items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
-    again = optimizer_arrays(resumed.network, resumed.optimizer)
-    for name, array in optimizer_arrays(whole.network, whole.optimizer).items():
+    again = resumed.state()
+    for name, array in whole.state().items():
         np.testing.assert_array_equal(again[name], array, err_msg=name)
 
 
 def test_state_has_the_network_s_names():
     """Keys are the network's names, whatever Paddle calls its tensors in this process."""
     run = Run(adamw())
-    assert optimizer_arrays(run.network, run.optimizer) == {}
+    assert run.state() == {}
     run.step()
-    arrays = optimizer_arrays(run.network, run.optimizer)
+    arrays = run.state()
     kinds = ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc")
     assert arrays.keys() == {f"{name}/{kind}" for name, _ in run.trained() for kind in kinds}
     assert arrays["fc.weight/moment1"].shape == (512, 5)
+
+
+@pytest.mark.parametrize("config", [momentum(), adamw()])
+def test_shapes_are_known_before_there_is_a_state(config: OptimizerConfig):
+    """What the optimizer will remember of each weight after the first step is known by name and shape before it."""
+    run = Run(config)
+    expected = optimizer_shapes(run.network, run.optimizer)
+    run.step()
+    assert expected == {name: list(array.shape) for name, array in run.state().items()}
 
 
 def test_state_before_the_first_step_is_restored_too():
@@ -207,7 +225,7 @@ def test_state_that_does_not_fit_is_refused(damage: str):
     """What is missing, too much, of another shape or of another optimizer is named."""
     run = Run(momentum())
     run.step()
-    arrays = optimizer_arrays(run.network, run.optimizer)
+    arrays = run.state()
     if damage == "missing":
         del arrays["fc.weight/velocity"]
     elif damage == "strange":
@@ -229,5 +247,5 @@ def test_frozen_layers_have_no_state_and_do_not_move():
     frozen = {name for name in before if name.startswith(("stem.", *(f"blocks.{number}." for number in range(4))))}
     for name in frozen:
         np.testing.assert_array_equal(before[name], after[name], err_msg=name)
-    assert not {name.rpartition("/")[0] for name in optimizer_arrays(run.network, run.optimizer)} & frozen
+    assert not {name.rpartition("/")[0] for name in run.state()} & frozen
     assert not np.array_equal(before["fc.weight"], after["fc.weight"])

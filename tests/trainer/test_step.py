@@ -46,7 +46,7 @@ def batch_of(images: int, start: int = 0, mixed: bool = False) -> Batch:
 
 
 def weights_of(stepper: Stepper) -> dict[str, np.ndarray]:
-    return stepper.files()["weights.safetensors"]
+    return {name: array.copy() for name, array in stepper.files()["weights.safetensors"].items()}
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,13 @@
-"""Checkpoint sets (checkpoint_set.py) and the network: its tensors to arrays, and back."""
+"""From checkpoint sets (checkpoint_set.py) to the network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import paddle
 from safetensors.numpy import load_file
 
-from resnet50_pipeline.checkpoint_set import EMA, WEIGHTS, Arrays
+from resnet50_pipeline.checkpoint_set import EMA, WEIGHTS
 from resnet50_pipeline.exceptions import CheckpointError
 
 
@@ -39,8 +37,3 @@ def load_evaluated_weights(path: Path, network: paddle.nn.Layer) -> None:
         CheckpointError: the set's names or shapes are not the network's.
     """
     load_weights(path, network, EMA if (path / EMA).is_file() else WEIGHTS)
-
-
-def copy_to_host(tensors: Mapping[str, paddle.Tensor]) -> Arrays:
-    """Return the tensors' values, which later steps do not change (`numpy()` copies, on every device)."""
-    return {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}

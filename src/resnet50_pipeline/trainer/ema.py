@@ -9,7 +9,10 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 
+from resnet50_pipeline.checkpoint_set import Arrays
 from resnet50_pipeline.exceptions import CheckpointError
+
+_VECTOR = "average"
 
 
 class ExponentialMovingAverage:
@@ -45,16 +48,18 @@ class ExponentialMovingAverage:
         finally:
             self._set(own)
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return the average by the names of the network's state."""
-        flat = self._average.numpy()
-        return {
-            name: np.ascontiguousarray(flat[start:end]).reshape(tensor.shape)
-            for name, tensor, start, end in self._places()
-        }
+    @property
+    def tensors(self) -> dict[str, paddle.Tensor]:
+        """The average, all of it one vector."""
+        return {_VECTOR: self._average}
+
+    def named(self, arrays: Arrays) -> Arrays:
+        """Return the values of `tensors` by the names of the network's state."""
+        flat = arrays[_VECTOR]
+        return {name: flat[start:end].reshape(tensor.shape) for name, tensor, start, end in self._places()}
 
     def restore(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Go on from what `arrays` returned.
+        """Go on from what `named` returned.
 
         Raises:
             CheckpointError: names or shapes are not the network's.

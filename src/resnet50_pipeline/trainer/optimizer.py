@@ -70,16 +70,27 @@ def _is_spared(config: OptimizerConfig, name: str, parameter: paddle.Tensor) -> 
     return any(part in name for part in (config.no_weight_decay_name or "").split())
 
 
-def optimizer_arrays(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, NDArray[np.float32]]:
+def optimizer_tensors(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
     """Return what the optimizer remembers, by `<parameter>/<kind>`, as `fc.weight/velocity` or `fc.weight/moment1`.
 
     Paddle's own keys depend on what else the process has built. Empty before the first step.
     """
     state = optimizer.state_dict()
+    keys = _keys_by_stem(state)
     return {
-        f"{name}/{kind}": np.ascontiguousarray(state[key].numpy())
+        f"{name}/{kind}": state[keys[f"{parameter.name}_{kind}"]]
         for name, parameter in network.named_parameters()
-        for kind, key in _keys_of(parameter, state).items()
+        for kind in _KINDS[type(optimizer).__name__]
+        if f"{parameter.name}_{kind}" in keys
+    }
+
+
+def optimizer_shapes(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, list[int]]:
+    """Return the shapes of what `optimizer_tensors` gives after the first step: the parameter's own, or one number."""
+    return {
+        f"{name}/{kind}": [1] if kind.endswith("_pow_acc") else list(parameter.shape)
+        for name, parameter in _trained(network).items()
+        for kind in _KINDS[type(optimizer).__name__]
     }
 
 
@@ -89,52 +100,43 @@ def restore_optimizer(
     arrays: Mapping[str, NDArray[np.float32]],
     schedule_state: Mapping[str, Any],
 ) -> None:
-    """Go on from what `optimizer_arrays` and the schedule's `state_dict` returned.
+    """Go on from the values of `optimizer_tensors` and what the schedule's `state_dict` returned.
 
     Raises:
         CheckpointError: a tensor is of no trainable parameter, of another optimizer or shape, or missing.
     """
-    trained = {name: p for name, p in network.named_parameters() if not p.stop_gradient}
-    kinds = _KINDS[type(optimizer).__name__]
-    expected = {f"{name}/{kind}" for name in trained for kind in kinds} if arrays else set()
-    wrong = sorted(expected ^ arrays.keys()) or sorted(
-        key for key in expected if not _fits(arrays[key], trained[key.rpartition("/")[0]], key)
+    expected = optimizer_shapes(network, optimizer) if arrays else {}
+    wrong = sorted(expected.keys() ^ arrays.keys()) or sorted(
+        key for key, shape in expected.items() if list(arrays[key].shape) != shape
     )
     if wrong:
         raise CheckpointError(
             f"the optimizer's state is not of this network and optimizer, {len(wrong)} tensors differ: "
             f"{', '.join(wrong[:3])}; are Arch and Optimizer those that it was trained with?"
         )
-    present = optimizer.state_dict()
+    known = _keys_by_stem(optimizer.state_dict())
     restored: dict[str, Any] = {"LR_Scheduler": dict(schedule_state)}
-    for name, parameter in trained.items() if arrays else ():
-        known = _keys_of(parameter, present)
-        for kind in kinds:
-            key = known.get(kind) or _coming_key(f"{parameter.name}_{kind}")
-            restored[key] = paddle.to_tensor(arrays[f"{name}/{kind}"])
+    for name, parameter in _trained(network).items() if arrays else ():
+        for kind in _KINDS[type(optimizer).__name__]:
+            stem = f"{parameter.name}_{kind}"
+            restored[known.get(stem) or _coming_key(stem)] = paddle.to_tensor(arrays[f"{name}/{kind}"])
     optimizer.set_state_dict(restored)
 
 
-# What Paddle's optimizers keep for each parameter, and of which shape: the parameter's own, or one number.
+# What Paddle's optimizers keep for each parameter.
 _KINDS = {
     "Momentum": ("velocity",),
     "AdamW": ("moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"),
 }
 
 
-def _fits(array: NDArray[np.float32], parameter: paddle.Tensor, key: str) -> bool:
-    return list(array.shape) == ([1] if key.endswith("_pow_acc") else list(parameter.shape))
+def _trained(network: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+    return {name: parameter for name, parameter in network.named_parameters() if not parameter.stop_gradient}
 
 
-def _keys_of(parameter: paddle.Tensor, state: Mapping[str, Any]) -> dict[str, str]:
-    """Return Paddle's keys of a parameter's state, by kind: `{"velocity": "linear_0.w_0_velocity_0"}`."""
-    return {
-        kind: key
-        for kinds in _KINDS.values()
-        for kind in kinds
-        for key in state
-        if key.rpartition("_")[0] == f"{parameter.name}_{kind}"
-    }
+def _keys_by_stem(state: Mapping[str, Any]) -> dict[str, str]:
+    """Return Paddle's keys without their last number: `{"linear_0.w_0_velocity": "linear_0.w_0_velocity_0"}`."""
+    return {key.rpartition("_")[0]: key for key in state}
 
 
 def _coming_key(name: str) -> str:

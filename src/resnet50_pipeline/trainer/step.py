@@ -10,12 +10,18 @@ from typing import Any
 import paddle
 
 from resnet50_pipeline.checkpoint_set import EMA, OPTIMIZER, WEIGHTS, Arrays, TrainingState, load_arrays
-from resnet50_pipeline.trainer.checkpoint import copy_to_host, load_weights
+from resnet50_pipeline.trainer.checkpoint import load_weights
 from resnet50_pipeline.trainer.data import Batch
 from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
+from resnet50_pipeline.trainer.host_copies import HostCopies
 from resnet50_pipeline.trainer.losses import build_loss
 from resnet50_pipeline.trainer.network import build_network, compile_network, running_statistics
-from resnet50_pipeline.trainer.optimizer import build_optimizer, optimizer_arrays, restore_optimizer
+from resnet50_pipeline.trainer.optimizer import (
+    build_optimizer,
+    optimizer_shapes,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from resnet50_pipeline.trainer.precision import Precision
 from resnet50_pipeline.trainer.pretrained import Pretrained, load_pretrained
 from resnet50_pipeline.trainer.ranks import Ranks
@@ -39,6 +45,7 @@ class Stepper:
         if config.Global.to_static:
             compile_network(self._network)
         self._parallel = self._network
+        self._host = HostCopies()
 
     def start_from(self, path: Path) -> Pretrained:
         """Set the weights from a local file or set, before the first step.
@@ -99,14 +106,21 @@ class Stepper:
             self._ranks.copy_from_first(running_statistics(self._network))
             yield self._network
 
+    def make_room(self) -> None:
+        """Take the memory that `files` copies to, which would cost the first set more than the copy."""
+        self._host.make_room(WEIGHTS, {name: tensor.shape for name, tensor in self._network.state_dict().items()})
+        self._host.make_room(OPTIMIZER, optimizer_shapes(self._network, self._optimizer))
+        if self._ema is not None:
+            self._host.make_room(EMA, {name: tensor.shape for name, tensor in self._ema.tensors.items()})
+
     def files(self) -> dict[str, Arrays]:
-        """Return the arrays of a checkpoint set by file, copied to the host."""
+        """Return the arrays of a checkpoint set by file, copied to the host; they stand until the next call."""
         files: dict[str, Arrays] = {
-            WEIGHTS: copy_to_host(self._network.state_dict()),
-            OPTIMIZER: optimizer_arrays(self._network, self._optimizer),
+            WEIGHTS: self._host.copy(WEIGHTS, self._network.state_dict()),
+            OPTIMIZER: self._host.copy(OPTIMIZER, optimizer_tensors(self._network, self._optimizer)),
         }
         if self._ema is not None:
-            files[EMA] = self._ema.arrays()
+            files[EMA] = self._ema.named(self._host.copy(EMA, self._ema.tensors))
         return files
 
     def values(self) -> dict[str, Any]:

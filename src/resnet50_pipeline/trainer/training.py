@@ -68,8 +68,11 @@ class TrainingRun:
             (self._state.epoch, self._state.step) if config.Global.checkpoints and resumed.is_exact else None
         )
         self._stepper.connect()
-        self._saver = CheckpointSaver(self._output_dir, config.Global.keep_checkpoints) if ranks.is_first else None
-        self._events = EventWriter(events_path(self._output_dir)) if ranks.is_first else None
+        self._saver, self._events = None, None
+        if ranks.is_first:
+            self._stepper.make_room()
+            self._saver = CheckpointSaver(self._output_dir, config.Global.keep_checkpoints)
+            self._events = EventWriter(events_path(self._output_dir))
         self._start_warnings = (*resumed.warnings, *self._data.train_batches.warnings())
 
     def execute(self) -> None:

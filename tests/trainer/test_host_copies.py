@@ -1,0 +1,47 @@
+"""Copies on the host have the tensors' values, and stay in their place."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+
+from resnet50_pipeline.trainer.host_copies import HostCopies
+
+
+def tensors(seed: int) -> dict[str, paddle.Tensor]:
+    random = np.random.default_rng(seed)
+    shapes = {"conv": [4, 3, 3, 3], "bias": [5], "power": [1], "number": []}
+    return {name: paddle.to_tensor(random.random(shape, dtype=np.float32)) for name, shape in shapes.items()}
+
+
+def test_copies_have_the_values_and_do_not_follow_the_tensors():
+    """Later steps, which change tensors in place, do not change what was copied."""
+    source = tensors(1)
+    expected = {name: tensor.numpy().copy() for name, tensor in source.items()}
+    copies = HostCopies().copy("weights", source)
+    for tensor in source.values():
+        tensor.scale_(2.0)
+    assert copies.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(copies[name], array, err_msg=name, strict=True)
+
+
+def test_next_copy_is_in_the_same_memory():
+    """The second set takes no new memory, whether room was made before or by the first."""
+    host = HostCopies()
+    host.make_room("weights", {name: tensor.shape for name, tensor in tensors(1).items()})
+    first = host.copy("weights", tensors(1))
+    places = {name: array.ctypes.data for name, array in first.items()}
+    second = host.copy("weights", tensors(2))
+    assert {name: array.ctypes.data for name, array in second.items()} == places
+    for name, tensor in tensors(2).items():
+        np.testing.assert_array_equal(first[name], tensor.numpy(), err_msg=name)
+
+
+def test_files_do_not_share_memory():
+    """Tensors of one name in two files, as weights and their average, are copied to two places."""
+    host = HostCopies()
+    weights, average = host.copy("weights", tensors(1)), host.copy("ema", tensors(2))
+    for name, tensor in tensors(1).items():
+        np.testing.assert_array_equal(weights[name], tensor.numpy(), err_msg=name)
+        assert not np.shares_memory(weights[name], average[name]), name

@@ -46,7 +46,7 @@ run: setup ## kedro run: the whole chain, on the sample unless ARGS="--env image
 	@$(VENV)/bin/kedro run $(ARGS)
 
 repro: setup ## dvc repro: the same chain, without the stages that nothing changed for
-	@$(VENV)/bin/dvc repro $(ARGS)
+	@$(VENV)/bin/dvc repro $(ARGS) || { code=$$?; $(VENV)/bin/kedro data-doctor --quick >&2; exit $$code; }
 
 test: setup ## the whole test suite, quick tests first, with coverage
 	@$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)

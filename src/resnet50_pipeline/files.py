@@ -95,6 +95,18 @@ def replace_directory(staged: Path, path: Path) -> None:
     _remove_stale(path)
 
 
+def unshare_files(folder: Path) -> None:
+    """Give every file below `folder` that is a link, or has a second name elsewhere, a copy of its own in its place.
+
+    For what is about to be appended to or overwritten: where DVC links files to its cache instead of copying them
+    (`cache.type`), a write through the link would change what the cache holds under the digest of the old content.
+    """
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.is_symlink() or path.stat().st_nlink > 1:
+            with replacing_file(path) as temporary:
+                shutil.copyfile(path, temporary)
+
+
 def _sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY_SUFFIX}")
 

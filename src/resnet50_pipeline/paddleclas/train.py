@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet50_pipeline.files import write_text
+from resnet50_pipeline.files import unshare_files, write_text
 from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.machines import meeting_place, sharing_news, train_arguments
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, forget_replaced_run, goes_on, starting_anew
@@ -44,6 +44,7 @@ def train_network(training_config: Path, training: TrainingParameters) -> Path:
         run = run_upstream_training
     with claim_output_dir(output_dir):
         if goes_on(training):
+            unshare_files(output_dir)
             run(config, training, resume=True)
             forget_replaced_run(output_dir)
         else:

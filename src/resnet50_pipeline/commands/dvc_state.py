@@ -1,0 +1,254 @@
+"""What keeps DVC from working, or from telling the truth, and the command that mends each: DVC itself says little."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shlex
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+_LOCK_FILES = ("dvc.lock", "conf/*/dvc.lock")
+_REMEDY_OF_OBJECTS = (
+    "kedro data-doctor --remove-damaged, then `dvc pull --force` where a remote has it, otherwise `dvc repro` for a "
+    "result, `dvc commit` for data whose own file is whole"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, and what to do about it.
+
+    Attributes:
+        problem: what, where.
+        remedy: a command, or to wait.
+    """
+
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.problem} → {self.remedy}"
+
+
+@dataclass(frozen=True)
+class DamagedObject:
+    """A file of the cache whose content is not what its name says, or that is not there though a version needs it.
+
+    Attributes:
+        path: in the cache.
+        used_by: files and folders of which it is the content, relative to the project.
+        is_missing: whether it is not there.
+    """
+
+    path: Path
+    used_by: tuple[str, ...]
+    is_missing: bool
+
+
+def find_lock_problems(project: Path) -> Iterator[Finding]:
+    """Yield who holds DVC's locks, by process, and which lock file was left unreadable.
+
+    DVC's own message on a held repository lock names nobody. A lock ends with the process that held it, however that
+    ended; only `rwlock`, a list of who reads and writes what, can be left half written.
+    """
+    folder = project / ".dvc" / "tmp"
+    holder = _holder_of(folder / "lock")
+    if holder is not None:
+        yield Finding(
+            f"DVC is locked by {_describe_process(holder)}",
+            f"wait for it, or end it (kill {holder}); nothing is lost by either" if holder else "wait for it",
+        )
+    try:
+        entries = json.loads((folder / "rwlock").read_text(encoding="utf-8") or "{}")
+    except FileNotFoundError:
+        return
+    except ValueError:
+        yield Finding(".dvc/tmp/rwlock was left half written by a process that was killed", "rm .dvc/tmp/rwlock")
+        return
+    # What is written says more than what is read: others may read that too.
+    for mode in ("write", "read"):
+        busy: dict[int, set[str]] = defaultdict(set)
+        for path, infos in entries.get(mode, {}).items():
+            for info in infos if isinstance(infos, list) else [infos]:
+                busy[int(info["pid"])].add(_relative(path, project))
+        for pid, paths in sorted(busy.items()):
+            if psutil.pid_exists(pid):
+                names = ", ".join(sorted(paths)[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+                yield Finding(
+                    f"{names}: {'written' if mode == 'write' else 'read'} by {_describe_process(pid)}",
+                    f"wait for it, or end it (kill {pid})",
+                )
+
+
+def find_lock_file_problems(project: Path) -> Iterator[Finding]:
+    """Yield each dvc.lock that is cut off or otherwise damaged, or that has lost stages that git's version has.
+
+    One that was cut between two stages is valid YAML: DVC would just run the lost stages again, training included.
+    """
+    for path in sorted(found for pattern in _LOCK_FILES for found in project.glob(pattern)):
+        name = path.relative_to(project).as_posix()
+        committed = _committed_stages(project, name)
+        remedy = f"git checkout HEAD -- {shlex.quote(name)}" if committed else "dvc commit --force"
+        stages = read_stages(path)
+        if stages is None:
+            yield Finding(f"{name} is damaged: no whole YAML with stages is in it", remedy)
+        elif lost := [one for one, entry in committed.items() if _count_outs(stages.get(one)) < _count_outs(entry)]:
+            yield Finding(f"{name} has lost what git's version of it says of {', '.join(lost)}", remedy)
+
+
+def read_stages(lock_file: Path) -> dict[str, Any] | None:
+    """Return {stage: what was locked} of a dvc.lock; None where it is damaged, cut off in the middle of a stage too."""
+    try:
+        return _stages_of(lock_file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return None
+
+
+def find_damaged_objects(project: Path) -> tuple[list[DamagedObject], int]:
+    """Read everything that the present version needs of the cache, and return what is damaged, and how much was read.
+
+    DVC believes that a file of the cache which is read-only (mode 0444) has the content that its name says, and hands
+    it on; here every one is hashed, 4 at a time.
+
+    Returns:
+        The damaged objects by path, and the bytes read. Objects that are not in the cache at all count only where they
+        are parts of a folder of which others are there: the rest was not pulled.
+    """
+    from dvc.repo import Repo
+
+    users: dict[Path, set[str]] = defaultdict(set)
+    partial: set[Path] = set()
+    with Repo(project) as repo:
+        for out in repo.index.outs:
+            if not out.use_cache or not out.hash_info:
+                continue
+            name = _relative(out.fs_path, project)
+            path = Path(out.cache.oid_to_path(out.hash_info.value))
+            users[path].add(name)
+            if out.hash_info.isdir:
+                parts = {file: Path(out.cache.oid_to_path(md5)) for file, md5 in _files_of(path)}
+                for file, part in parts.items():
+                    users[part].add(f"{name}/{file}")
+                if any(part.exists() for part in parts.values()):
+                    partial |= {path, *parts.values()}
+    with ThreadPoolExecutor(4) as pool:
+        digests = dict(zip(users, pool.map(_digest_of_object, users), strict=True))
+    damaged = [
+        DamagedObject(path, tuple(sorted(users[path])), is_missing=digest is None)
+        for path, digest in sorted(digests.items())
+        if digest != _name_of(path) and (digest is not None or path in partial)
+    ]
+    return damaged, sum(path.stat().st_size for path, digest in digests.items() if digest is not None)
+
+
+def describe_damage(objects: Iterable[DamagedObject], project: Path) -> list[Finding]:
+    """Return a finding an object."""
+    return [
+        Finding(
+            f"{', '.join(one.used_by)}: {_relative(str(one.path), project)} "
+            + (
+                "is missing from DVC's cache" if one.is_missing else "is damaged: its content is not what its name says"
+            ),
+            _REMEDY_OF_OBJECTS,
+        )
+        for one in objects
+    ]
+
+
+def remove_objects(objects: Iterable[DamagedObject], project: Path) -> int:
+    """Delete damaged files of the cache, so that DVC fetches or writes them anew, and return how many were there.
+
+    So go the files of the workspace that have the same wrong content, as links to them or as copies: DVC remembers them
+    as good. One whose content is right stays.
+    """
+    count = 0
+    for one in objects:
+        if one.is_missing:
+            continue
+        wrong = _digest_of_object(one.path)
+        for file in map(project.joinpath, one.used_by):
+            if file.is_file() and _digest_of_object(file) == wrong:
+                file.unlink()
+        one.path.unlink()
+        count += 1
+    return count
+
+
+def _holder_of(lock: Path) -> int | None:
+    """Return the PID of the process that holds a lock file, 0 where it does not say, None where nobody holds it."""
+    with contextlib.suppress(FileNotFoundError), lock.open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            words = file.read().split()
+            return int(words[0]) if words and words[0].isdecimal() else 0
+    return None
+
+
+def _describe_process(pid: int) -> str:
+    try:
+        return f"process {pid}: {shlex.join(psutil.Process(pid).cmdline())}"
+    except psutil.Error:
+        return f"process {pid or '(unknown)'}"
+
+
+def _committed_stages(project: Path, name: str) -> dict[str, Any]:
+    shown = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=project, capture_output=True, text=True, check=False)
+    return (_stages_of(shown.stdout) or {}) if shown.returncode == 0 else {}
+
+
+def _count_outs(stage: dict[str, Any] | None) -> int:
+    return len((stage or {}).get("outs", []))
+
+
+def _stages_of(text: str) -> dict[str, Any] | None:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        stages = COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text)).get("stages", {})
+    except (yaml.YAMLError, Invalid, AttributeError):
+        return None
+    # Cut between two lines of a stage it is still valid; what DVC writes last of a stage is where its outs end.
+    whole = all(_is_whole(entry) for stage in stages.values() for entry in stage.get("outs", []))
+    ends = text.endswith("\n") and bool(stages) and all(stage.get("outs") for stage in stages.values())
+    return stages if whole and ends else None
+
+
+def _is_whole(entry: dict[str, Any]) -> bool:
+    return "path" in entry and any(name in entry for name in ("md5", "etag", "checksum")) and "size" in entry
+
+
+def _files_of(directory_object: Path) -> list[tuple[str, str]]:
+    """Return path and digest of the files of a folder, as its object lists them; nothing where that is not readable."""
+    try:
+        return [(entry["relpath"], entry["md5"]) for entry in json.loads(directory_object.read_bytes())]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _digest_of_object(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _name_of(path: Path) -> str:
+    return (path.parent.name + path.name).removesuffix(".dir")
+
+
+def _relative(path: str, project: Path) -> str:
+    return str(Path(path).relative_to(project)) if Path(path).is_relative_to(project) else path

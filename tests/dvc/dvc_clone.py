@@ -1,0 +1,105 @@
+"""A clone of the working tree with a history of its own, in which the tests of DVC work as a user would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Clone:
+    """A git repository and what a user can do in it; its sample is as small as that of conf/test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # A clone may be made of one that was cloned before, so where its modules are is not settled at import.
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(root / "src"),
+            "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site"),
+            "DVC_NO_ANALYTICS": "1",
+            "COLUMNS": "200",
+            **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+
+    @classmethod
+    def of_working_tree(cls, root: Path) -> Clone:
+        """Copy what git knows of the working tree to `root`, with the parameters of conf/test, and commit it."""
+        clone = cls(root)
+        listed = subprocess.run(
+            ["git", "ls-files", "-coz", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
+        )
+        for name in filter(None, listed.stdout.split("\0")):
+            # Results of runs in the working tree are no part of a clone.
+            is_result = (name.startswith("data/") and name != "data/README.md") or name.endswith("dvc.lock")
+            if (PROJECT / name).is_file() and not is_result:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(PROJECT / name, root / name)
+        for path in (root / "conf" / "test").glob("parameters*.yml"):
+            clone.edit_parameters(path.name, yaml.safe_load(path.read_text(encoding="utf-8")))
+        clone.run("git", "init", "--quiet")
+        clone.commit("clone")
+        return clone
+
+    def clone_to(self, root: Path) -> Clone:
+        """Return a git clone of this one: what another person gets, with nothing of what git ignores."""
+        subprocess.run(["git", "clone", "--quiet", str(self.root), str(root)], check=True)
+        return Clone(root)
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command in the clone, with the programs of this environment."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, **{**streams, **options})
+
+    def fail(self, *command: str) -> tuple[int, str]:
+        """Run a command in the clone, and return its exit code and what it prints."""
+        process = self.start(*command)
+        output, _ = process.communicate()
+        return process.returncode, output
+
+    def run(self, *command: str) -> str:
+        """Run a command in the clone, and return what it prints."""
+        code, output = self.fail(*command)
+        assert code == 0, output
+        return output
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro` and return the stages that it ran, or with --dry would run, in order."""
+        return re.findall(r"^Running stage '(\w+)':", self.run("dvc", "repro", *arguments), re.MULTILINE)
+
+    def commit(self, message: str) -> None:
+        """Commit everything that git offers."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "-m", message)
+
+    def edit_parameters(self, file: str, change: dict[str, Any]) -> None:
+        """Merge `change` into a parameter file of conf/base."""
+        path = self.root / "conf" / "base" / file
+        merged = _merged(yaml.safe_load(path.read_text(encoding="utf-8")), change)
+        path.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
+
+    def read_yaml(self, path: str) -> Any:
+        """Return what a YAML or JSON file of the clone says."""
+        return yaml.safe_load((self.root / path).read_text(encoding="utf-8"))
+
+    def untracked(self) -> set[str]:
+        """Return the files that git would offer to commit."""
+        lines = self.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
+        return {line.removeprefix("?? ") for line in lines}
+
+
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged

@@ -31,7 +31,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help setup preflight run repro test test-paddle26 rank-tests fuzz chaos lint format promote rollback ui viz lock clean distclean
+.PHONY: help setup preflight run repro test test-paddle26 rank-tests fuzz chaos screenshot lint format promote rollback ui viz lock clean distclean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -66,6 +66,9 @@ fuzz: setup ## mutated images and list files, FUZZ_SECONDS (300) each, another s
 
 chaos: setup ## kill KILLS (50) trainings at random moments, resume each, compare with the unbroken one
 	@.venv/bin/python tests/chaos.py --kills $(KILLS) $(ARGS)
+
+screenshot: setup ## the README's picture anew, of the report of the last `make run` on the sample
+	@$(VENV)/bin/python tests/reporting/browser.py data/sample/08_reporting/evaluation_report.html docs/images/report.png
 
 lint: setup ## ruff, mypy and the import contracts
 	$(VENV)/bin/ruff check

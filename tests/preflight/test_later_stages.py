@@ -23,7 +23,7 @@ def registration(*, onnx: bool) -> ModelRegistrationParameters:
 
 def test_nothing_named_is_nothing_asked():
     """The usual run has no further line in the table; a champion is for MLflow to know."""
-    assert list(check_evaluation(evaluation(compare_with="models:/m@champion"))) == []
+    assert list(check_evaluation(evaluation(compare_with="models:/m@champion"), Path("workspace"))) == []
     assert list(check_registration(registration(onnx=False))) == []
 
 
@@ -40,7 +40,7 @@ def test_true_labels_are_read_before_the_training(tmp_path: Path, content: str |
     path = tmp_path / "real.json"
     if content is not None:
         path.write_text(content)
-    (finding,) = check_evaluation(evaluation(true_labels=path))
+    (finding,) = check_evaluation(evaluation(true_labels=path), tmp_path / "workspace")
     assert finding.status == ("ok" if words == "2 images" else "blocking")
     assert words in finding.found
 
@@ -55,8 +55,20 @@ def test_every_file_that_the_evaluation_names_is_looked_for(tmp_path: Path):
         compare_with=str(tmp_path / "gone.parquet"),
         output_dir=tmp_path / "out",
     )
-    found = {one.check: one.status for one in check_evaluation(named)}
+    found = {one.check: one.status for one in check_evaluation(named, tmp_path / "workspace")}
     assert found == {"image_list": "ok", "image_root": "blocking", "compare_with": "blocking", "model": "blocking"}
+
+
+def test_what_the_run_itself_may_write_is_not_asked_for(tmp_path: Path):
+    """A list of the workspace is there when its turn comes; a model's name may lack its .pdparams."""
+    (tmp_path / "released.pdparams").touch()
+    named = evaluation(
+        model=str(tmp_path / "released"),
+        image_list=tmp_path / "workspace" / "05_model_input" / "train_list.txt",
+        output_dir=tmp_path / "out",
+    )
+    (finding,) = check_evaluation(named, tmp_path / "workspace")
+    assert (finding.check, finding.status) == ("model", "ok")
 
 
 @pytest.mark.parametrize(("packages", "absent"), [(("numpy", "pandas"), None), (("numpy", "no_such"), "no no_such")])

@@ -54,7 +54,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
         yield checkpoints.check_disk(training, plan.dataset.class_num, plan.output_dir)
         yield checkpoints.check_start(training, plan.output_dir)
     if plan.evaluation is not None:
-        yield from check_evaluation(plan.evaluation)
+        yield from check_evaluation(plan.evaluation, plan.workspace)
     if plan.registration is not None:
         yield from check_registration(plan.registration)
 

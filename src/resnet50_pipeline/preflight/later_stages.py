@@ -15,25 +15,26 @@ ONNX_PACKAGES = ("paddle2onnx", "onnxruntime")
 INSTALL_ONNX = "pip install -e '.[onnx]' in the project's folder, or model_registration.onnx=false"
 
 
-def check_evaluation(evaluation: EvaluationParameters) -> Iterator[Finding]:
-    """The files that `evaluation` names, where it names any."""
+def check_evaluation(evaluation: EvaluationParameters, workspace: Path) -> Iterator[Finding]:
+    """The files that `evaluation` names, where it names any; those in the workspace the run may be about to write."""
     if evaluation.true_labels is not None:
         yield _check_true_labels(evaluation.true_labels)
-    wanted = {"image_list": evaluation.image_list, "image_root": evaluation.image_root}
-    if evaluation.compare_with is not None and not evaluation.compare_with.startswith("models:"):
-        wanted["compare_with"] = Path(evaluation.compare_with)
-    if evaluation.model is not None and not evaluation.model.startswith("models:"):
-        wanted["model"] = Path(evaluation.model)
-    for name, path in wanted.items():
-        if path is not None:
-            yield judge(
-                path.exists(),
-                "blocking",
-                name,
-                found=str(path) if path.exists() else f"there is no {path}",
-                needed=f"what evaluation.{name} names",
-                remedy=f"set evaluation.{name}",
-            )
+    named: dict[str, Path | None] = {"image_list": evaluation.image_list, "image_root": evaluation.image_root}
+    for name, place in (("compare_with", evaluation.compare_with), ("model", evaluation.model)):
+        named[name] = None if place is None or place.startswith("models:") else Path(place)
+    for name, path in named.items():
+        if path is None or path.absolute().is_relative_to(workspace.absolute()):
+            continue
+        # As in trainer/pretrained.py: a model's name without suffix means the .pdparams of that name.
+        is_there = path.exists() or (name == "model" and path.with_name(f"{path.name}.pdparams").exists())
+        yield judge(
+            is_there,
+            "blocking",
+            name,
+            found=str(path) if is_there else f"there is no {path}",
+            needed=f"what evaluation.{name} names",
+            remedy=f"set evaluation.{name}",
+        )
 
 
 def check_registration(registration: ModelRegistrationParameters) -> Iterator[Finding]:

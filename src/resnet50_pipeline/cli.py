@@ -7,6 +7,7 @@ from kedro.framework.cli.utils import CONTEXT_SETTINGS
 
 from resnet50_pipeline.commands.champion import champion, promote, rollback
 from resnet50_pipeline.commands.data_doctor import data_doctor
+from resnet50_pipeline.commands.data_version import data_version
 from resnet50_pipeline.commands.join import join
 from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
@@ -19,5 +20,5 @@ def cli() -> None:
     """Commands of the project resnet50-pipeline."""
 
 
-for command in (run, preflight, join, unpack, data_doctor, predict, promote, rollback, champion):
+for command in (run, preflight, join, unpack, data_version, data_doctor, predict, promote, rollback, champion):
     cli.add_command(command)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mlflow import MlflowClient
 
 PROJECT = Path(__file__).parents[2]
 
@@ -45,7 +46,11 @@ class Clone:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(PROJECT / name, root / name)
         for path in (root / "conf" / "test").glob("parameters*.yml"):
-            clone.edit_parameters(path.name, yaml.safe_load(path.read_text(encoding="utf-8")))
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            # How small a run is, and not where its results go.
+            content.get("training", {}).pop("output_dir", None)
+            if "tracking" not in content:
+                clone.edit_parameters(path.name, content)
         clone.run("git", "init", "--quiet")
         clone.commit("clone")
         return clone
@@ -81,9 +86,9 @@ class Clone:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "-m", message)
 
-    def edit_parameters(self, file: str, change: dict[str, Any]) -> None:
-        """Merge `change` into a parameter file of conf/base."""
-        path = self.root / "conf" / "base" / file
+    def edit_parameters(self, file: str, change: dict[str, Any], environment: str = "base") -> None:
+        """Merge `change` into a file of conf/<environment>."""
+        path = self.root / "conf" / environment / file
         merged = _merged(yaml.safe_load(path.read_text(encoding="utf-8")), change)
         path.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
 
@@ -91,10 +96,17 @@ class Clone:
         """Return what a YAML or JSON file of the clone says."""
         return yaml.safe_load((self.root / path).read_text(encoding="utf-8"))
 
+    def dataset_digests(self, stage: str) -> set[str]:
+        """Return the digests of the datasets that MLflow shows of the newest run of a stage."""
+        client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(experiments, f"tags.`kedro.pipelines` = '{stage}'", max_results=1)
+        return {dataset.dataset.digest for run in found for dataset in run.inputs.dataset_inputs}
+
     def untracked(self) -> set[str]:
-        """Return the files that git would offer to commit."""
+        """Return the files that are new to git or differ from what is committed."""
         lines = self.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
-        return {line.removeprefix("?? ") for line in lines}
+        return {line[3:] for line in lines}
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -6,37 +6,35 @@ import pytest
 import yaml
 from dvc_clone import Clone
 
-from resnet50_pipeline.pipeline_registry import STAGES
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone after its first `dvc repro`."""
-    clone = Clone.of_working_tree(tmp_path_factory.mktemp("clone"))
-    assert clone.repro() == list(STAGES)
+def reproduced(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with all results, to be changed."""
+    clone = published.clone_to(tmp_path_factory.mktemp("clones") / "clone")
+    clone.run("dvc", "pull", "dvc.yaml")
     return clone
 
 
-def test_a_first_repro_writes_every_out(reproduced: Clone) -> None:
-    """Every stage runs, every out is there and in dvc.lock, and git is offered the lock only."""
-    stages = yaml.safe_load((reproduced.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+def test_a_first_repro_writes_every_out(published: Clone) -> None:
+    """Every stage runs, every out is there and in dvc.lock, and nothing of it all is left to git but the lock."""
+    stages = published.read_yaml("dvc.yaml")["stages"]
     outs = {
         out if isinstance(out, str) else next(iter(out))
         for stage in stages.values()
         for kind in ("outs", "metrics", "plots")
         for out in stage.get(kind, [])
     }
-    locked = yaml.safe_load((reproduced.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    locked = published.read_yaml("dvc.lock")["stages"]
     assert {out["path"] for stage in locked.values() for out in stage["outs"]} == outs
-    assert [out for out in outs if not (reproduced.root / out).exists()] == []
-    assert reproduced.untracked() == {"dvc.lock"}
+    assert [out for out in outs if not (published.root / out).exists()] == []
+    assert published.untracked() == set()
 
 
-def test_a_second_repro_runs_nothing(reproduced: Clone) -> None:
+def test_a_second_repro_runs_nothing(published: Clone) -> None:
     """Nothing that a run or Python leaves behind (logs, __pycache__, the MLflow database) counts as a change."""
-    assert reproduced.repro() == []
+    assert published.repro() == []
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def outputs_of(stage: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
 def test_every_pipeline_is_a_stage(chain: Chain) -> None:
-    """dvc.yaml has the stages of the chain, by the same names and in the same order, and no other."""
-    made = STAGES if chain.environment == "base" else STAGES[1:]
+    """dvc.yaml has the stages of the chain, by the same names and in the same order, and no other but data_version."""
+    made = STAGES if chain.environment == "base" else ("data_version", *STAGES[1:])
     assert tuple(chain.stages()) == made
     assert set(pipelines) - {"__default__"} == set(STAGES)
 
@@ -148,12 +148,15 @@ def test_outs_are_the_files_that_the_pipeline_writes(chain: Chain, stage: str) -
 def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: str) -> None:
     """Every catalog file among a pipeline's free inputs is a dep of its stage, and no other data but the manifest is.
 
-    The ImageNet folder is the exception: 150 GB are not hashed, so the stages that read it do not name it.
+    The ImageNet folder is the exception: 150 GB are not hashed, so the stages that read it do not name it, and the file
+    that names the version of its images stands for it where they are first read.
     """
     catalog = chain.catalog()
     read = {catalog[name] for name in pipeline_of(stage).inputs() if name in catalog}
     if chain.environment == "imagenet":
         read.discard(catalog["dataset_root"])
+        if stage == "data_validation":
+            read.add(catalog["data_version"])
     if stage in READING_IMAGES:
         read.add(catalog["manifest"])
     deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if not path.startswith(("src/", "conf/"))]
@@ -223,7 +226,7 @@ def source_of(module: str) -> str | None:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
 def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
-    """DVC deletes outs before a stage runs; it must leave the training folder, and only that."""
+    """DVC deletes outs before a stage runs; it must leave the training folder, and what is only written when new."""
     catalog = chain.catalog()
     persistent = {
         path
@@ -234,10 +237,15 @@ def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
         for path, settings_of_out in entry.items()
         if settings_of_out.get("persist")
     }
-    assert persistent == {catalog["training_dir"]}
+    assert persistent == {
+        catalog["training_dir"],
+        *([catalog["data_version"]] if "data_version" in chain.stages() else []),
+    }
 
 
-def test_the_imagenet_scan_is_never_skipped() -> None:
-    """Without the images among its deps DVC cannot know that they changed, so the scan of ImageNet always runs."""
-    stages = CHAINS[1].stages()
-    assert {name for name, stage in stages.items() if stage.get("always_changed")} == {"data_validation"}
+def test_the_version_of_imagenet_is_always_asked_for() -> None:
+    """Without the images among its deps DVC cannot know that they changed: it asks each time and watches the answer."""
+    stages, catalog = CHAINS[1].stages(), CHAINS[1].catalog()
+    assert {name for name, stage in stages.items() if stage.get("always_changed")} == {"data_version"}
+    assert stages["data_version"]["cmd"] == "kedro data-version --env imagenet"
+    assert outputs_of(stages["data_version"]) == [catalog["data_version"]]

@@ -26,3 +26,19 @@ def compute_data_digest(manifest: pd.DataFrame) -> str:
     columns = [listed[name].tolist() for name in ("split", "path", "label", "sha256")]
     lines = sorted(f"{split}\t{path}\t{label}\t{digest}\n" for split, path, label, digest in zip(*columns, strict=True))
     return f"{COMPLETE if is_complete else INCOMPLETE}:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def compute_manifest_digest(manifest: pd.DataFrame) -> str:
+    """Return `sha256:…` over every row of a manifest, in its order.
+
+    Beside what `compute_data_digest` covers it stands for the order of the lists, for images that no list names, and
+    for what is wrong with any.
+
+    Args:
+        manifest: as `scan_dataset` gives it.
+    """
+    columns = [manifest[name].tolist() for name in ("split", "path", "label", "bytes", "sha256", "status")]
+    digest = hashlib.sha256()
+    for row in zip(*columns, strict=True):
+        digest.update(("\t".join(map(str, row)) + "\n").encode())
+    return f"{COMPLETE}:{digest.hexdigest()}"

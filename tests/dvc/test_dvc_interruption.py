@@ -1,0 +1,70 @@
+"""An interrupted `dvc repro` has lost nothing of its training: the next one goes on from the last checkpoint set."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from dvc_clone import Clone
+
+from resnet50_pipeline.events import Finished, Started, read_events
+from resnet50_pipeline.training_dir import checkpoint_paths, events_path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TRAINING = "data/sample/06_models/training"
+
+
+@pytest.fixture(scope="module")
+def clone(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with all results pulled."""
+    clone = published.clone_to(tmp_path_factory.mktemp("interrupted") / "clone")
+    clone.run("dvc", "pull", "dvc.yaml")
+    return clone
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
+def test_an_interrupted_training_goes_on(clone: Clone, how: signal.Signals) -> None:
+    """Ctrl-C, or the end of everything at once, in the third epoch: repro trains the rest, and not what was trained."""
+    rate = 0.01 + how / 10_000  # another training than the finished one of before
+    clone.edit_parameters(
+        "parameters_training.yml", {"training": {"epochs": 5, "keep_checkpoints": 9, "lr": {"learning_rate": rate}}}
+    )
+    training = clone.root / TRAINING
+    repro = clone.start("dvc", "repro", "training", start_new_session=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (f"learning_rate: {rate}" in _used_configuration(clone) and len(checkpoint_paths(training)) >= 3):
+        assert repro.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(repro.pid, how)
+    assert repro.wait(60) != 0
+    _wait_until_nobody_trains(clone)
+    reached = checkpoint_paths(training)[-1].name
+    assert not any(isinstance(event, Finished) for event in read_events(events_path(training))[0])
+
+    assert clone.repro("training") == ["training"]
+    events = read_events(events_path(training))[0]
+    assert isinstance(events[-1], Finished)
+    assert len([event for event in events if isinstance(event, Started)]) == 2
+    assert f"checkpoints/{reached}" in _used_configuration(clone)
+    assert not list(training.parent.glob("training.unfinished-*"))
+    assert "up to date" in clone.run("dvc", "repro", "training")
+
+
+def _used_configuration(clone: Clone) -> str:
+    path = clone.root / TRAINING / "training_config.yaml"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _wait_until_nobody_trains(clone: Clone) -> None:
+    """Wait until the ranks of a killed run are gone, which they see to themselves."""
+    deadline = time.monotonic() + 30
+    while (
+        subprocess.run(["pgrep", "-f", str(clone.root / "src")], check=False, stdout=subprocess.DEVNULL).returncode == 0
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

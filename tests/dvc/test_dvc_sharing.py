@@ -1,0 +1,79 @@
+"""Results go to a remote and come back elsewhere; experiments, metrics and plots are DVC's own commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from dvc_clone import Clone
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+REPORTING = "data/sample/08_reporting"
+LEARNING_RATE = "conf/base/parameters_training.yml:training.lr.learning_rate"
+
+
+@pytest.fixture(scope="module")
+def colleague(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A fresh clone of what was published, with nothing pulled yet."""
+    return published.clone_to(tmp_path_factory.mktemp("colleague") / "clone")
+
+
+def test_repro_in_a_fresh_clone_fetches_the_results_and_trains_nothing(published: Clone, colleague: Clone) -> None:
+    """`dvc repro --pull` runs no stage, and the metrics are those with which the model was registered, to the byte."""
+    assert not (colleague.root / "data" / "sample").exists()
+    assert colleague.repro("--pull") == []
+    for name in ("metrics.json", "registered_model.json", "training_summary.json"):
+        file = Path(REPORTING) / name
+        assert (colleague.root / file).read_bytes() == (published.root / file).read_bytes()
+    assert colleague.untracked() == set()
+    assert colleague.run("dvc", "status", "dvc.yaml").strip() == "Data and pipelines are up to date."
+
+
+def test_what_is_pulled_is_linked_to_the_cache_and_not_copied(colleague: Clone) -> None:
+    """Every file of the workspace shares its inode with the cache, so that a version takes its room once."""
+    files = [path for path in (colleague.root / "data" / "sample").rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(files) > 100
+    assert [path for path in files if path.stat().st_nlink < 2] == []
+
+
+def test_an_experiment_is_compared_by_metrics_and_plots(colleague: Clone) -> None:
+    """`dvc exp run -S` trains with another learning rate; metrics diff, exp show and plots diff set it beside v1."""
+    said = colleague.run("dvc", "exp", "run", "--name", "warmer", "--set-param", f"{LEARNING_RATE}=0.0123")
+    assert "Running stage 'training'" in said
+    assert "Running stage 'data_validation'" not in said
+    assert "learning_rate: 0.0123" in (colleague.root / "data/sample/05_model_input/training_config.yaml").read_text()
+
+    difference = json.loads(colleague.run("dvc", "metrics", "diff", "--json", "--all", "data-v1"))
+    entry = difference[f"{REPORTING}/metrics.json"]
+    now = colleague.read_yaml(f"{REPORTING}/metrics.json")
+    assert entry["loss"]["new"] == pytest.approx(now["loss"])
+    assert entry["loss"]["old"] != entry["loss"]["new"]
+
+    table = colleague.run("dvc", "exp", "show", "--csv")
+    (warmer,) = [line for line in table.splitlines() if "warmer" in line]
+    assert "0.0123" in warmer
+
+    page = colleague.root / "plots" / "index.html"
+    colleague.run("dvc", "plots", "diff", "data-v1", "--out", "plots")
+    html = page.read_text(encoding="utf-8")
+    for title in ("Loss, training and validation", "Top-1, training and validation", "Reliability", "Confusion"):
+        assert title in html
+    for revision in ("data-v1", "workspace"):
+        assert f'"rev": "{revision}"' in html
+
+
+def test_a_training_that_goes_on_by_hand_leaves_the_cache_alone(colleague: Clone) -> None:
+    """Files of the training folder that are links to DVC's cache are copied before a training appends to them."""
+    colleague.run("git", "reset", "--quiet", "--hard", "data-v1")
+    colleague.run("dvc", "checkout", "--force", "dvc.yaml")
+    events = colleague.root / "data/sample/06_models/training/events.jsonl"
+    assert events.stat().st_nlink > 1
+    before = events.read_bytes()
+    more_epochs = "training.resume=true,training.epochs=2"
+    colleague.run("kedro", "run", "--pipelines", "training", "--params", more_epochs)
+    assert events.stat().st_nlink == 1
+    assert events.read_bytes().startswith(before)
+    assert len(events.read_bytes()) > len(before)
+    assert "so is the cache" in colleague.run("kedro", "data-doctor")

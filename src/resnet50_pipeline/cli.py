@@ -10,6 +10,7 @@ from resnet50_pipeline.commands.join import join
 from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
+from resnet50_pipeline.commands.sync_runs import sync_runs
 from resnet50_pipeline.commands.unpack import unpack
 
 
@@ -18,5 +19,5 @@ def cli() -> None:
     """Commands of the project resnet50-pipeline."""
 
 
-for command in (run, preflight, join, unpack, predict, promote, rollback, champion):
+for command in (run, preflight, join, unpack, predict, promote, rollback, champion, sync_runs):
     cli.add_command(command)

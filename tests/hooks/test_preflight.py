@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from mlflow_stores import client_of, find_runs
 from resnet50_pipeline import parameters
-from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.hooks.preflight import PARAMETER_GROUPS, is_of_another_run, require_known_groups
+from resnet50_pipeline.datasets import JSONDataset, ParquetDataset, TextFileDataset
+from resnet50_pipeline.exceptions import DatasetNotFoundError, ParameterError
+from resnet50_pipeline.hooks.preflight import PARAMETER_GROUPS, is_of_another_run, require_inputs, require_known_groups
 
 
 def test_a_mistyped_group_gets_the_nearest_name():
@@ -76,3 +78,28 @@ def test_what_a_later_stage_takes_is_asked_for_by_the_runs_that_have_it_only():
     groups = ("training", "evaluation", "model_registration")
     assert [is_of_another_run(group, evaluates) for group in groups] == [False, False, True]
     assert [is_of_another_run(group, trains) for group in groups] == [False, True, True]
+
+
+def test_every_result_of_earlier_runs_is_asked_for_before_the_first_node(tmp_path):
+    """All that are missing at once, also what only the last node reads; not what may be missing, or is written here."""
+    catalog = DataCatalog(
+        {
+            "list": TextFileDataset(str(tmp_path / "list.txt")),
+            "history": ParquetDataset(str(tmp_path / "history.parquet"), may_be_missing=True),
+            "label_map": JSONDataset(str(tmp_path / "label_map.json")),
+            "manifest": ParquetDataset(str(tmp_path / "manifest.parquet")),
+            "listed": ParquetDataset(str(tmp_path / "manifest.parquet"), columns=["path"]),
+            "params:training": MemoryDataset({}),
+        }
+    )
+    pipeline = Pipeline(
+        [
+            Node(len, ["list", "params:training"], "manifest", name="first"),
+            Node(len, ["history", "listed", "label_map", "manifest"], "result", name="last"),
+        ]
+    )
+    with pytest.raises(DatasetNotFoundError, match=r"label_map\.json, .*list\.txt do not exist"):
+        require_inputs(pipeline, catalog)
+    for name in ("list.txt", "label_map.json"):
+        (tmp_path / name).touch()
+    require_inputs(pipeline, catalog)

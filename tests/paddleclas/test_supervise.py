@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from resnet50_pipeline.events import EventWriter, WarningRaised
+from resnet50_pipeline.events import AnyEvent, EventWriter, WarningRaised
 from resnet50_pipeline.exceptions import ImageDecodeError, NonFiniteLossError, RankFailedError
 from resnet50_pipeline.paddleclas.failure import describe_failure
 from resnet50_pipeline.paddleclas.heartbeats import HeartbeatWatch
+from resnet50_pipeline.paddleclas.launch import LaunchCommand
 from resnet50_pipeline.paddleclas.processes import RankEnd
 from resnet50_pipeline.paddleclas.supervise import run_program, run_ranks
 from resnet50_pipeline.training_dir import heartbeat_path
@@ -190,3 +191,25 @@ def test_a_log_that_does_not_stay_is_quoted_and_not_named(tmp_path: Path):
         error = str(describe_failure(1, tmp_path, end, log_stays=False))
         assert words in error
         assert str(tmp_path) not in error
+
+
+def test_a_run_that_takes_the_place_of_another_is_read_from_its_first_event(tmp_path: Path):
+    """`kedro join` comes first: machine 0 moves the finished run aside, and a new file grows where the old one was."""
+    old, new = tmp_path / "events.jsonl", tmp_path / "new.jsonl"
+    for path, words in ((old, ["of the run before"]), (new, ["first, and longer than the old file was", "second"])):
+        writer = EventWriter(path)
+        for message in words:
+            writer.write(WarningRaised(message=message))
+        writer.close()
+    code = (
+        "import pathlib, sys, time\n"
+        "old, new = map(pathlib.Path, sys.argv[1:])\n"
+        "time.sleep(1); old.rename(old.with_name('moved.jsonl')); new.rename(old); time.sleep(1)\n"
+    )
+    command = LaunchCommand((sys.executable, "-c", code, str(old), str(new)), {"PATH": os.environ["PATH"]})
+    seen: list[AnyEvent] = []
+    run_ranks(command, tmp_path, tmp_path / "log", 60, ranks=2, watches_all=False, on_event=seen.append)
+    assert [event.message for event in seen if isinstance(event, WarningRaised)] == [
+        "first, and longer than the old file was",
+        "second",
+    ]

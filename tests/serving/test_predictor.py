@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -78,3 +80,9 @@ def test_threads_get_their_own_answers(predictor, exported_model):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(80)))
+
+
+def test_loading_warns_of_nothing():
+    """Whoever loads the registered model is not told of a compiler's cache that nothing here needs."""
+    command = [sys.executable, "-W", "default::UserWarning", "-c", "import resnet50_pipeline.serving.predictor"]
+    assert "ccache" not in subprocess.run(command, check=True, capture_output=True, text=True).stderr

@@ -151,17 +151,20 @@ def test_unfinished_runs_are_set_aside(trained: tuple[Path, Path], tmp_path: Pat
 
 
 def test_finished_run_stays_until_its_successor_is_done(trained: tuple[Path, Path], tmp_path: Path):
-    """A new training that cannot start leaves the finished one where it was; one that ends well replaces it."""
+    """A new training that cannot start leaves the finished one where it was, and its logs; a whole one replaces it."""
     folder = tmp_path / "training"
     shutil.copytree(trained[1], folder)
-    with pytest.raises(RankFailedError), starting_anew(folder):
-        folder.mkdir()
-        raise RankFailedError("no such device")
-    assert best_checkpoint(folder).is_dir()
+    for words in ("no such device", "no such card"):
+        with pytest.raises(RankFailedError), starting_anew(folder):
+            folder.mkdir()
+            (folder / "log").write_text(words)
+            raise RankFailedError(words)
+        assert best_checkpoint(folder).is_dir()
+        assert (tmp_path / "training.failed" / "log").read_text() == words
     with starting_anew(folder):
         folder.mkdir()
     assert list(folder.iterdir()) == []
-    assert not list(tmp_path.glob("*.replaced"))
+    assert [path.name for path in tmp_path.iterdir()] == ["training"]
 
 
 def test_resuming_with_another_recipe_or_other_data_is_refused(

@@ -13,7 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
-from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.exceptions import DatasetNotFoundError, ParameterError
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.pipeline_registry import makes_sample
@@ -68,7 +68,7 @@ class PreflightHooks:
                 sample would take the place of the user's own data.
             OutputDirectoryInUseError: another run writes to the same workspace.
             MissingLibraryError: OpenCV cannot be imported on this machine.
-            DatasetNotFoundError: the data set, or a part of it, is not there.
+            DatasetNotFoundError: the data set, a part of it, or another result that the run begins with is not there.
             PreflightError: the machine lacks what the run needs.
         """
         parameters = catalog.load("parameters")
@@ -80,6 +80,7 @@ class PreflightHooks:
             _require_sample_of_our_own(run_params)
         elif {DATASET_ROOT, "params:dataset"} & pipeline.inputs():
             require_dataset(parameters)
+        require_inputs(pipeline, catalog)
         if workspace := find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
         try:
@@ -146,6 +147,35 @@ def require_known_groups(groups: Iterable[str]) -> None:
             nearest = difflib.get_close_matches(group, (*PARAMETER_GROUPS, RECIPE), n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(PARAMETER_GROUPS)}"
             raise ParameterError(f"no stage reads a parameter group {group!r}; {hint}")
+
+
+def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+    """Check that every result of earlier runs is there that this run reads, be it by its last node.
+
+    Raises:
+        DatasetNotFoundError: with the paths of all that are not.
+    """
+    written = {_path_of(catalog, name) for name in pipeline.all_outputs()}
+    read = [name for name in sorted(pipeline.inputs() - {DATASET_ROOT}) if name in catalog]
+    missing = []
+    for name in read:
+        path = _path_of(catalog, name)
+        # Two entries may lead to one file, as manifest and listed_images do.
+        is_needed = path not in written and not getattr(catalog[name], "may_be_missing", False)
+        if path is not None and is_needed and not path.exists():
+            missing.append(str(path))
+    if missing:
+        raise DatasetNotFoundError(
+            f"this run begins with results of earlier ones, and {', '.join(missing)} "
+            f"{'does' if len(missing) == 1 else 'do'} not exist; run the pipelines that write "
+            f"{'it' if len(missing) == 1 else 'them'} first (`kedro registry describe` lists them)"
+        )
+
+
+def _path_of(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
+    """Return where an entry of the catalog lies; None for parameters and what stays in memory."""
+    path = getattr(catalog[name], "filepath", None) if name in catalog else None
+    return None if path is None else Path(path)
 
 
 def is_of_another_run(group: str, pipeline: Pipeline) -> bool:

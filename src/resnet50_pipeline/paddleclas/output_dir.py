@@ -74,7 +74,7 @@ def starting_anew(output_dir: Path) -> Iterator[None]:
 
     An unfinished run with checkpoint sets moves to `<name>.unfinished-1` (or -2, …) and stays. A finished one moves
     to `<name>.replaced`, comes back where the block raises before the new run has a checkpoint set, and is deleted when
-    the block ends well.
+    the block ends well. The new one then moves to `<name>.failed`, for its logs are there, until one ends well.
 
     Raises:
         ParameterError: the folder holds something, and that is no training.
@@ -85,16 +85,25 @@ def starting_anew(output_dir: Path) -> Iterator[None]:
         yield
     except BaseException:
         if replaced.exists() and not holds_checkpoints(output_dir):
-            shutil.rmtree(output_dir, ignore_errors=True)
+            failed = _failed(output_dir)
+            shutil.rmtree(failed, ignore_errors=True)
+            if output_dir.exists():
+                output_dir.replace(failed)
             replaced.replace(output_dir)
-            logger.warning("the new training has no checkpoint set; the finished one is back in %s", output_dir)
+            logger.warning(
+                "the new training has no checkpoint set: it stands in %s now, with the logs that are named below; the "
+                "finished one is back in %s",
+                failed,
+                output_dir,
+            )
         raise
     forget_replaced_run(output_dir)
 
 
 def forget_replaced_run(output_dir: Path) -> None:
-    """Delete the finished run that the one in `output_dir`, finished too by now, has replaced."""
-    shutil.rmtree(_replaced(output_dir), ignore_errors=True)
+    """Delete the finished run that the one in `output_dir`, finished too by now, has replaced, and what failed to."""
+    for path in (_replaced(output_dir), _failed(output_dir)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _lock_path(output_dir: Path) -> Path:
@@ -103,6 +112,10 @@ def _lock_path(output_dir: Path) -> Path:
 
 def _replaced(output_dir: Path) -> Path:
     return output_dir.with_name(f"{output_dir.name}.replaced")
+
+
+def _failed(output_dir: Path) -> Path:
+    return output_dir.with_name(f"{output_dir.name}.failed")
 
 
 def _move_aside(output_dir: Path, replaced: Path) -> None:

@@ -136,21 +136,35 @@ def run_program(command: list[str], environment: dict[str, str], log_path: Path,
 
 
 class _EventTail:
-    """Hands on what is appended to the event file from now on, and remembers how many ranks it speaks of."""
+    """Hands on what is appended to the event file from now on, and remembers how many ranks it speaks of.
+
+    Where another machine starts the training, the file that is there is that of the run before, which that machine is
+    about to move aside: what takes its place is read from its beginning.
+    """
 
     def __init__(self, path: Path, on_event: Callable[[AnyEvent], None], ranks: int) -> None:
         self._path, self._on_event = path, on_event
         self._position = path.stat().st_size if path.exists() else 0
+        self._inode = _inode(path)
         self.ranks = ranks
 
     def hand_on(self) -> int:
         """Call `on_event` with each new event and return their number."""
+        if (inode := _inode(self._path)) != self._inode:
+            self._inode, self._position = inode, 0
         events, self._position = read_events(self._path, self._position)
         for event in events:
             if isinstance(event, Started):
                 self.ranks = event.ranks
             self._on_event(event)
         return len(events)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _stop(processes: Processes, grace_seconds: float) -> None:

@@ -56,7 +56,7 @@ def find_rival(evaluation: EvaluationParameters) -> tuple[str, pd.DataFrame | No
     no champion to be compared with, and MLflow may not answer.
 
     Raises:
-        EvaluationTableError: the file that is named is not there.
+        EvaluationTableError: the file that is named is not there, or no table.
         TrackingError: the version that is named by its number is not there.
     """
     wanted = evaluation.compare_with
@@ -65,7 +65,10 @@ def find_rival(evaluation: EvaluationParameters) -> tuple[str, pd.DataFrame | No
     if not wanted.startswith("models:"):
         if not Path(wanted).is_file():
             raise EvaluationTableError([f"evaluation.compare_with: there is no {wanted}"])
-        return wanted, pd.read_parquet(wanted)
+        try:
+            return wanted, pd.read_parquet(wanted)
+        except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+            raise EvaluationTableError([f"evaluation.compare_with: {wanted} is no table: {error}"]) from error
     return _fetch_predictions(wanted, is_optional="@" in wanted)
 
 

@@ -31,7 +31,7 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help setup preflight run repro test test-paddle26 rank-tests fuzz chaos screenshot lint format
+.PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
 
 help: ## list the commands
@@ -48,6 +48,9 @@ run: setup ## kedro run: the whole chain, on the sample unless ARGS="--env image
 
 repro: setup ## dvc repro: the same chain, without the stages that nothing changed for
 	@$(VENV)/bin/dvc repro $(ARGS) || { code=$$?; $(VENV)/bin/kedro data-doctor --quick >&2; exit $$code; }
+
+data-demo: setup ## the README's walk-through of versioned data, every command, in a clone that is deleted again
+	@sh tools/data_demo.sh
 
 test: setup ## the whole test suite, quick tests first, with coverage
 	@$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)

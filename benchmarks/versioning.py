@@ -109,6 +109,7 @@ class Trial:
         yield self._time("clone", "checkout")
 
     def _time(self, repository: str, *command: str) -> float:
+        os.sync()  # what was written before is not to be waited for now
         start = time.perf_counter()
         self._dvc(repository, *command, "--quiet")
         return time.perf_counter() - start

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_COMMIT = "none"
+_SOURCE = (":/", ":(top,exclude,glob)**/dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class GitState:
 
     Attributes:
         commit: full hash of HEAD; `none` outside a repository, before the first commit, or without git.
-        is_dirty: whether files differ from that commit, or are new and not ignored.
+        is_dirty: whether files differ from that commit, or are new and not ignored; dvc.lock apart.
     """
 
     commit: str
@@ -28,11 +29,14 @@ class GitState:
 
 
 def describe_git(folder: Path) -> GitState:
-    """Return the commit of `folder` and whether the files are as committed."""
+    """Return the commit of `folder` and whether the files are as committed.
+
+    dvc.lock does not count: it is a result, which `dvc repro` writes after every stage, and so before the next one.
+    """
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     if commit is None:
         return GitState(NO_COMMIT, is_dirty=True)
-    return GitState(commit, is_dirty=_git(folder, "status", "--porcelain") != "")
+    return GitState(commit, is_dirty=_git(folder, "status", "--porcelain", "--", *_SOURCE) != "")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

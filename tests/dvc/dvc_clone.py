@@ -97,11 +97,16 @@ class Clone:
         return yaml.safe_load((self.root / path).read_text(encoding="utf-8"))
 
     def dataset_digests(self, stage: str) -> set[str]:
-        """Return the digests of the datasets that MLflow shows of the newest run of a stage."""
+        """Return the digests of the datasets that MLflow shows of the newest run of a stage, and its tag data_digest.
+
+        MLflow keeps 36 characters of a digest; where they are those of the tag, the tag alone is returned.
+        """
         client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         found = client.search_runs(experiments, f"tags.`kedro.pipelines` = '{stage}'", max_results=1)
-        return {dataset.dataset.digest for run in found for dataset in run.inputs.dataset_inputs}
+        shown = {dataset.dataset.digest for run in found for dataset in run.inputs.dataset_inputs}
+        tags = {run.data.tags["data_digest"] for run in found}
+        return tags if shown == {tag.removeprefix("sha256:")[:36] for tag in tags} else shown | tags
 
     def untracked(self) -> set[str]:
         """Return the files that are new to git or differ from what is committed."""

@@ -45,7 +45,8 @@ def test_an_experiment_is_compared_by_metrics_and_plots(colleague: Clone) -> Non
     assert "Running stage 'data_validation'" not in said
     assert "learning_rate: 0.0123" in (colleague.root / "data/sample/05_model_input/training_config.yaml").read_text()
 
-    difference = json.loads(colleague.run("dvc", "metrics", "diff", "--json", "--all", "data-v1"))
+    said = colleague.run("dvc", "metrics", "diff", "--json", "--all", "data-v1")
+    difference = json.loads(said[said.index("{") :])  # behind a note that the chain for ImageNet has no metrics
     entry = difference[f"{REPORTING}/metrics.json"]
     now = colleague.read_yaml(f"{REPORTING}/metrics.json")
     assert entry["loss"]["new"] == pytest.approx(now["loss"])
@@ -71,8 +72,7 @@ def test_a_training_that_goes_on_by_hand_leaves_the_cache_alone(colleague: Clone
     events = colleague.root / "data/sample/06_models/training/events.jsonl"
     assert events.stat().st_nlink > 1
     before = events.read_bytes()
-    more_epochs = "training.resume=true,training.epochs=2"
-    colleague.run("kedro", "run", "--pipelines", "training", "--params", more_epochs)
+    colleague.run("kedro", "run", "--pipelines", "training", "--params", "training.resume=true")
     assert events.stat().st_nlink == 1
     assert events.read_bytes().startswith(before)
     assert len(events.read_bytes()) > len(before)

@@ -15,6 +15,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, pipelines, settings
 from kedro.pipeline import Pipeline
 
+from resnet50_pipeline.commands.data_version import VERSION_FILE
 from resnet50_pipeline.pipeline_registry import STAGES
 
 PROJECT = Path(__file__).parents[2]
@@ -118,6 +119,11 @@ def outputs_of(stage: dict[str, Any]) -> list[str]:
     return [path for kind in ("outs", "metrics", "plots") for path in paths_of(stage.get(kind, []))]
 
 
+def version_file_of(catalog: dict[str, str]) -> str:
+    """Return the file of `kedro data-version`."""
+    return str(Path(catalog["manifest"]).with_name(VERSION_FILE))
+
+
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
 def test_every_pipeline_is_a_stage(chain: Chain) -> None:
     """dvc.yaml has the stages of the chain, by the same names and in the same order, and no other but data_version."""
@@ -156,7 +162,7 @@ def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: st
     if chain.environment == "imagenet":
         read.discard(catalog["dataset_root"])
         if stage == "data_validation":
-            read.add(catalog["data_version"])
+            read.add(version_file_of(catalog))
     if stage in READING_IMAGES:
         read.add(catalog["manifest"])
     deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if not path.startswith(("src/", "conf/"))]
@@ -239,7 +245,7 @@ def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
     }
     assert persistent == {
         catalog["training_dir"],
-        *([catalog["data_version"]] if "data_version" in chain.stages() else []),
+        *([version_file_of(catalog)] if "data_version" in chain.stages() else []),
     }
 
 
@@ -248,4 +254,4 @@ def test_the_version_of_imagenet_is_always_asked_for() -> None:
     stages, catalog = CHAINS[1].stages(), CHAINS[1].catalog()
     assert {name for name, stage in stages.items() if stage.get("always_changed")} == {"data_version"}
     assert stages["data_version"]["cmd"] == "kedro data-version --env imagenet"
-    assert outputs_of(stages["data_version"]) == [catalog["data_version"]]
+    assert outputs_of(stages["data_version"]) == [version_file_of(catalog)]

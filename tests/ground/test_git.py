@@ -27,6 +27,22 @@ def test_commit_and_changes_are_told(tmp_path):
     assert describe_git(tmp_path).is_dirty
 
 
+def test_what_dvc_repro_writes_between_two_stages_is_no_change_of_source(tmp_path):
+    """A new or changed dvc.lock, of either chain, leaves the folder clean; seen from a folder inside as well."""
+    inside = tmp_path / "conf" / "imagenet"
+    inside.mkdir(parents=True)
+    git(tmp_path, "init")
+    (tmp_path / "dvc.lock").write_text("stages: {}\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    (tmp_path / "dvc.lock").write_text("stages: {training: {}}\n")
+    (inside / "dvc.lock").touch()
+    assert not describe_git(tmp_path).is_dirty
+    assert not describe_git(inside).is_dirty
+    (tmp_path / "new.py").touch()
+    assert describe_git(inside).is_dirty
+
+
 def test_no_commit_is_no_commit(tmp_path):
     """Before the first commit there is nothing to name, and the files count as not committed."""
     git(tmp_path, "init")

@@ -213,21 +213,23 @@ def _count_outs(stage: dict[str, Any] | None) -> int:
 
 
 def _stages_of(text: str) -> dict[str, Any] | None:
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
+    """Return the stages of a dvc.lock, None where they are not whole: it may be valid YAML wherever it was cut."""
     try:
-        stages = COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text)).get("stages", {})
-    except (yaml.YAMLError, Invalid, AttributeError):
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError:
         return None
-    # Cut between two lines of a stage it is still valid; what DVC writes last of a stage is where its outs end.
-    whole = all(_is_whole(entry) for stage in stages.values() for entry in stage.get("outs", []))
-    ends = text.endswith("\n") and bool(stages) and all(stage.get("outs") for stage in stages.values())
-    return stages if whole and ends else None
+    stages = loaded.get("stages") if isinstance(loaded, dict) else None
+    is_whole = isinstance(stages, dict) and bool(stages) and all(map(_is_whole_stage, stages.values()))
+    return stages if is_whole and text.endswith("\n") else None
 
 
-def _is_whole(entry: dict[str, Any]) -> bool:
-    return "path" in entry and any(name in entry for name in ("md5", "etag", "checksum")) and "size" in entry
+def _is_whole_stage(stage: Any) -> bool:
+    """Whether a stage of a dvc.lock has its outs, which DVC writes last, and each out its size, the last of the out."""
+    return (
+        isinstance(stage, dict)
+        and bool(stage.get("outs"))
+        and all(isinstance(out, dict) and {"path", "md5", "size"} <= set(out) for out in stage["outs"])
+    )
 
 
 def _files_of(directory_object: Path) -> list[tuple[str, str]]:

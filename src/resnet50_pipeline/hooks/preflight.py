@@ -126,13 +126,14 @@ def require_agreeing_paths(parameters: Mapping[str, Any], places: Mapping[str, P
         expected = places[dataset]
         if Path(given).resolve() != expected.resolve():
             how = (
-                "set dataset_root in conf/<environment>/globals.yml, or --params dataset.root=…"
+                "set dataset_root in conf/<environment>/globals.yml, or --params dataset.root=…, which both follow"
                 if dataset == DATASET_ROOT
-                else "set workspace in conf/<environment>/globals.yml"
+                else "set workspace in conf/<environment>/globals.yml, and training.output_dir to "
+                "<workspace>/06_models/training"
             )
             raise ParameterError(
                 f"{group}.{field} is {given}, but the catalog's {dataset} is {expected}: some stages would use one, "
-                f"some the other; {how}, which both follow"
+                f"some the other; {how}"
             )
 
 

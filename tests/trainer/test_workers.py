@@ -185,3 +185,20 @@ def test_processes_and_memory_go_with_the_rank(split: SplitConfig, tmp_path: Pat
     time.sleep(0.1)
     left = [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(tuple(names))]  # noqa: S108
     assert not left
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoding_regions_changes_no_batch(split: SplitConfig, workers: int):
+    """With or without nvImageCodec, in the rank or in processes of its own, the batches are the same."""
+    region = with_values(split, "loader", decode="region", num_workers=workers)
+    for one, other in zip(load(split), load(region), strict=True):
+        np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
+
+
+def test_missing_binding_is_told(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
+    """A wish for regions that cannot be fulfilled is named at the start, with the package."""
+    monkeypatch.setattr("resnet50_pipeline.trainer.data.can_decode_regions", lambda: False)
+    entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
+    assert not ListDataset(entries, split, seed=7).warnings()
+    (warning,) = ListDataset(entries, with_values(split, "loader", decode="region"), seed=7).warnings()
+    assert "nvidia-nvimgcodec-cu12" in warning

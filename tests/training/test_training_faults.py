@@ -132,16 +132,19 @@ def test_divergence_leaves_what_was_best(training_parameters, striped_dataset: P
 
 
 def test_shared_memory_too_small(training_parameters, striped_dataset: Path, tmp_path: Path):
-    """Fault 38: loader processes without room in /dev/shm: the cause and the setting are named."""
+    """Fault 38: loader processes without room in /dev/shm train all the same, for they do not need it.
+
+    Those of PaddleClas' engine do: paddleclas/test_supervise.py has its words, with the cause and the setting.
+    """
     command = in_own_mounts('mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"')
     if command is None:
-        pytest.skip("this user may not mount; paddleclas/test_supervise.py has the words of Paddle")
+        pytest.skip("this user may not mount")
     training = training_parameters(loader={"num_workers": 2})
     process = start_training(training, striped_dataset, before=command)
     _, words = process.communicate(timeout=200)
-    assert process.returncode == 1, words
-    assert "shared memory (/dev/shm), through which loader processes hand over batches, is too small" in words
-    assert "training.loader.num_workers=0" in words
+    assert process.returncode == 0, words
+    events, _ = read_events(events_path(training.output_dir))
+    assert any(isinstance(event, Finished) for event in events)
 
 
 def test_no_network(training_parameters, striped_dataset: Path):

@@ -90,6 +90,12 @@ class LoaderConfig(Section):
     max_skipped_images: int = Field(
         default=0, ge=0, description="*native*: images that may be unreadable in an epoch, over all ranks."
     )
+    decode: Literal["whole", "region"] = Field(
+        default="whole", description="*native*: what is decoded of a JPEG that is cropped at random."
+    )
+    normalize_on_device: bool = Field(
+        default=False, description="*native*: batches go to the device as uint8 and become float32 there."
+    )
 
 
 class SplitConfig(Section):
@@ -113,6 +119,8 @@ class DataLoaderConfig(Section):
             raise ValueError("Eval: an evaluation neither mixes, repeats nor crops images at random")
         if self.Eval.loader.max_skipped_images or self.Eval.sampler.drop_last:
             raise ValueError("Eval: an evaluation has every image; max_skipped_images is 0 and drop_last false there")
+        if self.Eval.loader.normalize_on_device:
+            raise ValueError("Eval: an evaluation sees the numbers that serving sees; normalize_on_device is for Train")
         return self
 
 

@@ -14,7 +14,12 @@ from pydantic import ValidationError
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import DatasetError, ListFileError, ValidationFailedError
-from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+from resnet50_pipeline.parameters import (
+    DataPreparationParameters,
+    DatasetParameters,
+    DataValidationParameters,
+    ShardParameters,
+)
 from resnet50_pipeline.pipelines import data_preparation, data_validation
 
 
@@ -32,12 +37,17 @@ def catalog(digits: Path, results: Path) -> DataCatalog:
             "dataset_root": DirectoryDataset(str(digits)),
             "params:dataset": MemoryDataset(DatasetParameters(root=digits, class_num=10)),
             "params:data_validation": MemoryDataset(DataValidationParameters(blocking=("images_exist",))),
+            "params:data_preparation": MemoryDataset(
+                DataPreparationParameters(shards=ShardParameters(output_dir=results / "shards"))
+            ),
             "manifest": ParquetDataset(str(results / "manifest.parquet")),
             "listed_images": ParquetDataset(
                 str(results / "manifest.parquet"), ["split", "synset", "path", "label", "bytes", "status"]
             ),
             "validation_report": JSONDataset(str(results / "validation_report.json")),
             "data_docs": DirectoryDataset(str(results / "data_docs")),
+            "manifest_file": TextFileDataset(str(results / "manifest.parquet")),
+            "shards": DirectoryDataset(str(results / "shards")),
             "train_list": TextFileDataset(str(results / "train_list.txt")),
             "val_list": TextFileDataset(str(results / "val_list.txt")),
             "label_map": JSONDataset(str(results / "label_map.json")),

@@ -221,7 +221,7 @@ def source_of(module: str) -> str | None:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
 def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
-    """DVC deletes outs before a stage runs; it must leave the training folder, and only that."""
+    """DVC deletes outs before a stage runs; it must leave checkpoints and shards, and only those."""
     catalog = chain.catalog()
     persistent = {
         path
@@ -232,7 +232,7 @@ def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
         for path, settings_of_out in entry.items()
         if settings_of_out.get("persist")
     }
-    assert persistent == {catalog["training_dir"]}
+    assert persistent == {catalog["training_dir"], catalog["shards"]}
 
 
 def test_dvc_never_links_what_a_run_appends_to() -> None:

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, find_end_of_image, read_jpeg_header
+from resnet50_pipeline.imaging.bitmap import view_bitmap
 
 # The ranks and the loader's workers are the parallelism; OpenCV's own threads would fight them for the cores.
 cv2.setNumThreads(0)
@@ -32,12 +33,16 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
 
     As in PaddleClas (`cv2.imdecode(data, 1)`): grey and CMYK become three channels, and an EXIF orientation is
     applied, here as in training, evaluation and serving. A JPEG or PNG that was cut off is refused; OpenCV 4.6, which
-    paddleclas pins, would fill the rest of a JPEG with grey and say nothing.
+    paddleclas pins, would fill the rest of a JPEG with grey and say nothing. A BMP as shards have it (`imaging.bitmap`)
+    is looked at where it is, so its pixels cannot be written to.
 
     Raises:
         ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
             `MAX_PIXELS` pixels, of which none was decoded.
     """
+    packed = view_bitmap(data)
+    if packed is not None:
+        return packed
     require_decodable(data, name)
     try:
         pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)

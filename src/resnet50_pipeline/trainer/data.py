@@ -14,8 +14,9 @@ import paddle
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imagenet.image_source import ImageSource, LooseFiles
+from resnet50_pipeline.imagenet.image_source import ImageSource
 from resnet50_pipeline.imagenet.list_files import ListEntries
+from resnet50_pipeline.imagenet.shard_source import open_images
 from resnet50_pipeline.imaging.mixing import BatchTransformOp, MixPlan
 from resnet50_pipeline.imaging.operators import build_transform
 from resnet50_pipeline.trainer.sampling import EvalBatches, Key, TrainBatches
@@ -89,10 +90,11 @@ class ListDataset(paddle.io.Dataset):
             entries: of the list file.
             config: of the split.
             seed: of the run.
-            source: where images come from; None for the files below `image_root`.
+            source: where images come from; None for what `config` says: shards, or files below `image_root`.
         """
         self._entries, self._seed, self._config = entries, seed, config
-        self._source = source or LooseFiles(entries, Path(config.dataset.image_root))
+        shards = None if config.dataset.shards is None else Path(config.dataset.shards)
+        self._source = source or open_images(entries, Path(config.dataset.image_root), shards)
         self._epoch, self._transform = 0, build_transform(config.dataset.transform_ops_of(0))
 
     def __len__(self) -> int:

@@ -13,7 +13,14 @@ from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
 from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
 from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
-from resnet50_pipeline.parameters import DatasetParameters, Group, TrackingParameters, TrainingParameters, as_group
+from resnet50_pipeline.parameters import (
+    DataPreparationParameters,
+    DatasetParameters,
+    Group,
+    TrackingParameters,
+    TrainingParameters,
+    as_group,
+)
 from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.training_dir import config_path, log_dir
 
@@ -41,6 +48,7 @@ class RunPlan:
         tracking: `params:tracking`.
         paths: the catalog's files by dataset name, as train_list and training_dir.
         makes_sample: whether the run writes its own data set first.
+        packs_shards: whether images are to be read from shards.
     """
 
     project_path: Path
@@ -49,6 +57,7 @@ class RunPlan:
     tracking: TrackingParameters
     paths: Mapping[str, Path]
     makes_sample: bool
+    packs_shards: bool = False
 
     @property
     def output_dir(self) -> Path:
@@ -90,7 +99,9 @@ class RunPlan:
         """Return the PaddleClas configuration that the node render_training_config writes."""
         from resnet50_pipeline.paddleclas.config import render_training_config
 
-        return render_training_config(self.training, self.dataset, self.paths["train_list"], self.paths["val_list"])
+        shards = self.paths.get("shards") if self.packs_shards else None
+        lists = (self.paths["train_list"], self.paths["val_list"])
+        return render_training_config(self.training, self.dataset, *lists, shards)
 
     def start(self) -> Start:
         """Return everything that would be started.
@@ -153,9 +164,12 @@ def make_plan(
     dataset = read("dataset", DatasetParameters)
     training = read("training", TrainingParameters)
     tracking = read("tracking", TrackingParameters)
+    is_prepared = "data_preparation" in parameters  # a project of somebody's own may have no such stage
+    preparation = read("data_preparation", DataPreparationParameters) if is_prepared else None
     if dataset is None or training is None or tracking is None:
         raise ParameterError("\n".join(problems))
-    return RunPlan(project_path, dataset, training, tracking, paths, makes_sample)
+    packs_shards = preparation is not None and preparation.shards.mode is not None
+    return RunPlan(project_path, dataset, training, tracking, paths, makes_sample, packs_shards)
 
 
 def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:

@@ -17,7 +17,7 @@ class ShardParameters(ParameterModel):
         default=None,
         description="null: none, training and evaluation read loose files; original: the images' own bytes, so nothing "
         "changes but the speed; jpeg-256: JPEGs whose short side has 256 pixels; raw-256: the pixels of such, which "
-        "need no decoding and take about twice ImageNet's space. The latter two are other pixels than the images'.",
+        "need no decoding and take three times the space. The latter two are other pixels than the images'.",
     )
     jpeg_quality: int = Field(default=90, ge=1, le=100, description="Of jpeg-256.")
     interpolation: Literal["bilinear", "area", "bicubic", "lanczos"] = Field(

@@ -1,4 +1,7 @@
-"""Packed shards: how fast they are read on a cold cache, and what opening ImageNet's takes; `measure(folder)`.
+"""Packed shards: how fast batches come of them, reads on a cold cache, opening ImageNet's; `measure(folder)`.
+
+Rates are those of uint8 batches in the rank's hands, on one core and on two, in turn with PaddleClas' operators on the
+same photographs (see `input_pipeline_loose.py`).
 
 Cold means that neither files nor folders are in the page cache: all caches are dropped where that is allowed (root),
 otherwise those of the files alone. Loose files and shards hold the same photographs and are read in the same random
@@ -20,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from input_pipeline_loose import take_turns
 from input_pipeline_photographs import write_photographs
 from targets import Target
 
@@ -29,8 +33,10 @@ from resnet50_pipeline.imagenet.shard_build import SplitToPack, build_shard_set,
 from resnet50_pipeline.imagenet.shard_set import INDEX_DTYPE, Shard, ShardedSplit, ShardMode, ShardSet, digest_list
 from resnet50_pipeline.imagenet.shard_source import open_images
 from resnet50_pipeline.imagenet.shard_task import PackedImages
+from resnet50_pipeline.imaging.region import can_decode_regions
 from resnet50_pipeline.parameters import ShardParameters
 
+RATE_IMAGES, RATES = 1920, {"jpeg-256": 8.0, "raw-256": 30.0}
 COLD_IMAGES, CLASSES, COLD_ROUNDS = 3000, 20, 5
 IMAGENET_IMAGES, IMAGENET_SHARDS, IMAGE_BYTES = 1_281_167, 1000, 110_000
 OPEN_SECONDS, OPEN_MEGABYTES = 3.0, 300.0
@@ -38,8 +44,41 @@ COLD_RATIO = 1.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets of reading and of opening."""
-    return [measure_cold_reads(folder / "cold"), *measure_opening(folder / "imagenet")]
+    """Return the targets of rates, of reading and of opening."""
+    return [
+        *measure_rates(folder / "rates"),
+        measure_cold_reads(folder / "cold"),
+        *measure_opening(folder / "imagenet"),
+    ]
+
+
+def measure_rates(folder: Path) -> list[Target]:
+    """Return how many times as many images a second come of each mode as of PaddleClas' operators on loose files."""
+    folder.mkdir()
+    entries = parse_list(write_photographs(folder, RATE_IMAGES).read_bytes(), 1)
+    for mode in ("jpeg-256", "raw-256"):
+        pack_photographs(folder, entries, folder / mode, mode)
+    reference = "upstream" if "PADDLECLAS_HOME" in os.environ else "plain"
+    region = ["jpeg-256-region"] if can_decode_regions() else []
+    targets = []
+    for cores in (1, 2):
+        if len(os.sched_getaffinity(0)) < cores:
+            continue
+        found = take_turns([reference, *RATES, *region], folder, cores)
+        place = f"{cores} core{'s' if cores > 1 else ''}"
+        for peer, costs in found.items():
+            rate = statistics.median(cost.images_per_second for cost in costs)
+            cpu = statistics.median(cost.cpu_milliseconds for cost in costs)
+            print(f"shards, {place}: {peer} {rate:.0f} images/s, {cpu:.3f} ms of CPU time an image")
+        for mode, bound in RATES.items():
+            # Whoever has nvImageCodec has a crop's region decoded; the pixels are the same.
+            best = found.get(f"{mode}-region", found[mode])
+            ratio = statistics.median(
+                one.images_per_second / other.images_per_second
+                for one, other in zip(best, found[reference], strict=True)
+            )
+            targets.append(Target(f"{mode} / {reference}, images/s on {place}", ratio, bound, at_least=True))
+    return targets
 
 
 def pack_photographs(root: Path, entries: ListEntries, folder: Path, mode: ShardMode, **parameters: int) -> None:

@@ -12,6 +12,7 @@ PipelineError                       one clear message; the command line prints i
 ├── TrainingConfigError             a PaddleClas YAML has a key or value that is not supported
 ├── CheckpointError                 a checkpoint set is missing, mixed or damaged
 ├── RankFailedError                 a rank or the launcher ended badly
+├── LoaderProcessError              a process that loads images for a rank was killed
 ├── NonFiniteLossError              the loss is NaN or infinite
 ├── EvaluationTableError            a table of the evaluation breaks its format (carries every problem)
 ├── ExportError                     the inference model does not give the checkpoint's own outputs
@@ -97,6 +98,10 @@ class CheckpointError(PipelineError):
 
 class RankFailedError(PipelineError):
     """A rank or the launcher ended with an error, was killed or hung."""
+
+
+class LoaderProcessError(PipelineError):
+    """A process that loads images for a rank was killed."""
 
 
 class NonFiniteLossError(PipelineError):

@@ -52,7 +52,11 @@ def test_only_native_keys_are_taken_out(render):
         "Arch.zero_init_residual",
         "Arch.batch_norm_momentum",
         "Arch.freeze",
-        *(f"DataLoader.{split}.loader.max_skipped_images" for split in ("Train", "Eval")),
+        *(
+            f"DataLoader.{split}.loader.{key}"
+            for split in ("Train", "Eval")
+            for key in ("max_skipped_images", "decode", "normalize_on_device")
+        ),
     )
     # Upstream takes this one for a wish where it stands, without a value too.
     if "clip_norm" in expected["Optimizer"]:

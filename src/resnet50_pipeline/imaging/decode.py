@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, find_end_of_image, read_jpeg_header
+from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, JpegHeader, find_end_of_image, read_jpeg_header
 from resnet50_pipeline.imaging.bitmap import view_bitmap
+from resnet50_pipeline.imaging.turbo import decode_plain_jpeg
 
 # The ranks and the loader's workers are the parallelism; OpenCV's own threads would fight them for the cores.
 cv2.setNumThreads(0)
@@ -33,8 +34,9 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
 
     As in PaddleClas (`cv2.imdecode(data, 1)`): grey and CMYK become three channels, and an EXIF orientation is
     applied, here as in training, evaluation and serving. A JPEG or PNG that was cut off is refused; OpenCV 4.6, which
-    paddleclas pins, would fill the rest of a JPEG with grey and say nothing. A BMP as shards have it (`imaging.bitmap`)
-    is looked at where it is, so its pixels cannot be written to.
+    paddleclas pins, would fill the rest of a JPEG with grey and say nothing. Where simplejpeg is installed it decodes
+    the plain JPEGs, to the same pixels (see `turbo`). A BMP as shards have it (`bitmap`) is looked at where it is, so
+    its pixels cannot be written to.
 
     Raises:
         ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
@@ -43,7 +45,9 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     packed = view_bitmap(data)
     if packed is not None:
         return packed
-    require_decodable(data, name)
+    header = require_decodable(data, name)
+    if header is not None and (fast := decode_plain_jpeg(data, header)) is not None:
+        return fast
     try:
         pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # an empty buffer
@@ -56,19 +60,26 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     return pixels
 
 
-def require_decodable(data: bytes, name: str = "image") -> None:
+def require_decodable(data: bytes, name: str = "image") -> JpegHeader | None:
     """Check, without decoding, that the bytes reach the image's end and that there are not too many pixels.
+
+    Returns:
+        The header of a JPEG of the ordinary kind, None for everything else.
 
     Raises:
         ImageDecodeError: they do not, or there are.
     """
+    if view_bitmap(data) is not None:
+        return None
     _require_end(data, name)
-    width, height = read_size(data)
+    header = _read_header(data)
+    width, height = _seen_size(header) if header is not None else _read_size_with_pillow(data)
     if width * height > MAX_PIXELS:
         raise ImageDecodeError(
             f"{name}: has {width} x {height} pixels, more than {MAX_PIXELS}, and was not decoded; "
             f"replace it by a smaller one"
         )
+    return header
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -77,9 +88,15 @@ def read_size(data: bytes) -> tuple[int, int]:
     Raises:
         ImageDecodeError: the header claims more pixels than any picture has.
     """
-    header = read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
-    if header is None:
-        return _read_size_with_pillow(data)
+    header = _read_header(data)
+    return _seen_size(header) if header is not None else _read_size_with_pillow(data)
+
+
+def _read_header(data: bytes) -> JpegHeader | None:
+    return read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
+
+
+def _seen_size(header: JpegHeader) -> tuple[int, int]:
     is_turned = header.exif_orientation >= _FIRST_TURNED
     return (header.height, header.width) if is_turned else (header.width, header.height)
 

@@ -72,7 +72,11 @@ class RandCropImage(ResizingOperator):
         height, width = pixels.shape[:2]
         draw = require_draw(draw, self)
         left, top, crop_width, crop_height = self.draw_window(width, height, draw)
-        return self.resize(pixels[top : top + crop_height, left : left + crop_width], self.size, self.size, draw)
+        return self.resize_window(pixels[top : top + crop_height, left : left + crop_width], draw)
+
+    def resize_window(self, pixels: Pixels, draw: random.Random) -> Pixels:
+        """Return the part that `draw_window` chose, scaled to [size, size, 3]."""
+        return self.resize(pixels, self.size, self.size, draw)
 
     def draw_window(self, width: int, height: int, draw: random.Random) -> tuple[int, int, int, int]:
         """Return left, top, width and height of the part; draws in PaddleClas' order: aspect, area, left, top."""

@@ -7,19 +7,14 @@ An operator is written in YAML as a mapping with one key, and a list of them is 
     - CropImage: {size: 224}
     - NormalizeImage: {scale: 1.0/255.0, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], order: ''}
 
-The formulas are those of `ppcls/data/preprocess/ops/`, release/2.6. Two things differ inside and not in the result:
-pixels stay in the decoder's channel order while nothing looks at colours, and normalising is a table look-up.
+The formulas are those of `ppcls/data/preprocess/ops/`, release/2.6.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import TrainingConfigError
@@ -32,11 +27,9 @@ from resnet50_pipeline.imaging.base import (
     Operator,
     PixelOperator,
 )
-from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.geometry import CropImage, RandCropImage, RandFlipImage, ResizeImage
 from resnet50_pipeline.imaging.normalize import NormalizeImage, ToCHWImage
-
-Transform = Callable[[bytes, random.Random | None], NDArray[np.float32]]
+from resnet50_pipeline.imaging.transform import Transform
 
 
 class DecodeImage(Operator):
@@ -55,10 +48,14 @@ class TransformOp(NamedOperator):
     } | dict(AUGMENTATIONS)
 
 
-def build_transform(transform_ops: Sequence[Mapping[str, Any] | TransformOp]) -> Transform:
-    """Return the function that a list of operators describes: `(bytes, random numbers) -> float32 [3, size, size]`.
+def build_transform(
+    transform_ops: Sequence[Mapping[str, Any] | TransformOp], *, decodes_region: bool = False
+) -> Transform:
+    """Return what a list of operators describes: `(bytes, random numbers) -> float32 [3, size, size]`.
 
-    The channels of the result are red, green, blue. `None` for the random numbers suits transforms that draw none.
+    Args:
+        transform_ops: as YAML holds them.
+        decodes_region: of a JPEG decode no more than RandCropImage looks at, where it comes first.
 
     Raises:
         TrainingConfigError: an operator or argument is unknown, or the list does not run decode → changes of pixels →
@@ -72,25 +69,7 @@ def build_transform(transform_ops: Sequence[Mapping[str, Any] | TransformOp]) ->
         operators.pop()
     if len(operators) < 2 or not isinstance(operators[0], DecodeImage):
         raise TrainingConfigError("transform_ops must begin with DecodeImage and end with NormalizeImage")
-    before, normalize, after = _split_at_normalize(operators[1:])
-    is_rgb = any(operator.needs_rgb for operator in before)
-    in_decoders_order = normalize.table if is_rgb else normalize.table[:, ::-1]
-    table = np.ascontiguousarray(in_decoders_order).reshape(256, 1, 3)
-
-    def transform(data: bytes, draw: random.Random | None = None) -> NDArray[np.float32]:
-        pixels = decode_image(data)
-        if is_rgb:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-        for operator in before:
-            pixels = operator.apply(pixels, draw)
-        normalized: NDArray[np.float32] = cv2.LUT(np.ascontiguousarray(pixels), table)
-        if not is_rgb:
-            normalized = normalized[:, :, ::-1]
-        for changing in after:
-            normalized = changing.apply(normalized, draw)
-        return np.ascontiguousarray(normalized.transpose(2, 0, 1))
-
-    return transform
+    return Transform(*_split_at_normalize(operators[1:]), decodes_region=decodes_region)
 
 
 def _split_at_normalize(

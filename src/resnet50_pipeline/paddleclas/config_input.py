@@ -43,7 +43,10 @@ def render_data_loader(
             ),
             sampler=_train_sampler(training.batch_size_per_rank, training.loader),
             loader=LoaderConfig(
-                num_workers=training.loader.num_workers, max_skipped_images=training.loader.max_skipped_images
+                num_workers=training.loader.num_workers,
+                max_skipped_images=training.loader.max_skipped_images,
+                decode=training.loader.decode,
+                normalize_on_device=training.loader.normalize_on_device,
             ),
         ),
         Eval=SplitConfig(

@@ -100,4 +100,14 @@ class LoaderParameters(ParameterModel):
         description="Train images that may be unreadable in an epoch, over all ranks: the next readable one of the "
         "list stands in, and all are counted. One more fails the run. An evaluation never leaves one out.",
     )
+    decode: Literal["whole", "region"] = Field(
+        default="whole",
+        description="Of a train JPEG decode the whole, or the random crop's region only (the extra `region`); the "
+        "pixels are the same.",
+    )
+    normalize_on_device: bool = Field(
+        default=False,
+        description="Send train batches to the device as uint8, a quarter of the bytes, and normalise them there; not "
+        "done where RandomErasing works on normalised pixels.",
+    )
     use_dali: bool = Field(default=False, description="Decode and crop train images on the GPU, with NVIDIA DALI.")

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError, TrainingConfigError
 from resnet50_pipeline.imaging.decode import read_size, require_decodable
-from resnet50_pipeline.imaging.mixing import MixPlan
 from resnet50_pipeline.imaging.operators import (
     DecodeImage,
     NormalizeImage,
@@ -29,7 +28,8 @@ from resnet50_pipeline.imaging.operators import (
     RandFlipImage,
     ToCHWImage,
 )
-from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader, Mixed
+from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader, mixed_labels
+from resnet50_pipeline.trainer.on_device import mix_on_device
 from resnet50_pipeline.trainer.sampling import Key, TrainBatches
 from resnet50_pipeline.training_config import SplitConfig, TrainingConfig
 
@@ -132,7 +132,7 @@ class DaliLoader:
         )
 
     def _read(self, key: Key) -> _Image:
-        """Read an image, or the next readable one of the list (see `load_or_stand_in`), and draw its window."""
+        """Read an image, or the next readable one of the list (see `load_batch`), and draw its window."""
         problem = ""
         for offset in range(self._config.loader.max_skipped_images + 1):
             row = (key.row + offset) % len(self._dataset)
@@ -211,13 +211,13 @@ class DaliLoader:
         pixels = paddle.empty([len(images), 3, self._side, self._side], dtype="float32")
         self._copied = _copy(output.as_tensor(), pixels)
         rows = np.array([image.row for image in images], dtype=np.int64)
-        labels = np.array([self._dataset.label(image.row) for image in images], dtype=np.int64)
+        labels = self._dataset.labels(rows)
         plan = self._dataset.mix_plan(len(images), self._side, first)
         return Batch(
             images=pixels if plan is None else mix_on_device(pixels, plan),
             labels=paddle.to_tensor(labels),
             index=paddle.to_tensor(rows),
-            mixed=None if plan is None else _mixed(labels, plan),
+            mixed=None if plan is None else mixed_labels(labels, plan),
             skipped=tuple(image.problem for image in images if image.problem),
         )
 
@@ -250,22 +250,6 @@ def require_cuda(device: str) -> int:
             f"training.loader.use_dali: false"
         )
     return int(number or 0)
-
-
-def mix_on_device(images: paddle.Tensor, plan: MixPlan) -> paddle.Tensor:
-    """Return images [N, 3, H, W] mixed as `MixPlan.mix` does it, where they lie."""
-    other = paddle.index_select(images, paddle.to_tensor(plan.partner), axis=0)
-    if plan.window is None:
-        return images * plan.share + other * (1 - plan.share)
-    top, bottom, left, right = plan.window
-    if bottom > top and right > left:
-        images[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
-    return images
-
-
-def _mixed(labels: NDArray[np.int64], plan: MixPlan) -> Mixed:
-    share = np.full(len(labels), plan.share, dtype=np.float32)
-    return Mixed(labels=paddle.to_tensor(labels[plan.partner]), share=paddle.to_tensor(share))
 
 
 def _copy(source: Any, target: paddle.Tensor) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +16,16 @@ from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.image_source import ImageSource
 from resnet50_pipeline.imagenet.list_files import ListEntries
 from resnet50_pipeline.imagenet.shard_source import open_images
+from resnet50_pipeline.imaging.base import Pixels
 from resnet50_pipeline.imaging.mixing import BatchTransformOp, MixPlan
-from resnet50_pipeline.imaging.operators import build_transform
+from resnet50_pipeline.imaging.operators import Transform, build_transform
+from resnet50_pipeline.imaging.region import PACKAGE, can_decode_regions
+from resnet50_pipeline.trainer.loaded_batch import Images, LoadedBatch, load_batch
+from resnet50_pipeline.trainer.on_device import DeviceCopies, mix_on_device, normalize_on_device
 from resnet50_pipeline.trainer.sampling import EvalBatches, Key, TrainBatches
+from resnet50_pipeline.trainer.workers import LoaderProcesses
 from resnet50_pipeline.training_config import SplitConfig
 
-# One byte, for Paddle cannot send an empty array from a worker.
-_NO_MESSAGE = b"-"
 # Keeps the numbers that a batch is mixed with apart from those that an epoch is shuffled with.
 _MIXING = 1
 
@@ -68,12 +70,12 @@ class Sample(NamedTuple):
     row: np.int64
 
 
-class Loaded(NamedTuple):
-    """What became of a key: a sample and "", another image's sample and why, or nothing and why."""
+class Seen(NamedTuple):
+    """An image before it is normalised, and the random numbers for what comes behind that."""
 
-    key: Key
-    sample: Sample | None
-    problem: str
+    pixels: Pixels
+    draw: random.Random
+    transform: Transform
 
 
 class ListDataset(paddle.io.Dataset):
@@ -81,6 +83,10 @@ class ListDataset(paddle.io.Dataset):
 
     The random numbers of an image are drawn from (seed, epoch, row, copy) alone: they depend neither on the number
     of workers or ranks nor on what was loaded before, so a resumed run sees what the unbroken one would have seen.
+
+    Attributes:
+        image_dtype: of the images in a batch: float32, or uint8 that are normalised on the device.
+        normalize: with what.
     """
 
     def __init__(self, entries: ListEntries, config: SplitConfig, seed: int, source: ImageSource | None = None) -> None:
@@ -95,21 +101,52 @@ class ListDataset(paddle.io.Dataset):
         self._entries, self._seed, self._config = entries, seed, config
         shards = None if config.dataset.shards is None else Path(config.dataset.shards)
         self._source = source or open_images(entries, Path(config.dataset.image_root), shards)
-        self._epoch, self._transform = 0, build_transform(config.dataset.transform_ops_of(0))
+        self._epoch, self._transform = 0, self._transform_of(0)
+        self.normalize = self._transform.normalize
+        sends_bytes = config.loader.normalize_on_device and self._transform.gives_bytes
+        self.image_dtype: type[np.float32 | np.uint8] = np.uint8 if sends_bytes else np.float32
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __getitem__(self, key: tuple[int, ...]) -> Sample:
         key = Key(*key)
+        seen = self.see(key)
+        pixels = np.empty((3, *seen.pixels.shape[:2]), dtype=np.float32)
+        self.write(seen, pixels)
+        return Sample(pixels, np.int64(self._entries.labels[key.row]), np.int64(key.row))
+
+    def see(self, key: Key) -> Seen:
+        """Return an image's pixels as they go into the normalisation, for `write`.
+
+        Raises:
+            ImageDecodeError: it cannot be read or decoded.
+        """
         if self._config.dataset.progressive_resize is not None and key.epoch != self._epoch:
-            self._epoch, self._transform = key.epoch, build_transform(self._config.dataset.transform_ops_of(key.epoch))
-        data = self.read(key.row)
+            self._epoch, self._transform = key.epoch, self._transform_of(key.epoch)
+        data, draw = self.read(key.row), self.draw(key)
         try:
-            pixels = self._transform(data, self.draw(key))
+            return Seen(self._transform.see(data, draw), draw, self._transform)
         except ImageDecodeError as error:
             raise self.explain(key.row, error) from error
-        return Sample(pixels, self.label(key.row), np.int64(key.row))
+
+    def write(self, seen: Seen, into: Images) -> None:
+        """Write an image into its place of a batch, contiguous [3, H, W], float32 or uint8 as in `image_dtype`."""
+        seen.transform.write(seen.pixels, into, seen.draw)
+
+    def largest_image_bytes(self) -> int:
+        """Return what an image of any epoch takes in a batch at most; 0 where that is not known before it is seen."""
+        size = build_transform(self._config.dataset.transform_ops).size
+        return 3 * size[0] * size[1] * np.dtype(self.image_dtype).itemsize if size else 0
+
+    def warnings(self) -> list[str]:
+        """Return what to know of wishes that are not fulfilled."""
+        if self._config.loader.decode == "region" and not can_decode_regions():
+            return [
+                f"training.loader.decode is region, and {PACKAGE} is not installed: images are decoded whole, to the "
+                f"same pixels, which takes longer"
+            ]
+        return []
 
     def read(self, row: int) -> bytes:
         """Return the bytes of an image's file.
@@ -124,9 +161,9 @@ class ListDataset(paddle.io.Dataset):
         seed = (self._seed << 64) | (key.copy << 56) | (key.epoch << 32) | key.row
         return random.Random(seed)  # noqa: S311 - reproducible, not secret
 
-    def label(self, row: int) -> np.int64:
-        """Return an image's label."""
-        return np.int64(self._entries.labels[row])
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the labels of images."""
+        return np.array([self._entries.labels[row] for row in rows], dtype=np.int64)
 
     def explain(self, row: int, error: Exception) -> ImageDecodeError:
         """Return the error with the image's name."""
@@ -139,6 +176,11 @@ class ListDataset(paddle.io.Dataset):
         (operator,) = self._config.dataset.batch_transform_ops
         return plan_mixing(operator, images, side, self._seed, key)
 
+    def _transform_of(self, epoch: int) -> Transform:
+        return build_transform(
+            self._config.dataset.transform_ops_of(epoch), decodes_region=self._config.loader.decode == "region"
+        )
+
 
 def plan_mixing(operator: BatchTransformOp, images: int, side: int, seed: int, key: Key) -> MixPlan:
     """Return how a batch of square images is mixed: a pure function of seed and the batch's first key."""
@@ -146,109 +188,47 @@ def plan_mixing(operator: BatchTransformOp, images: int, side: int, seed: int, k
     return operator.plan(images, side, draw)
 
 
-def load_or_stand_in(dataset: ListDataset, key: Key, max_skipped: int) -> Loaded:
-    """Load an image, or the next readable one of the list, at most `max_skipped` places further.
-
-    Batches keep their sizes, so ranks stay in step; and who stands in depends on the list alone, so a resumed run has
-    the same one. In ImageNet's lists, which are sorted, it nearly always has the same class.
-    """
-    problem = ""
-    for offset in range(max_skipped + 1):
-        try:
-            sample = dataset[key._replace(row=(key.row + offset) % len(dataset))]
-        except ImageDecodeError as error:
-            problem = problem or str(error)
-        else:
-            return Loaded(key, sample, problem)
-    return Loaded(key, None, problem)
-
-
 class Loader:
-    """The batches of one rank.
-
-    With workers it is Paddle's DataLoader, whose processes live as long as it does. Without, the rank itself loads.
-    An image that cannot be read must end the run with its name, and Paddle's loader cannot do that: an exception
-    leaves the rank waiting for ever (no workers) or comes out as "SystemError: Blocking queue is killed" (workers;
-    `dataloader_iter.py` of paddle 2.6 and 3.3). So a worker sends the message as data, and the rank raises it.
-    """
+    """The batches of one rank, loaded by processes of its own, or, without workers, by the rank itself."""
 
     def __init__(self, dataset: ListDataset, batches: TrainBatches | EvalBatches, config: SplitConfig) -> None:
-        self._items, self._batches = _Items(dataset, config.loader.max_skipped_images), batches
-        self._collate = _Collate(dataset)
-        self._workers = config.loader.num_workers
-        if self._workers:
-            self._loader = paddle.io.DataLoader(
-                self._items,
-                batch_sampler=batches,
-                collate_fn=self._collate,
-                num_workers=self._workers,
-                use_shared_memory=config.loader.use_shared_memory,
-                persistent_workers=True,
-            )
+        self._dataset, self._batches, self._max_skipped = dataset, batches, config.loader.max_skipped_images
+        self._copies = DeviceCopies()
+        self._processes: LoaderProcesses | None = None
+        if config.loader.num_workers:
+            slot_bytes = batches.batch_size * dataset.largest_image_bytes() if config.loader.use_shared_memory else 0
+            self._processes = LoaderProcesses(dataset, self._max_skipped, config.loader.num_workers, slot_bytes)
 
     def __iter__(self) -> Iterator[Batch]:
-        for images, labels, index, message, *mixed in self._loader if self._workers else self._load_here():
-            skipped: tuple[str, ...] = ()
-            if message.shape[0] > len(_NO_MESSAGE):
-                skipped = read_message(message.numpy().tobytes())
-            yield Batch(images, labels, index, Mixed(*mixed) if mixed else None, skipped)
+        """Yield the batches.
 
-    def _load_here(self) -> Iterator[list[paddle.Tensor]]:
-        for keys in self._batches:
-            yield [paddle.to_tensor(array) for array in self._collate([self._items[key] for key in keys])]
+        Raises:
+            ImageDecodeError: an image cannot be read, and no other may or can stand in for it.
+            LoaderProcessError: a loader process was killed.
+        """
+        for loaded in self._load():
+            yield self._to_device(loaded)
 
+    def _load(self) -> Iterable[LoadedBatch]:
+        if self._processes is not None:
+            return self._processes.load(self._batches)
+        return (load_batch(self._dataset, keys, self._max_skipped) for keys in self._batches)
 
-class _Items(paddle.io.Dataset):
-    """A dataset that does not raise, but says what is wrong."""
-
-    def __init__(self, dataset: ListDataset, max_skipped: int) -> None:
-        self._dataset, self._max_skipped = dataset, max_skipped
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, key: Key) -> Loaded:
-        return load_or_stand_in(self._dataset, key, self._max_skipped)
-
-
-class _Collate:
-    """From what was loaded to [images, labels, indices, message], and labels and shares of mixed images."""
-
-    def __init__(self, dataset: ListDataset) -> None:
-        self._dataset = dataset
-
-    def __call__(self, loaded: Sequence[Loaded]) -> list[NDArray[np.generic]]:
-        samples = [item.sample for item in loaded if item.sample is not None]
-        message = np.frombuffer(write_message(loaded), dtype=np.uint8)
-        if len(samples) < len(loaded):
-            nothing = np.zeros(1, dtype=np.int64)
-            mixes = self._dataset.mix_plan(1, 1, loaded[0].key) is not None
-            return [nothing, nothing, nothing, message, *([nothing, nothing] if mixes else [])]
-        images, labels, indices = (np.stack(column) for column in zip(*samples, strict=True))
-        plan = self._dataset.mix_plan(len(samples), images.shape[-1], loaded[0].key)
-        if plan is None:
-            return [images, labels, indices, message]
-        plan.mix(images)
-        shares = np.full(len(samples), plan.share, dtype=np.float32)
-        return [images, labels, indices, message, labels[plan.partner], shares]
+    def _to_device(self, loaded: LoadedBatch) -> Batch:
+        plan, images = loaded.plan, self._copies.copy(loaded.images)
+        if loaded.images.dtype == np.uint8:
+            images = normalize_on_device(images, self._dataset.normalize)
+            images = images if plan is None else mix_on_device(images, plan)
+        return Batch(
+            images=images,
+            labels=paddle.to_tensor(loaded.labels),
+            index=paddle.to_tensor(loaded.rows),
+            mixed=None if plan is None else mixed_labels(loaded.labels, plan),
+            skipped=loaded.skipped,
+        )
 
 
-def write_message(loaded: Sequence[Loaded]) -> bytes:
-    """Return what was wrong in a batch, for `read_message`."""
-    failed = [item.problem for item in loaded if item.sample is None]
-    skipped = [item.problem for item in loaded if item.sample is not None and item.problem]
-    return json.dumps([failed, skipped]).encode() if failed or skipped else _NO_MESSAGE
-
-
-def read_message(message: bytes) -> tuple[str, ...]:
-    """Return what was wrong with the images of a batch for which others stand in.
-
-    Raises:
-        ImageDecodeError: for one image there was none that could.
-    """
-    if message == _NO_MESSAGE:
-        return ()
-    failed, skipped = json.loads(message)
-    if failed:
-        raise ImageDecodeError(failed[0])
-    return tuple(skipped)
+def mixed_labels(labels: NDArray[np.int64], plan: MixPlan) -> Mixed:
+    """Return the labels and shares of a batch that is mixed."""
+    share = np.full(len(labels), plan.share, dtype=np.float32)
+    return Mixed(labels=paddle.to_tensor(labels[plan.partner]), share=paddle.to_tensor(share))

@@ -93,6 +93,12 @@ class LoaderConfig(Section):
     max_skipped_images: int = Field(
         default=0, ge=0, description="*native*: images that may be unreadable in an epoch, over all ranks."
     )
+    decode: Literal["whole", "region"] = Field(
+        default="whole", description="*native*: what is decoded of a JPEG that is cropped at random."
+    )
+    normalize_on_device: bool = Field(
+        default=False, description="*native*: batches go to the device as uint8 and become float32 there."
+    )
 
 
 class SplitConfig(Section):

@@ -28,6 +28,11 @@ def imagenet_like(training_parameters: Callable[..., TrainingParameters]) -> Tra
     )
 
 
+def with_upstream(training: TrainingParameters) -> TrainingParameters:
+    """Return the parameters for PaddleClas' engine, whose loaders need /dev/shm."""
+    return training.model_copy(update={"engine": "paddleclas"})
+
+
 def test_missing_libraries_are_named_with_the_commands_that_install_them(monkeypatch):
     """A machine without OpenCV's libraries is told which, and how to install them on both families of systems."""
     monkeypatch.setattr(machine, "SYSTEM_LIBRARIES", {"libnosuch.so.9": ("libnosuch9", "nosuch-libs")})
@@ -61,9 +66,9 @@ def test_the_larger_batch_counts(training_parameters):
     assert machine.shared_memory_bytes(training) == 3 * 8 * (3 * 32 * 32 * 4 + 16)
 
 
-def test_dockers_own_shared_memory_is_too_small_for_imagenet(imagenet_like, make_disk):
-    """64 MiB block the recipe, with the option that mends it: 1.3 GiB and a quarter are 2g."""
-    finding = machine.check_shared_memory(imagenet_like, make_disk(64))
+def test_dockers_own_shared_memory_is_too_small_for_paddles_loaders(imagenet_like, make_disk):
+    """64 MiB block the recipe with PaddleClas' engine, with the option that mends it: 1.3 GiB and a quarter are 2g."""
+    finding = machine.check_shared_memory(with_upstream(imagenet_like), make_disk(64))
     assert finding.status == "blocking"
     assert finding.found == "64 MiB free"
     assert finding.needed.startswith("1.3 GiB (ranks x (2 x workers + 1) x batch)")
@@ -72,13 +77,16 @@ def test_dockers_own_shared_memory_is_too_small_for_imagenet(imagenet_like, make
 
 
 def test_without_loader_processes_nothing_is_asked_of_shared_memory(training_parameters, tmp_path):
-    """A rank that loads by itself runs without /dev/shm."""
-    assert machine.check_shared_memory(training_parameters(), tmp_path / "nowhere").status == "ok"
+    """A rank that loads by itself runs without /dev/shm, and so do the native engine's loader processes."""
+    alone = with_upstream(training_parameters())
+    native = training_parameters(loader={"num_workers": 4})
+    for training in (alone, native):
+        assert machine.check_shared_memory(training, tmp_path / "nowhere").status == "ok"
 
 
 def test_a_machine_without_shared_memory_is_refused(imagenet_like, tmp_path):
     """Where loaders need it and it is not mounted, that is said."""
-    finding = machine.check_shared_memory(imagenet_like, tmp_path / "nowhere")
+    finding = machine.check_shared_memory(with_upstream(imagenet_like), tmp_path / "nowhere")
     assert (finding.status, finding.found) == ("blocking", f"{tmp_path / 'nowhere'} is not there")
 
 

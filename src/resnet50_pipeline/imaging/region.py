@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
+import logging
 import os
 import random
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from resnet50_pipeline.imaging.geometry import RandCropImage
 from resnet50_pipeline.imaging.turbo import is_plain
 
 PACKAGE = "nvidia-nvimgcodec-cu12"
+_MODULE = "nvidia.nvimgcodec"
+
+logger = logging.getLogger(__name__)
 
 
 class _Codec(NamedTuple):
@@ -59,27 +63,39 @@ def decode_window(data: bytes, crop: RandCropImage, draw: random.Random) -> NDAr
 
 
 def can_decode_regions() -> bool:
-    """Tell whether nvImageCodec is installed and works."""
-    return _codec() is not None
+    """Tell whether nvImageCodec is installed; it is loaded where it is used, not here."""
+    try:
+        return importlib.util.find_spec(_MODULE) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
-@cache
 def _codec() -> _Codec | None:
+    """Return this process' own codec: a decoder has a thread, which a child process would not inherit."""
+    if os.getpid() not in _codecs:
+        _codecs[os.getpid()] = _load_codec() if can_decode_regions() else None
+    return _codecs[os.getpid()]
+
+
+# A parent's stays in it: its destructor would wait for the thread.
+_codecs: dict[int, _Codec | None] = {}
+
+
+def _load_codec() -> _Codec | None:
     try:
         with _without_its_greetings():
-            module: Any = importlib.import_module("nvidia.nvimgcodec")
-            return _Codec(
-                module,
-                module.Decoder(
-                    device_id=module.NVIMGCODEC_DEVICE_CPU_ONLY,
-                    max_num_cpu_threads=1,
-                    backends=[module.Backend(module.BackendKind.CPU_ONLY)],
-                    options=":fancy_upsampling=1 :fast_idct=0",
-                ),
-                module.DecodeParams(apply_exif_orientation=False, sample_format=module.SampleFormat.I_BGR),
+            module: Any = importlib.import_module(_MODULE)
+            decoder = module.Decoder(
+                device_id=module.NVIMGCODEC_DEVICE_CPU_ONLY,
+                max_num_cpu_threads=1,
+                backends=[module.Backend(module.BackendKind.CPU_ONLY)],
+                options=":fancy_upsampling=1 :fast_idct=0",
             )
-    except (ImportError, AttributeError, RuntimeError, TypeError):
+            parameters = module.DecodeParams(apply_exif_orientation=False, sample_format=module.SampleFormat.I_BGR)
+    except (ImportError, AttributeError, RuntimeError, TypeError) as error:
+        logger.warning("%s does not work here, images are decoded whole, to the same pixels: %s", PACKAGE, error)
         return None
+    return _Codec(module, decoder, parameters)
 
 
 @contextlib.contextmanager
@@ -93,7 +109,3 @@ def _without_its_greetings() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-# A decoder has a thread of its own, which a child process does not inherit.
-os.register_at_fork(after_in_child=_codec.cache_clear)

@@ -78,11 +78,11 @@ def check_system_libraries() -> Finding:
 
 
 def shared_memory_bytes(training: TrainingParameters) -> int:
-    """Return what the loaders keep in /dev/shm at most.
+    """Return what the loaders share with their ranks at most: in /dev/shm with PaddleClas' engine.
 
     ranks x (2 x num_workers + 1) x bytes of a batch: each worker has 2 batches under way (DataLoader's
     prefetch_factor), and one is in use. An image is float32 [3, size, size] and two int64. Train and eval batches are
-    never under way together, so the larger counts. Without workers nothing goes through /dev/shm.
+    never under way together, so the larger counts. Without workers nothing is shared.
     """
     workers = training.loader.num_workers
     if workers == 0:
@@ -97,6 +97,8 @@ def shared_memory_bytes(training: TrainingParameters) -> int:
 
 def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -> Finding:
     """A loader that finds no room in /dev/shm is killed by SIGBUS, hours later as well as at once."""
+    if training.engine == "native":
+        return Finding(_SHM, "ok", "not used", "nothing (engine native: batches are in the ranks' own memory)")
     needed = shared_memory_bytes(training)
     if needed == 0:
         return Finding(_SHM, "ok", "not used", "nothing (loader.num_workers: 0)")
@@ -120,13 +122,15 @@ def check_memory(training: TrainingParameters, cgroup: Path = _CGROUP) -> Findin
     ranks, workers = len(training.launch.devices), training.loader.num_workers
     # Train and eval have loader processes of their own, which live as long as the rank.
     needed = _CONTROL_BYTES + ranks * (_RANK_BYTES + 2 * workers * _LOADER_BYTES)
+    if training.engine == "native":
+        needed += shared_memory_bytes(training)
     available, limit = available_memory(cgroup)
     return judge(
         available >= needed,
         "warning",
         "memory",
         found=f"{show_bytes(available)} available{limit}",
-        needed=f"{show_bytes(needed)} (0.6 + ranks x (0.8 + 0.2 x workers))",
+        needed=f"{show_bytes(needed)} (0.6 + ranks x (0.8 + 0.2 x workers) + batches under way)",
         remedy="free memory, or lower training.loader.num_workers, or name fewer training.launch.devices",
     )
 

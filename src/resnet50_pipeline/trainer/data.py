@@ -21,7 +21,7 @@ from resnet50_pipeline.imaging.mixing import BatchTransformOp, MixPlan
 from resnet50_pipeline.imaging.operators import Transform, build_transform
 from resnet50_pipeline.imaging.region import PACKAGE, can_decode_regions
 from resnet50_pipeline.trainer.loaded_batch import Images, LoadedBatch, load_batch
-from resnet50_pipeline.trainer.on_device import DeviceCopies, mix_on_device, normalize_on_device
+from resnet50_pipeline.trainer.on_device import DeviceImages, mix_on_device
 from resnet50_pipeline.trainer.sampling import EvalBatches, Key, TrainBatches
 from resnet50_pipeline.trainer.workers import LoaderProcesses
 from resnet50_pipeline.training_config import SplitConfig
@@ -193,10 +193,12 @@ class Loader:
 
     def __init__(self, dataset: ListDataset, batches: TrainBatches | EvalBatches, config: SplitConfig) -> None:
         self._dataset, self._batches, self._max_skipped = dataset, batches, config.loader.max_skipped_images
-        self._copies = DeviceCopies()
+        batch_bytes = batches.batch_size * dataset.largest_image_bytes()
+        is_sent_as_bytes = dataset.image_dtype == np.uint8
+        self._images = DeviceImages(dataset.normalize, 4 * batch_bytes if is_sent_as_bytes else 0)
         self._processes: LoaderProcesses | None = None
         if config.loader.num_workers:
-            slot_bytes = batches.batch_size * dataset.largest_image_bytes() if config.loader.use_shared_memory else 0
+            slot_bytes = batch_bytes if config.loader.use_shared_memory else 0
             self._processes = LoaderProcesses(dataset, self._max_skipped, config.loader.num_workers, slot_bytes)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -206,8 +208,13 @@ class Loader:
             ImageDecodeError: an image cannot be read, and no other may or can stand in for it.
             LoaderProcessError: a loader process was killed.
         """
-        for loaded in self._load():
-            yield self._to_device(loaded)
+        loading = iter(self._load())
+        while (loaded := next(loading, None)) is not None:
+            batch = self._to_device(loaded)
+            # What is not referred to any more can be written to again.
+            del loaded
+            yield batch
+            del batch
 
     def _load(self) -> Iterable[LoadedBatch]:
         if self._processes is not None:
@@ -215,10 +222,9 @@ class Loader:
         return (load_batch(self._dataset, keys, self._max_skipped) for keys in self._batches)
 
     def _to_device(self, loaded: LoadedBatch) -> Batch:
-        plan, images = loaded.plan, self._copies.copy(loaded.images)
-        if loaded.images.dtype == np.uint8:
-            images = normalize_on_device(images, self._dataset.normalize)
-            images = images if plan is None else mix_on_device(images, plan)
+        plan, images = loaded.plan, self._images.put(loaded.images)
+        if plan is not None and loaded.images.dtype == np.uint8:
+            images = mix_on_device(images, plan)
         return Batch(
             images=images,
             labels=paddle.to_tensor(loaded.labels),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imaging.mixing import MixPlan
@@ -70,7 +70,7 @@ def load_batch(
     return LoadedBatch(images, dataset.labels(rows), rows, tuple(skipped), plan)
 
 
-def allot(shape: tuple[int, ...], dtype: type[np.float32 | np.uint8], buffer: memoryview | None) -> Images:
+def allot(shape: tuple[int, ...], dtype: DTypeLike, buffer: memoryview | None) -> Images:
     """Return an array at the beginning of a buffer, or, where that is too small, in memory of its own."""
     if buffer is None or np.dtype(dtype).itemsize * np.prod(shape) > len(buffer):
         return np.empty(shape, dtype=dtype)

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import paddle
-from numpy.typing import NDArray
+from paddle.utils.dlpack import from_dlpack
 
 from resnet50_pipeline.imaging.mixing import MixPlan
 from resnet50_pipeline.imaging.normalize import NormalizeImage
+from resnet50_pipeline.trainer.buffers import Buffers
+from resnet50_pipeline.trainer.loaded_batch import Images
 
 
-class DeviceCopies:
-    """Copies of batches on the device; the memory that they come from may be written to as soon as `copy` returns.
+class DeviceImages:
+    """Batches of images on the device.
 
-    On a GPU a batch goes through pinned memory, so that the copy runs beside the step before it.
+    On a GPU a batch goes through pinned memory, so that the copy runs beside the step before it. On the CPU there is
+    nowhere to go: the tensor is the array's memory, where Paddle can have it so (3.3), or a copy (2.6).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, normalize: NormalizeImage, batch_bytes: int) -> None:
+        """Prepare.
+
+        Args:
+            normalize: what uint8 images become float32 with.
+            batch_bytes: of the largest batch in float32, 0 where that is not known.
+        """
+        self._normalize = normalize
+        self._tables = [np.ascontiguousarray(normalize.table[:, channel]) for channel in range(3)]
+        # The batch that the network works on, the one before, which goes when this one is taken, and one more.
+        self._buffers = Buffers(3, batch_bytes)
         self._last: tuple[paddle.Tensor, Any] | None = None
 
-    def copy(self, array: NDArray[np.generic]) -> paddle.Tensor:
-        """Return the array on the current device."""
+    def put(self, images: Images) -> paddle.Tensor:
+        """Return images [N, 3, H, W], float32 or uint8, as float32 on the current device."""
+        is_normalized = images.dtype != np.uint8
+        if paddle.get_device() == "cpu":
+            return from_dlpack((images if is_normalized else self._look_up(images)).__dlpack__())
+        tensor = self._copy(images)
+        return tensor if is_normalized else normalize_on_device(tensor, self._normalize)
+
+    def _look_up(self, images: Images) -> Images:
+        """Return uint8 images as float32: on the CPU a table is sooner read than numbers are computed."""
+        normalized = self._buffers.take(images.shape, np.float32)
+        for image, into in zip(images, normalized, strict=True):
+            for plane, table, place in zip(image, self._tables, into, strict=True):
+                cv2.LUT(plane, table, place)
+        return normalized
+
+    def _copy(self, array: Images) -> paddle.Tensor:
         if not paddle.get_device().startswith("gpu"):
             return paddle.to_tensor(array)
         pinned = paddle.to_tensor(array, place=paddle.CUDAPinnedPlace())

@@ -34,7 +34,11 @@ class RunData:
         self.steps_per_epoch = steps_per_epoch(self.train_batches.steps_per_epoch, config.Global.update_freq)
         # Batches that do not make a step are not trained on.
         self.train_batches.steps_per_epoch = self.steps_per_epoch * config.Global.update_freq
-        train_data = ListDataset(train, splits.Train, seed)
-        self.train_loader = build_train_loader(train_data, self.train_batches, config, ranks.device)
+        self._train_data = ListDataset(train, splits.Train, seed)
+        self.train_loader = build_train_loader(self._train_data, self.train_batches, config, ranks.device)
         val_batches = EvalBatches(len(val), splits.Eval.sampler.batch_size, ranks)
         self.val_loader = Loader(ListDataset(val, splits.Eval, seed), val_batches, splits.Eval)
+
+    def warnings(self) -> list[str]:
+        """Return what to know before the first epoch."""
+        return [*self.train_batches.warnings(), *self._train_data.warnings()]

@@ -73,7 +73,7 @@ class TrainingRun:
             self._stepper.make_room()
             self._saver = CheckpointSaver(self._output_dir, config.Global.keep_checkpoints)
             self._events = EventWriter(events_path(self._output_dir))
-        self._start_warnings = (*resumed.warnings, *self._data.train_batches.warnings())
+        self._start_warnings = (*resumed.warnings, *self._data.warnings())
 
     def execute(self) -> None:
         """Train to the last epoch.

@@ -9,7 +9,6 @@ it, one batch each; only the slot's number, labels and rows go through a pipe.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import multiprocessing
 import os
 import signal
@@ -19,8 +18,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, NamedTuple
 
-from resnet50_pipeline.exceptions import LoaderProcessError
-from resnet50_pipeline.trainer.loaded_batch import LoadedBatch, allot, load_batch
+from resnet50_pipeline.exceptions import ImageDecodeError, LoaderProcessError
+from resnet50_pipeline.trainer.buffers import Buffers
+from resnet50_pipeline.trainer.loaded_batch import LoadedBatch, load_batch
 from resnet50_pipeline.trainer.sampling import Key
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Job(NamedTuple):
     """A batch under way, and where its images go."""
 
     future: Future[_Answer]
-    slot: int
+    slot: int | None
 
 
 class LoaderProcesses:
@@ -57,7 +57,9 @@ class LoaderProcesses:
             workers: number of processes.
             slot_bytes: of the images of the largest batch; larger ones, and all where this is 0, go through the pipe.
         """
-        self._slots = _Slots(_PREFETCHED * workers, slot_bytes)
+        # One more than are under way: the rank works on it.
+        self._slots = Buffers(_PREFETCHED * workers + 1, slot_bytes)
+        self._at_a_time = _PREFETCHED * workers
         self._jobs: deque[_Job] = deque()
         self._executor = ProcessPoolExecutor(
             workers,
@@ -67,58 +69,63 @@ class LoaderProcesses:
         )
 
     def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[LoadedBatch]:
-        """Yield the batches in their order; the images of one are valid until the next one is asked for.
+        """Yield the batches in their order; their images lie in slots, which are free again when the images are gone.
 
         Raises:
             ImageDecodeError: see `load_batch`.
             LoaderProcessError: a process was killed.
         """
         self._leave_what_is_under_way()
-        free, ahead = deque(range(self._slots.count)), iter(batches)
+        ahead = iter(batches)
         try:
             while True:
-                while free and (keys := next(ahead, None)):
-                    slot = free.popleft()
-                    self._jobs.append(_Job(self._executor.submit(_load, list(keys), slot), slot))
+                while len(self._jobs) < self._at_a_time and (self._slots.free or not self._jobs):
+                    if (keys := next(ahead, None)) is None:
+                        break
+                    self._submit(list(keys))
                 if not self._jobs:
                     return
-                job = self._jobs.popleft()
-                loaded, shape = job.future.result()
-                yield (
-                    loaded
-                    if shape is None
-                    else loaded._replace(images=allot(shape, loaded.images.dtype.type, self._slots[job.slot]))
-                )
-                free.append(job.slot)
+                yield self._take()
         except BrokenProcessPool as error:
             raise LoaderProcessError(
                 "a loader process was killed; where the kernel did it, for lack of memory (`dmesg` says so), lower "
                 "training.loader.num_workers; resume the run"
             ) from error
 
+    def _submit(self, keys: list[Key]) -> None:
+        # Whoever keeps all batches leaves no slot: then one batch at a time comes through the pipe.
+        slot = self._slots.free.popleft() if self._slots.free else None
+        self._jobs.append(_Job(self._executor.submit(_load, keys, slot), slot))
+
+    def _take(self) -> LoadedBatch:
+        """Wait for the next batch and return it; no other reference to its images is kept."""
+        future, slot = self._jobs.popleft()
+        try:
+            loaded, shape = future.result()
+        except ImageDecodeError:
+            self._give_back(slot)
+            raise
+        if slot is None or shape is None:
+            self._give_back(slot)
+            return loaded
+        return loaded._replace(images=self._slots.look_at(slot, shape, loaded.images.dtype))
+
+    def _give_back(self, slot: int | None) -> None:
+        if slot is not None:
+            self._slots.free.append(slot)
+
     def _leave_what_is_under_way(self) -> None:
         """Wait until nobody writes to a slot any more that an iteration, ended early, has asked for."""
-        running = [job.future for job in self._jobs if not job.future.cancel()]
+        wait([job.future for job in self._jobs if not job.future.cancel()])
+        for job in self._jobs:
+            self._give_back(job.slot)
         self._jobs.clear()
-        wait(running)
-
-
-class _Slots:
-    """Equal parts of one anonymous mapping, which child processes inherit."""
-
-    def __init__(self, count: int, slot_bytes: int) -> None:
-        self.count = count
-        self._bytes = slot_bytes
-        self._memory = memoryview(mmap.mmap(-1, count * slot_bytes)) if slot_bytes else memoryview(b"")
-
-    def __getitem__(self, slot: int) -> memoryview:
-        return self._memory[slot * self._bytes : (slot + 1) * self._bytes]
 
 
 class _Worker(NamedTuple):
     dataset: ListDataset
     max_skipped: int
-    slots: _Slots
+    slots: Buffers
 
 
 _worker: list[_Worker] = []
@@ -135,10 +142,10 @@ def _start_worker(worker: _Worker, rank_pid: int) -> None:
     _worker.append(worker)
 
 
-def _load(keys: list[Key], slot: int) -> _Answer:
+def _load(keys: list[Key], slot: int | None) -> _Answer:
     ((dataset, max_skipped, slots),) = _worker
-    buffer = slots[slot]
+    buffer = None if slot is None else slots[slot]
     loaded = load_batch(dataset, keys, max_skipped, buffer)
-    if loaded.images.nbytes > len(buffer):
+    if buffer is None or loaded.images.nbytes > len(buffer):
         return _Answer(loaded, None)
-    return _Answer(loaded._replace(images=loaded.images[:0]), loaded.images.shape)
+    return _Answer(loaded._replace(images=loaded.images[:0].copy()), loaded.images.shape)

@@ -11,6 +11,7 @@ from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
 from resnet50_pipeline.commands.unpack import unpack
+from resnet50_pipeline.commands.verify_shards import verify_shards
 
 
 @click.group(name="resnet50-pipeline", context_settings=CONTEXT_SETTINGS)
@@ -18,5 +19,5 @@ def cli() -> None:
     """Commands of the project resnet50-pipeline."""
 
 
-for command in (run, preflight, join, unpack, predict, promote, rollback, champion):
+for command in (run, preflight, join, unpack, verify_shards, predict, promote, rollback, champion):
     cli.add_command(command)

@@ -6,20 +6,25 @@ import os
 import pickle
 import resource
 import shutil
+import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packed_dataset import loose_images, pack, read_lists
-from resnet50_pipeline.exceptions import DatasetError, ImageDecodeError
+from resnet50_pipeline.commands.verify_shards import verify_shards
+from resnet50_pipeline.exceptions import DamagedShardsError, DatasetError, ImageDecodeError
 from resnet50_pipeline.imagenet.list_files import parse_list
-from resnet50_pipeline.imagenet.shard_build import SplitToPack, build_shard_set, describe_packing
+from resnet50_pipeline.imagenet.shard_build import SplitToPack, build_shard_set, describe_packing, write_no_shard_set
 from resnet50_pipeline.imagenet.shard_source import ShardedImages, open_images
+from resnet50_pipeline.imagenet.shard_tar import write_shard
+from resnet50_pipeline.imagenet.shard_verify import verify_shard_set
 from resnet50_pipeline.parameters import ShardParameters
 from striped_dataset import CLASSES
 
@@ -191,3 +196,49 @@ def test_any_lists_come_back_row_by_row(tmp_path_factory, data):
     source = open_images(entries, root, root / "shards")
     assert [source.read(row) for row in range(count)] == images
     assert np.load(root / "shards" / "train.npy")["label"].tolist() == labels
+
+
+def test_a_whole_set_is_verified_and_every_damaged_shard_is_named(packed: Path):
+    """A flipped bit in a member, a shard that is gone and one of other images: one message each, all in one pass."""
+    found = verify_shard_set(packed)
+    sizes = [path.stat().st_size for path in packed.glob("*/*.tar")]
+    assert (found.shards, found.images, found.bytes) == (15, 57, sum(sizes))
+    flipped, gone, other, whole = sorted((packed / "train").iterdir())[:4]
+    data = bytearray(flipped.read_bytes())
+    data[2000] ^= 1
+    flipped.write_bytes(data)
+    gone.unlink()
+    shutil.copy(whole, other)
+    with pytest.raises(DamagedShardsError) as raised:
+        verify_shard_set(packed)
+    expected = (
+        f"{flipped}: its members have not the checksums",
+        f"{gone}: is not there",
+        f"{other}: was made of other images, or otherwise",
+    )
+    assert [message.startswith(start) for message, start in zip(raised.value.problems, expected, strict=True)] == [
+        True
+    ] * 3
+
+
+def test_a_shard_that_agrees_with_itself_but_not_with_the_index_is_named(packed: Path):
+    """Made anew by hand, of the same names and with the same comment: the index has another digest."""
+    shard = packed / "val" / "0000-n00000000-000.tar"
+    with tarfile.open(shard) as archive:
+        source = archive.pax_headers["comment"]
+        members = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()[:-1]]
+    write_shard(shard, source, [(members[0][0], members[1][1]), *members[1:]])
+    with pytest.raises(DamagedShardsError, match="is whole, but has other members than the index says"):
+        verify_shard_set(packed)
+
+
+def test_the_command_tells_by_its_exit_code(packed: Path):
+    """0 and a line; 1 and the shard; 1 and what to do where there are none."""
+    runner = CliRunner()
+    done = runner.invoke(verify_shards, [str(packed)])
+    assert (done.exit_code, done.output) == (0, f"{packed}: 57 images in 15 shards (0.0 GB) are as packed\n")
+    os.truncate(packed / "val" / "0000-n00000000-000.tar", 1000)
+    assert runner.invoke(verify_shards, [str(packed), "--workers", "1"]).exit_code == 1
+    write_no_shard_set(packed)
+    done = runner.invoke(verify_shards, [str(packed)])
+    assert done.exit_code == 1

@@ -74,7 +74,7 @@ class ShardedImages:
             DatasetError: the index is that of another set or damaged, or a shard is missing or has another size.
         """
         self._folder, self._split, self._paths = folder, split, paths
-        self._index = _open_index(folder / split.index, split)
+        self._index = open_index(folder / split.index, split)
         for shard in split.shards:
             _require_size(folder / shard.name, shard.bytes)
         self._descriptors: dict[int, int] = {}
@@ -122,7 +122,12 @@ class ShardedImages:
             os.close(descriptor)
 
 
-def _open_index(path: Path, split: ShardedSplit) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+def open_index(path: Path, split: ShardedSplit) -> np.ndarray[tuple[int], np.dtype[np.void]]:
+    """Return the index of a split, mapped from its file.
+
+    Raises:
+        DatasetError: it is that of another set, or damaged.
+    """
     try:
         digest = digest_file(path)
     except OSError as error:

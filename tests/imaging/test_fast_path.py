@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.operators import build_transform
 from resnet50_pipeline.imaging.region import can_decode_regions
@@ -174,3 +175,20 @@ def test_without_the_binding_pictures_are_decoded_whole(monkeypatch: pytest.Monk
     monkeypatch.setattr("resnet50_pipeline.imaging.region._codec", lambda: None)
     found = build_transform(transform_ops(32), decodes_region=True)(data, random.Random(1))
     np.testing.assert_array_equal(found, plainly(data, 32, random.Random(1)))
+
+
+@given(
+    damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None)
+def test_damaged_pictures_are_decoded_or_refused(damage: list[tuple[float, int]], seed: int):
+    """Whatever bytes of a JPEG are wrong, a region of it is decoded, or it is refused as an image."""
+    data = bytearray(encode(90, 60, seed))
+    for place, value in damage:
+        data[int(place * len(data))] = value
+    try:
+        found = build_transform(transform_ops(32), decodes_region=True)(bytes(data), random.Random(seed))
+    except ImageDecodeError:
+        return
+    assert found.shape == (3, 32, 32)

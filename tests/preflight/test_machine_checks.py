@@ -54,8 +54,10 @@ def test_this_machine_has_what_opencv_and_the_project_need():
 
 
 def test_shared_memory_is_asked_for_by_the_batches_under_way(imagenet_like):
-    """Ranks x (2 x workers + 1) x batch: 4 x 9 x 64 x (3 x 224 x 224 x 4 + 16) bytes."""
-    assert machine.shared_memory_bytes(imagenet_like) == 4 * 9 * 64 * (3 * 224 * 224 * 4 + 16)
+    """Ranks x (2 x workers + 1) x batch: 4 x 9 x 64 x (3 x 224 x 224 x 4 + 16) bytes; native, of train and eval."""
+    expected = 4 * 9 * 64 * (3 * 224 * 224 * 4 + 16)
+    assert machine.shared_memory_bytes(with_upstream(imagenet_like)) == expected
+    assert machine.shared_memory_bytes(imagenet_like) == 2 * expected
 
 
 def test_the_larger_batch_counts(training_parameters):
@@ -63,7 +65,7 @@ def test_the_larger_batch_counts(training_parameters):
     training = training_parameters(
         batch_size_per_rank=2, eval_batch_size_per_rank=8, loader={"num_workers": 1}, train_transform={"size": 32}
     )
-    assert machine.shared_memory_bytes(training) == 3 * 8 * (3 * 32 * 32 * 4 + 16)
+    assert machine.shared_memory_bytes(with_upstream(training)) == 3 * 8 * (3 * 32 * 32 * 4 + 16)
 
 
 def test_dockers_own_shared_memory_is_too_small_for_paddles_loaders(imagenet_like, make_disk):

@@ -257,6 +257,7 @@ def test_single_image_at_the_end_is_told(splits):
     [
         ({"dataset": {"batch_transform_ops": [MIX]}}, "neither mixes"),
         ({"loader": {"max_skipped_images": 1}}, "every image"),
+        ({"loader": {"normalize_on_device": True}}, "for Train"),
         ({"sampler": {"drop_last": True}}, "every image"),
         ({"sampler": {"name": "RASampler", "num_repeats": 3}}, "neither mixes"),
     ],

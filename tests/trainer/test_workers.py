@@ -202,3 +202,12 @@ def test_missing_binding_is_told(split: SplitConfig, monkeypatch: pytest.MonkeyP
     assert not ListDataset(entries, split, seed=7).warnings()
     (warning,) = ListDataset(entries, with_values(split, "loader", decode="region"), seed=7).warnings()
     assert "nvidia-nvimgcodec-cu12" in warning
+
+
+def test_wishes_reach_the_train_loader_only(striped_dataset: Path, dataset_parameters, training_parameters):
+    """`training.loader` sets what is decoded and sent in training; an evaluation is as ever."""
+    training = training_parameters(loader={"num_workers": 1, "decode": "region", "normalize_on_device": True})
+    lists = (striped_dataset / f"{name}_list.txt" for name in ("train", "val"))
+    splits = render_training_config(training, dataset_parameters, *lists).DataLoader
+    assert (splits.Train.loader.decode, splits.Train.loader.normalize_on_device) == ("region", True)
+    assert (splits.Eval.loader.decode, splits.Eval.loader.normalize_on_device) == ("whole", False)

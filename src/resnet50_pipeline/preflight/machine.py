@@ -82,17 +82,21 @@ def shared_memory_bytes(training: TrainingParameters) -> int:
 
     ranks x (2 x num_workers + 1) x bytes of a batch: each worker has 2 batches under way (DataLoader's
     prefetch_factor), and one is in use. An image is float32 [3, size, size] and two int64. Train and eval batches are
-    never under way together, so the larger counts. Without workers nothing is shared.
+    never under way together, so the larger counts; but the native engine's loaders keep their memory, so both do.
+    Without workers nothing is shared.
     """
     workers = training.loader.num_workers
     if workers == 0:
         return 0
     batches = [
-        (training.batch_size_per_rank, training.train_transform.size),
-        (training.eval_batch_size_per_rank, training.eval_transform.size),
+        images * (3 * size * size * 4 + 16)
+        for images, size in (
+            (training.batch_size_per_rank, training.train_transform.size),
+            (training.eval_batch_size_per_rank, training.eval_transform.size),
+        )
     ]
-    largest = max(images * (3 * size * size * 4 + 16) for images, size in batches)
-    return len(training.launch.devices) * (_PREFETCHED * workers + 1) * largest
+    counted = sum(batches) if training.engine == "native" else max(batches)
+    return len(training.launch.devices) * (_PREFETCHED * workers + 1) * counted
 
 
 def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -> Finding:

@@ -122,6 +122,8 @@ class DataLoaderConfig(Section):
             raise ValueError("Eval: an evaluation neither mixes, repeats nor crops images at random")
         if self.Eval.loader.max_skipped_images or self.Eval.sampler.drop_last:
             raise ValueError("Eval: an evaluation has every image; max_skipped_images is 0 and drop_last false there")
+        if self.Eval.loader.normalize_on_device:
+            raise ValueError("Eval: an evaluation sees the numbers that serving sees; normalize_on_device is for Train")
         return self
 
 

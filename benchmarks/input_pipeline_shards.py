@@ -11,6 +11,7 @@ order, in turn.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -58,6 +59,8 @@ def measure_rates(folder: Path) -> list[Target]:
     entries = parse_list(write_photographs(folder, RATE_IMAGES).read_bytes(), 1)
     for mode in ("jpeg-256", "raw-256"):
         pack_photographs(folder, entries, folder / mode, mode)
+    if importlib.util.find_spec("simplejpeg") is None:
+        print("shards: simplejpeg is not installed, and OpenCV's decoder takes twice as long for jpeg-256")
     reference = "upstream" if "PADDLECLAS_HOME" in os.environ else "plain"
     region = ["jpeg-256-region"] if can_decode_regions() else []
     targets = []

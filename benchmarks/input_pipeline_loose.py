@@ -42,7 +42,7 @@ def measure(folder: Path) -> list[Target]:
 
 def _measure_on(folder: Path, cores: int) -> list[Target]:
     reference = "upstream" if "PADDLECLAS_HOME" in os.environ else "plain"
-    found = _take_turns([reference, "pil", "exact", "uint8", *_optional("region"), *_optional("dali")], folder, cores)
+    found = take_turns([reference, "pil", "exact", "uint8", *_optional("region"), *_optional("dali")], folder, cores)
     place = f"{cores} core{'s' if cores > 1 else ''}"
     for peer, costs in found.items():
         rate = statistics.median(cost.images_per_second for cost in costs)
@@ -72,7 +72,7 @@ def _optional(peer: str) -> list[str]:
     return [peer] if is_there else []
 
 
-def _take_turns(peers: list[str], folder: Path, cores: int) -> dict[str, list[Cost]]:
+def take_turns(peers: list[str], folder: Path, cores: int) -> dict[str, list[Cost]]:
     """Return what every peer took in every round, after one that does not count."""
     running = {peer: _start(peer, folder, cores) for peer in peers}
     try:

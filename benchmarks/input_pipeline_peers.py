@@ -178,6 +178,46 @@ def ours(loader: dict[str, Any]) -> Callable[[Path, int], Epoch]:
     return build
 
 
+def packed(mode: str, decode: str = "whole") -> Callable[[Path, int], Epoch]:
+    """Return this project's loader on shards that lie in a folder of the mode's name; it gives uint8 batches.
+
+    What is left to do with those, a copy and the normalisation, is the device's.
+    """
+
+    def build(folder: Path, workers: int) -> Epoch:
+        from resnet50_pipeline.imagenet.list_files import read_list_file
+        from resnet50_pipeline.trainer.data import ListDataset, TrainBatches
+        from resnet50_pipeline.trainer.ranks import Ranks
+        from resnet50_pipeline.trainer.workers import LoaderProcesses
+        from resnet50_pipeline.training_config import SplitConfig
+
+        list_file = folder / "train_list.txt"
+        entries = read_list_file(list_file, class_num=1)
+        split = SplitConfig.model_validate(
+            {
+                "dataset": {
+                    "image_root": "nowhere",
+                    "cls_label_path": str(list_file),
+                    "shards": str(folder / mode),
+                    "transform_ops": transform_ops(),
+                },
+                "sampler": {"batch_size": BATCH, "shuffle": True},
+                "loader": {"num_workers": workers, "normalize_on_device": True, "decode": decode},
+            }
+        )
+        batches = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), seed=1)
+        dataset = ListDataset(entries, split, seed=1)
+        processes = LoaderProcesses(dataset, 0, workers, BATCH * dataset.largest_image_bytes())
+
+        def epoch() -> Iterable[Any]:
+            batches.epoch += 1
+            return processes.load(batches)
+
+        return epoch
+
+    return build
+
+
 PEERS: dict[str, Callable[[Path, int], Epoch]] = {
     "upstream": upstream,
     "plain": plain,
@@ -186,6 +226,9 @@ PEERS: dict[str, Callable[[Path, int], Epoch]] = {
     "exact": ours({}),
     "uint8": ours({"normalize_on_device": True}),
     "region": ours({"decode": "region"}),
+    "jpeg-256": packed("jpeg-256"),
+    "jpeg-256-region": packed("jpeg-256", "region"),
+    "raw-256": packed("raw-256"),
 }
 
 

@@ -24,7 +24,12 @@ from PIL import Image
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import DatasetError
-from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+from resnet50_pipeline.parameters import (
+    DataPreparationParameters,
+    DatasetParameters,
+    DataValidationParameters,
+    ShardParameters,
+)
 from resnet50_pipeline.pipelines import data_preparation, data_validation
 
 REPOSITORY = Path(__file__).parents[1]
@@ -100,12 +105,17 @@ class FaultyDataset:
                 "dataset_root": DirectoryDataset(str(self.root)),
                 "params:dataset": MemoryDataset(parameters),
                 "params:data_validation": MemoryDataset(options),
+                "params:data_preparation": MemoryDataset(
+                    DataPreparationParameters(shards=ShardParameters(output_dir=self._results / "shards"))
+                ),
                 "manifest": ParquetDataset(str(self._results / "manifest.parquet")),
                 "listed_images": ParquetDataset(
                     str(self._results / "manifest.parquet"), ["split", "synset", "path", "label", "bytes", "status"]
                 ),
                 "validation_report": JSONDataset(str(self._results / "validation_report.json")),
                 "data_docs": DirectoryDataset(str(self._results / "data_docs")),
+                "manifest_file": TextFileDataset(str(self._results / "manifest.parquet")),
+                "shards": DirectoryDataset(str(self._results / "shards")),
                 "train_list": TextFileDataset(str(self._results / "train_list.txt")),
                 "val_list": TextFileDataset(str(self._results / "val_list.txt")),
                 "label_map": JSONDataset(str(self._results / "label_map.json")),

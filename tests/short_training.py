@@ -18,12 +18,12 @@ from resnet50_pipeline.parameters import DatasetParameters, LaunchParameters, Tr
 from resnet50_pipeline.training_dir import checkpoint_paths, events_path
 
 
-def train(training: TrainingParameters, dataset: DatasetParameters) -> Path:
-    """Render the configuration, train, and return the folder."""
+def train(training: TrainingParameters, dataset: DatasetParameters, shards: Path | None = None) -> Path:
+    """Render the configuration, train, and return the folder; images are loose files, or in shards."""
     config = training.output_dir.with_suffix(".yaml")
     config.write_text(
         render_training_config(
-            training, dataset, dataset.root / "train_list.txt", dataset.root / "val_list.txt"
+            training, dataset, dataset.root / "train_list.txt", dataset.root / "val_list.txt", shards
         ).to_yaml()
     )
     return train_network(config, training)
@@ -65,7 +65,9 @@ def assert_same_end(whole: Path, resumed: Path) -> None:
     assert epoch_losses(resumed) == epoch_losses(whole)
 
 
-def predict_best(training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size: int) -> pd.DataFrame:
+def predict_best(
+    training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size: int, shards: Path | None = None
+) -> pd.DataFrame:
     """Return what the best checkpoint of a training predicts for a list."""
     predictions, _ = predict_list(
         find_best_model(training_dir),
@@ -73,5 +75,6 @@ def predict_best(training_dir: Path, list_file: Path, launch: LaunchParameters, 
         launch,
         batch_size_per_rank=batch_size,
         work_parent=training_dir.parent,
+        shards=shards,
     )
     return predictions

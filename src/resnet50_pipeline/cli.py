@@ -14,6 +14,7 @@ from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
 from resnet50_pipeline.commands.sync_runs import sync_runs
 from resnet50_pipeline.commands.unpack import unpack
+from resnet50_pipeline.commands.verify_shards import verify_shards
 
 
 @click.group(name="resnet50-pipeline", context_settings=CONTEXT_SETTINGS)
@@ -26,6 +27,7 @@ COMMANDS = (
     preflight,
     join,
     unpack,
+    verify_shards,
     data_version,
     data_doctor,
     predict,

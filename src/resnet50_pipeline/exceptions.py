@@ -8,6 +8,7 @@ PipelineError                       one clear message; the command line prints i
 │   ├── DatasetNotFoundError        the dataset root or one of its parts is not there
 │   ├── ListFileError               lines of a list file break the format (carries every problem)
 │   ├── ImageDecodeError            the bytes are not an image that can be decoded whole
+│   ├── DamagedShardsError           shards are not what was packed (carries every problem)
 │   └── ValidationFailedError       a blocking expectation does not hold
 ├── TrainingConfigError             a PaddleClas YAML has a key or value that is not supported
 ├── CheckpointError                 a checkpoint set is missing, mixed or damaged
@@ -78,6 +79,14 @@ class ListFileError(DatasetError):
 
 class ImageDecodeError(DatasetError):
     """The bytes are not an image that can be decoded whole."""
+
+
+class DamagedShardsError(DatasetError):
+    """Shards are not what was packed; `problems` names each of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(_capped(self.problems, None))
 
 
 class ValidationFailedError(DatasetError):

@@ -14,7 +14,15 @@ from pydantic import ValidationError
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import DatasetError, ListFileError, ValidationFailedError
-from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+from resnet50_pipeline.imagenet.list_files import read_list_file
+from resnet50_pipeline.imagenet.shard_set import find_shards
+from resnet50_pipeline.imagenet.shard_source import open_images
+from resnet50_pipeline.parameters import (
+    DataPreparationParameters,
+    DatasetParameters,
+    DataValidationParameters,
+    ShardParameters,
+)
 from resnet50_pipeline.pipelines import data_preparation, data_validation
 
 
@@ -32,12 +40,17 @@ def catalog(digits: Path, results: Path) -> DataCatalog:
             "dataset_root": DirectoryDataset(str(digits)),
             "params:dataset": MemoryDataset(DatasetParameters(root=digits, class_num=10)),
             "params:data_validation": MemoryDataset(DataValidationParameters(blocking=("images_exist",))),
+            "params:data_preparation": MemoryDataset(
+                DataPreparationParameters(shards=ShardParameters(output_dir=results / "shards"))
+            ),
             "manifest": ParquetDataset(str(results / "manifest.parquet")),
             "listed_images": ParquetDataset(
                 str(results / "manifest.parquet"), ["split", "synset", "path", "label", "bytes", "status"]
             ),
             "validation_report": JSONDataset(str(results / "validation_report.json")),
             "data_docs": DirectoryDataset(str(results / "data_docs")),
+            "manifest_file": TextFileDataset(str(results / "manifest.parquet")),
+            "shards": DirectoryDataset(str(results / "shards")),
             "train_list": TextFileDataset(str(results / "train_list.txt")),
             "val_list": TextFileDataset(str(results / "val_list.txt")),
             "label_map": JSONDataset(str(results / "label_map.json")),
@@ -270,3 +283,91 @@ def test_archives_that_are_not_the_published_ones_stop_the_validation(catalog, p
         DatasetError, match=r"train\.tar: has the MD5 [0-9a-f]{32}, but ILSVRC2012's train archive has 1d67"
     ):
         validate(catalog)
+
+
+# ── shards ──
+
+
+def set_shards(catalog: DataCatalog, results: Path, **values: Any) -> None:
+    """Give the stage other parameters of `data_preparation.shards`."""
+    shards = ShardParameters.model_validate({"output_dir": results / "shards", **values})
+    catalog["params:data_preparation"] = MemoryDataset(DataPreparationParameters(shards=shards))
+
+
+def read_packed(results: Path, split: str) -> dict[str, bytes]:
+    """Return what is packed for each path of a list."""
+    entries = read_list_file(results / f"{split}_list.txt", 10)
+    source = open_images(entries, Path("nowhere"), results / "shards")
+    return {path: source.read(row) for row, path in enumerate(entries.paths)}
+
+
+def test_without_a_mode_no_shards_are_made(catalog, results: Path) -> None:
+    """The folder says so, and holds nothing else."""
+    validate(catalog)
+    prepare(catalog)
+    assert find_shards(results / "shards") is None
+    assert [path.name for path in (results / "shards").iterdir()] == ["shard_set.json"]
+
+
+def test_the_images_of_both_lists_are_packed(catalog, digits: Path, results: Path) -> None:
+    """With mode original every path of a list has its image's bytes, and the user's folder is as it was."""
+    before = {path: path.stat().st_mtime_ns for path in digits.rglob("*")}
+    set_shards(catalog, results, mode="original", images_per_shard=3)
+    validate(catalog)
+    prepare(catalog)
+    for split in ("train", "val"):
+        packed = read_packed(results, split)
+        assert packed == {path: (digits / path).read_bytes() for path in packed}
+    assert len(list((results / "shards" / "train").glob("*.tar"))) == 20
+    assert {path: path.stat().st_mtime_ns for path in digits.rglob("*")} == before
+
+
+def test_an_image_that_is_not_what_was_validated_is_not_packed(catalog, digits: Path, results: Path) -> None:
+    """The manifest's digest is looked at, for time may have passed between the two stages."""
+    set_shards(catalog, results, mode="jpeg-256")
+    validate(catalog)
+    image = next((digits / "train").rglob("*.JPEG"))
+    data = bytearray(image.read_bytes())
+    data[len(data) // 2] ^= 1
+    image.write_bytes(data)
+    with pytest.raises(DatasetError, match=f"{image}: is not the image that was validated .*run data_validation again"):
+        prepare(catalog)
+    assert not (results / "shards" / "shard_set.json").exists()
+
+
+def test_archives_are_packed_as_they_are(catalog, packed, digits: Path, results: Path) -> None:
+    """Nothing is unpacked: the shards are made out of the distributed archives, the same bytes as from loose files."""
+    use(catalog, packed)
+    set_shards(catalog, results, mode="original")
+    validate(catalog)
+    prepare(catalog)
+    for split in ("train", "val"):
+        found = read_packed(results, split)
+        assert found == {path: (digits / path).read_bytes() for path in found}
+    assert sorted(path.name for path in packed["root"].iterdir()) == ["train_list.txt", "val_list.txt"]
+    from_archives = {path.name: path.read_bytes() for path in (results / "shards").rglob("*") if path.is_file()}
+    use(catalog, {"root": digits, "class_num": 10})
+    shutil.rmtree(results / "shards")
+    validate(catalog)
+    prepare(catalog)
+    assert {path.name: path.read_bytes() for path in (results / "shards").rglob("*") if path.is_file()} == from_archives
+
+
+def test_an_image_that_no_archive_has_is_told(catalog, packed, results: Path) -> None:
+    """An archive that was exchanged since the validation: the line, the path and the next step."""
+    use(catalog, packed)
+    set_shards(catalog, results, mode="original")
+    validate(catalog)
+    with tarfile.open(packed["val_archive"], "w") as archive:
+        archive.add(packed["root"] / "val_list.txt", arcname="n00000000/other.JPEG")
+    with pytest.raises(
+        DatasetError, match=r"val_list\.txt:1: val/.* is not in .*val\.tar, and 20 of 20 images are not"
+    ):
+        prepare(catalog)
+
+
+@pytest.mark.parametrize(("key", "value"), [("mode", "jpeg-128"), ("jpeg_quality", 101), ("images_per_shard", 0)])
+def test_what_no_packing_has_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    """Modes and ranges are checked before anything runs."""
+    with pytest.raises(ValidationError, match=key):
+        ShardParameters.model_validate({"output_dir": tmp_path, key: value})

@@ -232,7 +232,7 @@ def source_of(module: str) -> str | None:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
 def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
-    """DVC deletes outs before a stage runs; it must leave the training folder, and what is only written when new."""
+    """DVC deletes outs before a stage runs; it must leave checkpoints, shards, and what is only written when new."""
     catalog = chain.catalog()
     persistent = {
         path
@@ -245,6 +245,7 @@ def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
     }
     assert persistent == {
         catalog["training_dir"],
+        catalog["shards"],
         *([version_file_of(catalog)] if "data_version" in chain.stages() else []),
     }
 

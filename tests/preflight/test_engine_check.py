@@ -25,15 +25,17 @@ def no_checkout_of_the_machine(monkeypatch):
 
 @pytest.fixture
 def plan(training_parameters, dataset_parameters, tmp_path) -> Callable[..., RunPlan]:
-    """Return a function that plans a run with changed `training`."""
+    """Return a function that plans a run with changed `training`, on loose files or on shards."""
 
-    def build(**changes: Any) -> RunPlan:
+    def build(mode: str | None = None, **changes: Any) -> RunPlan:
         parameters = {
+            "data_preparation": {"shards": {"mode": mode, "output_dir": tmp_path / "shards"}},
             "dataset": dataset_parameters,
             "training": training_parameters(**{"engine": "paddleclas", "paddleclas_home": STUB, **changes}),
             "tracking": {"uri": "sqlite:///mlflow.db", "experiment": "e", "artifact_root": "a"},
         }
-        paths = {"train_list": tmp_path / "train_list.txt", "val_list": tmp_path / "val_list.txt"}
+        names = {"train_list": "train_list.txt", "val_list": "val_list.txt", "shards": "shards"}
+        paths = {name: tmp_path / file for name, file in names.items()}
         return make_plan(parameters, paths, tmp_path, makes_sample=False)
 
     return build
@@ -72,6 +74,14 @@ def test_a_recipe_that_is_not_for_it_is_refused_before_the_data_is_read(plan):
     (finding,) = check_engine(plan(ranks=2))
     assert finding.status == "blocking"
     assert "training.launch.devices: [0]" in finding.remedy
+
+
+def test_shards_are_refused_before_they_are_packed(plan):
+    """It opens loose files only, and packing takes hours: the parameter is named before the first node."""
+    (finding,) = check_engine(plan(mode="original"))
+    assert finding.status == "blocking"
+    assert "PaddleClas' dataset opens loose files only; set data_preparation.shards.mode: null" in finding.remedy
+    assert list(check_engine(plan(mode="original", engine="native"))) == []
 
 
 def test_it_keeps_the_sets_of_all_epochs(plan):

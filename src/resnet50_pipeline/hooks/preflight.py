@@ -31,13 +31,20 @@ PARAMETER_GROUPS = (
     "dataset",
     "sample_data",
     "data_validation",
+    "data_preparation",
     "training",
     "evaluation",
     "model_registration",
     "tracking",
 )
 # Of the catalog: the files and folders that say where a run works.
-PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "training_dir")
+PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "shards", "training_dir")
+# Parameters and the catalog's entries that mean the same.
+AGREEING_PATHS = (
+    ("dataset.root", DATASET_ROOT),
+    ("data_preparation.shards.output_dir", "shards"),
+    ("training.output_dir", "training_dir"),
+)
 # Takes the ranks' parameters, as every node that starts some does.
 RANK_PARAMETERS = "params:training"
 TRAINING_DIR = "training_dir"
@@ -118,10 +125,11 @@ def require_agreeing_paths(parameters: Mapping[str, Any], places: Mapping[str, P
     Raises:
         ParameterError: with both, and where to set them together.
     """
-    for group, field, dataset in (("dataset", "root", DATASET_ROOT), ("training", "output_dir", TRAINING_DIR)):
-        values = parameters.get(group, {})  # a model where a node of this run takes the group, a mapping otherwise
-        given = values.get(field) if isinstance(values, Mapping) else getattr(values, field)
-        if given is None or dataset not in places:
+    for name, dataset in AGREEING_PATHS:
+        given: Any = parameters
+        for field in name.split("."):  # a model where a node of this run takes the group, a mapping otherwise
+            given = given.get(field, {}) if isinstance(given, Mapping) else getattr(given, field)
+        if given in (None, {}) or dataset not in places:
             continue
         expected = places[dataset]
         if Path(given).resolve() != expected.resolve():
@@ -132,7 +140,7 @@ def require_agreeing_paths(parameters: Mapping[str, Any], places: Mapping[str, P
                 "<workspace>/06_models/training"
             )
             raise ParameterError(
-                f"{group}.{field} is {given}, but the catalog's {dataset} is {expected}: some stages would use one, "
+                f"{name} is {given}, but the catalog's {dataset} is {expected}: some stages would use one, "
                 f"some the other; {how}"
             )
 

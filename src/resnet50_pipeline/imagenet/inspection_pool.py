@@ -155,8 +155,20 @@ def prepare_processes() -> None:
     forkserver.ensure_running()
 
 
-def map_in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int) -> Iterator[_Result]:
+def map_in_processes(
+    function: Callable[[_Task], _Result],
+    tasks: Sequence[_Task],
+    workers: int,
+    *,
+    setting: str = "data_validation.workers",
+) -> Iterator[_Result]:
     """Yield what a function gives for each task, in their order, of processes that end with this one.
+
+    Args:
+        function: what is done.
+        tasks: to what.
+        workers: processes.
+        setting: the parameter that says how many, for messages.
 
     Raises:
         DatasetError: a process was killed.
@@ -169,8 +181,7 @@ def map_in_processes(function: Callable[[_Task], _Result], tasks: Sequence[_Task
             yield from _map_in_order(pool, function, tasks, 4 * workers)
         except BrokenProcessPool as error:
             raise DatasetError(
-                "a process that read images was killed, probably for want of memory → "
-                f"set data_validation.workers below {workers}"
+                f"a process that read images was killed, probably for want of memory → set {setting} below {workers}"
             ) from error
         except GeneratorExit:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -119,7 +119,8 @@ def provide_loose_images(
         raise DatasetError(
             f"{missing:,} of {len(listed):,} images that were validated in their archives are not below {root}, from "
             "where training and evaluation read, or have another size there → set dataset.unpack: true "
-            f"({listed['bytes'].sum() / 1e9:.1f} GB), or unpack them yourself: `kedro unpack {options} --root {root}`"
+            f"({listed['bytes'].sum() / 1e9:.1f} GB), or unpack them yourself: `kedro unpack {options} --root {root}`, "
+            "or pack them as they are: data_preparation.shards.mode: original"
         )
 
 

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, JpegHeader, find_end_of_image, read_jpeg_header
+from resnet50_pipeline.imaging.bitmap import view_bitmap
 from resnet50_pipeline.imaging.turbo import decode_plain_jpeg
 
 # The ranks and the loader's workers are the parallelism; OpenCV's own threads would fight them for the cores.
@@ -34,7 +35,8 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     As in PaddleClas (`cv2.imdecode(data, 1)`): grey and CMYK become three channels, and an EXIF orientation is
     applied, here as in training, evaluation and serving. A JPEG or PNG that was cut off is refused; OpenCV 4.6, which
     paddleclas pins, would fill the rest of a JPEG with grey and say nothing. Where simplejpeg is installed it decodes
-    the plain JPEGs, to the same pixels (see `turbo`).
+    the plain JPEGs, to the same pixels (see `turbo`). A BMP as shards have it (`bitmap`) is looked at where it is, so
+    its pixels cannot be written to.
 
     Raises:
         ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
@@ -42,6 +44,9 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     """
     if not data:
         raise ImageDecodeError(f"{name}: is empty, 0 bytes; replace the file or take its line out of the list")
+    packed = view_bitmap(data)
+    if packed is not None:
+        return packed
     header = require_decodable(data, name)
     if header is not None and (fast := decode_plain_jpeg(data, header)) is not None:
         return fast
@@ -66,6 +71,8 @@ def require_decodable(data: bytes, name: str = "image") -> JpegHeader | None:
     Raises:
         ImageDecodeError: they do not, or there are.
     """
+    if view_bitmap(data) is not None:
+        return None
     _require_end(data, name)
     header = _read_header(data)
     width, height = _seen_size(header) if header is not None else _read_size_with_pillow(data, name)

@@ -28,7 +28,11 @@ from resnet50_pipeline.training_config import (
 
 
 def render_training_config(
-    training: TrainingParameters, dataset: DatasetParameters, train_list: Path, val_list: Path
+    training: TrainingParameters,
+    dataset: DatasetParameters,
+    train_list: Path,
+    val_list: Path,
+    shards: Path | None = None,
 ) -> TrainingConfig:
     """Return the configuration that `tools/train.py` and the native trainer read; every value is written out.
 
@@ -37,6 +41,7 @@ def render_training_config(
         dataset: where the images are and how many classes there are.
         train_list: the prefixed list of train/, `train/<synset>/<file> <label>` a line.
         val_list: the prefixed list of val/.
+        shards: folder of the shard set that both lists are packed in; None reads loose files.
     """
     top_k = tuple(sorted({1, min(5, dataset.class_num)}))
     metrics = (MetricItem(TopkAcc=TopkAccConfig(topk=top_k)),)
@@ -63,7 +68,7 @@ def render_training_config(
         Arch=render_arch(training.arch, dataset.class_num),
         Loss=render_loss(training),
         Optimizer=render_optimizer(training.optimizer, training.lr),
-        DataLoader=render_data_loader(training, dataset, train_list, val_list),
+        DataLoader=render_data_loader(training, dataset, train_list, val_list, shards),
         Infer=InferConfig(
             infer_imgs=str(dataset.root / "val"),
             batch_size=training.eval_batch_size_per_rank,

@@ -27,14 +27,16 @@ from resnet50_pipeline.training_config import (
 
 
 def render_data_loader(
-    training: TrainingParameters, dataset: DatasetParameters, train_list: Path, val_list: Path
+    training: TrainingParameters, dataset: DatasetParameters, train_list: Path, val_list: Path, shards: Path | None
 ) -> DataLoaderConfig:
     """Return where images lie and what is done to them, for training and for evaluation."""
+    packed = None if shards is None else str(shards)
     return DataLoaderConfig(
         Train=SplitConfig(
             dataset=DatasetConfig(
                 image_root=str(dataset.root),
                 cls_label_path=str(train_list),
+                shards=packed,
                 transform_ops=_train_transform(training),
                 batch_transform_ops=training.train_transform.batch_transform_ops,
                 progressive_resize=training.train_transform.progressive_resize,
@@ -49,7 +51,10 @@ def render_data_loader(
         ),
         Eval=SplitConfig(
             dataset=DatasetConfig(
-                image_root=str(dataset.root), cls_label_path=str(val_list), transform_ops=_eval_transform(training)
+                image_root=str(dataset.root),
+                cls_label_path=str(val_list),
+                shards=packed,
+                transform_ops=_eval_transform(training),
             ),
             sampler=SamplerConfig(batch_size=training.eval_batch_size_per_rank, shuffle=False),
             loader=LoaderConfig(num_workers=training.loader.num_workers),

@@ -73,10 +73,15 @@ def find_model(path: Path, config: TrainingConfig, name: str) -> ModelToEvaluate
     return ModelToEvaluate(path, config, name, is_best=False)
 
 
-def with_images(config: TrainingConfig, *, batch_size: int, list_file: Path, image_root: Path | None) -> TrainingConfig:
+def with_images(
+    config: TrainingConfig, *, batch_size: int, list_file: Path, image_root: Path | None, shards: Path | None
+) -> TrainingConfig:
     """Return a configuration whose `DataLoader.Eval` reads this list in batches of that size."""
     split = config.DataLoader.Eval
-    where = {"cls_label_path": str(list_file)} | ({} if image_root is None else {"image_root": str(image_root)})
+    packed = None if shards is None else str(shards)
+    where = {"cls_label_path": str(list_file), "shards": packed} | (
+        {} if image_root is None else {"image_root": str(image_root)}
+    )
     split = split.model_copy(
         update={
             "sampler": split.sampler.model_copy(update={"batch_size": batch_size}),

@@ -15,6 +15,7 @@ import pandas as pd
 from resnet50_pipeline.exceptions import RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import ListEntries, read_list_file
+from resnet50_pipeline.imagenet.shard_set import describe_pixels
 from resnet50_pipeline.paddleclas.evaluated_model import ModelToEvaluate, with_images
 from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.supervise import run_ranks
@@ -31,6 +32,7 @@ def predict_list(
     batch_size_per_rank: int,
     work_parent: Path,
     image_root: Path | None = None,
+    shards: Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return a model's predictions for a list, in the list's order, and how they were made.
 
@@ -44,13 +46,16 @@ def predict_list(
         batch_size_per_rank: images.
         work_parent: folder for files that are gone afterwards.
         image_root: folder that the list's paths begin at; where not given, that of the model's configuration.
+        shards: folder of the shard set that the list is packed in; None reads loose files.
 
     Raises:
         CheckpointError: the model is damaged, or of another network.
         ImageDecodeError: an image cannot be read.
         RankFailedError: a rank failed or hung, or did not predict what it should have.
     """
-    config = with_images(model.config, batch_size=batch_size_per_rank, list_file=list_file, image_root=image_root)
+    config = with_images(
+        model.config, batch_size=batch_size_per_rank, list_file=list_file, image_root=image_root, shards=shards
+    )
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
     work_parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".evaluation-", dir=work_parent) as folder:
@@ -78,6 +83,8 @@ def predict_list(
         "arch": config.Arch.name,
         "list": shorten_path(list_file),
         "list_digest": digest_of_list(entries),
+        # What was seen in place of the images' own pixels; empty where those were.
+        "packed_pixels": describe_pixels(shards),
     }
 
 

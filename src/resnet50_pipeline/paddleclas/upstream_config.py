@@ -20,6 +20,7 @@ Place = tuple[str | int, ...]
 _NATIVE = "*native*"
 # Native keys that say how safely a run is kept, not what comes out of it: upstream does without.
 _WITHOUT_INFLUENCE = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps"})
+_PACKED = frozenset({"DataLoader.Train.dataset.shards", "DataLoader.Eval.dataset.shards"})
 # Keys that upstream takes for a wish by being there, without a value too (`if 'clip_norm' in optim_cfg`).
 _WISHES: tuple[Place, ...] = (("Optimizer", "clip_norm"),)
 _PATHS: tuple[Place, ...] = (
@@ -55,6 +56,11 @@ def to_upstream_config(config: TrainingConfig, *, ranks: int, for_training: bool
             continue
         if key in _WITHOUT_INFLUENCE:
             not_honoured.append(f"{key}: {value}")
+        elif key in _PACKED:
+            problems.append(
+                f"{key} is {value}: PaddleClas' dataset opens loose files only; set data_preparation.shards.mode: null "
+                f"and run data_preparation again"
+            )
         else:
             problems.append(f"{key} is {value!r}: only the native engine knows this key, upstream would ignore it")
     problems += [

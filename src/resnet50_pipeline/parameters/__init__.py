@@ -5,6 +5,7 @@ mistyped key or a value out of range stops the run with the field's path.
 """
 
 from resnet50_pipeline.parameters.base import Group, ParameterModel, as_group
+from resnet50_pipeline.parameters.data_preparation import DataPreparationParameters, ShardParameters
 from resnet50_pipeline.parameters.dataset import (
     DatasetParameters,
     DataValidationParameters,
@@ -33,6 +34,7 @@ __all__ = [
     "RUN_SETTINGS",
     "AmpParameters",
     "ArchParameters",
+    "DataPreparationParameters",
     "DataValidationParameters",
     "DatasetParameters",
     "EvalTransformParameters",
@@ -48,6 +50,7 @@ __all__ = [
     "ParameterModel",
     "SampleDataParameters",
     "ScanParameters",
+    "ShardParameters",
     "TrackingParameters",
     "TrainTransformParameters",
     "TrainingParameters",

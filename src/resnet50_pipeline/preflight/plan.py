@@ -14,6 +14,7 @@ from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_comm
 from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
 from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
 from resnet50_pipeline.parameters import (
+    DataPreparationParameters,
     DatasetParameters,
     EvaluationParameters,
     Group,
@@ -51,6 +52,7 @@ class RunPlan:
         makes_sample: whether the run writes its own data set first.
         evaluation: `params:evaluation`; None where the run has no such stage.
         registration: `params:model_registration`; None where the run has no such stage.
+        packs_shards: whether images are to be read from shards.
     """
 
     project_path: Path
@@ -61,6 +63,7 @@ class RunPlan:
     makes_sample: bool
     evaluation: EvaluationParameters | None = None
     registration: ModelRegistrationParameters | None = None
+    packs_shards: bool = False
 
     @property
     def output_dir(self) -> Path:
@@ -102,7 +105,9 @@ class RunPlan:
         """Return the PaddleClas configuration that the node render_training_config writes."""
         from resnet50_pipeline.paddleclas.config import render_training_config
 
-        return render_training_config(self.training, self.dataset, self.paths["train_list"], self.paths["val_list"])
+        shards = self.paths.get("shards") if self.packs_shards else None
+        lists = (self.paths["train_list"], self.paths["val_list"])
+        return render_training_config(self.training, self.dataset, *lists, shards)
 
     def start(self) -> Start:
         """Return everything that would be started.
@@ -168,9 +173,14 @@ def make_plan(
     evaluation = read("evaluation", EvaluationParameters) if "evaluation" in parameters else None
     registered = "model_registration"
     registration = read(registered, ModelRegistrationParameters) if registered in parameters else None
+    is_prepared = "data_preparation" in parameters  # a project of somebody's own may have no such stage
+    preparation = read("data_preparation", DataPreparationParameters) if is_prepared else None
     if problems or dataset is None or training is None or tracking is None:
         raise ParameterError("\n".join(problems))
-    return RunPlan(project_path, dataset, training, tracking, paths, makes_sample, evaluation, registration)
+    packs_shards = preparation is not None and preparation.shards.mode is not None
+    return RunPlan(
+        project_path, dataset, training, tracking, paths, makes_sample, evaluation, registration, packs_shards
+    )
 
 
 def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:

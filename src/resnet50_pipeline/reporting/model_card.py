@@ -102,6 +102,7 @@ def _describe_provenance(inputs: ReportInputs) -> str:
             f"- source: {provenance.source}",
             f"- weights: `{summary['weights_digest']}`",
             f"- evaluated on: {summary['device']}, {summary['ranks']} rank(s), Paddle {summary['paddle_version']}",
+            *([f"- images as packed: {summary['packed_pixels']}"] if summary.get("packed_pixels") else []),
             f"- command: `{provenance.command}`",
             f"- versions: {versions}",
             f"- written: {provenance.written_at:%Y-%m-%d %H:%M} UTC",

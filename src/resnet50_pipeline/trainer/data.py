@@ -13,8 +13,9 @@ import paddle
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imagenet.image_source import ImageSource, LooseFiles
+from resnet50_pipeline.imagenet.image_source import ImageSource
 from resnet50_pipeline.imagenet.list_files import ListEntries
+from resnet50_pipeline.imagenet.shard_source import open_images
 from resnet50_pipeline.imaging.base import Pixels
 from resnet50_pipeline.imaging.mixing import BatchTransformOp, MixPlan
 from resnet50_pipeline.imaging.operators import Transform, build_transform
@@ -95,10 +96,11 @@ class ListDataset(paddle.io.Dataset):
             entries: of the list file.
             config: of the split.
             seed: of the run.
-            source: where images come from; None for the files below `image_root`.
+            source: where images come from; None for what `config` says: shards, or files below `image_root`.
         """
         self._entries, self._seed, self._config = entries, seed, config
-        self._source = source or LooseFiles(entries, Path(config.dataset.image_root))
+        shards = None if config.dataset.shards is None else Path(config.dataset.shards)
+        self._source = source or open_images(entries, Path(config.dataset.image_root), shards)
         self._epoch, self._transform = 0, self._transform_of(0)
         self.normalize = self._transform.normalize
         sends_bytes = config.loader.normalize_on_device and self._transform.gives_bytes

@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import digest_file
+from resnet50_pipeline.imagenet.shard_set import describe_pixels
 from resnet50_pipeline.training_config import SplitConfig, TrainingConfig
 
 
@@ -29,6 +30,8 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
     for name in ("Train", "Eval"):
         split: SplitConfig = getattr(config.DataLoader, name)
         recipe[f"DataLoader.{name}.list_digest"] = digest_file(Path(split.dataset.cls_label_path))
+        # Packed bytes that are the images' own change nothing.
+        recipe[f"DataLoader.{name}.packed_pixels"] = _packed_pixels(split)
         recipe[f"DataLoader.{name}.transform_ops"] = [op.as_mapping() for op in split.dataset.transform_ops]
     train = config.DataLoader.Train.dataset
     recipe["DataLoader.Train.batch_transform_ops"] = [op.model_dump(mode="json") for op in train.batch_transform_ops]
@@ -53,6 +56,10 @@ def require_same_recipe(checkpoint: Path, saved: Mapping[str, Any], now: Mapping
             f"{checkpoint}: was trained with another recipe or other data:\n{findings}\n"
             f"set these back to resume, or start anew with training.resume=false"
         )
+
+
+def _packed_pixels(split: SplitConfig) -> str | None:
+    return describe_pixels(Path(split.dataset.shards)) or None if split.dataset.shards else None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:

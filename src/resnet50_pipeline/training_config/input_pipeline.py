@@ -24,6 +24,9 @@ class DatasetConfig(Section):
     name: Literal["ImageNetDataset"] = "ImageNetDataset"
     image_root: str
     cls_label_path: str
+    shards: str | None = Field(
+        default=None, description="*native*: folder of a shard set that has the list's images; none: loose files."
+    )
     transform_ops: tuple[TransformOp, ...]
     batch_transform_ops: tuple[BatchTransformOp, ...] = Field(default=(), max_length=1)
     progressive_resize: ProgressiveResize | None = None

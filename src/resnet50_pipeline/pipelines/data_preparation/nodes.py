@@ -1,4 +1,4 @@
-"""Nodes of `data_preparation`: the list files as PaddleClas reads them, and the label map."""
+"""Nodes of `data_preparation`: the list files as PaddleClas reads them, the label map, and packed shards."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import pandas as pd
 
 from resnet50_pipeline.expectations.report import require_valid
 from resnet50_pipeline.imagenet.layout import find_dataset
-from resnet50_pipeline.parameters import DatasetParameters
+from resnet50_pipeline.parameters import DataPreparationParameters, DatasetParameters
 
 
 def write_lists(
-    dataset_root: Path, listed_images: pd.DataFrame, validation_report: dict[str, Any], dataset: DatasetParameters
+    dataset_root: Path,
+    listed_images: pd.DataFrame,
+    validation_report: dict[str, Any],
+    dataset: DatasetParameters,
+    data_preparation: DataPreparationParameters,
 ) -> tuple[bytes, bytes]:
     """Return the train and the val list with paths relative to the dataset root; the user's lists stay as they are.
 
-    The images that they name are loose files by then: of archives, if that is asked for, they are unpacked here.
+    The images that they name are loose files by then, unless they are packed: of archives, if that is asked for, they
+    are unpacked here.
     """
     from resnet50_pipeline.imagenet.layout import read_lists
     from resnet50_pipeline.imagenet.manifest import require_unchanged
@@ -27,7 +32,8 @@ def write_lists(
     layout = find_dataset(dataset_root, dataset)
     lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair)
     require_unchanged({split: prefixed.entries for split, prefixed in lists.items()}, listed_images)
-    provide_loose_images(dataset_root, layout.archives, listed_images, is_unpacking=dataset.unpack)
+    if dataset.unpack or data_preparation.shards.mode is None:
+        provide_loose_images(dataset_root, layout.archives, listed_images, is_unpacking=dataset.unpack)
     return lists["train"].data, lists["val"].data
 
 
@@ -40,3 +46,28 @@ def write_label_map(
     require_valid(validation_report)
     layout = find_dataset(dataset_root, dataset)
     return as_label_map(find_classes(listed_images, dataset.class_num, dataset_root, layout.meta))
+
+
+def pack_shards(
+    *,
+    dataset_root: Path,
+    train_list: Path,
+    val_list: Path,
+    manifest_file: Path,
+    dataset: DatasetParameters,
+    data_preparation: DataPreparationParameters,
+) -> Path:
+    """Pack the images of both lists, if that is asked for, and return the folder."""
+    from resnet50_pipeline.imagenet.list_files import read_list_file
+    from resnet50_pipeline.imagenet.shard_packing import pack_dataset
+
+    layout = find_dataset(dataset_root, dataset)
+    pack_dataset(
+        dataset_root,
+        {"train": read_list_file(train_list, dataset.class_num), "val": read_list_file(val_list, dataset.class_num)},
+        manifest_file,
+        data_preparation.shards,
+        # Those that were unpacked are read from where they are.
+        {} if dataset.unpack else layout.archives,
+    )
+    return data_preparation.shards.output_dir

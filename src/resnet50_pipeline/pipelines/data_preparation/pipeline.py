@@ -1,4 +1,4 @@
-"""`data_preparation`: validated dataset folder → PaddleClas' train and val lists, label map."""
+"""`data_preparation`: validated dataset folder → PaddleClas' train and val lists, label map, shards."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -14,7 +14,26 @@ def create_pipeline() -> Pipeline:
     # comes before `write_…`, and stops the run with the whole list of problems.
     return Pipeline(
         [
-            Node(nodes.write_lists, inputs=_INPUTS, outputs=["train_list", "val_list"], name="write_lists"),
+            Node(
+                nodes.write_lists,
+                inputs=[*_INPUTS, "params:data_preparation"],
+                outputs=["train_list", "val_list"],
+                name="write_lists",
+            ),
             Node(nodes.write_label_map, inputs=_INPUTS, outputs="label_map", name="write_label_map"),
+            Node(
+                nodes.pack_shards,
+                # The lists, which are written of valid data only.
+                inputs={
+                    "dataset_root": "dataset_root",
+                    "train_list": "train_list",
+                    "val_list": "val_list",
+                    "manifest_file": "manifest_file",
+                    "dataset": "params:dataset",
+                    "data_preparation": "params:data_preparation",
+                },
+                outputs="shards",
+                name="pack_shards",
+            ),
         ]
     )

@@ -13,13 +13,16 @@ from resnet50_pipeline.training_dir import config_path
 
 
 def predict_val_list(
+    *,
     training_dir: Path,
     val_list: Path,
+    shards: Path,
     dataset: DatasetParameters,
     training: TrainingParameters,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the predictions for every line of the val list (or `evaluation.image_list`), and how they were made."""
+    from resnet50_pipeline.imagenet.shard_set import find_shards
     from resnet50_pipeline.paddleclas.prediction import predict_list
     from resnet50_pipeline.pipelines.evaluation.subject import find_subject
 
@@ -30,6 +33,8 @@ def predict_val_list(
         batch_size_per_rank=evaluation.batch_size_per_rank,
         work_parent=evaluation.output_dir or training_dir.parent,
         image_root=evaluation.image_root or dataset.root,
+        # A list of the user's own is not packed.
+        shards=find_shards(shards) if evaluation.image_list is None else None,
     )
     return predictions, summary | {"is_val_list": evaluation.image_list is None}
 

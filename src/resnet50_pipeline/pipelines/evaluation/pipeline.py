@@ -11,7 +11,14 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         [
             Node(
                 predict_val_list,
-                inputs=["training_dir", "val_list", "params:dataset", "params:training", "params:evaluation"],
+                inputs={
+                    "training_dir": "training_dir",
+                    "val_list": "val_list",
+                    "shards": "shards",
+                    "dataset": "params:dataset",
+                    "training": "params:training",
+                    "evaluation": "params:evaluation",
+                },
                 outputs=["predictions", "evaluation_summary"],
                 name="predict_val_list",
             ),

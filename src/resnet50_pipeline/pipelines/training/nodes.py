@@ -12,12 +12,13 @@ from resnet50_pipeline.training_dir import best_checkpoint, events_path
 
 
 def render_training_config(
-    train_list: Path, val_list: Path, dataset: DatasetParameters, training: TrainingParameters
+    train_list: Path, val_list: Path, shards: Path, dataset: DatasetParameters, training: TrainingParameters
 ) -> str:
     """Return the complete PaddleClas YAML of this run."""
+    from resnet50_pipeline.imagenet.shard_set import find_shards
     from resnet50_pipeline.paddleclas import config
 
-    return config.render_training_config(training, dataset, train_list, val_list).to_yaml()
+    return config.render_training_config(training, dataset, train_list, val_list, find_shards(shards)).to_yaml()
 
 
 def train_network(training_config: Path, training: TrainingParameters) -> Path:

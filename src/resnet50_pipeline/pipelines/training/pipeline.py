@@ -11,7 +11,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         [
             Node(
                 render_training_config,
-                inputs=["train_list", "val_list", "params:dataset", "params:training"],
+                inputs=["train_list", "val_list", "shards", "params:dataset", "params:training"],
                 outputs="training_config",
                 name="render_training_config",
             ),

@@ -1,0 +1,61 @@
+"""`kedro run --env test` from shards, in a fresh copy of the project: every stage reads them, and none a loose file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from test_whole_chain import PROJECT, environment
+
+from resnet50_pipeline.imagenet.shard_set import read_shard_set
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro run --env test` in the copy."""
+    return subprocess.run(
+        ["kedro", "run", "--env", "test", *arguments],
+        cwd=root,
+        env=environment(root),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_whole_chain_works_on_shards(tmp_path: Path):
+    """Sample, validation, packing, and then, with the images gone, training, evaluation and registration."""
+    for name in ("src", "conf"):
+        ignored = shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=ignored)
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    (tmp_path / "conf" / "local").mkdir()
+    (tmp_path / "home").mkdir()
+    packing = "data_preparation.shards.mode=jpeg-256"
+    first = run(tmp_path, "--pipelines", "sample_data,data_validation,data_preparation", "--params", packing)
+    assert first.returncode == 0, first.stdout + first.stderr
+    data = tmp_path / "data" / "test"
+    shards = data / "05_model_input" / "shards"
+    assert read_shard_set(shards).packing.mode == "jpeg-256"
+    assert {split: part.images for split, part in read_shard_set(shards).splits.items()} == {"train": 60, "val": 30}
+    for image in (data / "01_raw" / "digits").rglob("*.JPEG"):
+        image.unlink()
+    second = run(tmp_path, "--pipelines", "training,evaluation,model_registration")
+    assert second.returncode == 0, second.stdout + second.stderr
+    config = yaml.safe_load((data / "05_model_input" / "training_config.yaml").read_text())
+    assert {split["dataset"]["shards"] for split in config["DataLoader"].values()} == {str(shards)}
+    summary = json.loads((data / "08_reporting" / "evaluation_summary.json").read_text())
+    assert summary["packed_pixels"].startswith("jpeg-256, quality 90")
+    metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
+    training = json.loads((data / "08_reporting" / "training_summary.json").read_text())
+    assert metrics["images"] == 30
+    assert metrics["top1"] == pytest.approx(training["best_top1"])
+    client = MlflowClient(tracking_uri=f"sqlite:///{data / 'mlflow.db'}")
+    assert client.search_model_versions("name='resnet50-test'")[0].version in ("1", 1)

@@ -1,0 +1,112 @@
+"""A shard is a tar file that anybody can open, the same whoever writes it, and that notices its own damage."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from resnet50_pipeline.exceptions import DatasetError
+from resnet50_pipeline.imagenet.shard_tar import read_shard, write_shard
+
+SOURCE = "ab" * 32
+MEMBERS = [("train/n1/a.JPEG", b"x" * 513), ("train/n1/" + "é" * 90 + ".JPEG", b""), ("train/n1/b.JPEG", b"y" * 512)]
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="/\\"), min_size=1
+).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    path = tmp_path / "train" / "0000-n1-000.tar"
+    write_shard(path, SOURCE, MEMBERS)
+    return path
+
+
+def test_the_systems_tar_unpacks_it_and_sha256sum_checks_it(shard: Path, tmp_path: Path):
+    """`tar -xf` gives the files of the list below their own paths, and `sha256sum -c` finds each whole."""
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run(["tar", "-xf", str(shard)], cwd=out, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    for name, data in MEMBERS:
+        assert (out / name).read_bytes() == data
+    command = ["sha256sum", "-c", "--strict", "checksums/train/0000-n1-000.sha256"]
+    checked = subprocess.run(command, cwd=out, capture_output=True, text=True, check=True)
+    assert checked.stdout.count(": OK") == len(MEMBERS)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(NAMES, st.binary(max_size=2000), max_size=6))
+def test_what_is_written_is_where_the_rows_say(tmp_path: Path, content: dict[str, bytes]):
+    """For any names and bytes: each row points at its member's bytes, has their digest, and tarfile reads the same."""
+    path = tmp_path / "train" / "0.tar"
+    members = [(f"train/{name}", data) for name, data in content.items()]
+    written = write_shard(path, SOURCE, members)
+    data = path.read_bytes()
+    assert written.bytes == len(data)
+    for (_, expected), row in zip(members, written.rows, strict=True):
+        assert data[row["offset"] : row["offset"] + row["size"]] == expected
+        assert bytes(row["digest"]) == hashlib.sha256(expected).digest()
+    with tarfile.open(path) as archive:
+        found = [(member.name, archive.extractfile(member).read()) for member in archive.getmembers()]
+    assert found[:-1] == members
+    again = read_shard(path, SOURCE)
+    assert again.bytes == written.bytes
+    assert (again.rows == written.rows).all()
+    write_shard(tmp_path / "again" / "train" / "0.tar", SOURCE, members)
+    assert (tmp_path / "again" / "train" / "0.tar").read_bytes() == data
+
+
+@pytest.mark.parametrize("place", range(0, 7168, 97))
+def test_a_changed_byte_that_matters_is_found(shard: Path, place: int):
+    """A bit flipped in a header's name, in a member or in the end is found; padding alone means nothing."""
+    data = bytearray(shard.read_bytes())
+    data[place] ^= 1
+    shard.write_bytes(data)
+    try:
+        read_shard(shard, SOURCE)
+    except DatasetError as error:
+        assert str(shard) in str(error)
+        assert "→ delete it, and run data_preparation again" in str(error)
+    else:
+        with tarfile.open(shard) as archive:
+            assert [(m.name, archive.extractfile(m).read()) for m in archive.getmembers()][:-1] == MEMBERS
+
+
+@pytest.mark.parametrize("size", [0, 100, 512, 1024, 1600, 4096, 5000, 6144, 7167])
+def test_a_shard_that_was_cut_off_is_told(shard: Path, size: int):
+    """Wherever it ends too early, also between two members, where tarfile itself sees nothing wrong."""
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(DatasetError, match="data_preparation again"):
+        read_shard(shard, SOURCE)
+
+
+def test_what_was_added_is_told(shard: Path):
+    """A block behind the end is no part of a shard."""
+    shard.write_bytes(shard.read_bytes() + bytes(512))
+    with pytest.raises(DatasetError, match="was cut off or added to"):
+        read_shard(shard, SOURCE)
+
+
+def test_a_shard_of_other_images_is_told(shard: Path):
+    """Its first header says what it was made of."""
+    with pytest.raises(DatasetError, match=f"was made of other images, or otherwise: {SOURCE[:16]} is not cdcdcdcd"):
+        read_shard(shard, "cd" * 32)
+
+
+def test_a_writer_that_fails_leaves_nothing(tmp_path: Path):
+    """An image that cannot be packed costs the shard, and no half of it stays."""
+
+    def members():
+        yield "a", b"1"
+        raise DatasetError("b: cannot be decoded")
+
+    with pytest.raises(DatasetError, match="b: cannot"):
+        write_shard(tmp_path / "train" / "0.tar", SOURCE, members())
+    assert list((tmp_path / "train").iterdir()) == []

@@ -31,7 +31,8 @@ export GX_ANALYTICS_ENABLED := false
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos lint format promote rollback ui viz lock clean distclean
+.PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
+.PHONY: promote rollback sync-runs ui viz lock clean distclean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -70,6 +71,9 @@ fuzz: setup ## mutated images and list files, FUZZ_SECONDS (300) each, another s
 chaos: setup ## kill KILLS (50) trainings at random moments, resume each, compare with the unbroken one
 	@.venv/bin/python tests/chaos.py --kills $(KILLS) $(ARGS)
 
+screenshot: setup ## the README's picture anew, of the report of the last `make run` on the sample
+	@$(VENV)/bin/python tests/reporting/browser.py data/sample/08_reporting/evaluation_report.html docs/images/report.png
+
 lint: setup ## ruff, mypy and the import contracts
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
@@ -85,6 +89,9 @@ promote: setup ## make VERSION of the registered model its champion (ARGS="--env
 
 rollback: setup ## make the champion before the present one the champion again
 	@$(VENV)/bin/kedro rollback $(ARGS)
+
+sync-runs: setup ## tell MLflow what runs without it, or killed ones, could not tell it
+	@$(VENV)/bin/kedro sync-runs $(ARGS)
 
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"

@@ -80,7 +80,9 @@ def score(folder: Path) -> None:
     transform = build_transform(transform_ops(SIZE))
     lines = [line.split() for line in (folder / "val_list.txt").read_text().splitlines()]
     with paddle.no_grad():
-        rows = [network(paddle.to_tensor(transform((folder / path).read_bytes())[None])).numpy() for path, _ in lines]
+        rows = [
+            network(paddle.to_tensor(transform((folder / path).read_bytes(), None)[None])).numpy() for path, _ in lines
+        ]
     np.savez(folder / "scores.npz", scores=np.concatenate(rows), labels=[int(label) for _, label in lines])
     print(json.dumps({}), flush=True)
 

@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from evaluation_sample import CLASSES, run_with_paddle, transform_ops, write_digits
@@ -38,11 +39,12 @@ def compare(folder: Path) -> None:
     import paddle
 
     from resnet50_pipeline.imagenet.list_files import read_list_file
-    from resnet50_pipeline.trainer.data import EvalBatches, ListDataset, Loader
+    from resnet50_pipeline.trainer.data import ListDataset, Loader
     from resnet50_pipeline.trainer.evaluation import predict
     from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.network import build_network
     from resnet50_pipeline.trainer.ranks import Ranks
+    from resnet50_pipeline.trainer.sampling import EvalBatches
     from resnet50_pipeline.training_config import ArchConfig, SplitConfig
 
     entries = read_list_file(folder / "val_list.txt", class_num=CLASSES)
@@ -89,7 +91,7 @@ def compare(folder: Path) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def seconds_of(task) -> float:  # noqa: ANN001 - any call
+def seconds_of(task: Callable[[], object]) -> float:
     """Return how long a call takes."""
     started = time.perf_counter()
     task()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CLASSES = 10
-TRANSFORM = [
+TRANSFORM: list[dict[str, Any]] = [
     {"DecodeImage": {"to_rgb": True, "channel_first": False}},
     {
         "NormalizeImage": {

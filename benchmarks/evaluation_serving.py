@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from evaluation_sample import CLASSES, run_with_paddle, transform_ops
@@ -136,7 +137,7 @@ def measure_here(folder: Path) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def median_ms(task) -> float:  # noqa: ANN001 - any call
+def median_ms(task: Callable[[], object]) -> float:
     """Return the median of `REQUESTS` calls after a few that do not count."""
     times = []
     for _ in range(REQUESTS + 3):

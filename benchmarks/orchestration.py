@@ -120,8 +120,9 @@ def run_orchestrated(project: Path) -> float:
     """Return the seconds that the launcher lived under `kedro run --pipelines training`."""
     command = ["kedro", "run", "--pipelines", "training", "--params", "training.epochs=1,training.lr.warmup_epoch=0"]
     watched: list[float] = []
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=project, env=environment(project), **quiet)
+    process = subprocess.Popen(
+        command, cwd=project, env=environment(project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     watcher = threading.Thread(target=lambda: watched.append(launcher_seconds(process.pid)))
     watcher.start()
     if process.wait() != 0:

@@ -90,8 +90,9 @@ def measure_round(
 def load_batches(config: TrainingConfig) -> list[tuple[Any, Any]]:
     """Return the batches of the first epoch as tensors: images [N, 3, H, W] and labels [N, 1]."""
     from resnet50_pipeline.imagenet.list_files import read_list_file
-    from resnet50_pipeline.trainer.data import ListDataset, Loader, TrainBatches
+    from resnet50_pipeline.trainer.data import ListDataset, Loader
     from resnet50_pipeline.trainer.ranks import Ranks
+    from resnet50_pipeline.trainer.sampling import TrainBatches
 
     split = config.DataLoader.Train
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=config.Arch.class_num)

@@ -25,9 +25,11 @@ import numpy as np
 import yaml
 from targets import Target
 
+from resnet50_pipeline.imagenet.list_files import Split
+
 PROJECT = Path(__file__).parents[1]
 
-LINES = {"train": 1_281_167, "val": 50_000}
+LINES: dict[Split, int] = {"train": 1_281_167, "val": 50_000}
 CLASSES = 1_000
 ROUNDS = 7
 RATIO, GIGABYTES = 5.0, 1.0
@@ -95,6 +97,7 @@ def compare(folder: Path) -> dict[str, float]:
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
     columns = catalog["listed_images"]["columns"]
     manifest = ParquetDataset(str(folder / "manifest.parquet"), columns).load()
+    assert manifest is not None
     layout = DatasetLayout(folder, {split: folder / f"{split}_list.txt" for split in LINES})
 
     def rewrite_and_check() -> None:

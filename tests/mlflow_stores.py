@@ -89,20 +89,41 @@ class MlflowServer:
         """`params:tracking` of the server."""
         return TrackingParameters(uri=self.uri, experiment=EXPERIMENT, artifact_root="mlartifacts")
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def client(self) -> MlflowClient:
+        """Return a client of it."""
+        return MlflowClient(self.uri)
+
+    def command(self) -> list[str]:
+        """Return its command line."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        # Without its job runners, which nothing here asks anything.
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return [*command, "--artifacts-destination", str(self.folder / "artifacts")]
+
+    def environment(self) -> dict[str, str]:
+        """Return its environment: without its job runners, which nothing here asks anything."""
+        return {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, env=self.environment(), start_new_session=True
+            )
         deadline = time.monotonic() + 120
         while not self._answers():
             assert self._process.poll() is None, (self.folder / "server.log").read_text()
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.1)
+
+    def freeze(self) -> None:
+        """Let it hang: it holds its port, takes connections, and answers none."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a power cut would."""

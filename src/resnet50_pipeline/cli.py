@@ -12,6 +12,7 @@ from resnet50_pipeline.commands.join import join
 from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
+from resnet50_pipeline.commands.sync_runs import sync_runs
 from resnet50_pipeline.commands.unpack import unpack
 
 
@@ -20,5 +21,18 @@ def cli() -> None:
     """Commands of the project resnet50-pipeline."""
 
 
-for command in (run, preflight, join, unpack, data_version, data_doctor, predict, promote, rollback, champion):
+COMMANDS = (
+    run,
+    preflight,
+    join,
+    unpack,
+    data_version,
+    data_doctor,
+    predict,
+    promote,
+    rollback,
+    champion,
+    sync_runs,
+)
+for command in COMMANDS:
     cli.add_command(command)

@@ -49,6 +49,8 @@ class RecipeConfigLoader(OmegaConfigLoader):
         name = env_config.get(RECIPE, config.get(RECIPE)) if key == "parameters" else None
         if name is not None:
             config = apply_recipe(config, read_recipe(Path(self.conf_source) / FOLDER, name))
+            # Not into that of an environment without a file of parameters, though, as conf/local mostly is.
+            env_config = env_config or dict(self.runtime_params or {})
         merged: dict[str, Any] = super()._merge_configs(config, env_config, key, env_path)
         return merged
 

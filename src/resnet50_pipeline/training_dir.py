@@ -5,7 +5,7 @@ training/
   events.jsonl           what happened (events.py)
   heartbeat.<rank>       touched at each step
   checkpoints/epoch-0003/, epoch-0003-step-0000000150/
-  best.json              {"checkpoint": "checkpoints/epoch-0003", "epoch": 3, "step": 141, "top1": 0.93}
+  best.json              {"checkpoint": "checkpoints/epoch-0003", "epoch": 3, "top1": 0.93}
   log/                   workerlog.<rank> and launcher.log
 """
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
+from kedro.pipeline import Node, Pipeline
 
 from mlflow_stores import client_of, find_runs
 from resnet50_pipeline import parameters
 from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.hooks.preflight import PARAMETER_GROUPS, require_known_groups
+from resnet50_pipeline.hooks.preflight import PARAMETER_GROUPS, is_of_another_run, require_known_groups
 
 
 def test_a_mistyped_group_gets_the_nearest_name():
@@ -66,3 +67,12 @@ def test_a_run_without_ranks_needs_no_paddle(probe_project):
     """What starts no ranks does not ask for their device."""
     done = probe_project.run("run", "--nodes", "validate", "--params", "training.launch.device=gpu")
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_later_stage_takes_is_asked_for_by_the_runs_that_have_it_only():
+    """A run of the training alone is not stopped by a file that the evaluation names."""
+    evaluates = Pipeline([Node(len, ["params:training", "params:evaluation"], "predictions", name="predict")])
+    trains = Pipeline([Node(len, "params:training", "training_dir", name="train")])
+    groups = ("training", "evaluation", "model_registration")
+    assert [is_of_another_run(group, evaluates) for group in groups] == [False, False, True]
+    assert [is_of_another_run(group, trains) for group in groups] == [False, True, True]

@@ -52,7 +52,8 @@ def test_a_run_that_ends_well_is_one_finished_run_with_all_there_is(probe_projec
     tags = run.data.tags
     assert tags["recipe"] == "ResNet50/local"
     assert tags["kedro.pipelines"] == "__default__"
-    assert tags["device"] == "cpu:0,1"
+    assert tags["devices"] == "cpu:0,1"
+    assert (tags["engine"], tags["environment"]) == ("native", "local")
     assert tags["data_digest"] == "sha256:" + 64 * "d"
     assert {"git_commit", "git_dirty", "project_version", "session"} <= set(tags)
     assert run.data.params["training.epochs"] == "3"

@@ -80,12 +80,18 @@ def claiming_gif(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def test_an_empty_file_is_called_empty():
+    """Not by the assertion of OpenCV's that it breaks."""
+    with pytest.raises(ImageDecodeError, match=r"^a.jpg: is empty, 0 bytes; replace"):
+        decode_image(b"", "a.jpg")
+
+
 @pytest.mark.parametrize("claiming", [claiming_png, claiming_jpeg, claiming_gif])
 def test_bomb_is_refused_by_its_header(claiming, monkeypatch):
     """More pixels than the bound are refused before OpenCV is asked to decode one."""
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("was decoded"))
-    with pytest.raises(ImageDecodeError, match="decoded; replace it by a smaller one"):
-        decode_image(claiming(60000, 60000))
+    with pytest.raises(ImageDecodeError, match=r"^a\.png: .*decoded; replace it by a smaller one"):
+        decode_image(claiming(60000, 60000), "a.png")
 
 
 def test_bound_is_that_of_the_scan():

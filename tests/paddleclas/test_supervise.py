@@ -175,3 +175,18 @@ def test_launcher_counts_by_place_and_the_error_by_rank(tmp_path: Path):
     error = describe_failure(1, tmp_path, ranks={0: 4, 1: 5})
     assert str(error).startswith("rank 4 ended with signal SIGKILL")
     assert str(tmp_path / "workerlog.0") in str(error)
+
+
+def test_a_log_that_does_not_stay_is_quoted_and_not_named(tmp_path: Path):
+    """Evaluation and export work in folders that are gone when the user reads the error."""
+    (tmp_path / "launcher.log").write_text("last words\n")
+    (tmp_path / "workerlog.0").write_text("ImageDecodeError: a.jpg: is empty\n")
+    ends = RankEnd(0, 0, 1), None
+    for end in ends:
+        assert str(tmp_path) in str(describe_failure(1, tmp_path, end))
+        assert str(tmp_path) not in str(describe_failure(1, tmp_path, end, log_stays=False))
+    (tmp_path / "workerlog.0").write_text("rank's words\n")
+    for end, words in zip(ends, ("rank's words", "last words"), strict=True):
+        error = str(describe_failure(1, tmp_path, end, log_stays=False))
+        assert words in error
+        assert str(tmp_path) not in error

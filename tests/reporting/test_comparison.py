@@ -17,7 +17,7 @@ from resnet50_pipeline.reporting.intervals import interval_of_class_mean, interv
 from resnet50_pipeline.reporting.metrics import compute_metrics
 from resnet50_pipeline.reporting.model_card import render_model_card
 from resnet50_pipeline.reporting.provenance import describe_command
-from resnet50_pipeline.reporting.true_labels import true_label_metrics
+from resnet50_pipeline.reporting.true_labels import read_true_labels, true_label_metrics
 
 RESAMPLES = 2000
 
@@ -182,6 +182,28 @@ def test_the_card_says_what_the_report_says(evaluation, tmp_path):
     ):
         assert part in card
     assert len(card) < 5000, "what MLflow keeps as the description of a version"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("[[1], [], [2, 3]]", [[1], [], [2, 3]]),
+        ('{"val/a.JPEG": [1], "b.JPEG": []}', {"val/a.JPEG": [1], "b.JPEG": []}),
+        ("[1, 2]", "neither a list of lists of class ids"),
+        ('[["1"]]', "valid integer"),
+        ('{"a.JPEG": 1}', "at a.JPEG: Input should be a valid"),
+        ('{"a.JPEG":', "Invalid JSON: EOF"),
+        ("\xff", "Invalid JSON"),
+    ],
+)
+def test_a_file_of_true_labels_is_of_one_of_two_kinds(tmp_path, content, found):
+    """A list by the number of the image, or an object by its name; anything else is refused with its place."""
+    (tmp_path / "real.json").write_bytes(content.encode("latin-1"))
+    if isinstance(found, str):
+        with pytest.raises(EvaluationTableError, match=found):
+            read_true_labels(tmp_path / "real.json")
+    else:
+        assert read_true_labels(tmp_path / "real.json") == found
 
 
 def test_names_from_the_data_do_not_break_the_card(tmp_path):

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 
+import browser
 import cv2
 import numpy as np
 import pytest
+from browser import CHROMIUM, README_SIZE, take_screenshot
 from evaluation_tables import make_evaluation, write_digits
 from report_pages import draw_plots, render_page
 
 from resnet50_pipeline.reporting.style import DARK, LIGHT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Without these, Chromium asks its maker's servers for updates at every start.
-OFFLINE = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--no-first-run",
-]
+README_PICTURE = Path(__file__).parents[2] / "docs" / "images" / "report.png"
 BAR_COLORS = {"light": LIGHT.main, "dark": DARK.main}
-SCHEMES = {"dark": 0, "light": 1}
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,16 +39,7 @@ def report(tmp_path_factory):
 def _open(page, tmp_path, scheme="light", width=1200, height=4200):
     """Return what Chromium wrote to the page's console, and the screenshot's pixels (red, green, blue)."""
     screenshot = tmp_path / f"{page.stem}_{scheme}_{width}.png"
-    finished = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *OFFLINE, "--hide-scrollbars",
-            f"--user-data-dir={tmp_path / f'profile_{scheme}_{width}'}", f"--window-size={width},{height}",
-            f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--enable-logging=stderr",
-            f"--screenshot={screenshot}", page.as_uri(),
-        ],
-        check=True, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    console = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
+    console = take_screenshot(page, screenshot, scheme=scheme, width=width, height=height)
     return console, cv2.imread(str(screenshot), cv2.IMREAD_COLOR)[:, :, ::-1]
 
 
@@ -97,3 +82,15 @@ def test_the_browser_would_have_complained(report, tmp_path):
 
     assert len(console) == 1
     assert "Content Security Policy" in console[0]
+
+
+def test_the_readme_shows_a_page_that_looks_like_this_one(report, tmp_path):
+    """`make screenshot`'s program opens a report; the README's picture has its size and colours, in their amounts."""
+    picture = tmp_path / "report.png"
+    subprocess.run([sys.executable, browser.__file__, report, picture], check=True, timeout=120)
+    made, shown = (cv2.imread(str(path))[:, :, ::-1] for path in (picture, README_PICTURE))
+
+    assert made.shape == shown.shape == (README_SIZE[1], README_SIZE[0], 3)
+    for color in ("#f4f6f8", "#ffffff"):
+        assert _count(shown, color) == pytest.approx(_count(made, color), rel=0.25)
+    assert _count(shown, BAR_COLORS["light"]) > 1000

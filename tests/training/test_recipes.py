@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,23 @@ def test_recipe_serves_every_environment():
     assert load_parameters("test", recipe="strong")["training"]["ema_decay"] == 0.99996585
     with pytest.raises(ParameterError, match="base takes no recipe"):
         load_parameters("base", recipe="strong")
+
+
+def test_params_win_over_a_recipe_where_the_environment_has_no_file(tmp_path: Path):
+    """Beside an empty conf/local `--params recipe=…,training.…` counts as ever, and a mistyped name is refused."""
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf" / "local").mkdir()
+
+    def load(**training: Any) -> dict[str, Any]:
+        runtime = {"recipe": "a3", "training": training}
+        loader = RecipeConfigLoader(str(tmp_path / "conf"), runtime_params=runtime, **CONFIG_LOADER_ARGS)
+        return dict(loader["parameters"]["training"])
+
+    found = load(epochs=7, images_per_step=None, lr={"warmup_epoch": 2})
+    assert (found["epochs"], found["images_per_step"], found["lr"]["warmup_epoch"]) == (7, None, 2)
+    assert found["lr"]["name"] == load()["lr"]["name"]
+    with pytest.raises(ValidationError, match="foo"):
+        TrainingParameters.model_validate(load(foo=3))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from resnet50_pipeline.events import CheckpointSaved, Started, TrainStep, WarningRaised, read_events
-from resnet50_pipeline.exceptions import PipelineError
+from resnet50_pipeline.exceptions import CheckpointError, PipelineError
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
-from resnet50_pipeline.training_dir import checkpoint_paths, events_path
+from resnet50_pipeline.training_dir import checkpoint_paths, config_path, events_path
 from short_training import assert_same_end, stop_after, train
 
 pytestmark = pytest.mark.slow
@@ -153,3 +153,15 @@ def test_auto_goes_on_only_with_an_unfinished_run(whole: TrainingParameters, dat
     train(broken, dataset_parameters)
     events, _ = read_events(events_path(broken.output_dir))
     assert [event.first_step for event in events if isinstance(event, Started)] == [0]
+
+
+def test_a_refused_resume_leaves_the_configuration_that_was_used(
+    whole: TrainingParameters, dataset_parameters, tmp_path: Path, caplog
+):
+    """What evaluation and export read beside the sets stays theirs, and nobody is told to try the same again."""
+    other = copy_of(whole, tmp_path / "training", label_smoothing=0.3)
+    used = config_path(other.output_dir).read_bytes()
+    with pytest.raises(CheckpointError, match="was trained with another recipe"):
+        train(other, dataset_parameters)
+    assert config_path(other.output_dir).read_bytes() == used
+    assert "go on from there with" not in caplog.text

@@ -31,7 +31,8 @@ def describe_run(
 ) -> RunDescription:
     """Return name, tags and parameters of a run: the groups that its nodes take, as Kedro has checked them."""
     from resnet50_pipeline.git import describe_git
-    from resnet50_pipeline.tracking.runs import RunDescription
+    from resnet50_pipeline.tracking.parent import find_parent
+    from resnet50_pipeline.tracking.runs import STAGE_TAG, RunDescription
 
     environment = run_params["env"] or "local"
     stages = sorted(run_params["pipeline_names"] or (), key=_place_in_chain)
@@ -40,10 +41,11 @@ def describe_run(
     tags = {
         "git_commit": git.commit,
         "git_dirty": str(git.is_dirty).lower(),
-        "kedro.env": environment,
+        "environment": environment,
         "kedro.pipelines": ",".join(stages) or "__default__",
         "recipe": f"{training.arch.name}/{catalog.load('parameters').get(RECIPE) or environment}",
-        "device": f"{training.launch.device}:{','.join(map(str, training.launch.devices))}",
+        "engine": training.engine,
+        "devices": f"{training.launch.device}:{','.join(map(str, training.launch.devices))}",
         "project_version": __version__,
         "mlflow.source.name": "resnet50-pipeline",
         "mlflow.source.type": "PROJECT",
@@ -53,12 +55,16 @@ def describe_run(
         tags["kedro.nodes"] = ",".join(node.name for node in pipeline.nodes)
     if git.has_commit:
         tags["mlflow.source.git.commit"] = git.commit
+    parent = find_parent()
+    if parent is not None and parent.stage:
+        tags[STAGE_TAG] = parent.stage
     started = datetime.now().astimezone()
     return RunDescription(
         session=str(run_params["run_id"]),
         name=" ".join([training.arch.name, environment, *stages, f"{started:%Y-%m-%d %H:%M}"]),
         tags=tags,
         params={group: catalog.load(f"params:{group}") for group in _used_groups(pipeline)},
+        parent=parent,
     )
 
 

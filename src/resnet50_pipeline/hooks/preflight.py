@@ -41,6 +41,8 @@ PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "training_dir")
 # Takes the ranks' parameters, as every node that starts some does.
 RANK_PARAMETERS = "params:training"
 TRAINING_DIR = "training_dir"
+# Whose files and packages are looked for before ranks are started, where the run goes as far.
+LATER_STAGES = ("evaluation", "model_registration")
 
 
 class PreflightHooks:
@@ -85,7 +87,12 @@ class PreflightHooks:
             find_address(tracking, self._project_path)
             require_no_blocking(check_store_file(tracking, self._project_path))
             if RANK_PARAMETERS in pipeline.inputs():
-                plan = make_plan(parameters, places, self._project_path, makes_sample=makes_sample(run_params["env"]))
+                plan = make_plan(
+                    {name: group for name, group in parameters.items() if not is_of_another_run(name, pipeline)},
+                    places,
+                    self._project_path,
+                    makes_sample=makes_sample(run_params["env"]),
+                )
                 trains = TRAINING_DIR in pipeline.all_outputs()
                 refuse_or_warn(check_start_of_ranks(plan, trains=trains, meanwhile=_import_mlflow))
         except BaseException:
@@ -140,6 +147,11 @@ def require_known_groups(groups: Iterable[str]) -> None:
             nearest = difflib.get_close_matches(group, (*PARAMETER_GROUPS, RECIPE), n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(PARAMETER_GROUPS)}"
             raise ParameterError(f"no stage reads a parameter group {group!r}; {hint}")
+
+
+def is_of_another_run(group: str, pipeline: Pipeline) -> bool:
+    """Return whether a parameter group is that of a later stage, which this run does not have."""
+    return group in LATER_STAGES and f"params:{group}" not in pipeline.inputs()
 
 
 def _import_mlflow() -> None:

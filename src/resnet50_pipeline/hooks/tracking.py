@@ -20,7 +20,7 @@ from resnet50_pipeline.hooks.description import describe_run, read_group
 from resnet50_pipeline.hooks.logged_datasets import LOGGED_DATASETS
 from resnet50_pipeline.interruption import received_interruption
 from resnet50_pipeline.paddleclas.output_dir import goes_on
-from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters
+from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters, TrackingParameters, TrainingParameters
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.runs import TrackedRun
@@ -38,6 +38,7 @@ class TrackingHooks:
         self._catalog: CatalogProtocol[Any, Any] | None = None
         self._run: TrackedRun | None = None
         self._uploading = contextlib.ExitStack()
+        self._sampling = contextlib.ExitStack()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -58,7 +59,12 @@ class TrackingHooks:
             training = read_group(catalog, "training", TrainingParameters)
             if goes_on(training):
                 description = replace(description, continues=session_of(training.output_dir))
-        self._run = open_run(description, read_group(catalog, "tracking", TrackingParameters), self._project_path)
+        tracking = read_group(catalog, "tracking", TrackingParameters)
+        self._run = open_run(description, tracking, self._project_path)
+        if tracking.system_metrics_interval_seconds is not None:
+            from resnet50_pipeline.tracking.system_metrics import sampling_system_metrics
+
+            self._sampling.enter_context(sampling_system_metrics(self._run, tracking.system_metrics_interval_seconds))
         if VALIDATION_REPORT not in pipeline.all_outputs() and catalog.exists(VALIDATION_REPORT):
             self._name_data(catalog.load(VALIDATION_REPORT))
 
@@ -93,7 +99,7 @@ class TrackingHooks:
         if tags := logged.tags(data):
             self._run.set_tags(tags)
         if metrics := logged.metrics(data):
-            self._run.log_metrics(metrics)
+            self._run.log_metrics(metrics, on_val=dataset_name == "metrics" and self._evaluates_val_list())
         if logged.folder:
             self._run.log_artifact(Path(self._catalog[dataset_name].filepath), logged.folder)
         if dataset_name == VALIDATION_REPORT:
@@ -103,6 +109,7 @@ class TrackingHooks:
     def after_pipeline_run(self) -> None:
         """End the run: FINISHED."""
         if self._run is not None:
+            self._sampling.close()
             self._run.end("FINISHED")
             self._run = None
 
@@ -110,6 +117,7 @@ class TrackingHooks:
     def on_pipeline_error(self, error: Exception) -> None:
         """End the run: KILLED where a signal ended it, FAILED otherwise, with the error in a tag."""
         if self._run is not None:
+            self._sampling.close()
             was_killed = received_interruption() is not None or _was_interrupted(error)
             self._run.set_tags({"error": f"{type(error).__name__}: {error}"})
             self._run.end("KILLED" if was_killed else "FAILED")
@@ -124,17 +132,21 @@ class TrackingHooks:
         root = read_group(self._catalog, "dataset", DatasetParameters).root.resolve()
         digest = validation_report["data_digest"]
         self._run.set_tags({"data_digest": digest})
-        self._run.tell(
-            *(
-                LogDataset(
-                    name=f"{root.name}/{split}",
-                    digest=digest,
-                    context=context,
-                    source=json.dumps({"uri": str(root / split)}),
-                    profile=json.dumps(validation_report["statistics"][split]),
-                )
-                for split, context in SPLIT_CONTEXTS.items()
+        train, val = (
+            LogDataset(
+                name=f"{root.name}/{split}",
+                digest=digest,
+                context=context,
+                source=json.dumps({"uri": str(root / split)}),
+                profile=json.dumps(validation_report["statistics"][split]),
             )
+            for split, context in SPLIT_CONTEXTS.items()
+        )
+        self._run.name_data(train, val)
+
+    def _evaluates_val_list(self) -> bool:
+        return self._catalog is not None and (
+            read_group(self._catalog, "evaluation", EvaluationParameters).image_list is None
         )
 
 

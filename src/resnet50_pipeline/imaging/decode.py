@@ -38,10 +38,12 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
         ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
             `MAX_PIXELS` pixels, of which none was decoded.
     """
+    if not data:
+        raise ImageDecodeError(f"{name}: is empty, 0 bytes; replace the file or take its line out of the list")
     require_decodable(data, name)
     try:
         pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # an empty buffer
+    except cv2.error as error:
         raise ImageDecodeError(f"{name}: cannot be decoded ({len(data)} bytes): {error}") from error
     if pixels is None:
         raise ImageDecodeError(
@@ -58,7 +60,7 @@ def require_decodable(data: bytes, name: str = "image") -> None:
         ImageDecodeError: they do not, or there are.
     """
     _require_end(data, name)
-    width, height = read_size(data)
+    width, height = read_size(data, name)
     if width * height > MAX_PIXELS:
         raise ImageDecodeError(
             f"{name}: has {width} x {height} pixels, more than {MAX_PIXELS}, and was not decoded; "
@@ -66,7 +68,7 @@ def require_decodable(data: bytes, name: str = "image") -> None:
         )
 
 
-def read_size(data: bytes) -> tuple[int, int]:
+def read_size(data: bytes, name: str = "image") -> tuple[int, int]:
     """Return width and height as the image is seen, EXIF orientation applied; (0, 0) for what is no known image.
 
     Raises:
@@ -74,7 +76,7 @@ def read_size(data: bytes) -> tuple[int, int]:
     """
     header = read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
     if header is None:
-        return _read_size_with_pillow(data)
+        return _read_size_with_pillow(data, name)
     is_turned = header.exif_orientation >= _FIRST_TURNED
     return (header.height, header.width) if is_turned else (header.width, header.height)
 
@@ -93,13 +95,13 @@ def _require_end(data: bytes, name: str) -> None:
         )
 
 
-def _read_size_with_pillow(data: bytes) -> tuple[int, int]:
+def _read_size_with_pillow(data: bytes, name: str) -> tuple[int, int]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:  # of size, of EXIF data
             width, height = image.size
             is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
             return (height, width) if is_turned else (width, height)
     except Image.DecompressionBombError as error:
-        raise ImageDecodeError(f"image: {error}; it was not decoded; replace it by a smaller one") from error
+        raise ImageDecodeError(f"{name}: {error}; it was not decoded; replace it by a smaller one") from error
     except Exception:  # Pillow's parsers raise whatever damaged bytes lead them to, and OpenCV has the last word
         return 0, 0

@@ -52,9 +52,11 @@ def export_inference_model(
         environment = dict(build_launch_command(launch, Path(logs), []).environment)
         run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)
     check = json.loads((staged / "export_check.json").read_text(encoding="utf-8"))
+    onnx = check.get("max_onnx_probability_difference")
     logger.info(
-        "the exported model agrees with the checkpoint on %d images: probabilities differ by at most %.1e",
+        "the exported model agrees with the checkpoint on %d images: probabilities differ by at most %.1e%s",
         check["images"],
         check["max_probability_difference"],
+        "" if onnx is None else f", those of inference.onnx by {onnx:.1e}",
     )
     return staged

@@ -49,6 +49,7 @@ def describe_failure(
     *,
     ranks: Mapping[int, int] = MappingProxyType({}),
     oom_kills: int | None = None,
+    log_stays: bool = True,
 ) -> PipelineError:
     """Return the error of the rank that failed first, from its own words, the system's or the launcher's.
 
@@ -58,6 +59,7 @@ def describe_failure(
         first: the rank that was seen to end first.
         ranks: by the place on this machine, by which the launcher's log names them; the same where not given.
         oom_kills: how many processes the kernel has killed for want of memory meanwhile; None where it does not say.
+        log_stays: whether the user will find the logs, so that it helps to name them.
     """
     launcher_log = log_dir / "launcher.log"
     if first is None and (failed := _FAILED_CONTAINER.search(_text(launcher_log))):
@@ -66,20 +68,21 @@ def describe_failure(
     own = [] if first is None else [log_dir / f"workerlog.{first.local_rank}"]
     # The launcher may name a rank that failed because another one, which knows the cause, had gone.
     for candidate in (*own, *sorted(log_dir.glob("workerlog.*"))):
-        if reported := reported_error(candidate):
+        if reported := reported_error(candidate, log_stays=log_stays):
             return reported
     if first is None:
         return RankFailedError(
             f"the launcher ended with {describe_exit(exit_code)}{_from_outside(exit_code)}; "
-            f"the end of {launcher_log}:\n{tail(launcher_log)}"
+            f"the end of {launcher_log if log_stays else 'its log'}:\n{tail(launcher_log)}"
         )
     how = "" if first.exit_code is None else f" with {describe_exit(first.exit_code)}"
     return RankFailedError(
-        f"rank {first.rank} ended{how}{_cause(first, own, oom_kills)}; the end of {own[0]}:\n{tail(own[0])}"
+        f"rank {first.rank} ended{how}{_cause(first, own, oom_kills)}; "
+        f"the end of {own[0] if log_stays else 'its log'}:\n{tail(own[0])}"
     )
 
 
-def reported_error(log: Path) -> PipelineError | None:
+def reported_error(log: Path, *, log_stays: bool = True) -> PipelineError | None:
     """Return the PipelineError that a trainer program printed last, as an instance of its class."""
     lines = _text(log).splitlines()
     for number in range(len(lines) - 1, -1, -1):
@@ -89,7 +92,7 @@ def reported_error(log: Path) -> PipelineError | None:
         kind = getattr(exceptions, match[1], None)
         if not (isinstance(kind, type) and issubclass(kind, PipelineError)):
             return None
-        message = "\n".join([match[2], *lines[number + 1 :], f"log: {log}"])
+        message = "\n".join([match[2], *lines[number + 1 :], *([f"log: {log}"] if log_stays else [])])
         error = kind.__new__(kind)
         Exception.__init__(error, message)
         if stopped := _STOPPED.match(match[2]):

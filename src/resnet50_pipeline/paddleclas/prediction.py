@@ -62,7 +62,14 @@ def predict_list(
         alone = launch.on_this_machine_alone()
         command = build_launch_command(alone, work_dir / "log", program)
         logger.info("evaluating %s on %d images, %d ranks", model.name, len(entries), len(launch.devices))
-        run_ranks(command, work_dir, work_dir / "log", launch.hang_timeout_seconds, ranks=len(launch.devices))
+        run_ranks(
+            command,
+            work_dir,
+            work_dir / "log",
+            launch.hang_timeout_seconds,
+            ranks=len(launch.devices),
+            log_stays=False,
+        )
         predictions = _merge(sorted(work_dir.glob("predictions.*.npz")), entries)
         summary: dict[str, Any] = json.loads((work_dir / "evaluation_summary.json").read_text(encoding="utf-8"))
     return predictions, summary | {

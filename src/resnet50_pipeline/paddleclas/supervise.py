@@ -40,6 +40,7 @@ def run_ranks(
     own_ranks: range | None = None,
     watches_all: bool = True,
     stop_grace_seconds: float = 0.0,
+    log_stays: bool = True,
     on_event: Callable[[AnyEvent], None] = lambda _event: None,
     check: Callable[[], None] = lambda: None,
 ) -> None:
@@ -57,6 +58,7 @@ def run_ranks(
         own_ranks: those of this machine; all of them unless given.
         watches_all: look at the heartbeats of the other machines' ranks too, and clear those of earlier runs away.
         stop_grace_seconds: from SIGTERM to SIGKILL where this process is asked to stop.
+        log_stays: whether the logs are there afterwards; errors name them then.
         on_event: called with every event.
         check: called at every look; what it raises ends the ranks and this call.
 
@@ -104,11 +106,12 @@ def run_ranks(
             processes.first_end,
             ranks=processes.ranks_by_place,
             oom_kills=None if oom_kills is None or oom_kills_before is None else oom_kills - oom_kills_before,
+            log_stays=log_stays,
         )
 
 
 def run_program(command: list[str], environment: dict[str, str], log_path: Path, timeout_seconds: float) -> None:
-    """Run one process without a launcher, as the export; its output goes to `log_path`.
+    """Run one process without a launcher, as the export; its output goes to `log_path`, which does not stay.
 
     Raises:
         RankFailedError, PipelineError: as `run_ranks`; the former also where it takes longer than the timeout.
@@ -127,7 +130,7 @@ def run_program(command: list[str], environment: dict[str, str], log_path: Path,
                 )
             time.sleep(_POLL_SECONDS)
     if exit_code != 0:
-        raise reported_error(log_path) or RankFailedError(
+        raise reported_error(log_path, log_stays=False) or RankFailedError(
             f"{' '.join(command[-1:])} ended with {describe_exit(exit_code)}; the end of its log:\n{tail(log_path)}"
         )
 

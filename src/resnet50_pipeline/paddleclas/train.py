@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import unshare_files, write_text
 from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.machines import meeting_place, sharing_news, train_arguments
@@ -58,8 +59,9 @@ def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) 
     if resume:
         going_on = config.Global.model_copy(update={"checkpoints": str(newest_checkpoint(output_dir))})
         config = config.model_copy(update={"Global": going_on})
-    logs = log_dir(output_dir)
-    write_text(config_path(output_dir), config.to_yaml())
+    logs, used = log_dir(output_dir), config_path(output_dir)
+    before = used.read_text(encoding="utf-8") if resume and used.exists() else None
+    write_text(used, config.to_yaml())
     command = build_launch_command(launch, logs, train_arguments(training))
     logger.info("starting %s", " ".join(command.arguments))
     if launch.ranks > len(launch.devices):
@@ -77,6 +79,11 @@ def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) 
                 on_event=show,
                 check=check,
             )
+    except CheckpointError:
+        if before is not None:
+            # Refused before its first step: what lies there was made with the configuration that stood there.
+            write_text(used, before)
+        raise
     except BaseException:
         if checkpoint_paths(output_dir):
             logger.error(  # noqa: TRY400 - the traceback, if any, is printed by whoever catches it

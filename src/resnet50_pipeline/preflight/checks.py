@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network
 from resnet50_pipeline.preflight.engine import check_engine
 from resnet50_pipeline.preflight.findings import Finding, blocking
+from resnet50_pipeline.preflight.later_stages import check_evaluation, check_registration
 from resnet50_pipeline.preflight.plan import RunPlan
 from resnet50_pipeline.preflight.ranks import check_ranks, probing
 
@@ -39,7 +40,7 @@ def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[],
 
 
 def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
-    """What ranks need of the machine; takes milliseconds."""
+    """What ranks, and the stages behind them, need of the machine; takes milliseconds."""
     training = plan.training
     yield from network.check_network(training.launch, plan.command().environment)
     yield machine.check_shared_memory(training)
@@ -52,6 +53,10 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
         yield from check_engine(plan)
         yield checkpoints.check_disk(training, plan.dataset.class_num, plan.output_dir)
         yield checkpoints.check_start(training, plan.output_dir)
+    if plan.evaluation is not None:
+        yield from check_evaluation(plan.evaluation, plan.workspace)
+    if plan.registration is not None:
+        yield from check_registration(plan.registration)
 
 
 def check_data(plan: RunPlan) -> Iterator[Finding]:

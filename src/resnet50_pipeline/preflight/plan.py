@@ -13,7 +13,15 @@ from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
 from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
 from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
 from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
-from resnet50_pipeline.parameters import DatasetParameters, Group, TrackingParameters, TrainingParameters, as_group
+from resnet50_pipeline.parameters import (
+    DatasetParameters,
+    EvaluationParameters,
+    Group,
+    ModelRegistrationParameters,
+    TrackingParameters,
+    TrainingParameters,
+    as_group,
+)
 from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.training_dir import config_path, log_dir
 
@@ -41,6 +49,8 @@ class RunPlan:
         tracking: `params:tracking`.
         paths: the catalog's files by dataset name, as train_list and training_dir.
         makes_sample: whether the run writes its own data set first.
+        evaluation: `params:evaluation`; None where the run has no such stage.
+        registration: `params:model_registration`; None where the run has no such stage.
     """
 
     project_path: Path
@@ -49,6 +59,8 @@ class RunPlan:
     tracking: TrackingParameters
     paths: Mapping[str, Path]
     makes_sample: bool
+    evaluation: EvaluationParameters | None = None
+    registration: ModelRegistrationParameters | None = None
 
     @property
     def output_dir(self) -> Path:
@@ -133,7 +145,7 @@ def make_plan(
     """Return the plan of a run.
 
     Args:
-        parameters: by group, as `conf/` has them or as models.
+        parameters: by group, as `conf/` has them or as models; of the later stages those that the run has.
         paths: the catalog's files by dataset name.
         project_path: the project's folder.
         makes_sample: whether the run writes its own data set first.
@@ -153,9 +165,12 @@ def make_plan(
     dataset = read("dataset", DatasetParameters)
     training = read("training", TrainingParameters)
     tracking = read("tracking", TrackingParameters)
-    if dataset is None or training is None or tracking is None:
+    evaluation = read("evaluation", EvaluationParameters) if "evaluation" in parameters else None
+    registered = "model_registration"
+    registration = read(registered, ModelRegistrationParameters) if registered in parameters else None
+    if problems or dataset is None or training is None or tracking is None:
         raise ParameterError("\n".join(problems))
-    return RunPlan(project_path, dataset, training, tracking, paths, makes_sample)
+    return RunPlan(project_path, dataset, training, tracking, paths, makes_sample, evaluation, registration)
 
 
 def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.reporting.intervals import interval_of_share
@@ -23,6 +24,29 @@ from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_p
 TrueLabels = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 
 _VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
+_FILE: TypeAdapter[TrueLabels] = TypeAdapter(list[list[int]] | dict[str, list[int]])
+
+
+def read_true_labels(path: Path) -> TrueLabels:
+    """Return the classes that a file of either kind gives.
+
+    Raises:
+        EvaluationTableError: it is not there, or is neither.
+    """
+    try:
+        return _FILE.validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror}"
+    except ValidationError as error:
+        # That of the kind whose shape fits better, which is the deeper one.
+        first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
+        # Behind the name of the kind: a place, as 17.0 or val/5.JPEG.0.
+        place = ".".join(map(str, first["loc"][1:]))
+        problem = (
+            f"{path} is neither a list of lists of class ids, as ReaL's real.json, nor an object of them by path or "
+            f"file name: {f'at {place}: ' if place else ''}{first['msg']}"
+        )
+    raise EvaluationTableError([f"evaluation.true_labels: {problem}"])
 
 
 def true_label_metrics(

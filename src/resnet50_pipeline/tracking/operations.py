@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import BaseModel, ConfigDict, Field
 
-from resnet50_pipeline.tracking.curves import upload_new_events
+from resnet50_pipeline.tracking.curves import MAX_METRICS_PER_BATCH, upload_new_events
 
 MAX_PARAMS_PER_BATCH = 100
 MAX_KEY_LENGTH = 250
@@ -24,6 +26,8 @@ MAX_TAG_LENGTH = 8000
 MAX_DIGEST_LENGTH = 36
 CHANGED_TAG = "resumed.changed_params"
 ERROR_TAG = "error"
+# Of each run: its key, by which it is found again where the answer that held MLflow's own id was lost.
+SESSION_TAG = "session"
 
 
 class Operation(BaseModel):
@@ -90,16 +94,26 @@ class ReopenRun(Operation):
         LogParams(params={p.key: p.value for p in logged if p.key not in known}).apply(client, run_id)
 
 
+class MeasuredOn(BaseModel):
+    """The data that figures were measured on: name and digest of a `LogDataset`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str
+
+
 class LogMetrics(Operation):
     """Single figures of the whole run."""
 
     kind: Literal["log_metrics"] = "log_metrics"
     metrics: dict[str, float]
     time_ms: int = Field(description="Milliseconds since the Unix epoch.")
+    dataset: MeasuredOn | None = None
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
         """Log them in one request."""
-        client.log_batch(run_id, metrics=[Metric(key, value, self.time_ms, 0) for key, value in self.metrics.items()])
+        client.log_batch(run_id, metrics=make_metrics(self.metrics, self.time_ms, self.dataset))
 
 
 class LogArtifact(Operation):
@@ -129,8 +143,9 @@ class LogDataset(Operation):
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
         """Make it an input of the run."""
-        digest = self.digest.removeprefix("sha256:")[:MAX_DIGEST_LENGTH]
-        dataset = Dataset(self.name, digest, source_type="local", source=self.source, profile=self.profile)
+        dataset = Dataset(
+            self.name, shorten_digest(self.digest), source_type="local", source=self.source, profile=self.profile
+        )
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", self.context)])])
 
 
@@ -158,10 +173,130 @@ class EndRun(Operation):
         client.set_terminated(run_id, self.status, self.time_ms)
 
 
+class JoinParent(Operation):
+    """This run is one of those that a parent gathers; the parent is created by its first child."""
+
+    kind: Literal["join_parent"] = "join_parent"
+    session: str
+    name: str
+    tags: dict[str, str]
+    start_time_ms: int
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Find or create the parent; it is RUNNING while its children are well."""
+        parent = find_run(client, _experiment_of(client, run_id), self.session)
+        if parent is None:
+            tags = self.tags | {SESSION_TAG: self.session}
+            parent = client.create_run(_experiment_of(client, run_id), self.start_time_ms, tags, self.name)
+        elif parent.info.status == "FINISHED":  # as far as the child before this one knew
+            client.update_run(parent.info.run_id, status="RUNNING")
+        client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent.info.run_id)
+
+
+class TellParent(Operation):
+    """Something that the parent shows too, so that parents can be compared."""
+
+    kind: Literal["tell_parent"] = "tell_parent"
+    session: str
+    operation: Annotated[SetTags | LogMetrics, Field(discriminator="kind")]
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Tell MLflow of the parent, which `JoinParent` has made."""
+        parent = find_run(client, _experiment_of(client, run_id), self.session)
+        if parent is not None:
+            self.operation.apply(client, parent.info.run_id)
+
+
+class EndParent(Operation):
+    """The parent ends with the child that ends now, until the next one begins; once it failed it stays FAILED."""
+
+    kind: Literal["end_parent"] = "end_parent"
+    session: str
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    time_ms: int
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Set status and end time."""
+        parent = find_run(client, _experiment_of(client, run_id), self.session)
+        if parent is not None:
+            failed = parent.info.status in ("FAILED", "KILLED")
+            status = parent.info.status if failed else self.status
+            client.set_terminated(parent.info.run_id, status, self.time_ms)
+
+
+class SystemSample(BaseModel):
+    """What the machine did at one moment.
+
+    Attributes:
+        time_ms: milliseconds since the Unix epoch.
+        values: by the names that MLflow's own page knows, as `cpu_utilization_percentage`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time_ms: int
+    values: dict[str, float]
+
+
+class LogSystemMetrics(Operation):
+    """What the machine did, over seconds since the run began."""
+
+    kind: Literal["log_system_metrics"] = "log_system_metrics"
+    samples: list[SystemSample]
+
+    def apply(self, client: MlflowClient, run_id: str) -> None:
+        """Log them in batches as large as MLflow takes."""
+        start_ms = client.get_run(run_id).info.start_time
+        metrics = [
+            Metric(f"system/{name}", value, sample.time_ms, max(0, sample.time_ms - start_ms) // 1000)
+            for sample in self.samples
+            for name, value in sample.values.items()
+        ]
+        for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
+
+
 AnyOperation = Annotated[
-    SetTags | LogParams | ReopenRun | LogMetrics | LogArtifact | LogDataset | UploadCurves | EndRun,
+    SetTags
+    | LogParams
+    | ReopenRun
+    | LogMetrics
+    | LogArtifact
+    | LogDataset
+    | UploadCurves
+    | EndRun
+    | JoinParent
+    | TellParent
+    | EndParent
+    | LogSystemMetrics,
     Field(discriminator="kind"),
 ]
+
+
+def find_run(client: MlflowClient, experiment_id: str, session: str) -> Run | None:
+    """Return the run with this key, whatever became of the answer to its creation."""
+    found = client.search_runs([experiment_id], f"tags.{SESSION_TAG} = '{session}'", max_results=1)
+    return found[0] if found else None
+
+
+def _experiment_of(client: MlflowClient, run_id: str) -> str:
+    return str(client.get_run(run_id).info.experiment_id)
+
+
+def make_metrics(
+    metrics: Mapping[str, float], time_ms: int, dataset: MeasuredOn | None, model_id: str | None = None
+) -> list[Metric]:
+    """Return single figures as MLflow takes them, linked to the data, and to the logged model that they speak of."""
+    name, digest = (None, None) if dataset is None else (dataset.name, shorten_digest(dataset.digest))
+    return [
+        Metric(key, value, time_ms, 0, model_id=model_id, dataset_name=name, dataset_digest=digest)
+        for key, value in metrics.items()
+    ]
+
+
+def shorten_digest(digest: str) -> str:
+    """Return as much of `sha256:…` as MLflow keeps of a data set's digest."""
+    return digest.removeprefix("sha256:")[:MAX_DIGEST_LENGTH]
 
 
 def cut(text: str, length: int) -> str:

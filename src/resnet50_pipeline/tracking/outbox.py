@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.tracking.curves import CURSOR, EVENTS
-from resnet50_pipeline.tracking.operations import AnyOperation, LogArtifact, UploadCurves
+from resnet50_pipeline.tracking.operations import SESSION_TAG, AnyOperation, LogArtifact, UploadCurves, find_run
 from resnet50_pipeline.tracking.process import ProcessIdentity
 from resnet50_pipeline.tracking.store import Store
 
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = ".mlflow_outbox"
 STATE = "outbox.json"
-SESSION_TAG = "session"
 RETRY_SECONDS = 30.0
 # Codes of requests that would be refused again however often they are sent.
 _REFUSALS = frozenset(
@@ -117,6 +116,8 @@ class Outbox:
                 self._keep()
                 return False
             try:
+                if self._state.operations or self._state.run_id is None:
+                    self._store.require_answer()
                 client, run_id = self.connect()
                 while self._state.operations:
                     self._apply_first(client, run_id)
@@ -154,9 +155,9 @@ class Outbox:
     def _create_run(self, client: MlflowClient) -> str:
         experiment_id = self._store.find_experiment(client)
         if self._is_in_doubt:  # the server may have created it, and the answer have been lost
-            found = client.search_runs([experiment_id], f"tags.{SESSION_TAG} = '{self._state.session}'", max_results=1)
-            if found:
-                return str(found[0].info.run_id)
+            found = find_run(client, experiment_id, self._state.session)
+            if found is not None:
+                return str(found.info.run_id)
         self._is_in_doubt = True
         tags = self._state.tags | {SESSION_TAG: self._state.session}
         run = client.create_run(experiment_id, self._state.start_time_ms, tags, self._state.name)

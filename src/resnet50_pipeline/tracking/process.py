@@ -32,7 +32,11 @@ class ProcessIdentity(BaseModel):
     @classmethod
     def of_this_process(cls) -> Self:
         """Return the identity of the calling process."""
-        process = psutil.Process()
+        return cls.of(psutil.Process())
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Self:
+        """Return the identity of a process of this machine."""
         return cls(host=socket.gethostname(), pid=process.pid, started=process.create_time())
 
     @classmethod

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError
 from resnet50_pipeline.tracking.fetch import EVIDENCE
-from resnet50_pipeline.tracking.operations import cut
+from resnet50_pipeline.tracking.operations import cut, make_metrics
 from resnet50_pipeline.tracking.runs import TrackedRun
 from resnet50_pipeline.tracking.store import Store
 
@@ -104,7 +105,7 @@ def register_model(
         files: the exported model, and what is kept with it.
         name: of the registered model, created if it is not there.
         tags: of the new version, and of the logged model; `report` is added, the address of the report.
-        metrics: of the logged model.
+        metrics: of the logged model, on the run's val data.
 
     Raises:
         TrackingError: MLflow refused, or did not answer.
@@ -113,8 +114,8 @@ def register_model(
         client, run_id = run.connect()
         tags = dict(tags) | _keep_evidence(client, run_id, files.evidence)
         logged = _log_model(client, run_id, files.inference_model, tags)
-        for key, value in metrics.items():
-            client.log_metric(run_id, key, value, model_id=logged.model_id)
+        now_ms = round(time.time() * 1000)
+        client.log_batch(run_id, metrics=make_metrics(metrics, now_ms, run.val_data, logged.model_id))
         _create_registered_model(client, name)
         # By its location: MLflow looks `models:/<id>` up in the process's global store, and not in this client's.
         version = client.create_model_version(

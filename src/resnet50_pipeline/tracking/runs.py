@@ -11,28 +11,36 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError
+from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.tracking.operations import (
     AnyOperation,
+    EndParent,
     EndRun,
+    JoinParent,
     LogArtifact,
+    LogDataset,
     LogMetrics,
     LogParams,
+    MeasuredOn,
     ReopenRun,
     SetTags,
+    TellParent,
     UploadCurves,
 )
 from resnet50_pipeline.tracking.outbox import FOLDER, STATE, Outbox, OutboxState
+from resnet50_pipeline.tracking.parent import Parent
 from resnet50_pipeline.tracking.process import ProcessIdentity
+from resnet50_pipeline.tracking.reconciliation import PROJECT_TAG, reconcile_runs
 from resnet50_pipeline.tracking.store import Store, resolve_store
 
 logger = logging.getLogger(__name__)
 
 EndState = Literal["FINISHED", "FAILED", "KILLED"]
-PROJECT_TAG = "project.path"
+PARENT_KIND_TAG, STAGE_TAG = "parent.kind", "dvc.stage"
+_OF_ONE_CHILD = frozenset({STAGE_TAG, "kedro.pipelines", "kedro.nodes"})
 
 _current: TrackedRun | None = None
 
@@ -44,10 +52,11 @@ class RunDescription:
     Attributes:
         session: a key of the run that no other run has.
         name: what people recognise it by.
-        tags: searchable facts, as git_commit, recipe, kedro.env.
+        tags: searchable facts, as git_commit, recipe, environment.
         params: by group, the models, mappings or values that the run was started with.
         continues: the session of an earlier run that this one goes on with, as a training that is resumed; None for a
             run of its own.
+        parent: what gathers this run with others; None for a run that stands alone.
     """
 
     session: str
@@ -55,14 +64,17 @@ class RunDescription:
     tags: Mapping[str, str]
     params: Mapping[str, Any]
     continues: str | None = None
+    parent: Parent | None = None
 
 
 class TrackedRun:
     """A run that is under way. Nothing here raises because MLflow is unwell: what it is told waits in the outbox."""
 
-    def __init__(self, outbox: Outbox, store: Store, tags: Mapping[str, str]) -> None:
+    def __init__(self, outbox: Outbox, store: Store, tags: Mapping[str, str], parent: Parent | None) -> None:
         self._outbox = outbox
         self.store = store
+        self._parent = parent
+        self.val_data: MeasuredOn | None = None
         self.tags = dict(tags)
         self._has_ended = False
 
@@ -81,13 +93,19 @@ class TrackedRun:
         return self._outbox.connect()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Add tags."""
+        """Add tags, to the parent run too."""
         self.tags.update(tags)
-        self.tell(SetTags(tags=dict(tags)))
+        self._tell_both(SetTags(tags=dict(tags)))
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log figures of the whole run."""
-        self.tell(LogMetrics(metrics=dict(metrics), time_ms=_now_ms()))
+    def log_metrics(self, metrics: Mapping[str, float], *, on_val: bool = False) -> None:
+        """Log figures of the whole run, which the parent run shows too; `on_val` says that they are of the val list."""
+        dataset = self.val_data if on_val else None
+        self._tell_both(LogMetrics(metrics=dict(metrics), time_ms=_now_ms(), dataset=dataset))
+
+    def name_data(self, train: LogDataset, val: LogDataset) -> None:
+        """Make both splits inputs of the run."""
+        self.val_data = MeasuredOn(name=val.name, digest=val.digest)
+        self.tell(train, val)
 
     def log_artifact(self, path: Path, folder: str) -> None:
         """Upload a file or folder below `folder` of the run's artifacts."""
@@ -104,6 +122,12 @@ class TrackedRun:
         except TrackingError as error:
             logger.warning("%s", error)
 
+    def _tell_both(self, operation: SetTags | LogMetrics) -> None:
+        if self._parent is None:
+            self.tell(operation)
+        else:
+            self.tell(operation, TellParent(session=self._parent.session, operation=operation))
+
     def catch_up(self) -> bool:
         """Deliver what waits, if MLflow answers; return False if something has to go on waiting."""
         return self._outbox.flush()
@@ -117,6 +141,8 @@ class TrackedRun:
         atexit.unregister(self._end_with_the_process)
         if _current is self:
             _current = None
+        if self._parent is not None:
+            self.tell(EndParent(session=self._parent.session, status=state, time_ms=_now_ms()))
         self.tell(EndRun(status=state, time_ms=_now_ms()))
         if not self._outbox.flush(at_once=True):
             logger.warning("MLflow at %s was not told everything; the next run tells it", self.store.address)
@@ -157,31 +183,20 @@ def open_run(description: RunDescription, tracking: TrackingParameters, project_
     )
     folder = project_path / FOLDER / state.session
     params = flatten_params(description.params)
+    gathered = [_join(description.parent, description, project_path)] if description.parent else []
     if description.continues:
         _take_over(folder, state)
         outbox = Outbox(folder, store, state, may_exist=True)
-        is_told = outbox.deliver(ReopenRun(tags=tags, params=params))
+        is_told = outbox.deliver(ReopenRun(tags=tags, params=params), *gathered)
     else:
         outbox = Outbox(folder, store, state)
-        is_told = outbox.deliver(LogParams(params=params))
+        is_told = outbox.deliver(LogParams(params=params), *gathered)
     if is_told:
         reconcile_runs(store, project_path)
-    run = TrackedRun(outbox, store, tags)
+    run = TrackedRun(outbox, store, tags, description.parent)
     atexit.register(run._end_with_the_process)
     _current = run
     return run
-
-
-def reconcile_runs(store: Store, project_path: Path) -> None:
-    """Deliver what dead processes of this project could not, and mark the runs that they left RUNNING as KILLED."""
-    for path in sorted((project_path / FOLDER).glob(f"*/{STATE}")):
-        _deliver_for_dead_process(path, store)
-    try:
-        _end_runs_of_dead_processes(store, project_path)
-    except RunInterruptedError:
-        raise
-    except Exception as error:
-        logger.warning("MLflow at %s could not be searched for runs of dead processes: %s", store.address, error)
 
 
 def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
@@ -196,6 +211,18 @@ def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
+def _join(parent: Parent, description: RunDescription, project_path: Path) -> JoinParent:
+    """Return what makes the run one of its parent's; the parent has the facts that all its children share."""
+    own = parent.process.as_tags() | {PROJECT_TAG: str(project_path), PARENT_KIND_TAG: parent.kind}
+    shared = {key: value for key, value in description.tags.items() if key not in _OF_ONE_CHILD}
+    return JoinParent(
+        session=parent.session,
+        name=" ".join([*description.name.split()[:2], parent.title]),
+        tags=shared | own,
+        start_time_ms=min(_now_ms(), round(parent.process.started * 1000)),
+    )
+
+
 def _take_over(folder: Path, state: OutboxState) -> None:
     """Let the run go on with what the process before has left to tell, all but that it ended."""
     path = folder / STATE
@@ -203,35 +230,6 @@ def _take_over(folder: Path, state: OutboxState) -> None:
         left = OutboxState.model_validate_json(path.read_text(encoding="utf-8"))
         state.run_id = left.run_id
         state.operations += [operation for operation in left.operations if not isinstance(operation, EndRun)]
-
-
-def _deliver_for_dead_process(path: Path, store: Store) -> None:
-    try:
-        state = OutboxState.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        logger.warning("%s cannot be read, and is left as it is: %s", path, error)
-        return
-    if state.process.may_be_alive():
-        return
-    if state.address != store.address:
-        logger.warning("%s waits for MLflow at %s", path.parent, state.address)
-        return
-    if not any(isinstance(operation, EndRun) for operation in state.operations):
-        state.operations.append(EndRun(status="KILLED", time_ms=_now_ms()))
-    if Outbox(path.parent, store, state).flush(at_once=True):
-        logger.info("MLflow was told what the run %r had left to tell", state.name)
-
-
-def _end_runs_of_dead_processes(store: Store, project_path: Path) -> None:
-    client = store.connect()
-    experiment_id = store.find_experiment(client)
-    quote = '"' if "'" in str(project_path) else "'"
-    of_this_project = f"tags.`{PROJECT_TAG}` = {quote}{project_path}{quote}"
-    running = client.search_runs([experiment_id], f"attributes.status = 'RUNNING' and {of_this_project}")
-    for run in running:
-        if not ProcessIdentity.from_tags(run.data.tags).may_be_alive():
-            client.set_terminated(run.info.run_id, "KILLED")
-            logger.info("the MLflow run %r is KILLED: its process is gone", run.info.run_name)
 
 
 def _now_ms() -> int:

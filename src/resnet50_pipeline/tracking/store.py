@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,9 @@ from mlflow.exceptions import MlflowException
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.tracking.address import find_address, hide_password
+
+# A server that is well answers in milliseconds. One that hangs would hold a request of MLflow's own for minutes.
+ANSWER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,17 @@ class Store:
     def connect(self) -> MlflowClient:
         """Return a client of the store; a database is created, or checked, at this moment."""
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def require_answer(self) -> None:
+        """Ask a server, within seconds, whether it is there at all; a database is asked by using it.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        if self.uri.startswith(("http://", "https://")):
+            # An error in HTTP is an answer; what counts is what is said to MLflow's own requests.
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()  # noqa: S310
 
     def find_experiment(self, client: MlflowClient) -> str:
         """Return the id of the experiment, which is created if it is not there.

@@ -14,6 +14,9 @@ from resnet50_pipeline.tracking.runs import TrackedRun
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
+# How long the end of a training waits for a request that is under way. Should its answer come later still, its points
+# are sent again by then, and stored once.
+_LAST_REQUEST_SECONDS = 10.0
 
 
 @contextlib.contextmanager
@@ -40,7 +43,7 @@ def uploading_curves(
         yield
     finally:
         is_over.set()
-        thread.join()
+        thread.join(_LAST_REQUEST_SECONDS)
         claim_new_events(run.session, training_dir)
         run.upload_curves(training_dir)
 

@@ -14,6 +14,7 @@ import paddle
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError
+from resnet50_pipeline.imagenet.image_source import ImageSource, LooseFiles
 from resnet50_pipeline.imagenet.list_files import ListEntries
 from resnet50_pipeline.imaging.mixing import BatchTransformOp, MixPlan
 from resnet50_pipeline.imaging.operators import build_transform
@@ -81,9 +82,17 @@ class ListDataset(paddle.io.Dataset):
     of workers or ranks nor on what was loaded before, so a resumed run sees what the unbroken one would have seen.
     """
 
-    def __init__(self, entries: ListEntries, config: SplitConfig, seed: int) -> None:
+    def __init__(self, entries: ListEntries, config: SplitConfig, seed: int, source: ImageSource | None = None) -> None:
+        """Prepare the transform.
+
+        Args:
+            entries: of the list file.
+            config: of the split.
+            seed: of the run.
+            source: where images come from; None for the files below `image_root`.
+        """
         self._entries, self._seed, self._config = entries, seed, config
-        self._image_root = Path(config.dataset.image_root)
+        self._source = source or LooseFiles(entries, Path(config.dataset.image_root))
         self._epoch, self._transform = 0, build_transform(config.dataset.transform_ops_of(0))
 
     def __len__(self) -> int:
@@ -106,13 +115,7 @@ class ListDataset(paddle.io.Dataset):
         Raises:
             ImageDecodeError: they cannot be read.
         """
-        path = self._path(row)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise ImageDecodeError(
-                f"{path}: cannot be read: {error.strerror}; was it moved since validation?"
-            ) from error
+        return self._source.read(row)
 
     def draw(self, key: Key) -> random.Random:
         """Return the random numbers of an image at this place in the run."""
@@ -124,8 +127,8 @@ class ListDataset(paddle.io.Dataset):
         return np.int64(self._entries.labels[row])
 
     def explain(self, row: int, error: Exception) -> ImageDecodeError:
-        """Return the error with the image's path."""
-        return ImageDecodeError(f"{self._path(row)}: {error}")
+        """Return the error with the image's name."""
+        return ImageDecodeError(f"{self._source.name(row)}: {error}")
 
     def mix_plan(self, images: int, side: int, key: Key) -> MixPlan | None:
         """Return how a batch is mixed, by its first key alone; None where the recipe mixes nothing."""
@@ -133,9 +136,6 @@ class ListDataset(paddle.io.Dataset):
             return None
         (operator,) = self._config.dataset.batch_transform_ops
         return plan_mixing(operator, images, side, self._seed, key)
-
-    def _path(self, row: int) -> Path:
-        return self._image_root / self._entries.paths[row]
 
 
 def plan_mixing(operator: BatchTransformOp, images: int, side: int, seed: int, key: Key) -> MixPlan:

@@ -60,4 +60,4 @@ def run_onnx(model: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-_MISSING = "model_registration.onnx needs {} ({}); install the extra: pip install 'resnet50-pipeline[onnx]'"
+_MISSING = "model_registration.onnx needs {} ({}); in the project's folder: pip install -e '.[onnx]'"

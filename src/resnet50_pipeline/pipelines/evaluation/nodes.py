@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def compute_metrics(
 
     values = metrics.compute_metrics(predictions, evaluation_summary, evaluation.bootstrap_resamples)
     if evaluation.true_labels is not None:
-        given = json.loads(evaluation.true_labels.read_text(encoding="utf-8"))
+        given = true_labels.read_true_labels(evaluation.true_labels)
         values |= true_labels.true_label_metrics(
             predictions, given, label_map["class_num"], evaluation.bootstrap_resamples
         )

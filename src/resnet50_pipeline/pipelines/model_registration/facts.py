@@ -42,7 +42,7 @@ def require_same_weights(evaluation_summary: Mapping[str, Any], export_check: Ma
     if not evaluation_summary["is_val_list"]:
         problems.append(
             f"evaluation_summary: was made on {evaluation_summary['list']}, and a version is judged by the val list; "
-            f"run the evaluation pipeline again, without evaluation.list"
+            f"run the evaluation pipeline again, without evaluation.image_list"
         )
     if problems:
         raise EvaluationTableError(problems)

@@ -1,0 +1,17 @@
+"""Makes the bucket that MLflow keeps artifacts in, where it is not there yet."""
+
+import os
+
+import boto3
+
+
+def main() -> None:
+    """Make S3_BUCKET at MLFLOW_S3_ENDPOINT_URL, with the credentials that boto3 finds."""
+    client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    bucket = os.environ["S3_BUCKET"]
+    if bucket not in {known["Name"] for known in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=bucket)
+
+
+if __name__ == "__main__":
+    main()

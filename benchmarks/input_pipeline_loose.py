@@ -81,8 +81,7 @@ def take_turns(peers: list[str], folder: Path, cores: int) -> dict[str, list[Cos
         found: dict[str, list[Cost]] = {peer: [] for peer in peers}
         for _ in range(ROUNDS + 1):
             for peer, process in running.items():
-                process.stdin.write("epoch\n")
-                process.stdin.flush()
+                print("epoch", file=process.stdin, flush=True)
                 found[peer].append(Cost(*map(float, _answer(process, folder / f"{peer}.log"))))
         return {peer: costs[1:] for peer, costs in found.items()}
     finally:

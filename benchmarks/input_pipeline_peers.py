@@ -59,13 +59,14 @@ def plain(folder: Path, workers: int) -> Epoch:
     from resnet50_pipeline.imaging.operators import RandCropImage
 
     crop = RandCropImage(size=SIZE)
+    draw = random.Random()
     scale, mean, std = np.float32(1 / 255), np.array(MEAN, "float32"), np.array(STD, "float32")
 
-    def load(path: Path) -> np.ndarray:
+    def load(path: Path) -> Any:
         pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype="uint8"), 1)[:, :, ::-1]
-        left, top, width, height = crop.draw_window(pixels.shape[1], pixels.shape[0], random)
+        left, top, width, height = crop.draw_window(pixels.shape[1], pixels.shape[0], draw)
         pixels = cv2.resize(pixels[top : top + height, left : left + width], (SIZE, SIZE))
-        if random.randint(0, 1):
+        if draw.randint(0, 1):
             pixels = cv2.flip(pixels, 1)
         return ((pixels.astype("float32") * scale - mean) / std).transpose(2, 0, 1)
 
@@ -149,8 +150,9 @@ def ours(loader: dict[str, Any]) -> Callable[[Path, int], Epoch]:
 
     def build(folder: Path, workers: int) -> Epoch:
         from resnet50_pipeline.imagenet.list_files import read_list_file
-        from resnet50_pipeline.trainer.data import ListDataset, Loader, TrainBatches
+        from resnet50_pipeline.trainer.data import ListDataset, Loader
         from resnet50_pipeline.trainer.ranks import Ranks
+        from resnet50_pipeline.trainer.sampling import TrainBatches
         from resnet50_pipeline.training_config import SplitConfig
 
         list_file = folder / "train_list.txt"
@@ -186,8 +188,9 @@ def packed(mode: str, decode: str = "whole") -> Callable[[Path, int], Epoch]:
 
     def build(folder: Path, workers: int) -> Epoch:
         from resnet50_pipeline.imagenet.list_files import read_list_file
-        from resnet50_pipeline.trainer.data import ListDataset, TrainBatches
+        from resnet50_pipeline.trainer.data import ListDataset
         from resnet50_pipeline.trainer.ranks import Ranks
+        from resnet50_pipeline.trainer.sampling import TrainBatches
         from resnet50_pipeline.trainer.workers import LoaderProcesses
         from resnet50_pipeline.training_config import SplitConfig
 

@@ -11,10 +11,14 @@ import importlib.util
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
 
 _BYTES = 110_000
 _SHAPES = ((375, 500), (375, 500), (333, 500), (500, 375))
@@ -42,7 +46,7 @@ def write_photographs(root: Path, images: int) -> Path:
     return list_file
 
 
-def _cut(source: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def _cut(source: Pixels, draw: np.random.Generator) -> Pixels:
     height, width = _SHAPES[draw.integers(len(_SHAPES))]
     factor = max(height / source.shape[0], width / source.shape[1])
     if factor > 1:
@@ -52,20 +56,20 @@ def _cut(source: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(part[:, ::-1] if draw.integers(2) else part)
 
 
-def _encode(pixels: np.ndarray) -> bytes:
-    encoded = (
+def _encode(pixels: Pixels) -> bytes:
+    encoded: Iterator[bytes] = (
         cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes() for quality in range(70, 99, 4)
     )
     return min(encoded, key=lambda data: abs(len(data) - _BYTES))
 
 
-def _scikit_learn() -> list[np.ndarray]:
+def _scikit_learn() -> list[Pixels]:
     from sklearn.datasets import load_sample_images
 
     return [np.ascontiguousarray(image[:, :, ::-1]) for image in load_sample_images().images]
 
 
-def _scikit_image(root: Path) -> list[np.ndarray]:
+def _scikit_image(root: Path) -> list[Pixels]:
     spec = importlib.util.find_spec("skimage")
     if spec is not None and spec.origin is not None:
         folder = Path(spec.origin).parent / "data"
@@ -73,11 +77,11 @@ def _scikit_image(root: Path) -> list[np.ndarray]:
     return _from_wheel(root, "scikit-image", [f"skimage/data/{name}" for name in _SCIKIT_IMAGE])
 
 
-def _foolbox(root: Path) -> list[np.ndarray]:
+def _foolbox(root: Path) -> list[Pixels]:
     return _from_wheel(root, "foolbox==3.3.4", "foolbox/data/imagenet_")
 
 
-def _from_wheel(root: Path, package: str, wanted: list[str] | str) -> list[np.ndarray]:
+def _from_wheel(root: Path, package: str, wanted: list[str] | str) -> list[Pixels]:
     """Return pictures in a wheel of the package index: those of these names, or whose names begin so."""
     folder = root / "wheels"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
@@ -91,5 +95,6 @@ def _from_wheel(root: Path, package: str, wanted: list[str] | str) -> list[np.nd
         return [_decode(wheel.read(name)) for name in names if name in wheel.namelist()]
 
 
-def _decode(data: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+def _decode(data: bytes) -> Pixels:
+    pixels: Pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    return pixels

@@ -61,6 +61,7 @@ def test_a_run_that_ends_well_is_one_finished_run_with_all_there_is(probe_projec
     assert {name.split(".")[0] for name in run.data.params} == {"dataset", "training"}
     assert points(client, run.info.run_id, "train/loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert run.data.metrics["evaluation/top1"] == 0.75
+    assert 0 < run.data.metrics["system/system_memory_usage_percentage"] < 100
     files = {
         file.path
         for folder in ("data_validation", "evaluation")
@@ -177,6 +178,22 @@ def test_a_dead_server_does_not_stop_a_run(probe_project):
     assert done.returncode == 0, done.stderr
     assert "MLflow at http://127.0.0.1:9 does not take what it is told" in done.stderr
     assert len(list((probe_project.path / ".mlflow_outbox").glob("*/outbox.json"))) == 1
+
+
+def test_no_secret_is_kept(probe_project, monkeypatch):
+    """A password in the address, those of MLflow's client and whatever else the environment holds are in no file."""
+    secrets = {"MLFLOW_TRACKING_PASSWORD": "canary-client", "AWS_SECRET_ACCESS_KEY": "canary-s3", "OTHER": "canary-env"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    uri = "http://somebody:canary-address@127.0.0.1:9"
+    assert probe_project.run("run").returncode == 0
+    away = probe_project.run("run", "--params", f"tracking.uri={uri}")
+    assert away.returncode == 0, away.stderr
+    assert list((probe_project.path / ".mlflow_outbox").glob("*/outbox.json"))
+    assert "canary" not in away.stderr + away.stdout
+    written = [path for path in probe_project.path.rglob("*") if path.is_file()]
+    assert (probe_project.path / "mlflow.db") in written
+    assert [path for path in written if b"canary" in path.read_bytes()] == []
 
 
 def test_a_store_that_cannot_be_is_refused_before_the_first_node(probe_project):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy.engine import make_url
 
 from mlflow_stores import MlflowServer, make_database
 from resnet50_pipeline.parameters import TrackingParameters
@@ -106,6 +107,15 @@ def test_a_database_server_needs_its_driver(tmp_path):
     """Whether or not it answers, a database without its Python driver cannot be used."""
     _, driver = check_store_answers(tracking("mysql+nosuchdriver://127.0.0.1:1/mlflow"), tmp_path)
     assert (driver.status, driver.found) == ("blocking", "nosuchdriver is not installed")
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mssql"])
+def test_the_driver_that_is_asked_for_is_the_one_that_would_be_used(tmp_path, dialect):
+    """Where the URI names no driver, it is the one that SQLAlchemy takes by itself."""
+    uri = f"{dialect}://127.0.0.1:1/mlflow"
+    _, driver = check_store_answers(tracking(uri), tmp_path)
+    expected = make_url(uri).get_dialect().driver
+    assert driver.found.split()[0].lower() == expected.lower()
 
 
 @pytest.mark.slow

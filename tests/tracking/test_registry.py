@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_stores import DESCRIPTION, MlflowServer, client_of, find_runs, sqlite_store
 from resnet50_pipeline.exceptions import TrackingError
+from resnet50_pipeline.tracking.operations import LogDataset
 from resnet50_pipeline.tracking.registry import ModelFiles, list_requirements, register_model
 from resnet50_pipeline.tracking.runs import open_run
 
@@ -82,6 +83,27 @@ def test_a_registered_model_predicts_in_a_fresh_process(exported_model, tmp_path
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "probe", "version": 1}]
     answers = load_and_predict(run.store.uri, "models:/probe/1", exported_model, tmp_path)
     assert_answers_are_the_networks(answers, exported_model, str(tmp_path / "mlartifacts"))
+
+
+def test_a_model_is_linked_to_its_metrics_and_these_to_the_val_data(exported_model, tmp_path):
+    """The logged model's metrics are the run's, with name and digest of the data that they were measured on."""
+    run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+    train, val = (
+        LogDataset(name=f"digits/{split}", digest="sha256:" + 64 * "a", context=context, source="{}", profile="{}")
+        for split, context in (("train", "training"), ("val", "validation"))
+    )
+    run.name_data(train, val)
+    register_model(run, ModelFiles(exported_model.folder), name="probe", tags=TAGS, metrics=METRICS | {"top5": 1.0})
+    run.end("FINISHED")
+    client = client_of(tmp_path)
+    (tracked,) = find_runs(client)
+    (output,) = tracked.outputs.model_outputs
+    metrics = client.get_logged_model(output.model_id).metrics
+    linked = {(one.key, one.value, one.dataset_name, one.dataset_digest) for one in metrics}
+    assert linked == {("top1", 0.75, "digits/val", 36 * "a"), ("top5", 1.0, "digits/val", 36 * "a")}
+    assert tracked.data.metrics["top1"] == 0.75
+    found = client.search_logged_models([tracked.info.experiment_id], "metrics.top1 > 0.7")
+    assert [model.model_id for model in found] == [output.model_id]
 
 
 def test_each_registration_is_a_version_and_moves_no_alias(exported_model, tmp_path):

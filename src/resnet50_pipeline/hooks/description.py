@@ -61,7 +61,7 @@ def describe_run(
     started = datetime.now().astimezone()
     return RunDescription(
         session=str(run_params["run_id"]),
-        name=" ".join([training.arch.name, environment, *stages, f"{started:%Y-%m-%d %H:%M}"]),
+        name=" ".join([training.arch.name, environment, *_shorten(stages), f"{started:%Y-%m-%d %H:%M}"]),
         tags=tags,
         params={group: catalog.load(f"params:{group}") for group in _used_groups(pipeline)},
         parent=parent,
@@ -81,6 +81,11 @@ def _used_groups(pipeline: Pipeline) -> list[str]:
     inputs = pipeline.inputs()
     groups = {name.removeprefix("params:").split(".")[0] for name in inputs if name.startswith("params:")}
     return sorted(groups - _NOT_LOGGED)
+
+
+def _shorten(stages: list[str]) -> list[str]:
+    """Return what of the stages a name has room for: MLflow's page cuts long ones, and their end tells them apart."""
+    return stages if len(stages) < 3 else [f"{stages[0]}…{stages[-1]}"]
 
 
 def _place_in_chain(stage: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import socket
@@ -21,7 +22,9 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 1.0
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_DRIVERS = {"postgresql": "psycopg2", "mysql": "pymysql", "mssql": "pymssql"}
+# What SQLAlchemy takes where the URI names no driver (`postgresql+psycopg2://…` does).
+_DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
+_DRIVERS_BEFORE_SQLALCHEMY_2_1 = {"postgresql": "psycopg2"}
 _WAITS = "training would run, and MLflow be told when it is back; model_registration would fail"
 
 
@@ -141,7 +144,8 @@ def _ask_server(address: StoreAddress, tracking: TrackingParameters) -> Finding:
 
 def _check_driver(scheme: str) -> Finding:
     dialect, _, driver = scheme.partition("+")
-    module = driver or _DRIVERS[dialect]
+    before_2_1 = tuple(map(int, importlib.metadata.version("sqlalchemy").split(".")[:2])) < (2, 1)
+    module = driver or (_DRIVERS | _DRIVERS_BEFORE_SQLALCHEMY_2_1 if before_2_1 else _DRIVERS)[dialect]
     return judge(
         importlib.util.find_spec(module) is not None,
         "blocking",

@@ -73,14 +73,23 @@ def _sample_until(
     is_over: threading.Event, run: TrackedRun, waiting: list[SystemSample], interval_seconds: float
 ) -> None:
     monitors = find_monitors()
-    look(monitors)  # CPU and network are differences from the look before
+    _look_safely(monitors)  # CPU and network are differences from the look before
     while not is_over.wait(interval_seconds):
+        waiting += _look_safely(monitors)
         try:
-            waiting.append(look(monitors))
             if len(waiting) >= SAMPLES_PER_UPLOAD and run.catch_up():
                 client, run_id = run.connect()
                 LogSystemMetrics(samples=list(waiting)).apply(client, run_id)
                 waiting.clear()
         except Exception as error:  # whatever it is, the run goes on, and the next look tries again
             logger.debug("system metrics wait (%s: %s)", type(error).__name__, error)
-    waiting.append(look(monitors))  # so that a run of seconds has a point, too
+    waiting += _look_safely(monitors)  # so that a run of seconds has a point, too
+
+
+def _look_safely(monitors: Sequence[BaseMetricsMonitor]) -> list[SystemSample]:
+    """Return what is seen now; nothing where a driver fails, which is no reason for a run to end."""
+    try:
+        return [look(monitors)]
+    except Exception as error:
+        logger.debug("the machine cannot be looked at (%s: %s)", type(error).__name__, error)
+        return []

@@ -21,13 +21,19 @@ NORMALIZE = {
 }
 DECODE = {"DecodeImage": {"to_rgb": True, "channel_first": False}}
 EVAL_OPS = [DECODE, {"ResizeImage": {"resize_short": 256}}, {"CropImage": {"size": 224}}, NORMALIZE]
-LOADER = {"num_workers": 4, "use_shared_memory": True, "max_skipped_images": 0}
+LOADER = {
+    "num_workers": 4,
+    "use_shared_memory": True,
+    "max_skipped_images": 0,
+    "decode": "whole",
+    "normalize_on_device": False,
+}
 METRIC = [{"TopkAcc": {"topk": [1, 5]}}]
 LOSS = [{"CELoss": {"weight": 1.0, "epsilon": None}}]
 
 # ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` and `use_dali` are its
-# own optional keys; `keep_checkpoints`, `save_interval_steps`, `max_skipped_images`, `zero_init_residual` and
-# `batch_norm_momentum` are the native trainer's (the last two at Paddle's values).
+# own optional keys; `keep_checkpoints`, `save_interval_steps`, those of the loaders below `use_shared_memory`,
+# `zero_init_residual` and `batch_norm_momentum` are the native trainer's (the last two at Paddle's values).
 REFERENCE = {
     "Global": {
         "checkpoints": None,

@@ -178,6 +178,24 @@ def test_launcher_counts_by_place_and_the_error_by_rank(tmp_path: Path):
     assert str(tmp_path / "workerlog.0") in str(error)
 
 
+@pytest.mark.parametrize(
+    ("seen", "named", "expected"),
+    [
+        (RankEnd(0, 0, -6), (1, -9), "rank 1 ended with signal SIGKILL"),
+        (RankEnd(0, 0, 1), (1, -11), "rank 1 ended with signal SIGSEGV"),
+        (RankEnd(1, 1, -9), (0, -6), "rank 1 ended with signal SIGKILL"),
+        (RankEnd(1, 1, 3), (0, 1), "rank 1 ended with exit code 3"),
+    ],
+)
+def test_a_cause_that_only_the_launcher_saw_wins_over_an_effect(tmp_path: Path, seen: RankEnd, named, expected: str):
+    """The launcher has asked how the killed rank ended, so only the one that missed it was seen; never the reverse."""
+    rank, code = named
+    (tmp_path / "launcher.log").write_text(f"Container rank {rank} status failed cmd ['python'] code {code} log x\n")
+    error = str(describe_failure(1, tmp_path, seen))
+    assert error.startswith(expected)
+    assert str(tmp_path / "workerlog.1") in error
+
+
 def test_a_log_that_does_not_stay_is_quoted_and_not_named(tmp_path: Path):
     """Evaluation and export work in folders that are gone when the user reads the error."""
     (tmp_path / "launcher.log").write_text("last words\n")

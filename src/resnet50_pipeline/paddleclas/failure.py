@@ -62,9 +62,12 @@ def describe_failure(
         log_stays: whether the user will find the logs, so that it helps to name them.
     """
     launcher_log = log_dir / "launcher.log"
-    if first is None and (failed := _FAILED_CONTAINER.search(_text(launcher_log))):
+    if failed := _FAILED_CONTAINER.search(_text(launcher_log)):
         local_rank = int(failed[1])
-        first = RankEnd(ranks.get(local_rank, local_rank), local_rank, int(failed[2]))
+        named = RankEnd(ranks.get(local_rank, local_rank), local_rank, int(failed[2]))
+        # Once the launcher has asked how a rank ended nobody else can, and the one that missed it is seen first.
+        if first is None or (first.is_effect and not named.is_effect):
+            first = named
     own = [] if first is None else [log_dir / f"workerlog.{first.local_rank}"]
     # The launcher may name a rank that failed because another one, which knows the cause, had gone.
     for candidate in (*own, *sorted(log_dir.glob("workerlog.*"))):

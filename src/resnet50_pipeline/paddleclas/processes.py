@@ -39,6 +39,11 @@ class RankEnd:
     local_rank: int
     exit_code: int | None
 
+    @property
+    def is_effect(self) -> bool:
+        """Whether the rank may have ended because another had: with an exception, or inside Paddle with SIGABRT."""
+        return self.exit_code in (-signal.SIGABRT, *range(1, 256))
+
 
 class Processes:
     """The guard, the launcher below it and the ranks below that."""
@@ -59,19 +64,19 @@ class Processes:
         """Look for the `count` ranks of this machine as long as they are not there, and note the first that failed."""
         if len(self._ranks) < count or not all(map(psutil.Process.is_running, self._ranks.values())):
             self._find_ranks()
-        if self.first_end is None or (_is_effect(self.first_end) and time.monotonic() < self._decided_at):
+        if self.first_end is None or (self.first_end.is_effect and time.monotonic() < self._decided_at):
             ends = [
                 RankEnd(rank, self._local_ranks[rank], exit_code)
                 for rank, process in sorted(self._ranks.items())
                 if (exit_code := _exit_code(process))
             ]
             if self.first_end is None and ends:
-                self.first_end = min(ends, key=_is_effect)
+                self.first_end = min(ends, key=lambda end: end.is_effect)
                 self._decided_at = time.monotonic() + _EFFECT_SECONDS
             # A large process that is killed closes its connections before it counts as ended: who missed it may be
             # seen first. SIGTERM is the launcher's own, to the ranks that are left.
-            causes = [end for end in ends if not _is_effect(end) and end.exit_code != -signal.SIGTERM]
-            if causes and self.first_end is not None and _is_effect(self.first_end):
+            causes = [end for end in ends if not end.is_effect and end.exit_code != -signal.SIGTERM]
+            if causes and self.first_end is not None and self.first_end.is_effect:
                 self.first_end = causes[0]
 
     def turn_out_to_be_the_cause(self, count: int) -> bool:
@@ -86,7 +91,7 @@ class Processes:
             self.watch(count)
             if self.first_end is None and not all(map(psutil.Process.is_running, self._ranks.values())):
                 return True
-        return self.first_end is not None and not _is_effect(self.first_end)
+        return self.first_end is not None and not self.first_end.is_effect
 
     @property
     def ranks_were_seen(self) -> bool:
@@ -184,11 +189,6 @@ def started(command: LaunchCommand, output: int) -> Iterator[Processes]:
         yield processes
     finally:
         processes.end()
-
-
-def _is_effect(end: RankEnd) -> bool:
-    """Whether a rank may have ended because another one had: with an exception, or inside Paddle with SIGABRT."""
-    return end.exit_code in (-signal.SIGABRT, *range(1, 256))
 
 
 def _rank_of(process: psutil.Process | None) -> int | None:

@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from resnet50_pipeline.exceptions import OutputDirectoryInUseError
+
 _TEMPORARY_SUFFIX = ".tmp"
 
 
@@ -105,6 +107,28 @@ def unshare_files(folder: Path) -> None:
         if path.is_symlink() or path.stat().st_nlink > 1:
             with replacing_file(path) as temporary:
                 shutil.copyfile(path, temporary)
+
+
+@contextlib.contextmanager
+def claiming_folder(folder: Path, does: str) -> Iterator[None]:
+    """Hold a folder against a second process; the claim ends with this one, however that ends. Writes nothing.
+
+    Args:
+        folder: that is there.
+        does: what a process that holds it does there, as `unpacks to it`.
+
+    Raises:
+        OutputDirectoryInUseError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputDirectoryInUseError(f"{folder}: another process {does} → wait for its end") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sibling(path: Path) -> Path:

@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
-from test_whole_chain import PROJECT, environment
+from test_whole_chain import copy_project, kedro_run
 
 from resnet50_pipeline.imagenet.shard_set import read_shard_set
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `kedro run --env test` in the copy."""
-    return subprocess.run(
-        ["kedro", "run", "--env", "test", *arguments],
-        cwd=root,
-        env=environment(root),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_whole_chain_works_on_shards(tmp_path: Path):
     """Sample, validation, packing, and then, with the images gone, training, evaluation and registration."""
-    for name in ("src", "conf"):
-        ignored = shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
-        shutil.copytree(PROJECT / name, tmp_path / name, ignore=ignored)
-    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    (tmp_path / "conf" / "local").mkdir()
-    (tmp_path / "home").mkdir()
+    copy_project(tmp_path)
     packing = "data_preparation.shards.mode=jpeg-256"
-    first = run(tmp_path, "--pipelines", "sample_data,data_validation,data_preparation", "--params", packing)
+    first = kedro_run(tmp_path, "--pipelines", "sample_data,data_validation,data_preparation", "--params", packing)
     assert first.returncode == 0, first.stdout + first.stderr
     data = tmp_path / "data" / "test"
     shards = data / "05_model_input" / "shards"
@@ -47,7 +27,7 @@ def test_the_whole_chain_works_on_shards(tmp_path: Path):
     assert {split: part.images for split, part in read_shard_set(shards).splits.items()} == {"train": 60, "val": 30}
     for image in (data / "01_raw" / "digits").rglob("*.JPEG"):
         image.unlink()
-    second = run(tmp_path, "--pipelines", "training,evaluation,model_registration")
+    second = kedro_run(tmp_path, "--pipelines", "training,evaluation,model_registration")
     assert second.returncode == 0, second.stdout + second.stderr
     config = yaml.safe_load((data / "05_model_input" / "training_config.yaml").read_text())
     assert {split["dataset"]["shards"] for split in config["DataLoader"].values()} == {str(shards)}

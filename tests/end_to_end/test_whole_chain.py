@@ -33,10 +33,8 @@ def environment(project: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project in which the whole chain has run once."""
-    root = tmp_path_factory.mktemp("project")
+def copy_project(root: Path) -> None:
+    """Copy what the chain needs of the project, and nothing that this machine has added to it."""
     for name in ("src", "conf"):
         shutil.copytree(
             PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
@@ -44,8 +42,12 @@ def project(tmp_path_factory) -> Path:
     shutil.copy(PROJECT / "pyproject.toml", root)
     (root / "conf" / "local").mkdir()
     (root / "home").mkdir()
-    result = subprocess.run(
-        ["kedro", "run", "--env", "test"],
+
+
+def kedro_run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro run --env test` in a copy."""
+    return subprocess.run(
+        ["kedro", "run", "--env", "test", *arguments],
         cwd=root,
         env=environment(root),
         stdin=subprocess.DEVNULL,
@@ -53,6 +55,14 @@ def project(tmp_path_factory) -> Path:
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project in which the whole chain has run once."""
+    root = tmp_path_factory.mktemp("project")
+    copy_project(root)
+    result = kedro_run(root)
     (root / "stdout.txt").write_text(result.stdout)
     (root / "stderr.txt").write_text(result.stderr)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -11,10 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlflow_stores import DESCRIPTION, sqlite_store
-from resnet50_pipeline.tracking.registry import ModelFiles, register_model
-from resnet50_pipeline.tracking.runs import open_run
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROGRAM = """
@@ -38,31 +34,19 @@ print(json.dumps({"home": resnet50_pipeline.__file__, "rows": answers[0].to_dict
 
 
 @pytest.fixture(scope="module")
-def model_folder(exported_model, tmp_path_factory) -> Path:
-    """The files of a registered version, as a machine gets them that has nothing else."""
-    project = tmp_path_factory.mktemp("registered")
-    run = open_run(DESCRIPTION, sqlite_store(project), project)
-    version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags={}, metrics={})
-    client, _ = run.connect()
-    source = str(client.get_model_version("probe", str(version.version)).source)
-    run.end("FINISHED")
-    return Path(source.removeprefix("file://"))
-
-
-@pytest.fixture(scope="module")
-def python(model_folder: Path, tmp_path_factory) -> Path:
+def python(registered_folder: Path, tmp_path_factory) -> Path:
     """The interpreter of a new environment with the model's requirements; skips where pip finds no index."""
     root = tmp_path_factory.mktemp("clean")
     subprocess.run([sys.executable, "-m", "venv", root / "venv"], check=True)
     interpreter: Path = root / "venv" / "bin" / "python"
     environment = clean_environment(root)
     pip = [interpreter, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    first = (model_folder / "requirements.txt").read_text().split()[0]
+    first = (registered_folder / "requirements.txt").read_text().split()[0]
     probe = [*pip, "download", "--quiet", "--no-deps", "--retries", "0", "--timeout", "10", "--dest", root, first]
     found = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     if found.returncode != 0:
         pytest.skip(f"pip gets no {first} here: {found.stderr.strip().splitlines()[-1]}")
-    install = [*pip, "install", "--quiet", "--no-compile", "--requirement", model_folder / "requirements.txt"]
+    install = [*pip, "install", "--quiet", "--no-compile", "--requirement", registered_folder / "requirements.txt"]
     done = subprocess.run(install, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return interpreter
@@ -74,14 +58,14 @@ def clean_environment(home: Path) -> dict[str, str]:
     return {**kept, "PATH": "/usr/bin:/bin", "HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def test_the_model_needs_its_requirements_and_nothing_else(python: Path, model_folder, exported_model, tmp_path):
+def test_the_model_needs_its_requirements_and_nothing_else(python: Path, registered_folder, exported_model, tmp_path):
     """Bytes, base64 and paths, with neither this project nor any package of its environment: the network's answers."""
     paths = []
     for number, image in enumerate(exported_model.images):
         paths.append(tmp_path / f"{number:02}.img")
         paths[-1].write_bytes(image)
     done = subprocess.run(
-        [python, "-W", "ignore", "-c", PROGRAM, model_folder, *paths],
+        [python, "-W", "ignore", "-c", PROGRAM, registered_folder, *paths],
         cwd=tmp_path,
         env=clean_environment(tmp_path),
         capture_output=True,
@@ -90,7 +74,7 @@ def test_the_model_needs_its_requirements_and_nothing_else(python: Path, model_f
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["home"].startswith(str(model_folder))
+    assert found["home"].startswith(str(registered_folder))
     for row, expected in zip(found["rows"], exported_model.probabilities, strict=True):
         best = np.argsort(-expected, kind="stable")[:5]
         assert (row["status"], row["top_ids"]) == (200, best.tolist())

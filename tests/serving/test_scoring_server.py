@@ -20,32 +20,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlflow_stores import DESCRIPTION, sqlite_store
-from resnet50_pipeline.tracking.registry import ModelFiles, register_model
-from resnet50_pipeline.tracking.runs import open_run
-
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def model_uri(exported_model, tmp_path_factory) -> str:
-    """The folder of a registered version."""
-    project = tmp_path_factory.mktemp("served")
-    run = open_run(DESCRIPTION, sqlite_store(project), project)
-    version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags={}, metrics={})
-    client, _ = run.connect()
-    source = str(client.get_model_version("probe", str(version.version)).source)
-    run.end("FINISHED")
-    return source.removeprefix("file://")
-
-
 @contextlib.contextmanager
-def serving(model_uri: str, folder: Path) -> Iterator[str]:
+def serving(model: Path, folder: Path) -> Iterator[str]:
     """Serve a model on a port of its own, from a folder without this project; gives the address of its answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model_uri, "--env-manager", "local"]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with (folder / "serve.log").open("wb") as log:
@@ -82,10 +66,10 @@ def ask(address: str, content: object) -> tuple[int, dict]:
         return error.code, json.loads(error.read())
 
 
-def test_a_server_answers_real_requests(model_uri, exported_model, tmp_path):
+def test_a_server_answers_real_requests(registered_folder, exported_model, tmp_path):
     """One image and many, fewer classes by parameter; a bad row has its own status, a bad table is the request's."""
     texts = [base64.b64encode(image).decode() for image in exported_model.images]
-    with serving(model_uri, tmp_path) as address:
+    with serving(registered_folder, tmp_path) as address:
         status, one = ask(address, {"dataframe_split": {"columns": ["image"], "data": [[texts[0]]]}})
         assert status == 200
         best = np.argsort(-exported_model.probabilities[0])[:5]
@@ -108,7 +92,7 @@ def test_a_server_answers_real_requests(model_uri, exported_model, tmp_path):
         assert "error_code" in refused
 
 
-def test_the_model_loads_where_the_project_is_installed_nowhere(model_uri, exported_model, tmp_path):
+def test_the_model_loads_where_the_project_is_installed_nowhere(registered_folder, exported_model, tmp_path):
     """With the packages of the environment, but neither this project nor its source, the model's own copy is used."""
     (tmp_path / "image.png").write_bytes(exported_model.images[0])
     program = (
@@ -121,11 +105,11 @@ def test_the_model_loads_where_the_project_is_installed_nowhere(model_uri, expor
         "print(model.predict(pd.DataFrame({'path': [sys.argv[3]]}))['top_ids'][0][0])\n"
         "import resnet50_pipeline; print(resnet50_pipeline.__file__)\n"
     )
-    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", program, site.getsitepackages()[0], model_uri]
+    command = [sys.executable, "-I", "-S", "-W", "ignore", "-c", program, site.getsitepackages()[0], registered_folder]
     done = subprocess.run(
         [*command, str(tmp_path / "image.png")], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     best, home = done.stdout.splitlines()[-2:]
     assert int(best) == int(exported_model.probabilities[0].argmax())
-    assert home.startswith(model_uri)
+    assert home.startswith(str(registered_folder))

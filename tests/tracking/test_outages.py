@@ -47,24 +47,6 @@ def impatient(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A server that was not started yet."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with MlflowServer(folder) as server:
-        yield server
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A project folder with a report."""
-    folder = tmp_path / "project"
-    (folder / "training").mkdir(parents=True)
-    (folder / "report.html").write_text("<html>")
-    return folder
-
-
 def start_training(project: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", TRAINING, str(project / "training")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

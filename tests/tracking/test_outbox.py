@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_stores import EXPERIMENT, MlflowServer, find_runs, points
+from mlflow_stores import EXPERIMENT, find_runs, points
 from resnet50_pipeline.events import EventWriter, TrainStep
 from resnet50_pipeline.tracking.outbox import FOLDER, STATE
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
@@ -43,24 +43,6 @@ def impatient(monkeypatch):
     """A request to a server that is not there fails at once, and is tried again soon."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A server that was not started yet."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with MlflowServer(folder) as server:
-        yield server
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A project folder with a report and a training folder."""
-    folder = tmp_path / "project"
-    (folder / "training").mkdir(parents=True)
-    (folder / "report.html").write_text("<html>")
-    return folder
 
 
 def write_steps(folder: Path, first: int, last: int) -> None:

@@ -13,15 +13,6 @@ EXPERIMENT = "probe"
 
 
 @pytest.fixture
-def server(tmp_path):
-    """A server that was not started yet."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with MlflowServer(folder) as server:
-        yield server
-
-
-@pytest.fixture
 def project(probe_project: ProbeProject, server: MlflowServer) -> ProbeProject:
     """The probe project, tracking to the server."""
     (probe_project.path / "conf" / "local" / "parameters_tracking.yml").write_text(

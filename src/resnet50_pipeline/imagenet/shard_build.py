@@ -7,10 +7,7 @@ A shard appears by one rename and is kept from then on, whatever ends the run. W
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet50_pipeline.exceptions import OutputDirectoryInUseError
-from resnet50_pipeline.files import digest_file, replacing_file, write_text
+from resnet50_pipeline.files import claiming_folder, digest_file, replacing_file, write_text
 from resnet50_pipeline.imagenet.inspection_pool import count_workers, map_in_processes
 from resnet50_pipeline.imagenet.list_files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan_progress import show_progress
@@ -89,7 +85,7 @@ def build_shard_set(
         OutputDirectoryInUseError: another process makes shards in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with claiming_folder(folder, "makes shards in it"):
         (folder / SHARD_SET_FILE).unlink(missing_ok=True)
         planned = [
             shard for split, listed in splits.items() for shard in _plan(split, listed.entries, images_per_shard)
@@ -112,7 +108,7 @@ def build_shard_set(
 def write_no_shard_set(folder: Path) -> ShardSet:
     """Write that there are no shards: images are loose files. Shards of before stay, for making them took hours."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with claiming_folder(folder, "makes shards in it"):
         if left := sorted(folder.glob("*/*.tar")):
             logger.warning(
                 "%s: %d shards (%.1f GB) of a former run stay there and are not read, for data_preparation.shards.mode "
@@ -201,17 +197,3 @@ def _delete_others(folder: Path, shards: set[str], indexes: set[str]) -> None:
     for path in [*folder.glob("*/*.tar"), *folder.glob("*/.*.tmp"), *folder.glob("*.npy"), *folder.glob(".*.tmp")]:
         if path.relative_to(folder).as_posix() not in shards | indexes:
             path.unlink()
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold a folder against a second process; the lock ends with this one, however that ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputDirectoryInUseError(f"{folder}: another process makes shards in it → wait for its end") from error
-    else:
-        yield
-    finally:
-        os.close(descriptor)

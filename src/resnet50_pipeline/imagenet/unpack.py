@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import fcntl
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from resnet50_pipeline.exceptions import DatasetError, OutputDirectoryInUseError
+from resnet50_pipeline.exceptions import DatasetError
+from resnet50_pipeline.files import claiming_folder
 from resnet50_pipeline.imagenet.archived_images import require_class_archive
 from resnet50_pipeline.imagenet.archives import ArchivePart, find_archive_parts, iterate_part, list_part
 from resnet50_pipeline.imagenet.list_files import Split
@@ -64,7 +63,7 @@ def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchi
     """
     parts = {split: find_archive_parts(path) for split, path in archives.items()}
     root.mkdir(parents=True, exist_ok=True)
-    with _lock(root):
+    with claiming_folder(root, "unpacks to it"):
         for split in parts:
             _clear(root, split)
         missing = []
@@ -219,19 +218,5 @@ def _flush_file_system(folder: Path) -> None:
     try:
         if libc.syncfs(descriptor) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """Hold `root` against a second process; the lock ends with this one, however that ends."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputDirectoryInUseError(f"{root}: another process unpacks to it → wait for its end") from error
-    else:
-        yield
     finally:
         os.close(descriptor)

@@ -13,7 +13,7 @@ import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols an
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import PipelineError
-from resnet50_pipeline.trainer.heartbeat import exit_with_launcher, tell_stacks_when_asked
+from resnet50_pipeline.trainer.heartbeat import exit_with_parent, tell_stacks_when_asked
 from resnet50_pipeline.training_config import read_training_config
 from resnet50_pipeline.training_dir import checkpoint_paths
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("resnet50_pipeline.trainer")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; return the exit code. An error that a user can mend is one message, the last on stderr."""
-    exit_with_launcher()
+    exit_with_parent()
     tell_stacks_when_asked()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = _parser().parse_args(arguments)

@@ -1,4 +1,4 @@
-"""A rank's sign of life, and its end when the launcher above it is gone."""
+"""A rank's sign of life, and its end when the process above it is gone."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class Heartbeat:
             self._last = now
 
 
-def exit_with_launcher() -> None:
-    """Let the kernel end this process with the launcher that started it, whatever it is doing by then.
+def exit_with_parent() -> None:
+    """Let the kernel end this process with the one that started it, whatever it is doing by then.
 
-    The guard above the launcher ends ranks without one (`paddleclas/guard.py`); this holds where the guard is killed.
+    Of a rank that is the launcher, and the guard above it ends ranks without one (`paddleclas/guard.py`); this holds
+    where the guard is killed. Of a loader process it is the rank.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

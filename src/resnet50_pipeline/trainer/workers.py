@@ -8,7 +8,6 @@ it, one batch each; only the slot's number, labels and rows go through a pipe.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resnet50_pipeline.exceptions import ImageDecodeError, LoaderProcessError
 from resnet50_pipeline.trainer.buffers import Buffers
+from resnet50_pipeline.trainer.heartbeat import exit_with_parent
 from resnet50_pipeline.trainer.loaded_batch import LoadedBatch, load_batch
 from resnet50_pipeline.trainer.sampling import Key
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # Batches that each process has under way: one that it works on, one that waits to be taken.
 _PREFETCHED = 2
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class _Answer(NamedTuple):
@@ -133,7 +132,7 @@ _worker: list[_Worker] = []
 
 def _start_worker(worker: _Worker, rank_pid: int) -> None:
     """Prepare a loader process: it has its data by inheritance, and ends with the rank, however that ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    exit_with_parent()
     if os.getppid() != rank_pid:
         os._exit(1)
     # Ctrl-C goes to every process of the terminal; the rank ends its epoch's step first, and needs its batches for it.

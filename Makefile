@@ -16,6 +16,8 @@ UI_PORT ?= 5000
 VIZ_PORT ?= 4141
 FUZZ_SECONDS ?= 300
 KILLS ?= 50
+# Half of the suite's time is waiting, for servers and for ranks that hang, so more than there are cores.
+TEST_PROCESSES ?= 3
 TRACKING_URI ?= sqlite:///mlflow.db
 
 # DVC's stages call `kedro` by name, so the environment's programs come first.
@@ -52,8 +54,11 @@ repro: setup ## dvc repro: the same chain, without the stages that nothing chang
 data-demo: setup ## the README's walk-through of versioned data, every command, in a clone that is deleted again
 	@sh tools/data_demo.sh
 
-test: setup ## the whole test suite, quick tests first, with coverage
-	@$(VENV)/bin/pytest --cov --cov-report=term:skip-covered $(ARGS)
+test: setup ## the whole test suite, quick tests first, with coverage, in TEST_PROCESSES (3)
+	@$(VENV)/bin/pytest $(IN_PROCESSES) --cov --cov-report=term:skip-covered $(ARGS)
+
+# A file's tests in one process, in the order in which tests/conftest.py has them.
+IN_PROCESSES = --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 # What computes with Paddle; not again killing, several machines, and Kedro or the engine of PaddleClas around the ranks.
 RANK_TESTS = tests/trainer tests/imaging $(addprefix tests/training/test_,resume.py training_process.py optimization.py)
@@ -61,7 +66,7 @@ test-paddle26: ## the tests of the ranks on paddlepaddle 2.6.2, in .venv-paddle2
 	@$(MAKE) --no-print-directory rank-tests VENV=.venv-paddle26 LOCK=requirements-paddle26.lock
 
 rank-tests: setup
-	@$(VENV)/bin/pytest $(RANK_TESTS) $(ARGS)
+	@$(VENV)/bin/pytest $(IN_PROCESSES) $(RANK_TESTS) $(ARGS)
 
 fuzz: setup ## mutated images and list files, FUZZ_SECONDS (300) each, another seed each time
 	@$(VENV)/bin/python tests/fuzzing.py images --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)

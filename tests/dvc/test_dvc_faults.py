@@ -13,8 +13,15 @@ from pathlib import Path
 
 import pytest
 from dvc_clone import Clone
+from repository import Repository
 
-from resnet50_pipeline.commands.dvc_state import find_lock_file_problems, find_lock_problems, read_stages
+from resnet50_pipeline.commands.dvc_state import (
+    find_damaged_objects,
+    find_lock_file_problems,
+    find_lock_problems,
+    read_stages,
+)
+from resnet50_pipeline.exceptions import DatasetError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -171,6 +178,16 @@ def test_an_rwlock_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
     (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(text)
     assert [finding.remedy for finding in find_lock_problems(tmp_path)] == ["rm .dvc/tmp/rwlock"]
+
+
+def test_a_folder_that_dvc_cannot_read_is_no_traceback(tmp_path: Path) -> None:
+    """Without a repository of DVC, or with a dvc.yaml of an unfinished merge, the message says what and what to do."""
+    with pytest.raises(DatasetError, match=r"you are not inside of a DVC repository .* → restore what was committed"):
+        find_damaged_objects(tmp_path)
+    repository = Repository.create(tmp_path / "repository")
+    (repository.root / "dvc.yaml").write_text("<<<<<<< HEAD\nstages:\n")
+    with pytest.raises(DatasetError, match=r"dvc\.yaml', YAML file structure is corrupted → restore"):
+        find_damaged_objects(repository.root)
 
 
 def test_a_lock_file_cut_between_two_lines_is_seen(clone: Clone, tmp_path: Path) -> None:

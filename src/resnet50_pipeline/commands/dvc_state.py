@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 import yaml
 
+from resnet50_pipeline.exceptions import DatasetError
+
 _LOCK_FILES = ("dvc.lock", "conf/*/dvc.lock")
 _REMEDY_OF_OBJECTS = (
     "kedro data-doctor --remove-damaged, then `dvc pull --force` where a remote has it, otherwise `dvc repro` for a "
@@ -123,13 +125,24 @@ def find_damaged_objects(project: Path) -> tuple[list[DamagedObject], int]:
     Returns:
         The damaged objects by path, and the bytes read. Objects that are not in the cache at all count only where they
         are parts of a folder of which others are there: the rest was not pulled.
+
+    Raises:
+        DatasetError: DVC cannot read the project: there is no `.dvc`, or one of its files is damaged.
     """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     users: dict[Path, set[str]] = defaultdict(set)
     partial: set[Path] = set()
-    with Repo(project) as repo:
-        for out in repo.index.outs:
+    with contextlib.ExitStack() as stack:
+        try:
+            outs = stack.enter_context(Repo(project)).index.outs
+        except DvcException as error:
+            raise DatasetError(
+                f"{project}: DVC cannot read its files: {error} → restore what was committed (git status names it), or "
+                "work in a clone: an unpacked archive of the code has no repository of DVC"
+            ) from error
+        for out in outs:
             if not out.use_cache or not out.hash_info:
                 continue
             name = _relative(out.fs_path, project)

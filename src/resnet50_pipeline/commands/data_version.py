@@ -92,7 +92,14 @@ def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
 
     if not former.is_file():
         return
-    for line in find_changes(pd.read_parquet(former, columns=_COMPARED), manifest).lines(MAX_PROBLEMS_SHOWN):
+    try:
+        before = pd.read_parquet(former, columns=_COMPARED)
+    except (OSError, ValueError) as error:  # of pyarrow, too
+        click.echo(
+            f"  what changed cannot be named: {former}: {error} → kedro run --pipelines data_validation", err=True
+        )
+        return
+    for line in find_changes(before, manifest).lines(MAX_PROBLEMS_SHOWN):
         click.echo(f"  {line}")
 
 

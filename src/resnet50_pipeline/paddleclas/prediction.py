@@ -15,7 +15,7 @@ import pandas as pd
 from resnet50_pipeline.exceptions import RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import ListEntries, read_list_file
-from resnet50_pipeline.imagenet.shard_set import describe_pixels
+from resnet50_pipeline.imagenet.shard_set import describe_fidelity, describe_pixels
 from resnet50_pipeline.paddleclas.evaluated_model import ModelToEvaluate, with_images
 from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.supervise import run_ranks
@@ -85,6 +85,7 @@ def predict_list(
         "list_digest": digest_of_list(entries),
         # What was seen in place of the images' own pixels; empty where those were.
         "packed_pixels": describe_pixels(shards),
+        "packed_fidelity": describe_fidelity(shards),
     }
 
 

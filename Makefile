@@ -33,6 +33,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
+.PHONY: package
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -92,6 +93,9 @@ rollback: setup ## make the champion before the present one the champion again
 
 sync-runs: setup ## tell MLflow what runs without it, or killed ones, could not tell it
 	@$(VENV)/bin/kedro sync-runs $(ARGS)
+
+package: setup ## a wheel, and an archive of the configuration, in dist/: docs/deployment.md
+	@$(VENV)/bin/kedro package
 
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"

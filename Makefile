@@ -35,6 +35,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
+.PHONY: package airflow-dag
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -98,6 +99,13 @@ rollback: setup ## make the champion before the present one the champion again
 sync-runs: setup ## tell MLflow what runs without it, or killed ones, could not tell it
 	@$(VENV)/bin/kedro sync-runs $(ARGS)
 
+package: setup ## a wheel, and an archive of the configuration, in dist/: docs/deployment.md
+	@$(VENV)/bin/kedro package
+
+airflow-dag: setup ## write the DAGs of deploy/airflow anew, with kedro-airflow
+	@for env in local imagenet; do $(VENV)/bin/kedro airflow create --env $$env --target-dir deploy/airflow/dags \
+		--jinja-file deploy/airflow/dag.py.j2 || exit 1; done
+
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"
 	@$(VENV)/bin/mlflow ui --backend-store-uri "$(TRACKING_URI)" --host "$(HOST)" --port "$(UI_PORT)" --workers 1 $(ARGS)
@@ -107,15 +115,16 @@ viz: setup ## Kedro-Viz' picture of the pipelines, on VIZ_PORT (4141)
 
 # What stands in the lock files already stays as long as pyproject.toml allows it; ARGS=--upgrade takes the newest.
 # All are for Linux on x86_64, and name neither an index nor a folder of wheels: pip asks where this machine asks.
-UV_COMPILE = uv pip compile pyproject.toml --extra viz --extra dev --python-version 3.11 --python-platform linux \
-	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
-	--quiet $(ARGS)
+UV_LOCK = uv pip compile --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-annotate --custom-compile-command "make lock" --quiet
+UV_COMPILE = $(UV_LOCK) pyproject.toml --extra viz --extra dev $(ARGS)
 
 lock: ## write all requirements*.lock anew from pyproject.toml
 	@command -v uv >/dev/null || { echo "uv is missing; run: make setup" >&2; exit 1; }
 	$(UV_COMPILE) --extra cpu --output-file requirements.lock
 	$(UV_COMPILE) --extra gpu --output-file requirements-gpu.lock
 	$(UV_COMPILE) --extra paddle26 --output-file requirements-paddle26.lock
+	cd deploy/airflow && $(UV_LOCK) requirements.in --output-file requirements.lock $(ARGS)
 
 clean: ## delete caches and what runs on the sample wrote (data/sample, data/test)
 	rm -rf data/sample data/test .viz .cache build dist .coverage .coverage.* htmlcov

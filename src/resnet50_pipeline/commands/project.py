@@ -15,6 +15,10 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
 
+from resnet50_pipeline.exceptions import ParameterError
+
+_LOGGING_VARIABLE = "KEDRO_LOGGING_CONFIG"
+
 # `kedro run`'s own, for commands that read the configuration as it does.
 CONFIGURATION_OPTIONS = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
 
@@ -28,8 +32,31 @@ def enter_project() -> Path:
     project_path = find_kedro_project(started) or started
     os.chdir(project_path)
     logging_config = project_path / settings.CONF_SOURCE / "logging.yml"
-    if project_path != started and "KEDRO_LOGGING_CONFIG" not in os.environ and logging_config.is_file():
+    if project_path != started and _LOGGING_VARIABLE not in os.environ and logging_config.is_file():
         LOGGING.configure(yaml.safe_load(logging_config.read_text(encoding="utf-8")))
+    return project_path
+
+
+def enter_configured_project(options: dict[str, Any]) -> Path:
+    """`enter_project`, for a command that takes CONFIGURATION_OPTIONS: with --conf-source, log as that says.
+
+    An installed package has no project's folder; then it is the current one.
+
+    Raises:
+        ParameterError: there is no configuration, or --conf-source names an archive that cannot be read.
+    """
+    project_path = enter_project()
+    source = options["conf_source"]
+    if source is not None:
+        base = settings.CONFIG_LOADER_ARGS["base_env"]
+        logging_config = settings.CONFIG_LOADER_CLASS(source, env=base, **settings.CONFIG_LOADER_ARGS).read_logging()
+        if logging_config is not None and _LOGGING_VARIABLE not in os.environ:
+            LOGGING.configure(logging_config)
+    elif not (project_path / settings.CONF_SOURCE).is_dir():
+        raise ParameterError(
+            f"{project_path} has no folder {settings.CONF_SOURCE}; go to the project's folder, or name its "
+            "configuration: --conf-source conf-resnet50_pipeline.tar.gz, which `kedro package` writes beside the wheel"
+        )
     return project_path
 
 

@@ -11,7 +11,7 @@ from kedro.framework.cli.project import run as kedro_run
 
 from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.project import (
-    enter_project,
+    enter_configured_project,
     environment_of,
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
@@ -28,9 +28,9 @@ _VERBOSE = click.Option(["--verbose", "-v"], is_flag=True, help="Show the traceb
 @click.pass_context
 def run(context: click.Context, /, *, verbose: bool, **options: Any) -> Any:
     """Run Kedro's own command; end with one message on stderr for an error that the user can do something about."""
-    enter_project()
-    log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context, verbose=verbose):
+        enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
         _require_known_pipelines([*options["pipelines"], *filter(None, [options["pipeline"]])])
         _require_dataset_of_the_user(options)
         return kedro_run.callback(**options)  # type: ignore[misc] # a command's callback may be None

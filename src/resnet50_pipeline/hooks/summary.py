@@ -45,7 +45,9 @@ def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple
         model = catalog.load("registered_model")
         lines.append(("model", _describe_version(model)))
     if saved & {"training_dir", "metrics", "registered_model"}:
-        lines.append(("MLflow", "`make ui` shows runs, curves and models"))
+        # A package that runs without the project's folder has no Makefile.
+        how = "`make ui`" if Path("Makefile").is_file() else "`mlflow ui --backend-store-uri …`, with tracking.uri,"
+        lines.append(("MLflow", f"{how} shows runs, curves and models"))
     return lines
 
 

@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import BaseModel, ConfigDict, Field
 
 from resnet50_pipeline.tracking.curves import MAX_METRICS_PER_BATCH, upload_new_events
+from resnet50_pipeline.tracking.process import PROCESS_TAGS
 
 MAX_PARAMS_PER_BATCH = 100
 MAX_KEY_LENGTH = 250
@@ -181,15 +182,23 @@ class JoinParent(Operation):
     name: str
     tags: dict[str, str]
     start_time_ms: int
+    is_retry: bool = False
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
-        """Find or create the parent; it is RUNNING while its children are well."""
+        """Find or create the parent; it is RUNNING while its children are well, and again when one is retried."""
         parent = find_run(client, _experiment_of(client, run_id), self.session)
         if parent is None:
             tags = self.tags | {SESSION_TAG: self.session}
             parent = client.create_run(_experiment_of(client, run_id), self.start_time_ms, tags, self.name)
-        elif parent.info.status == "FINISHED":  # as far as the child before this one knew
-            client.update_run(parent.info.run_id, status="RUNNING")
+        else:
+            # FINISHED it is as far as the child before this one knew.
+            if parent.info.status in (("FINISHED", "FAILED", "KILLED") if self.is_retry else ("FINISHED",)):
+                client.update_run(parent.info.run_id, status="RUNNING")
+            if self.is_retry and ERROR_TAG in parent.data.tags:
+                client.delete_tag(parent.info.run_id, ERROR_TAG)
+            # A scheduler starts each child from a process of its own.
+            identity = {name: self.tags[name] for name in PROCESS_TAGS if name in self.tags}
+            SetTags(tags=identity).apply(client, parent.info.run_id)
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent.info.run_id)
 
 

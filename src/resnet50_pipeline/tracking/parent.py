@@ -19,6 +19,8 @@ _DVC_STAGE, _DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
 _DVC_PROGRAMS = frozenset({"dvc", "dvc.exe"})
 # A program that runs several `kedro run` itself says so: a key that no other parent has, and a name for people.
 SESSION_VARIABLE, NAME_VARIABLE = "TRACKING_PARENT_SESSION", "TRACKING_PARENT_NAME"
+# Which try of this part it is, from 1 on: a program that tries again what failed has not failed itself.
+ATTEMPT_VARIABLE = "TRACKING_PARENT_ATTEMPT"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Parent:
         title: what people recognise it by, beside architecture and environment.
         stage: which part of the parent this run is; "" where nobody says.
         process: whose end is the parent's.
+        is_retry: whether this run is another try of a part that failed.
     """
 
     session: str
@@ -38,13 +41,15 @@ class Parent:
     title: str
     stage: str
     process: ProcessIdentity
+    is_retry: bool = False
 
 
 def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
     """Return what the calling process was started by, if that gathers runs; None for a `kedro run` of its own."""
     if session := environment.get(SESSION_VARIABLE):
         identity = ProcessIdentity.of(psutil.Process().parent() or psutil.Process())
-        return Parent(session, "program", environment.get(NAME_VARIABLE, session), "", identity)
+        is_retry = environment.get(ATTEMPT_VARIABLE, "1") != "1"
+        return Parent(session, "program", environment.get(NAME_VARIABLE, session), "", identity, is_retry)
     if _DVC_STAGE not in environment:
         return None
     process = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)

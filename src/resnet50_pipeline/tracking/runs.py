@@ -220,6 +220,7 @@ def _join(parent: Parent, description: RunDescription, project_path: Path) -> Jo
         name=" ".join([*description.name.split()[:2], parent.title]),
         tags=shared | own,
         start_time_ms=min(_now_ms(), round(parent.process.started * 1000)),
+        is_retry=parent.is_retry,
     )
 
 

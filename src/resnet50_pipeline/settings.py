@@ -6,7 +6,14 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 
-from resnet50_pipeline.hooks import FullListHooks, PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
+from resnet50_pipeline.hooks import (
+    FullListHooks,
+    PreflightHooks,
+    ProgressHooks,
+    ProjectHooks,
+    SummaryHooks,
+    TrackingHooks,
+)
 from resnet50_pipeline.pipeline_registry import select_environment
 from resnet50_pipeline.recipes import RecipeConfigLoader
 
@@ -40,5 +47,5 @@ CONFIG_LOADER_ARGS = {
     # loses the rest of every group of which the environment has no file of its own.
     "merge_strategy": {"parameters": "soft"},
 }
-HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), ProgressHooks(), TrackingHooks(), SummaryHooks())
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)

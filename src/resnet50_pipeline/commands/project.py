@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import rich
 import yaml
 from kedro.config import AbstractConfigLoader
 from kedro.framework.cli.project import run as kedro_run
@@ -16,6 +16,8 @@ from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
 
 from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.logs.set_up import RunLog, is_in_terminal, log_to_terminal_or_lines, logging_run
+from resnet50_pipeline.parameters import LogParameters, as_group
 
 _LOGGING_VARIABLE = "KEDRO_LOGGING_CONFIG"
 
@@ -77,10 +79,28 @@ def environment_of(options: dict[str, Any]) -> str | None:
 
 
 def log_plain_lines_unless_in_a_terminal() -> None:
-    """Where nobody sees colours, log one line a message instead of columns that are broken at 80 characters."""
-    if rich.get_console().is_terminal:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-    logging.getLogger().handlers = [handler]
-    sys.excepthook = sys.__excepthook__  # Kedro's draws frames around tracebacks
+    """Log one line a message; in a terminal with colours, and with bars for long work."""
+    log_to_terminal_or_lines()
+    _let_tracebacks_be_plain()
+
+
+def read_log_parameters(options: dict[str, Any], project_path: Path) -> LogParameters:
+    """Return how the run of these options is to log.
+
+    Raises:
+        ParameterError: the group `logs` breaks its rules.
+    """
+    return as_group(load_configuration(options, project_path)["parameters"].get("logs", {}), "logs", LogParameters)
+
+
+@contextlib.contextmanager
+def logging_to_file(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog]:
+    """Log as `log_plain_lines_unless_in_a_terminal`, or as the parameters say, and to a file."""
+    with logging_run(parameters, is_quiet=is_quiet) as log:
+        _let_tracebacks_be_plain()
+        yield log
+
+
+def _let_tracebacks_be_plain() -> None:
+    if not is_in_terminal():
+        sys.excepthook = sys.__excepthook__  # Kedro's draws frames around tracebacks

@@ -36,6 +36,7 @@ PARAMETER_GROUPS = (
     "evaluation",
     "model_registration",
     "tracking",
+    "logs",
 )
 # Of the catalog: the files and folders that say where a run works.
 PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "shards", "training_dir")

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from resnet50_pipeline.files import claiming_folder, digest_file, replacing_file, write_text
 from resnet50_pipeline.imagenet.inspection_pool import count_workers, map_in_processes
 from resnet50_pipeline.imagenet.list_files import SPLITS, ListEntries, Split
-from resnet50_pipeline.imagenet.scan_progress import show_progress
 from resnet50_pipeline.imagenet.shard_fidelity import compare_pixels
 from resnet50_pipeline.imagenet.shard_set import (
     INDEX_DTYPE,
@@ -34,6 +33,7 @@ from resnet50_pipeline.imagenet.shard_set import (
 )
 from resnet50_pipeline.imagenet.shard_task import MadeShard, PackedImages, ShardTask, make_shard
 from resnet50_pipeline.parameters import ShardParameters
+from resnet50_pipeline.progress import show_progress
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from resnet50_pipeline.parameters.input_pipeline import (
     TrainTransformParameters,
 )
 from resnet50_pipeline.parameters.launch import LaunchParameters
+from resnet50_pipeline.parameters.logs import LogParameters
 from resnet50_pipeline.parameters.optimization import (
     AmpParameters,
     ArchParameters,
@@ -44,6 +45,7 @@ __all__ = [
     "LaunchParameters",
     "LearningRateParameters",
     "LoaderParameters",
+    "LogParameters",
     "LossParameters",
     "ModelRegistrationParameters",
     "OptimizerParameters",

@@ -12,6 +12,7 @@ from resnet50_pipeline.commands.join import join
 from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
+from resnet50_pipeline.commands.sweep import sweep
 from resnet50_pipeline.commands.sync_runs import sync_runs
 from resnet50_pipeline.commands.unpack import unpack
 from resnet50_pipeline.commands.verify_shards import verify_shards
@@ -35,6 +36,7 @@ COMMANDS = (
     rollback,
     champion,
     sync_runs,
+    sweep,
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -36,6 +36,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 .PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
 .PHONY: package airflow-dag
+.PHONY: sweep
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -89,6 +90,9 @@ lint: setup ## ruff, mypy and the import contracts
 format: setup ## let ruff format and mend what it can
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
+
+sweep: setup ## try hyper-parameters, a training each, or go on with it (ARGS="--show": the trials so far)
+	@$(VENV)/bin/kedro sweep $(ARGS)
 
 promote: setup ## make VERSION of the registered model its champion (ARGS="--env imagenet --despite-gate --why …")
 	@$(VENV)/bin/kedro promote $(ARGS) $(VERSION)

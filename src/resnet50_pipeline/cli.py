@@ -13,6 +13,7 @@ from resnet50_pipeline.commands.package import package
 from resnet50_pipeline.commands.predict import predict
 from resnet50_pipeline.commands.preflight import preflight
 from resnet50_pipeline.commands.run import run
+from resnet50_pipeline.commands.sweep import sweep
 from resnet50_pipeline.commands.sync_runs import sync_runs
 from resnet50_pipeline.commands.unpack import unpack
 from resnet50_pipeline.commands.verify_shards import verify_shards
@@ -37,6 +38,7 @@ COMMANDS = (
     champion,
     sync_runs,
     package,
+    sweep,
 )
 for command in COMMANDS:
     cli.add_command(command)

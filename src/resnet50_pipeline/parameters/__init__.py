@@ -28,6 +28,7 @@ from resnet50_pipeline.parameters.optimization import (
     OptimizerParameters,
 )
 from resnet50_pipeline.parameters.registration import GateParameters, ModelRegistrationParameters
+from resnet50_pipeline.parameters.sweep import Choices, FloatRange, IntegerRange, SamplerParameters, SweepParameters
 from resnet50_pipeline.parameters.tracking import TrackingParameters
 from resnet50_pipeline.parameters.training import RUN_SETTINGS, TrainingParameters
 
@@ -35,13 +36,16 @@ __all__ = [
     "RUN_SETTINGS",
     "AmpParameters",
     "ArchParameters",
+    "Choices",
     "DataPreparationParameters",
     "DataValidationParameters",
     "DatasetParameters",
     "EvalTransformParameters",
     "EvaluationParameters",
+    "FloatRange",
     "GateParameters",
     "Group",
+    "IntegerRange",
     "LaunchParameters",
     "LearningRateParameters",
     "LoaderParameters",
@@ -51,8 +55,10 @@ __all__ = [
     "OptimizerParameters",
     "ParameterModel",
     "SampleDataParameters",
+    "SamplerParameters",
     "ScanParameters",
     "ShardParameters",
+    "SweepParameters",
     "TrackingParameters",
     "TrainTransformParameters",
     "TrainingParameters",

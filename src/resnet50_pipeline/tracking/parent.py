@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from pydantic import TypeAdapter, ValidationError
 
+from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.tracking.process import ProcessIdentity
 
 # What DVC tells the commands of its stages.
@@ -21,6 +23,8 @@ _DVC_PROGRAMS = frozenset({"dvc", "dvc.exe"})
 SESSION_VARIABLE, NAME_VARIABLE = "TRACKING_PARENT_SESSION", "TRACKING_PARENT_NAME"
 # Which try of this part it is, from 1 on: a program that tries again what failed has not failed itself.
 ATTEMPT_VARIABLE = "TRACKING_PARENT_ATTEMPT"
+# `sweep`: it has a run of its own, and says itself what becomes of that. And what it knows of the run that it starts.
+KIND_VARIABLE, RUN_NAME_VARIABLE, TAGS_VARIABLE = "TRACKING_PARENT_KIND", "TRACKING_RUN_NAME", "TRACKING_TAGS"
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,16 @@ class Parent:
     """
 
     session: str
-    kind: Literal["dvc", "program"]
+    kind: Literal["dvc", "program", "sweep"]
     title: str
     stage: str
     process: ProcessIdentity
     is_retry: bool = False
+
+    @property
+    def has_run_of_its_own(self) -> bool:
+        """Whether the parent itself says what it shows and how it ended, and its children do not."""
+        return self.kind == "sweep"
 
 
 def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
@@ -49,7 +58,8 @@ def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
     if session := environment.get(SESSION_VARIABLE):
         identity = ProcessIdentity.of(psutil.Process().parent() or psutil.Process())
         is_retry = environment.get(ATTEMPT_VARIABLE, "1") != "1"
-        return Parent(session, "program", environment.get(NAME_VARIABLE, session), "", identity, is_retry)
+        kind: Literal["sweep", "program"] = "sweep" if environment.get(KIND_VARIABLE) == "sweep" else "program"
+        return Parent(session, kind, environment.get(NAME_VARIABLE, session), "", identity, is_retry)
     if _DVC_STAGE not in environment:
         return None
     process = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
@@ -65,6 +75,23 @@ def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
         stage=environment[_DVC_STAGE],
         process=ProcessIdentity.of(process),
     )
+
+
+def given_tags(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the tags that the program which starts a run gives it, as a JSON object of strings.
+
+    Raises:
+        ParameterError: the variable holds something else.
+    """
+    text = environment.get(TAGS_VARIABLE)
+    if not text:
+        return {}
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(text)
+    except ValidationError as error:
+        raise ParameterError(
+            f'{TAGS_VARIABLE} is {text!r}; it is a JSON object of strings, as {{"sweep.trial": "3"}}'
+        ) from error
 
 
 def _is_dvc(process: psutil.Process) -> bool:

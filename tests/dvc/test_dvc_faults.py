@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dvc_clone import Clone
 
+from dvc_clone import Clone
 from resnet50_pipeline.commands.dvc_state import find_lock_file_problems, find_lock_problems, read_stages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -107,11 +107,11 @@ docs: setup ## the pages of docs/ as a site in site/, to be opened from there; n
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict $(ARGS)
 	@echo "site/index.html"
 
-notebook: setup ## execute notebooks/explore.ipynb on the last `make run` on the sample
-	@$(VENV)/bin/python tools/run_notebook.py notebooks/explore.ipynb data/sample/08_reporting/explore.ipynb
-
 docs-serve: setup ## the same while pages are written, on DOCS_PORT (8000)
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve --strict --dev-addr "$(HOST):$(DOCS_PORT)" $(ARGS)
+
+notebook: setup ## execute notebooks/explore.ipynb on the last `make run` on the sample
+	@$(VENV)/bin/python tools/run_notebook.py notebooks/explore.ipynb data/sample/08_reporting/explore.ipynb
 
 # What stands in the lock files already stays as long as pyproject.toml allows it; ARGS=--upgrade takes the newest.
 # All are for Linux on x86_64, and name neither an index nor a folder of wheels: pip asks where this machine asks.

@@ -55,7 +55,8 @@ def render_parameters() -> str:
 
 def _effective(environment: str) -> dict[str, Any]:
     # conf/local, which is the reader's own, is no part of the page.
-    loader = RecipeConfigLoader("conf", env=environment, **CONFIG_LOADER_ARGS)
+    arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": environment}
+    loader = RecipeConfigLoader("conf", **arguments)
     found = loader["parameters"]
     return {name: model.model_validate(found[name]).model_dump(mode="json") for name, model in GROUPS.items()}
 
@@ -72,7 +73,7 @@ def _describe(model: type[BaseModel], path: str) -> list[str]:
 
 
 def _rows(model: type[BaseModel], values: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, field in model.model_fields.items():
         if inner_model(field) is not None:
             continue

@@ -14,6 +14,7 @@ ARGS ?=
 HOST ?= 127.0.0.1
 UI_PORT ?= 5000
 VIZ_PORT ?= 4141
+DOCS_PORT ?= 8000
 FUZZ_SECONDS ?= 300
 KILLS ?= 50
 # Half of the suite's time is waiting, for servers and for ranks that hang, so more than there are cores.
@@ -34,6 +35,8 @@ export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
+# `docs` is a folder, too.
+.PHONY: docs docs-serve notebook
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
 .PHONY: package airflow-dag
 .PHONY: sweep
@@ -117,6 +120,16 @@ ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 viz: setup ## Kedro-Viz' picture of the pipelines, on VIZ_PORT (4141)
 	@$(VENV)/bin/kedro viz run --no-browser --host "$(HOST)" --port "$(VIZ_PORT)" $(ARGS)
 
+docs: setup ## the pages of docs/ as a site in site/, to be opened from there; nothing in it needs a network
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict $(ARGS)
+	@echo "site/index.html"
+
+docs-serve: setup ## the same while pages are written, on DOCS_PORT (8000)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve --strict --dev-addr "$(HOST):$(DOCS_PORT)" $(ARGS)
+
+notebook: setup ## execute notebooks/explore.ipynb on the last `make run` on the sample
+	@$(VENV)/bin/python tools/run_notebook.py notebooks/explore.ipynb data/sample/08_reporting/explore.ipynb
+
 # What stands in the lock files already stays as long as pyproject.toml allows it; ARGS=--upgrade takes the newest.
 # All are for Linux on x86_64, and name neither an index nor a folder of wheels: pip asks where this machine asks.
 UV_LOCK = uv pip compile --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url \
@@ -131,7 +144,7 @@ lock: ## write all requirements*.lock anew from pyproject.toml
 	cd deploy/airflow && $(UV_LOCK) requirements.in --output-file requirements.lock $(ARGS)
 
 clean: ## delete caches and what runs on the sample wrote (data/sample, data/test)
-	rm -rf data/sample data/test .viz .cache build dist .coverage .coverage.* htmlcov
+	rm -rf data/sample data/test .viz .cache build dist site .coverage .coverage.* htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

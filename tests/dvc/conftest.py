@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from dvc_clone import Clone
 
+from dvc_clone import Clone
 from resnet50_pipeline.pipeline_registry import STAGES
 
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from dvc_clone import PROJECT, Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

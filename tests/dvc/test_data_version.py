@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dvc_clone import Clone
 from PIL import Image
 
+from dvc_clone import Clone
 from resnet50_pipeline.imagenet.sample import write_sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

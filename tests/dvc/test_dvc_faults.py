@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dvc_clone import Clone
 from repository import Repository
 
+from dvc_clone import Clone
 from resnet50_pipeline.commands.dvc_state import (
     find_damaged_objects,
     find_lock_file_problems,

@@ -8,8 +8,8 @@ import subprocess
 import time
 
 import pytest
-from dvc_clone import Clone
 
+from dvc_clone import Clone
 from resnet50_pipeline.events import Finished, Started, read_events
 from resnet50_pipeline.training_dir import checkpoint_paths, events_path
 

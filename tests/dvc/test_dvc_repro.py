@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
+
 from dvc_clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from dvc_clone import Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -267,6 +267,8 @@ def test_root_installs_missing_system_packages(
         ("repro", ".venv/bin/dvc repro"),
         ("test", ".venv/bin/pytest"),
         ("lint", ".venv/bin/lint-imports"),
+        ("docs", ".venv/bin/mkdocs build --strict"),
+        ("notebook", ".venv/bin/python tools/run_notebook.py"),
         ("ui", '--host "127.0.0.1" --port "5000"'),
     ],
 )

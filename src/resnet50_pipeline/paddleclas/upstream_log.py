@@ -1,6 +1,8 @@
 """What a line of PaddleClas' log says (`ppcls/engine/`, release/2.6 and the develop branch that followed it).
 
-[2026/11/24 09:27:34] ppcls INFO: [Train][Epoch 1/2][Iter: 3/6]lr(Piecewise): 0.10, top1: 0.37, loss: 2.4, …
+Of every print step, in one line:
+
+    [2026/11/24 09:27:34] ppcls INFO: [Train][Epoch 1/2][Iter: 3/6]lr(Piecewise): 0.10, top1: 0.37, loss: 2.4, …
 """
 
 from __future__ import annotations

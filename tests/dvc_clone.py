@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 
 
 class Clone:

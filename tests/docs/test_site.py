@@ -1,0 +1,141 @@
+"""The pages of docs/ as a site: it builds without a warning, holds every page, and loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+import yaml
+from command_blocks import PROJECT
+
+GENERATED = "reference/"
+# What a browser loads by itself; a link that a reader may follow is another matter.
+LOADED = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "use": "href",
+}
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """A page of docs/ that `nav` of mkdocs.yml does not name is found by nobody; a name without a page is a mistake."""
+    named = {path for path in _paths(_read_configuration()["nav"]) if not path.startswith(GENERATED)}
+    pages = {str(path.relative_to(PROJECT / "docs")) for path in (PROJECT / "docs").rglob("*.md")}
+    assert pages - named == set(), "add these to nav in mkdocs.yml"
+    assert named - pages == set(), "there are no such pages"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("mkdocs")), "build", "--strict", "--site-dir", str(folder)],
+        cwd=PROJECT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(PROJECT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_no_page_loads_anything_from_another_host(site: Path) -> None:
+    """Scripts, styles, fonts and pictures lie in the site; so does everything that its styles name."""
+    for page in site.rglob("*.html"):
+        for address in _loaded(page):
+            assert not urlparse(address).netloc, f"{page.name} loads {address}"
+    for style in site.rglob("*.css"):
+        for address in re.findall(r"url\(([^)]+)\)", style.read_text(encoding="utf-8")):
+            assert not urlparse(address.strip("'\"")).netloc, f"{style.name} loads {address}"
+
+
+@pytest.mark.slow
+def test_what_a_page_loads_is_there(site: Path) -> None:
+    """Every script, style and picture of a page is a file of the site."""
+    for page in site.rglob("*.html"):
+        for address in _loaded(page):
+            path = urlparse(address).path
+            if address.startswith("data:") or not path:
+                continue
+            assert (site / path[1:] if path.startswith("/") else page.parent / path).exists(), f"{page.name}: {address}"
+
+
+@pytest.mark.slow
+def test_every_parameter_command_and_event_has_its_place(site: Path) -> None:
+    """The generated pages name every field of every group, every command with its options, and every event."""
+    from resnet50_pipeline.cli import COMMANDS
+    from resnet50_pipeline.imagenet.manifest import MANIFEST_COLUMNS
+    from resnet50_pipeline.parameters import LaunchParameters, TrainingParameters
+
+    parameters = (site / "reference/parameters.html").read_text(encoding="utf-8")
+    for model in (TrainingParameters, LaunchParameters):
+        for name, field in model.model_fields.items():
+            assert name in parameters
+            assert (field.description or "")[:20].partition("`")[0] in parameters
+    commands = (site / "reference/commands.html").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"kedro {command.name}" in commands
+    events = (site / "reference/events.html").read_text(encoding="utf-8")
+    assert all(f"<code>{kind}</code>" in events for kind in ("train_step", "eval_end", "checkpoint_saved", "finished"))
+    formats = (PROJECT / "docs/formats.md").read_text(encoding="utf-8")
+    assert all(f"`{column}`" in formats for column in MANIFEST_COLUMNS)
+
+
+@pytest.mark.slow
+def test_search_finds_what_pages_say(site: Path) -> None:
+    """The index that a browser reads from the folder has every page, the generated ones too."""
+    script = (site / "search/search_index.js").read_text(encoding="utf-8")
+    index = json.loads(script[script.index("{") : script.rindex("}") + 1])
+    places = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    assert {"reference/parameters.html", "serving.html", "reference/library/imagenet.html"} <= places
+
+
+class _Addresses(HTMLParser):
+    """Collects what a page loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "link" and given.get("rel") in ("canonical", "next", "prev"):
+            return
+        address = given.get(LOADED.get(tag, ""))
+        if address:
+            self.found.append(address)
+
+
+def _loaded(page: Path) -> list[str]:
+    parser = _Addresses()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser.found
+
+
+def _read_configuration() -> dict:
+    return yaml.safe_load((PROJECT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+
+def _paths(nav: object) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    if isinstance(nav, dict):
+        return [path for value in nav.values() for path in _paths(value)]
+    assert isinstance(nav, list)
+    return [path for entry in nav for path in _paths(entry)]

@@ -1,0 +1,67 @@
+"""MkDocs' hook: adds the reference pages that are made from the code, and mends links that lead out of docs/.
+
+The site has no address of a repository, so a link to a file of the project becomes the file's path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from reference_commands import render_commands
+from reference_errors import render_errors
+from reference_events import render_events
+from reference_library import ROOMS, render_index, render_room
+from reference_parameters import render_parameters
+
+PROJECT = Path(__file__).parents[2]
+PAGES = {
+    "reference/parameters.md": render_parameters,
+    "reference/commands.md": render_commands,
+    "reference/errors.md": render_errors,
+    "reference/events.md": render_events,
+    "reference/library/index.md": render_index,
+} | {f"reference/library/{room}.md": partial(render_room, room) for room in ROOMS}
+_SHIM, _OWN_SHIM = "https://unpkg.com/iframe-worker/shim", "javascripts/iframe-worker.js"
+# A link that leads a folder up.
+_OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#\s]+)(#[^)]*)?\)")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    started = Path.cwd()
+    os.chdir(PROJECT)  # paths of conf/ are relative to the project
+    try:
+        for name, render in PAGES.items():
+            files.append(File.generated(config, name, content=render()))
+    finally:
+        os.chdir(started)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Write the path of a file of the project where the page links to it."""
+
+    def name_file(link: re.Match[str]) -> str:
+        path = PurePosixPath(os.path.normpath(PurePosixPath(page.file.src_uri).parent / link["target"]))
+        if not str(path).startswith("../"):
+            return link[0]  # a page of the folder above, still inside docs/
+        shown = f"`{str(path).removeprefix('../')}`"
+        return shown if link["text"].strip("`") in shown else f"{link['text']} ({shown})"
+
+    return _OUTSIDE.sub(name_file, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Take what lets search work in a folder from the site, and not from where Material's plugin `offline` has it."""
+    return output.replace(_SHIM, "../" * page.url.count("/") + _OWN_SHIM)
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """The same for the page 404."""
+    return output_content.replace(_SHIM, f"/{_OWN_SHIM}")

@@ -16,6 +16,7 @@ UI_PORT ?= 5000
 VIZ_PORT ?= 4141
 FUZZ_SECONDS ?= 300
 KILLS ?= 50
+DATA_DOCS ?= data/sample/08_reporting/data_docs/index.html
 TRACKING_URI ?= sqlite:///mlflow.db
 
 # DVC's stages call `kedro` by name, so the environment's programs come first.
@@ -33,7 +34,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
 .PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
-.PHONY: sweep
+.PHONY: sweep viz-build data-docs exp
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -103,6 +104,16 @@ ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 
 viz: setup ## Kedro-Viz' picture of the pipelines, on VIZ_PORT (4141)
 	@$(VENV)/bin/kedro viz run --no-browser --host "$(HOST)" --port "$(VIZ_PORT)" $(ARGS)
+
+viz-build: setup ## the same picture as a folder of files for any web server, build/viz
+	@$(VENV)/bin/python tools/viz_site.py build/viz
+
+data-docs: setup ## open what was found about the data; print where that is, where there is no browser
+	@$(VENV)/bin/python tools/open_page.py "$(DATA_DOCS)"
+
+exp: setup ## DVC's experiments as a table, and their curves as a page, build/dvc_plots
+	@$(VENV)/bin/dvc exp show --only-changed --no-pager $(ARGS)
+	@$(VENV)/bin/dvc plots show --out build/dvc_plots
 
 # What stands in the lock files already stays as long as pyproject.toml allows it; ARGS=--upgrade takes the newest.
 # All are for Linux on x86_64, and name neither an index nor a folder of wheels: pip asks where this machine asks.

@@ -36,6 +36,7 @@ TRAINING = {
     "launch": {"devices": [0]},
     "save_interval_steps": 1,
 }
+EVALUATION = {"compare_with": None, "bootstrap_resamples": 100, "gallery_images": 0}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def project(tmp_path: Path) -> Path:
         )
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     (tmp_path / "conf" / "local").mkdir()
-    for group, changes in (("sweep", SWEEP), ("training", TRAINING)):
+    for group, changes in (("sweep", SWEEP), ("training", TRAINING), ("evaluation", EVALUATION)):
         path = tmp_path / "conf" / "test" / f"parameters_{group}.yml"
         content = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump({group: content[group] | changes}))

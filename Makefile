@@ -19,6 +19,7 @@ FUZZ_SECONDS ?= 300
 KILLS ?= 50
 # Half of the suite's time is waiting, for servers and for ranks that hang, so more than there are cores.
 TEST_PROCESSES ?= 3
+DATA_DOCS ?= data/sample/08_reporting/data_docs/index.html
 TRACKING_URI ?= sqlite:///mlflow.db
 
 # DVC's stages call `kedro` by name, so the environment's programs come first.
@@ -39,7 +40,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 .PHONY: docs docs-serve notebook
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
 .PHONY: package airflow-dag
-.PHONY: sweep
+.PHONY: sweep viz-build data-docs exp
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
@@ -129,6 +130,16 @@ docs-serve: setup ## the same while pages are written, on DOCS_PORT (8000)
 
 notebook: setup ## execute notebooks/explore.ipynb on the last `make run` on the sample
 	@$(VENV)/bin/python tools/run_notebook.py notebooks/explore.ipynb data/sample/08_reporting/explore.ipynb
+
+viz-build: setup ## the same picture as a folder of files for any web server, build/viz
+	@$(VENV)/bin/python tools/viz_site.py build/viz
+
+data-docs: setup ## open what was found about the data; print where that is, where there is no browser
+	@$(VENV)/bin/python tools/open_page.py "$(DATA_DOCS)"
+
+exp: setup ## DVC's experiments as a table, and their curves as a page, build/dvc_plots
+	@$(VENV)/bin/dvc exp show --only-changed --no-pager $(ARGS)
+	@$(VENV)/bin/dvc plots show --out build/dvc_plots
 
 # What stands in the lock files already stays as long as pyproject.toml allows it; ARGS=--upgrade takes the newest.
 # All are for Linux on x86_64, and name neither an index nor a folder of wheels: pip asks where this machine asks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ def make_sampler(parameters: SweepParameters, number: int) -> optuna.samplers.Ba
     Begun anew with each trial, and differently: a sweep that goes on would otherwise choose the first values again.
     """
     given, samplers = parameters.sampler, import_optuna().samplers
-    seed = (parameters.seed + number) % 2**32
+    seed = zlib.crc32(f"{parameters.seed} {number}".encode())
     sampler: optuna.samplers.BaseSampler
     if given.name == "random":
         sampler = samplers.RandomSampler(seed=seed)

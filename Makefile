@@ -93,6 +93,9 @@ rollback: setup ## make the champion before the present one the champion again
 sync-runs: setup ## tell MLflow what runs without it, or killed ones, could not tell it
 	@$(VENV)/bin/kedro sync-runs $(ARGS)
 
+# Servers of others: what Python warns their authors of.
+ui viz: export PYTHONWARNINGS = ignore
+
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"
 	@$(VENV)/bin/mlflow ui --backend-store-uri "$(TRACKING_URI)" --host "$(HOST)" --port "$(UI_PORT)" --workers 1 $(ARGS)

@@ -114,6 +114,9 @@ airflow-dag: setup ## write the DAGs of deploy/airflow anew, with kedro-airflow
 	@for env in local imagenet; do $(VENV)/bin/kedro airflow create --env $$env --target-dir deploy/airflow/dags \
 		--jinja-file deploy/airflow/dag.py.j2 || exit 1; done
 
+# Servers of others: what Python warns their authors of.
+ui viz: export PYTHONWARNINGS = ignore
+
 ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
 	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"
 	@$(VENV)/bin/mlflow ui --backend-store-uri "$(TRACKING_URI)" --host "$(HOST)" --port "$(UI_PORT)" --workers 1 $(ARGS)

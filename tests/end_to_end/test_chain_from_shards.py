@@ -33,6 +33,10 @@ def test_the_whole_chain_works_on_shards(tmp_path: Path):
     assert {split["dataset"]["shards"] for split in config["DataLoader"].values()} == {str(shards)}
     summary = json.loads((data / "08_reporting" / "evaluation_summary.json").read_text())
     assert summary["packed_pixels"].startswith("jpeg-256, quality 90")
+    report = (data / "08_reporting" / "evaluation_report.html").read_text()
+    assert f"({summary['packed_pixels']})" in report
+    # Digits are smaller than what is packed, so their bytes were kept.
+    assert "30 val images compared: every pixel that an evaluation sees is the same" in report
     metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
     training = json.loads((data / "08_reporting" / "training_summary.json").read_text())
     assert metrics["images"] == 30

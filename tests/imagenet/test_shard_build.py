@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -292,24 +293,34 @@ def test_two_builds_do_not_meet(pictures: Path, tmp_path: Path):
     os.close(descriptor)
 
 
-def test_a_full_disk_is_told_and_leaves_what_is_finished(pictures: Path, tmp_path: Path, monkeypatch):
-    """The message says that shards are kept; no temporary file stays."""
-    import errno
-
-    real = os.fsync
-    calls = []
+def test_a_full_disk_is_told_and_leaves_what_is_finished(digits: Path, tmp_path: Path, monkeypatch):
+    """At every write, of a shard, an index or the description: it says so, and the second run makes the same set."""
+    for split in ("train", "val"):
+        path = digits / f"{split}_list.txt"
+        path.write_text("".join(f"{split}/{line}" for line in path.read_text().splitlines(keepends=True)))
+    pack(digits, tmp_path / "whole", "original", 10, images_per_shard=99)
+    expected = files_of(tmp_path / "whole")
+    real, calls = os.fsync, []
 
     def full(descriptor: int) -> None:
         calls.append(descriptor)
-        if len(calls) > 8:
+        if len(calls) == at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DatasetError, match=r"\.tar: cannot be written: No space left .* finished are kept"):
-        pack(pictures, tmp_path / "shards", "original", CLASSES)
-    assert not list((tmp_path / "shards").rglob(".*.tmp"))
-    assert list((tmp_path / "shards").glob("train/*.tar"))
+    # A file is flushed, and so is its folder; a shard twice, to be read back from the disk.
+    flushes = 3 * 20 + 2 * 3
+    for at in (1, 5, 30, *range(flushes - 5, flushes + 1)):
+        folder = tmp_path / str(at)
+        calls.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(DatasetError, match=r": cannot be written: No space left .* finished are kept"):
+                pack(digits, folder, "original", 10, images_per_shard=99)
+        assert not list(folder.rglob(".*.tmp"))
+        assert len(list(folder.glob("*/*.tar"))) >= min(20, at // 3)
+        pack(digits, folder, "original", 10, images_per_shard=99)
+        assert files_of(folder) == expected
 
 
 def test_no_shards_are_a_set_that_says_so(tmp_path: Path, pictures: Path, caplog):

@@ -7,6 +7,7 @@ A shard appears by one rename and is kept from then on, whatever ends the run. W
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.files import claiming_folder, digest_file, replacing_file, write_text
 from resnet50_pipeline.imagenet.inspection_pool import count_workers, map_in_processes
 from resnet50_pipeline.imagenet.list_files import SPLITS, ListEntries, Split
@@ -88,8 +90,7 @@ def build_shard_set(
             not what was written. Finished shards stay, and no set is there.
         OutputDirectoryInUseError: another process makes shards in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with claiming_folder(folder, "makes shards in it"):
+    with _writing_to(folder):
         (folder / SHARD_SET_FILE).unlink(missing_ok=True)
         planned = [
             shard for split, listed in splits.items() for shard in _plan(split, listed.entries, images_per_shard)
@@ -110,9 +111,13 @@ def build_shard_set(
 
 
 def write_no_shard_set(folder: Path) -> ShardSet:
-    """Write that there are no shards: images are loose files. Shards of before stay, for making them took hours."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with claiming_folder(folder, "makes shards in it"):
+    """Write that there are no shards: images are loose files. Shards of before stay, for making them took hours.
+
+    Raises:
+        DatasetError: it cannot be written.
+        OutputDirectoryInUseError: another process makes shards in the folder.
+    """
+    with _writing_to(folder):
         if left := [path for split in SPLITS for path in _find_shards(folder / split) if path.suffix == ".tar"]:
             logger.warning(
                 "%s: %d shards (%.1f GB) of a former run stay there and are not read, for data_preparation.shards.mode "
@@ -124,6 +129,20 @@ def write_no_shard_set(folder: Path) -> ShardSet:
         shard_set = ShardSet()
         write_text(folder / SHARD_SET_FILE, shard_set.to_json())
     return shard_set
+
+
+@contextlib.contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Claim a folder, which is made, for the block, and say what to do where it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with claiming_folder(folder, "makes shards in it"):
+            yield
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or folder}: cannot be written: {error.strerror} → make room or permit it, and run it "
+            "again: shards that are finished are kept"
+        ) from error
 
 
 def _plan(split: Split, entries: ListEntries, images_per_shard: int) -> Iterator[_Planned]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,15 @@ from resnet50_pipeline.events import EvalEnd, TrainStep, read_events
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).parents[2]
+# Commands that read no configuration.
+WITHOUT_ENVIRONMENT = ("verify-shards",)
 
 
 def environment(project: Path) -> dict[str, str]:
     """The environment of a shell in the copy; PYTHONPATH lets it win over the installed project."""
+    # Warnings are shown as they are to a user.
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(project / "src"),
         "HOME": str(project / "home"),
@@ -234,10 +238,47 @@ def test_run_ends_by_saying_where_things_are(project: Path):
         assert words in end
 
 
+def unexpected_lines(printed: str, shapes: tuple[str, ...]) -> list[str]:
+    """Return the lines that have none of the shapes, which are regular expressions."""
+    return [line for line in printed.splitlines() if not any(re.fullmatch(shape, line) for shape in shapes)]
+
+
+def test_the_chain_prints_lines_of_known_shapes_and_no_warning(project: Path):
+    """With Python's own settings for warnings, stderr has lines with a time at INFO, stdout the summary alone."""
+    info = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO    .+"
+    assert unexpected_lines((project / "stderr.txt").read_text(), (info,)) == []
+    assert unexpected_lines((project / "stdout.txt").read_text(), ("", r"  [a-zA-Z]+ +\S.*")) == []
+    (log,) = (project / "data" / "test" / "09_logs").iterdir()
+    assert unexpected_lines(log.read_text(), (info,)) == []
+    assert set((project / "stderr.txt").read_text().splitlines()) <= set(log.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("preflight",),
+        ("sync-runs",),
+        ("champion",),
+        ("predict", "data/test/01_raw/digits/val/n00000003"),
+        ("run", "--quiet", "--pipelines", "data_preparation", "--params", "data_preparation.shards.mode=original"),
+        # On what the one before has packed.
+        ("verify-shards", "data/test/05_model_input/shards"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_commands_print_their_answer_and_no_warning(project: Path, arguments: tuple[str, ...]):
+    """Every documented command that ends well says nothing on stderr but, at most, which model answers."""
+    done = call(project, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert unexpected_lines(done.stderr, ("resnet50-test version 1",)) == []
+    assert not re.search("Warning|Traceback|DEBUG", done.stdout)
+    assert bool(done.stdout) == ("--quiet" not in arguments)
+
+
 def call(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the project in the copy."""
     return subprocess.run(
-        ["kedro", *arguments, "--env", "test"],
+        ["kedro", *arguments, *(() if arguments[0] in WITHOUT_ENVIRONMENT else ("--env", "test"))],
         cwd=project,
         env=environment(project),
         stdin=subprocess.DEVNULL,

@@ -48,9 +48,11 @@ class ProgressHooks:
         self._nodes, self._begun, self._started = len(pipeline.nodes), 0, time.monotonic()
         log = current_log()
         log.take_session(str(run_params["run_id"]))
-        started = "session %s, environment %s, %d nodes of %d stages"
-        counts = (self._nodes, len(self._stages))
-        logger.info(started, place.session, run_params["env"] or "local", *counts, extra={SHOWN_ELSEWHERE: IN_STREAM})
+        logger.info(
+            "session %s, environment %s: %s",
+            *(place.session, run_params["env"] or "local", ", ".join(self._stages)),
+            extra={SHOWN_ELSEWHERE: IN_STREAM},
+        )
         places = {} if log.path is None else {"log": str(log.path)}
         current_view().open_run(list(self._stages.values()), places | _place_of_runs(catalog))
 

@@ -16,7 +16,7 @@ from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 from resnet50_pipeline.preflight.machine import nearest_folder
-from resnet50_pipeline.tracking.address import StoreAddress, find_address
+from resnet50_pipeline.tracking.address import StoreAddress, find_address, find_home
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _CONNECT_SECONDS = 3.0
@@ -37,7 +37,7 @@ def check_store_file(tracking: TrackingParameters, project_path: Path) -> Iterat
         return
     if address.file is not None:
         yield _check_file(address.file)
-        yield _check_artifacts(project_path / tracking.artifact_root)
+        yield _check_artifacts(find_home(project_path) / tracking.artifact_root)
 
 
 def check_store_answers(tracking: TrackingParameters, project_path: Path) -> Iterator[Finding]:

@@ -83,7 +83,8 @@ def _draw_parameters(path: Path, table: pd.DataFrame, metric: str, log_scaled: C
             continue
         style_axes(axes, LIGHT)
         values = table[name]
-        _scatter(axes, table, values if pd.api.types.is_numeric_dtype(values) else values.map(str))
+        is_continuous = pd.api.types.is_numeric_dtype(values) and not values.isna().any()
+        _scatter(axes, table, values if is_continuous else values.map(_shown))
         if name in log_scaled:
             axes.set_xscale("log")
         axes.set_xlabel(name)
@@ -108,3 +109,8 @@ def _scatter(axes: Axes, table: pd.DataFrame, x: pd.Series) -> None:
     for is_complete, colors in ((False, "none"), (True, LIGHT.main)):
         part = table["state"].eq("complete") == is_complete
         axes.scatter(x[part], table["value"][part], s=34, facecolors=colors, edgecolors=LIGHT.main, linewidths=1.2)
+
+
+def _shown(choice: Any) -> str:
+    """Return a choice as the configuration writes it."""
+    return "null" if choice is None or choice != choice else str(choice)  # noqa: PLR0124 - NaN, which pandas makes of it

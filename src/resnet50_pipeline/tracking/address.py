@@ -13,6 +13,7 @@ from resnet50_pipeline.parameters import TrackingParameters
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SQLITE = "sqlite:///"
+_DVC_EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ class StoreAddress:
         return hide_password(self.uri)
 
 
+def find_home(project_path: Path) -> Path:
+    """Return the folder that relative paths of `tracking` are taken from: the project's.
+
+    DVC runs queued experiments in copies of the project, and deletes them with all that is in them: the runs of such a
+    copy belong to the project that it is one of.
+    """
+    for folder in project_path.parents:
+        if folder.parts[-3:] == _DVC_EXPERIMENTS:
+            _, *below = (part for part in project_path.relative_to(folder).parts if part != "standalone")
+            return folder.parents[2].joinpath(*below)
+    return project_path
+
+
 def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddress:
     """Return where runs go, with relative paths taken from the project's folder.
 
@@ -51,7 +65,7 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
             "(it refuses folders): set sqlite:///mlflow.db, postgresql://… or http://host:port"
         )
     if uri.startswith(_SQLITE):
-        file = project_path / uri.removeprefix(_SQLITE)
+        file = find_home(project_path) / uri.removeprefix(_SQLITE)
         return StoreAddress("file", f"{_SQLITE}{file}", file)
     return StoreAddress("database", uri)
 

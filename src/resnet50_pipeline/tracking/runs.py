@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import TrackingParameters
+from resnet50_pipeline.tracking.address import find_home
 from resnet50_pipeline.tracking.operations import (
     AnyOperation,
     EndParent,
@@ -174,6 +175,7 @@ def open_run(description: RunDescription, tracking: TrackingParameters, project_
         TrackingError: the experiment was deleted.
     """
     global _current  # noqa: PLW0603
+    project_path = find_home(project_path)
     store = resolve_store(tracking, project_path)
     process = ProcessIdentity.of_this_process()
     tags = {**description.tags, **process.as_tags(), PROJECT_TAG: str(project_path)}

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import TrackingParameters
-from resnet50_pipeline.tracking.address import find_address, hide_password
+from resnet50_pipeline.tracking.address import find_address, find_home, hide_password
 
 # A server that is well answers in milliseconds. One that hangs would hold a request of MLflow's own for minutes.
 ANSWER_SECONDS = 3.0
@@ -97,4 +97,6 @@ def resolve_store(tracking: TrackingParameters, project_path: Path) -> Store:
         return Store(address.uri, tracking.experiment, None)
     if address.file is not None:
         address.file.parent.mkdir(parents=True, exist_ok=True)
-    return Store(address.uri, tracking.experiment, (project_path / tracking.artifact_root).resolve().as_uri())
+    return Store(
+        address.uri, tracking.experiment, (find_home(project_path) / tracking.artifact_root).resolve().as_uri()
+    )

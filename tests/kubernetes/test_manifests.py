@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,16 @@ def test_the_operator_finds_container_and_port(job):
     assert [port["name"] for port in container["ports"]] == ["master"]
 
 
-@pytest.mark.parametrize(("machine", "start"), [("0", "kedro run"), ("1", "kedro join")])
+@pytest.mark.parametrize(("machine", "start"), [("0", "resnet50-pipeline run"), ("1", "resnet50-pipeline join")])
 def test_every_machine_runs_its_part(job, tmp_path: Path, machine: str, start: str):
     """The shell script of the pod, run with the operator's variables: machine 0 trains, the others join it.
 
     The parameters that it gives are parameters of this project and have the right values.
     """
     (container,) = worker(job)["containers"]
-    kedro = tmp_path / "kedro"
-    kedro.write_text('#!/bin/sh\necho "kedro $*"\n')
-    kedro.chmod(0o755)
+    program = tmp_path / "resnet50-pipeline"
+    program.write_text('#!/bin/sh\necho "resnet50-pipeline $*"\n')
+    program.chmod(0o755)
     done = subprocess.run(
         [*container["command"], *container["args"]],
         env={
@@ -149,3 +150,38 @@ def test_kustomize_builds_the_folder(folder: str):
     built = list(yaml.safe_load_all(done.stdout))
     assert {one["metadata"]["namespace"] for one in built} == {"training"}
     assert "image: resnet50-pipeline:0.1.0" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["0", "1"])
+def test_preflight_accepts_what_every_machine_gets(job, tmp_path: Path, machine: str):
+    """Preflight, given the very parameters of the pod, misses nothing but GPUs and ImageNet, which are not here."""
+    (container,) = worker(job)["containers"]
+    program = tmp_path / "resnet50-pipeline"
+    # The pod's own words, with preflight in the place of run or join.
+    program.write_text(
+        f"#!/bin/sh\nwhile [ $# -gt 0 ]; do [ $1 = --params ] && parameters=$2; shift; done\n"
+        f"exec {sys.executable} -m resnet50_pipeline preflight --json --env imagenet --params $parameters\n"
+    )
+    program.chmod(0o755)
+    done = subprocess.run(
+        [*container["command"], *container["args"]],
+        cwd=DEPLOY.parents[1],
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHONPATH": str(DEPLOY.parents[1] / "src"),
+            "PADDLE_NNODES": "2",
+            "PADDLE_MASTER": "127.0.0.1:37777",
+            "MACHINE": machine,
+            "POD_IP": "127.0.0.1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    blocking = {one["check"] for one in findings if one["status"] == "blocking"}
+    assert blocking == {"Paddle", "data set"}
+    assert {"rendezvous", "machine 0"} <= {one["check"] for one in findings if one["status"] == "ok"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network
+from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network, slurm
 from resnet50_pipeline.preflight.engine import check_engine
 from resnet50_pipeline.preflight.findings import Finding, blocking
 from resnet50_pipeline.preflight.later_stages import check_evaluation, check_registration
@@ -43,6 +43,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
     """What ranks, and the stages behind them, need of the machine; takes milliseconds."""
     training = plan.training
     yield from network.check_network(training.launch, plan.command().environment)
+    yield from slurm.check_slurm(training.launch)
     yield machine.check_shared_memory(training)
     yield machine.check_memory(training)
     yield machine.check_processors(training)

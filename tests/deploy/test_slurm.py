@@ -1,0 +1,113 @@
+"""The batch script does what it says, with programs in the place of SLURM's; a real SLURM is no part of the suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resnet50_pipeline.parameters import LaunchParameters
+
+SCRIPT = Path(__file__).parents[2] / "deploy" / "slurm" / "train.sbatch"
+STEP = {
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_GPUS_ON_NODE": "4",
+}
+PROGRAMS = {
+    "scontrol": 'echo "scontrol $*" >>calls; if [ "$1" = show ]; then echo node-a; echo node-b; fi',
+    "scancel": 'echo "scancel $*" >>calls; touch stopped',
+    # As srun: the same command for each node, which knows its number, at the same time.
+    "srun": 'while case "$1" in --*) true;; *) false;; esac; do shift; done\n'
+    'for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & eval "p$SLURM_PROCID=$!"; done; wait $p0 && wait $p1',
+    "resnet50-pipeline": 'echo "$1 $*" >>"$SLURM_PROCID"\n'
+    'case "$1" in preflight) exit "${PREFLIGHT:-0}";; run) while [ -n "${LONG:-}" ] && [ ! -e stopped ]; do sleep 0.1;'
+    "done; [ ! -e stopped ] || exit 143;; esac",
+}
+
+
+@pytest.fixture
+def job(tmp_path: Path):
+    """A function that starts the script as the job 31 of two nodes, in a folder with the programs that it calls."""
+    for name, text in PROGRAMS.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+
+    def start(**variables: str) -> subprocess.Popen[str]:
+        environment = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_SUBMIT_DIR": str(tmp_path),
+            "SLURM_JOB_ID": "31",
+            "SLURM_JOB_NODELIST": "node-[a-b]",
+            "SLURM_NNODES": "2",
+            "RESNET50_PROGRAM": str(tmp_path / "resnet50-pipeline"),
+        }
+        return subprocess.Popen(["bash", SCRIPT], env=environment | variables, text=True)
+
+    start.folder = tmp_path
+    return start
+
+
+def test_the_first_node_runs_and_the_others_join(job) -> None:
+    """Every node makes its preflight; then they get what lets them meet, and parameters of the user's own."""
+    assert job(RESNET50_PARAMS="training.epochs=90").wait(30) == 0
+    for node, command in (("0", "run"), ("1", "join")):
+        first, second = (line.split() for line in (job.folder / node).read_text().splitlines())
+        assert (first[0], second[0]) == ("preflight", command)
+        assert first[first.index("--params") + 1] == second[second.index("--params") + 1]
+        given = dict(item.split("=") for item in second[second.index("--params") + 1].split(","))
+        assert (given.pop("training.resume"), given.pop("training.epochs")) == ("auto", "90")
+        launch = {name.removeprefix("training.launch."): value for name, value in given.items()}
+        told = LaunchParameters(device="gpu", devices=(0, 1, 2, 3), **launch)
+        assert (told.machines, told.rank, told.master) == (2, int(node), "node-a:20031")
+        assert ("--pipelines training" in " ".join(second)) == (command == "run")
+    assert "requeue" not in (job.folder / "calls").read_text()
+
+
+@pytest.mark.slow
+def test_preflight_accepts_what_the_script_gives(job) -> None:
+    """The project's own preflight, with those parameters: it misses only GPUs and ImageNet, which are not here."""
+    assert job().wait(30) == 0
+    (words, _) = (line.split() for line in (job.folder / "1").read_text().splitlines())
+    words[0] = "--json"
+    words[words.index("--params") + 1] += ",training.launch.host=127.0.0.1"
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet50_pipeline", "preflight", *words[:1], *words[2:]],
+        cwd=SCRIPT.parents[2],
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2] / "src"), "SLURM_JOB_ID": "31", **STEP},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    assert {one["check"] for one in findings if one["status"] == "blocking"} == {"Paddle", "data set"}
+    assert {"SLURM nodes", "SLURM tasks", "SLURM cards"} <= {one["check"] for one in findings if one["status"] == "ok"}
+
+
+def test_a_job_whose_time_is_over_is_queued_again(job) -> None:
+    """SIGTERM of the batch script becomes one of the step's processes; when they have ended the job is requeued."""
+    process = job(LONG="yes")
+    deadline = time.monotonic() + 30
+    while not (job.folder / "0").exists() or "run run" not in (job.folder / "0").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    calls = (job.folder / "calls").read_text().splitlines()
+    assert calls[-2:] == ["scancel --signal=TERM 31.1", "scontrol requeue 31"]
+
+
+def test_nothing_starts_where_preflight_objects(job) -> None:
+    """A node without what the run needs ends the job before any other waits for it."""
+    assert job(PREFLIGHT="1").wait(30) == 1
+    assert "run run" not in (job.folder / "0").read_text()

@@ -6,20 +6,25 @@ The bare loop has its batches in memory as tensors and does nothing but forward,
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from targets import Target
 from training_recipe import BATCH_SIZE, make_config, make_parameters, write_digits
 
 from resnet50_pipeline.events import CheckpointSaved, EpochEnd, EventWriter, Started, TrainStep, read_events
+from resnet50_pipeline.logs.terminal import TerminalView
+from resnet50_pipeline.paddleclas.progress import TrainingProgress
+from resnet50_pipeline.progress import ProgressLines, showing_in
 from resnet50_pipeline.training_config import TrainingConfig
 from resnet50_pipeline.training_dir import events_path
 
@@ -201,13 +206,12 @@ def bar_share_of_a_core(seconds: float = 3.0) -> float:
         return (time.process_time() - started) / seconds
 
 
-def make_bar() -> Any:
-    """Return the live bar, in a terminal that nobody sees."""
-    from rich.console import Console
-
-    from resnet50_pipeline.paddleclas.progress import TrainingProgress
-
-    return TrainingProgress(Console(file=io.StringIO(), force_terminal=True, width=80))
+@contextlib.contextmanager
+def make_bar() -> Iterator[TrainingProgress]:
+    """Give the live bar, in a terminal that nobody sees."""
+    view = TerminalView(Console(file=io.StringIO(), force_terminal=True, width=80), ProgressLines())
+    with showing_in(view), TrainingProgress() as show:
+        yield show
 
 
 def _train_step(step: int, loss: float, top1: float) -> TrainStep:

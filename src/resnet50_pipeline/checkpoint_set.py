@@ -7,7 +7,8 @@
       state.json              where the run stands, schedule, meters, and the recipe with the lists' digests
       MANIFEST.json           {"weights.safetensors": "sha256:…", …}
 
-No pickle is ever read. `best.json` beside `checkpoints/` names the best set.
+No pickle is ever read. `best.json` beside `checkpoints/` names the best set, `best.pdparams` has its weights for
+PaddleClas.
 
 Nothing of a random number generator is in a set, for none has a state that outlives a step: what the loader draws
 depends on seed, epoch and image, what the device draws on seed, step and rank (`trainer/step.py`).
@@ -29,7 +30,8 @@ from safetensors.numpy import load_file, save_file
 
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import digest_file, flush_to_disk, replace_directory, write_text
-from resnet50_pipeline.training_dir import best_path, checkpoint_path, checkpoint_paths
+from resnet50_pipeline.pdparams import write_pdparams
+from resnet50_pipeline.training_dir import best_path, best_weights_path, checkpoint_path, checkpoint_paths
 
 WEIGHTS, OPTIMIZER, EMA = "weights.safetensors", "optimizer.safetensors", "ema.safetensors"
 STATE, MANIFEST = "state.json", "MANIFEST.json"
@@ -104,10 +106,26 @@ def save_checkpoint(path: Path, snapshot: Snapshot) -> None:
 
 
 def mark_best(output_dir: Path, state: TrainingState) -> None:
-    """Name the set of the best epoch so far."""
-    path = checkpoint_path(output_dir, state.best_epoch).relative_to(output_dir)
-    best = {"checkpoint": str(path), "epoch": state.best_epoch, "top1": state.best_top1}
-    write_text(best_path(output_dir), json.dumps(best, indent=2) + "\n")
+    """Name the set of the best epoch so far, and write its evaluated weights once more, as PaddleClas reads them.
+
+    The weights of another epoch do not stand beside the name: where the set is not there, as in a folder that goes on
+    from a set of another one, there are none.
+
+    Raises:
+        CheckpointError: they could not be written, as on a full disk.
+    """
+    path, exported = checkpoint_path(output_dir, state.best_epoch), best_weights_path(output_dir)
+    best = {"checkpoint": str(path.relative_to(output_dir)), "epoch": state.best_epoch, "top1": state.best_top1}
+    try:
+        write_text(best_path(output_dir), json.dumps(best, indent=2) + "\n")
+        if path.is_dir():
+            write_pdparams(exported, load_file(path / (EMA if (path / EMA).is_file() else WEIGHTS)))
+        else:
+            exported.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{exported}: could not be written: {error}; all sets stand. Make room, then resume"
+        ) from error
 
 
 def prune_checkpoints(output_dir: Path, keep: int, best_epoch: int) -> None:
@@ -124,7 +142,7 @@ def delete_leftovers(output_dir: Path) -> None:
     """Delete what a killed run left behind half-written or half-deleted."""
     for path in (output_dir / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(path)
-    for path in output_dir.glob(".*.tmp"):  # best.json and the configuration
+    for path in output_dir.glob(".*.tmp"):  # best.*, the configuration
         path.unlink(missing_ok=True)
 
 

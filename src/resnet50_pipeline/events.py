@@ -71,6 +71,15 @@ class EpochEnd(Event):
     )
 
 
+class EvalProgress(Event):
+    """How far an evaluation is; only of one that takes more than a few seconds."""
+
+    event: Literal["eval_progress"] = "eval_progress"
+    images: int = Field(description="Evaluated by all ranks, by what the first one has done.")
+    total: int
+    images_per_second: float
+
+
 class EvalEnd(Event):
     """An evaluation of the whole val list, every image exactly once."""
 
@@ -126,7 +135,7 @@ class Failed(Event):
 
 
 AnyEvent = Annotated[
-    Started | TrainStep | EpochEnd | EvalEnd | CheckpointSaved | WarningRaised | Finished | Failed,
+    Started | TrainStep | EpochEnd | EvalProgress | EvalEnd | CheckpointSaved | WarningRaised | Finished | Failed,
     Field(discriminator="event"),
 ]
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)

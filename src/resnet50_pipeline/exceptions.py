@@ -14,7 +14,8 @@ PipelineError                       one clear message; the command line prints i
 ├── CheckpointError                 a checkpoint set is missing, mixed or damaged
 ├── RankFailedError                 a rank or the launcher ended badly
 ├── LoaderProcessError              a process that loads images for a rank was killed
-├── NonFiniteLossError              the loss is NaN or infinite
+├── NonFiniteLossError              the loss is NaN or infinite (exit code 3: a sweep gives such a trial up)
+├── SweepStoppedError               a trial of a sweep failed
 ├── EvaluationTableError            a table of the evaluation breaks its format (carries every problem)
 ├── ExportError                     the inference model does not give the checkpoint's own outputs
 ├── TrackingError                   MLflow refuses, or cannot be reached where it is needed (registration)
@@ -115,6 +116,12 @@ class LoaderProcessError(PipelineError):
 
 class NonFiniteLossError(PipelineError):
     """The loss became NaN or infinite."""
+
+    exit_code = 3
+
+
+class SweepStoppedError(PipelineError):
+    """A trial of a sweep, or its data stages, failed."""
 
 
 class EvaluationTableError(PipelineError):

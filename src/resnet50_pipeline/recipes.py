@@ -11,11 +11,16 @@ every environment and reads on its own. What the environment's own files and `--
 from __future__ import annotations
 
 import difflib
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 from kedro.config import OmegaConfigLoader
 
 from resnet50_pipeline.exceptions import ParameterError
@@ -31,6 +36,20 @@ _OF_BOTH = frozenset({"loader"})
 class RecipeConfigLoader(OmegaConfigLoader):
     """Kedro's loader, which lays the recipe that the parameter `recipe` names between base and environment."""
 
+    def __init__(self, conf_source: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Open the folder or the archive of the configuration.
+
+        Raises:
+            ParameterError: it is an archive, and cannot be read.
+        """
+        try:
+            super().__init__(str(conf_source), *args, **kwargs)
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            raise ParameterError(
+                f"--conf-source {conf_source}: it cannot be read as an archive ({error}); "
+                "write it anew: `kedro package`, in the project's folder"
+            ) from error
+
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Return the configuration of a kind.
 
@@ -42,32 +61,47 @@ class RecipeConfigLoader(OmegaConfigLoader):
             raise ParameterError(f"recipe {content[RECIPE]}: leave --env {self.base_env} out; base takes no recipe")
         return content
 
+    def read_logging(self) -> dict[str, Any] | None:
+        """Return what `logging.yml` says; None where the configuration has none."""
+        path = self._get_conf_env_path("logging.yml")
+        if not self._fs.isfile(path):
+            return None
+        content: dict[str, Any] = yaml.safe_load(self._fs.read_text(path, encoding="utf-8"))
+        return content
+
     def _merge_configs(
         self, config: dict[str, Any], env_config: dict[str, Any], key: str, env_path: str
     ) -> dict[str, Any]:
         # Kedro merges --params into both sides beforehand.
         name = env_config.get(RECIPE, config.get(RECIPE)) if key == "parameters" else None
         if name is not None:
-            config = apply_recipe(config, read_recipe(Path(self.conf_source) / FOLDER, name))
+            recipe = read_recipe(self._get_conf_env_path(FOLDER), name, self._fs)
+            config = apply_recipe(config, recipe)
             # Not into that of an environment without a file of parameters, though, as conf/local mostly is.
             env_config = env_config or dict(self.runtime_params or {})
         merged: dict[str, Any] = super()._merge_configs(config, env_config, key, env_path)
         return merged
 
 
-def read_recipe(folder: Path, name: object) -> dict[str, Any]:
+def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | None = None) -> dict[str, Any]:
     """Return what a recipe says of `training`.
+
+    Args:
+        folder: that of the recipes.
+        name: the recipe's, which is its file's.
+        files: what `folder` lies in, as the archive of a packaged project; this machine's files where not given.
 
     Raises:
         ParameterError: there is no such recipe, or it says something of another group.
     """
-    known = sorted(path.stem for path in folder.glob("*.yml"))
+    files = files or LocalFileSystem()
+    known = sorted(PurePosixPath(path).stem for path in files.glob(f"{folder}/*.yml"))
     if name not in known:
         nearest = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
         raise ParameterError(f"recipe {name!r} is not known; {hint}known: {', '.join(known) or 'none'} ({folder})")
-    path = folder / f"{name}.yml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path = f"{folder}/{name}.yml"
+    content = yaml.safe_load(files.read_text(path, encoding="utf-8"))
     if not isinstance(content, dict) or set(content) != {_GROUP}:
         raise ParameterError(f"{path}: a recipe has one group, {_GROUP}")
     recipe: dict[str, Any] = content[_GROUP]

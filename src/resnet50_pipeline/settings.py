@@ -2,11 +2,20 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
+from kedro.utils import find_kedro_project
 
-from resnet50_pipeline.hooks import FullListHooks, PreflightHooks, ProjectHooks, SummaryHooks, TrackingHooks
+from resnet50_pipeline.hooks import (
+    FullListHooks,
+    PreflightHooks,
+    ProgressHooks,
+    ProjectHooks,
+    SummaryHooks,
+    TrackingHooks,
+)
 from resnet50_pipeline.pipeline_registry import select_environment
 from resnet50_pipeline.recipes import RecipeConfigLoader
 
@@ -40,5 +49,8 @@ CONFIG_LOADER_ARGS = {
     # loses the rest of every group of which the environment has no file of its own.
     "merge_strategy": {"parameters": "soft"},
 }
-HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), TrackingHooks(), SummaryHooks())
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-telemetry",)
+HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), ProgressHooks(), TrackingHooks(), SummaryHooks())
+DISABLE_HOOKS_FOR_PLUGINS: tuple[str, ...] = ("kedro-telemetry",)
+if find_kedro_project(Path.cwd()) is None:
+    # An installed package, where Kedro-Viz would warn that there is no project to write its statistics to.
+    DISABLE_HOOKS_FOR_PLUGINS += ("kedro-viz",)

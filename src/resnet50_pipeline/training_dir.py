@@ -6,6 +6,7 @@ training/
   heartbeat.<rank>       touched at each step
   checkpoints/epoch-0003/, epoch-0003-step-0000000150/
   best.json              {"checkpoint": "checkpoints/epoch-0003", "epoch": 3, "top1": 0.93}
+  best.pdparams          the weights of that set, for PaddleClas
   log/                   workerlog.<rank> and launcher.log
 """
 
@@ -78,6 +79,11 @@ def newest_checkpoint(training_dir: Path) -> Path:
 def best_path(training_dir: Path) -> Path:
     """Return the path of the file that names the best checkpoint set."""
     return training_dir / "best.json"
+
+
+def best_weights_path(training_dir: Path) -> Path:
+    """Return the path of the best set's weights as PaddleClas reads them."""
+    return training_dir / "best.pdparams"
 
 
 def best_checkpoint(training_dir: Path) -> Path:

@@ -117,7 +117,7 @@ def test_no_secret_is_shown(kedro_project):
 def test_a_mistyped_parameter_is_one_message(kedro_project):
     """The group and field are named, as `kedro run` does."""
     for parameters, words in (
-        ("training.epoch=3", "training: "),
+        ("training.epoch=3", "training.epoch: there is no such parameter; did you mean epochs?"),
         ("trainin.epochs=3", "did you mean training?"),
         ("training.output_dir=/elsewhere", "the catalog's training_dir is"),
     ):

@@ -72,7 +72,10 @@ def test_a_missing_data_set_is_found_where_nodes_are_selected_too():
     [
         (["--pipelines", "trainig"], "there is no pipeline 'trainig'; did you mean training?"),
         (["--params", "trainin.epochs=3"], "no stage reads a parameter group 'trainin'; did you mean training?"),
-        (["--params", "training.epoch=3"], "Parameter validation failed:"),
+        (
+            ["--params", "training.epoch=3"],
+            "parameters break their rules:\ntraining.epoch: there is no such parameter; did you mean epochs?",
+        ),
         (["--params", "dataset.root=/data/mine"], "sample_data would replace the data set that --params dataset.root"),
         (["--env", "imagnet"], "Given configuration path either does not exist or is not a valid directory:"),
         (
@@ -142,10 +145,10 @@ def test_kedro_viz_shows_the_chain_of_its_environment():
 
 
 def test_kedros_own_options_are_all_there():
-    """The project's `run` takes every option of Kedro's, and --verbose."""
+    """The project's `run` takes every option of Kedro's, --verbose and --quiet."""
     from kedro.framework.cli.project import run as kedro_run
 
-    assert {option.name for option in run.params} == {option.name for option in kedro_run.params} | {"verbose"}
+    assert {option.name for option in run.params} == {option.name for option in kedro_run.params} | {"verbose", "quiet"}
 
 
 def test_an_error_is_found_under_what_kedro_wraps_around_it():

@@ -89,6 +89,18 @@ def test_mlflow_shows_the_version_that_dvc_watches(clone: Clone) -> None:
         assert clone.dataset_digests(stage) == {digest}
 
 
+def test_a_damaged_manifest_keeps_nothing_from_its_version(clone: Clone) -> None:
+    """The manifest of before only says what changed; the version is that of the images."""
+    manifest = clone.root / "data/imagenet/02_intermediate/manifest.parquet"
+    whole = manifest.read_bytes()
+    manifest.unlink()
+    manifest.write_bytes(whole[:500])
+    said = clone.run(*DATA_VERSION, "--check")
+    assert "what changed cannot be named" in said
+    assert "→ kedro run --pipelines data_validation" in said
+    manifest.write_bytes(whole)
+
+
 def test_the_order_of_a_list_is_part_of_the_version(clone: Clone, images: Path) -> None:
     """Another order of train_list.txt trains another model of the same images: DVC notices, the data digest stays."""
     before = clone.read_yaml(VERSION)

@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from repository import Repository
 
 from dvc_clone import Clone
-from resnet50_pipeline.commands.dvc_state import find_lock_file_problems, find_lock_problems, read_stages
+from resnet50_pipeline.commands.dvc_state import (
+    find_damaged_objects,
+    find_lock_file_problems,
+    find_lock_problems,
+    read_stages,
+)
+from resnet50_pipeline.exceptions import DatasetError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -98,10 +105,11 @@ def test_a_killed_repro_is_named_while_it_runs_and_repeated_afterwards(clone: Cl
     assert clone.untracked() == set()
 
 
-def test_a_half_written_rwlock_is_named(clone: Clone) -> None:
+@pytest.mark.parametrize("left", ["", '{"write": {"/data/ima'], ids=["emptied", "half written"])
+def test_a_half_written_rwlock_is_named(clone: Clone, left: str) -> None:
     """A process killed while it wrote its list of users leaves what no command of DVC gets past; the remedy does."""
     rwlock = clone.root / ".dvc" / "tmp" / "rwlock"
-    rwlock.write_text('{"write": {"/data/ima')
+    rwlock.write_text(left)
     assert clone.fail("dvc", "repro", "--force", "sample_data")[0] != 0
     code, said = clone.fail(*DOCTOR, "--quick")
     assert code == 1
@@ -150,6 +158,36 @@ def test_a_truncated_lock_file_is_named_and_restored(clone: Clone, share: float)
     clone.run("sh", "-c", remedy[1])
     assert lock.read_bytes() == whole
     assert clone.repro("data_preparation") == []
+
+
+def test_a_lock_file_that_is_gone_is_named_and_restored(clone: Clone) -> None:
+    """Without it DVC would run every stage again, and say nothing."""
+    lock = clone.root / "dvc.lock"
+    whole = lock.read_bytes()
+    lock.unlink()
+    code, said = clone.fail(*DOCTOR, "--quick")
+    assert code == 1
+    assert "dvc.lock is not there, and git has one: every stage would run again → git checkout HEAD -- dvc.lock" in said
+    clone.run("git", "checkout", "HEAD", "--", "dvc.lock")
+    assert lock.read_bytes() == whole
+
+
+@pytest.mark.parametrize("text", ["[]", '{"write": []}', '{"write": {"/a": {"pid": "x", "cmd": "y"}}}', "\0"])
+def test_an_rwlock_of_another_form_is_named(tmp_path: Path, text: str) -> None:
+    """What DVC refuses is named, and not a traceback."""
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(text)
+    assert [finding.remedy for finding in find_lock_problems(tmp_path)] == ["rm .dvc/tmp/rwlock"]
+
+
+def test_a_folder_that_dvc_cannot_read_is_no_traceback(tmp_path: Path) -> None:
+    """Without a repository of DVC, or with a dvc.yaml of an unfinished merge, the message says what and what to do."""
+    with pytest.raises(DatasetError, match=r"you are not inside of a DVC repository .* → restore what was committed"):
+        find_damaged_objects(tmp_path)
+    repository = Repository.create(tmp_path / "repository")
+    (repository.root / "dvc.yaml").write_text("<<<<<<< HEAD\nstages:\n")
+    with pytest.raises(DatasetError, match=r"dvc\.yaml', YAML file structure is corrupted → restore"):
+        find_damaged_objects(repository.root)
 
 
 def test_a_lock_file_cut_between_two_lines_is_seen(clone: Clone, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from resnet50_pipeline.git import describe_git
 
 
@@ -48,3 +50,14 @@ def test_no_commit_is_no_commit(tmp_path):
     git(tmp_path, "init")
     state = describe_git(tmp_path)
     assert (state.commit, state.is_dirty, state.has_commit) == ("none", True, False)
+
+
+@pytest.mark.parametrize(("words", "commit", "is_dirty"), [("4f0c\n", "4f0c", False), ("none-dirty\n", "none", True)])
+def test_a_wheel_knows_what_it_was_built_of(tmp_path, words, commit, is_dirty):
+    """In a folder of another repository it is still the commit of the code that runs."""
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "another repository's")
+    (tmp_path / "COMMIT").write_text(words)
+    state = describe_git(tmp_path, built_of=tmp_path / "COMMIT")
+    assert (state.commit, state.is_dirty) == (commit, is_dirty)
+    assert str(state) == words.strip()

@@ -135,3 +135,19 @@ def test_another_program_gathers_by_two_variables(probe_project, monkeypatch):
     (parent,) = (run for run in runs if run.data.tags.get("parent.kind") == "program")
     assert parent.info.run_name == "ResNet50 local learning rates"
     assert [run.data.tags.get(PARENT) for run in runs if run is not parent] == [parent.info.run_id] * 2
+
+
+def test_a_program_that_tries_again_has_not_failed(probe_project, monkeypatch):
+    """The parent is FAILED with the run that failed, and what the second try makes of it; its process is the last."""
+    monkeypatch.setenv("TRACKING_PARENT_SESSION", "dag/2026-11-24")
+    states = []
+    for attempt, behaviour in (("1", "fail"), ("2", "finish")):
+        monkeypatch.setenv("TRACKING_PARENT_ATTEMPT", attempt)
+        probe_project.behave(behaviour)
+        probe_project.run("run")
+        runs = find_runs(client_of(probe_project.path), EXPERIMENT)
+        (parent,) = (run for run in runs if run.data.tags.get("parent.kind") == "program")
+        states.append((parent.info.status, "error" in parent.data.tags))
+    assert states == [("FAILED", True), ("FINISHED", False)]
+    assert sorted(run.info.status for run in runs if run is not parent) == ["FAILED", "FINISHED"]
+    assert parent.data.tags["process.pid"] == str(os.getpid())

@@ -86,6 +86,7 @@ def test_the_end_of_a_run_says_where_things_are(probe_project):
         ["training", "data/sample/06_models/training"],
         ["report", "data/sample/08_reporting/evaluation_report.html"],
         ["MLflow", "`make ui` shows runs, curves and models"],
+        ["log", str(next((probe_project.path / "data/sample/09_logs").iterdir()).relative_to(probe_project.path))],
     ]
 
 

@@ -21,6 +21,7 @@ from resnet50_pipeline.imagenet.shard_build import SplitToPack, build_shard_set,
 from resnet50_pipeline.imagenet.shard_fidelity import evaluated_pixels
 from resnet50_pipeline.imagenet.shard_set import find_shards, read_shard_set
 from resnet50_pipeline.imagenet.shard_source import open_images
+from resnet50_pipeline.imagenet.shard_task import PackedImages, ShardTask, make_shard
 from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.geometry import ResizeImage
 from resnet50_pipeline.parameters import ShardParameters
@@ -185,6 +186,17 @@ def test_what_is_there_is_kept_and_what_is_damaged_is_made_anew(pictures: Path, 
     assert files_of(folder) == expected
 
 
+def test_archives_of_somebody_else_stay(pictures: Path, tmp_path: Path):
+    """ImageNet's own archives, one a class, and arrays of any name: in the folder by mistake, but not ours."""
+    folder = tmp_path / "imagenet"
+    others = [folder / name for name in ("train/n01440764.tar", "ILSVRC/val.tar", "features.npy", "train/.a.tmp")]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"whose?")
+    pack(pictures, folder, "original", CLASSES)
+    assert [path.read_bytes() for path in others] == [b"whose?"] * 4
+
+
 def test_an_image_that_was_changed_is_packed_anew(digits: Path, tmp_path: Path):
     """Without digests, size and time of change say so; only the shard that has it is made."""
     for split in ("train", "val"):
@@ -256,6 +268,15 @@ def test_an_image_that_cannot_be_decoded_stops_the_build_with_its_name(digits: P
     broken.unlink()
     with pytest.raises(DatasetError, match=f"{broken}: cannot be read: No such file .*Run data_validation again"):
         pack(digits, tmp_path / "shards", "original", 10)
+
+
+def test_an_image_in_an_archive_is_named_with_it(tmp_path: Path):
+    """That of 150,000 images of an archive one cannot be decoded helps nobody."""
+    (tmp_path / "train.tar").write_bytes(b"\xff\xd8 cut off")
+    images = PackedImages(["train/n0/a.JPEG"], [str(tmp_path / "train.tar")], [0], [10], [""])
+    packing = describe_packing("raw-256", ShardParameters(output_dir=tmp_path))
+    with pytest.raises(DatasetError, match=r"train\.tar:train/n0/a\.JPEG: was cut off"):
+        make_shard(ShardTask(tmp_path / "train" / "0000-n0-000.tar", packing, images))
 
 
 def test_two_builds_do_not_meet(pictures: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import resource
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from packed_dataset import loose_images, pack, read_lists
 from resnet50_pipeline.commands.verify_shards import verify_shards
 from resnet50_pipeline.exceptions import DamagedShardsError, DatasetError, ImageDecodeError
+from resnet50_pipeline.files import digest_file
 from resnet50_pipeline.imagenet.list_files import parse_list
 from resnet50_pipeline.imagenet.shard_build import SplitToPack, build_shard_set, describe_packing, write_no_shard_set
 from resnet50_pipeline.imagenet.shard_source import ShardedImages, open_images
@@ -76,6 +78,27 @@ def test_an_index_of_another_set_is_refused(open_train, packed: Path, striped_da
         open_train()
     (packed / "train.npy").unlink()
     with pytest.raises(DatasetError, match=r"train\.npy: cannot be read"):
+        open_train()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("offset", 2**64 - 1, r"row 4 is no image of this set: \d+ bytes from 18446744073709551615 on of shard"),
+        ("offset", 10**9, r"row 4 .* which has \d+ bytes"),
+        ("size", 2**32 - 1, r"row 4 is no image of this set: 4294967295 bytes from"),
+        ("shard", 999, r"row 4 .* of shard 999, and there are \d+ →"),
+    ],
+)
+def test_an_index_that_points_outside_is_refused(open_train, packed: Path, field: str, value: int, message: str):
+    """With a digest that agrees, as somebody would make it who means ill: no row leads out of its shard."""
+    index = np.load(packed / "train.npy")
+    index[field][4] = value
+    np.save(packed / "train.npy", index)
+    description = json.loads((packed / "shard_set.json").read_text())
+    description["splits"]["train"]["index_digest"] = digest_file(packed / "train.npy")
+    (packed / "shard_set.json").write_text(json.dumps(description))
+    with pytest.raises(DatasetError, match=message):
         open_train()
 
 

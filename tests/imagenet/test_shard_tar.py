@@ -63,20 +63,29 @@ def test_what_is_written_is_where_the_rows_say(tmp_path: Path, content: dict[str
     assert (tmp_path / "again" / "train" / "0.tar").read_bytes() == data
 
 
-@pytest.mark.parametrize("place", range(0, 7168, 97))
-def test_a_changed_byte_that_matters_is_found(shard: Path, place: int):
-    """A bit flipped in a header's name, in a member or in the end is found; padding alone means nothing."""
+def test_every_flipped_bit_is_found(shard: Path):
+    """In a header, a member, the padding behind it or the end: what is kept is what would be made anew."""
+    whole = shard.read_bytes()
+    for place in range(0, len(whole), 7):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        shard.write_bytes(data)
+        with pytest.raises(DatasetError, match="→ delete it, and run data_preparation again") as raised:
+            read_shard(shard, SOURCE)
+        assert str(shard) in str(raised.value)
+
+
+@pytest.mark.parametrize("field", [b"77777777777\0", b"\x80" + b"\xff" * 11])
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L"])
+def test_a_header_that_claims_any_size_is_told(shard: Path, field: bytes, kind: bytes):
+    """Eight gigabytes, or more than any: a member, a pax record or a long name of that size is no reason to crash."""
     data = bytearray(shard.read_bytes())
-    data[place] ^= 1
+    data[1024 + 124 : 1024 + 136], data[1024 + 156 : 1024 + 157] = field, kind
+    data[1024 + 148 : 1024 + 156] = b" " * 8
+    data[1024 + 148 : 1024 + 156] = b"%06o\0 " % sum(data[1024:1536])
     shard.write_bytes(data)
-    try:
+    with pytest.raises(DatasetError, match="→ delete it, and run data_preparation again"):
         read_shard(shard, SOURCE)
-    except DatasetError as error:
-        assert str(shard) in str(error)
-        assert "→ delete it, and run data_preparation again" in str(error)
-    else:
-        with tarfile.open(shard) as archive:
-            assert [(m.name, archive.extractfile(m).read()) for m in archive.getmembers()][:-1] == MEMBERS
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 1024, 1600, 4096, 5000, 6144, 7167])

@@ -9,7 +9,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imagenet.inspection import MAX_PIXELS as MAX_PIXELS_OF_SCAN
@@ -97,3 +97,17 @@ def test_bomb_is_refused_by_its_header(claiming, monkeypatch):
 def test_bound_is_that_of_the_scan():
     """What the scan accepts, training and serving decode."""
     assert MAX_PIXELS == MAX_PIXELS_OF_SCAN
+
+
+def test_a_strange_colour_profile_is_passed_over_in_silence(capfd):
+    """OpenCV's libpng complains of a profile that OpenCV does not apply; here the same pixels come without a word."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[64:68] = b"\0\0\0\x07"  # a rendering intent that there is not
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", icc_profile=bytes(profile))
+    seen = cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+    assert "libpng warning: iCCP" in capfd.readouterr().err
+    np.testing.assert_array_equal(decode_image(file.getvalue()), seen)
+    np.testing.assert_array_equal(seen[..., ::-1], pixels)
+    assert capfd.readouterr().err == ""

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet50_pipeline.exceptions import ImageDecodeError
+from resnet50_pipeline.exceptions import ImageDecodeError, TrainingConfigError
 from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.operators import build_transform
 from resnet50_pipeline.imaging.region import can_decode_regions
@@ -121,6 +121,16 @@ def test_bytes_say_what_float32_says(height: int, width: int, size: int, seed: i
     transform.write(transform.see(data, draw), pixels)
     looked_up = np.stack([transform.normalize.table[:, channel][pixels[channel]] for channel in range(3)])
     np.testing.assert_array_equal(looked_up, transform(data, random.Random(seed)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_images_of_different_sizes_are_no_batch(dtype: type):
+    """Where the operators leave them so, that is said; the place does not keep what stood there before."""
+    ops = [transform_ops(1)[0], {"ResizeImage": {"resize_short": 24}}, transform_ops(1)[-1]]
+    transform, into = build_transform(ops), np.zeros((3, 24, 24), dtype=dtype)
+    transform.write(transform.see(encode(40, 40, 1), None), into)
+    with pytest.raises(TrainingConfigError, match="different sizes, 24 x 30 after 24 x 24, and a batch has one"):
+        transform.write(transform.see(encode(40, 50, 1), None), into)
 
 
 @pytest.mark.skipif(_simplejpeg() is None, reason="needs simplejpeg")

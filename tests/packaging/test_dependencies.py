@@ -21,7 +21,7 @@ def test_every_imported_package_is_declared() -> None:
     """Each third-party package that a module imports, wherever in the module, is among the dependencies."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *extras["cpu"], *extras["dask"], *extras["onnx"]]
+    texts = [*project["dependencies"], *extras["cpu"], *extras["dask"], *extras["onnx"], *extras["sweep"]]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
     graph = grimp.build_graph(PACKAGE, include_external_packages=True, cache_dir=None)
     imported = {module for module in graph.modules if graph.is_module_squashed(module)} - sys.stdlib_module_names

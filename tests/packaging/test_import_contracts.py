@@ -26,6 +26,7 @@ PLANTS: list[tuple[str, dict[str, str]]] = [
     ("paddle", {"paddleclas/__init__.py": "from ppcls.arch import build_model"}),
     ("great_expectations", {"pipelines/data_validation/nodes.py": "import great_expectations"}),
     ("mlflow", {"hooks.py": "import mlflow"}),
+    ("optuna", {"commands/sweep.py": "import optuna"}),
     ("control-plane", {"pipelines/training/nodes.py": "import resnet50_pipeline.trainer.network"}),
     (
         "compute-plane",

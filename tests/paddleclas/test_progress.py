@@ -8,8 +8,10 @@ import logging
 import pytest
 from rich.console import Console
 
-from resnet50_pipeline.events import EvalEnd, Finished, Started, TrainStep, WarningRaised
-from resnet50_pipeline.paddleclas.progress import TrainingProgress
+from resnet50_pipeline.events import EvalEnd, EvalProgress, Finished, Started, TrainStep, WarningRaised
+from resnet50_pipeline.logs.terminal import TerminalView
+from resnet50_pipeline.paddleclas.progress import TrainingProgress, showing_evaluation
+from resnet50_pipeline.progress import ProgressLines, Stage, showing_in
 
 EVENTS = [
     Started(
@@ -38,37 +40,84 @@ EVENTS = [
 ]
 
 
-def show(is_terminal: bool, width: int = 160) -> str:
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=is_terminal, width=width)
-    with TrainingProgress(console) as progress:
-        for event in EVENTS:
-            progress(event)
-    return output.getvalue()
+STAGES = [Stage("data_preparation", 3, done=3, seconds=61.2), Stage("training", 2, node="train_network")]
 
 
-def test_terminal_has_a_bar_with_loss_top1_speed_and_best():
-    """The bar ends with the last figures of the events, also in the 80 columns of a small window."""
-    shown = show(is_terminal=True, width=80)
-    for figure in ("epoch 2/3", "50%", "loss 1.234", "top-1 50.0%", "46 images/s", "val 90.0%"):
+def show_in_terminal(width: int, events=EVENTS) -> str:
+    """Return what stands in a terminal after these events, while the run goes on."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=30)
+    view = TerminalView(console, ProgressLines())
+    with showing_in(view):
+        view.open_run(STAGES, {"log": "data/sample/09_logs/a.log"})
+        with TrainingProgress() as progress:
+            for event in events:
+                progress(event)
+            paper = Console(file=io.StringIO(), width=width, height=30)
+            paper.print(view.render())
+            return paper.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_stages_bar_figures_and_the_last_evaluation(width):
+    """In a small window and in a wide one everything that a person waits for is there, and no line is broken."""
+    shown = show_in_terminal(width)
+    for figure in (
+        *("data_preparation", "1:01", "training", "train_network"),
+        *("50%", "0:30 left", "epoch 2/3", "loss 1.234", "top-1 50.0 %", "46 images/s"),
+        *("last evaluation", "epoch 2: top-1 90.00 %, top-5 99.00 %, loss 0.500"),
+        "data/sample/09_logs/a.log",
+    ):
         assert figure in shown
+    assert len(shown.splitlines()) == 6
+
+
+def test_a_later_evaluation_that_is_no_better_shows_the_best():
+    """A person sees at a glance whether training still helps."""
+    worse = EVENTS[2].model_copy(update={"epoch": 3, "top1": 0.8, "is_best": False})
+    assert "epoch 3: top-1 80.00 % (best 90.00 %)" in show_in_terminal(80, [*EVENTS[:3], worse])
 
 
 def test_without_a_terminal_lines_say_the_same(caplog: pytest.LogCaptureFixture):
-    """A log file gets one line a step event with the time left, and no control characters."""
-    with caplog.at_level(logging.INFO):
-        assert "\x1b" not in show(is_terminal=False)
+    """A line says how far the training is, with the time left, and carries the numbers for JSON."""
+    with (
+        caplog.at_level(logging.INFO),
+        showing_in(ProgressLines(seconds_between_lines=0)),
+        TrainingProgress() as progress,
+    ):
+        for event in EVENTS:
+            progress(event)
     text = caplog.text
-    assert "step 15/30: loss 1.2345, top-1 50.0 %, lr 0.02000, 46.0 images/s, ETA 0:00:30" in text
+    line = "training: 15 of 30 steps, epoch 2/3, loss 1.234, top-1 50.0 %, lr 0.02, 46 images/s, 0:30 left"
+    assert line in text
     assert "2 ranks on cpu" in text
     assert "val loss 0.5000, top-1 90.00 %, top-5 99.00 % on 60 images, the best so far" in text
     assert "an image was skipped" in text
     assert "best top-1 90.00 % after epoch 2" in text
+    (fields,) = [record.fields for record in caplog.records if record.getMessage() == line]
+    assert fields == {
+        "activity": "training",
+        "steps": 15,
+        "total": 30,
+        "images_per_second": 46.0,
+        "eta_seconds": 30.0,
+        "step": 15,
+        "epoch": 2,
+        "loss": 1.2345,
+        "top1": 0.5,
+        "learning_rate": 0.02,
+        "images": 480,
+        "total_images": 960,
+    }
 
 
 def test_events_of_a_run_without_its_start_do_not_break_it():
     """A follower that came late shows what it can."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    with TrainingProgress(console) as progress:
-        for event in EVENTS[1:]:
-            progress(event)
+    assert "epoch 2 · loss 1.234" in show_in_terminal(160, EVENTS[1:])
+
+
+def test_an_evaluation_shows_how_far_it_is(caplog: pytest.LogCaptureFixture):
+    """The ranks of an evaluation tell how many images they have seen."""
+    with caplog.at_level(logging.INFO), showing_in(ProgressLines(0)), showing_evaluation(50_000) as on_event:
+        on_event(EvalProgress(images=20_000, total=50_000, images_per_second=1000.0))
+        on_event(WarningRaised(message="of no interest here"))
+    assert "evaluating: 20000 of 50000 images, 1000 images/s, 0:30 left" in caplog.text

@@ -15,9 +15,15 @@ from evaluation_tables import make_evaluation, predictions_from_scores, write_di
 from report_pages import RECIPE, Page, draw_plots, render_page, report_inputs
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.imagenet.shard_set import Fidelity
 from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
+from resnet50_pipeline.reporting.model_card import render_model_card
 from resnet50_pipeline.reporting.report import render_report
 
+PACKED = {
+    "packed_pixels": "jpeg-256, quality 90, bilinear, OpenCV 4.6.0",
+    "packed_fidelity": str(Fidelity(images=256, identical=0, mean_psnr_db=37.9, lowest_psnr_db=31.4)),
+}
 SECTIONS = [
     "title",
     "header",
@@ -188,6 +194,19 @@ HOSTILE = [
     "</style></title><h1>",
     "a & b",
 ]
+
+
+def test_an_evaluation_on_packed_images_says_so(plots_dir, tmp_path):
+    """In the head of the page, beside the data and in the model card; nothing is said of the images' own pixels."""
+    evaluation = make_evaluation(class_num=10, images_per_class=20, skill=2)
+    for summary, is_said in (({"packed_pixels": "", "packed_fidelity": ""}, False), (PACKED, True)):
+        inputs = report_inputs(tmp_path, evaluation, plots_dir)
+        inputs = replace(inputs, evaluation_summary={**evaluation.evaluation_summary, **summary})
+        sections = Page(render_report(inputs)).sections
+        assert ("evaluated on images as packed" in sections["header"]) == is_said
+        assert ("(jpeg-256, quality 90, bilinear, OpenCV 4.6.0)" in sections["data"]) == is_said
+        assert ("PSNR of what an evaluation sees 37.9 dB on average" in sections["data"]) == is_said
+        assert ("- 256 val images compared: PSNR" in render_model_card(inputs)) == is_said
 
 
 def test_names_from_the_data_are_only_text(plots_dir, tmp_path):

@@ -98,6 +98,15 @@ def test_as_many_classes_as_are_asked_for(model, exported_model):
         model.predict(table, {"top_k": 0})
 
 
+def test_lists_in_one_row_are_a_row_an_image(model, exported_model):
+    """As MLflow hands on JSON that is written column by column; the answer has a row for each."""
+    images = exported_model.images[:3]
+    by_row = model.predict(pd.DataFrame({"image": images}))
+    pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"image": [images]})), by_row)
+    with pytest.raises(ExportError, match="image and path must be lists of the same length"):
+        model.predict(pd.DataFrame({"image": [images], "path": [["a.jpg"]]}))
+
+
 def test_a_table_without_images_is_refused(model):
     """A misnamed column is an error of the whole request, with the names that are known."""
     with pytest.raises(ExportError, match=r"image \(bytes or base64 text\) or path .*it has picture"):

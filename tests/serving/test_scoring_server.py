@@ -87,6 +87,9 @@ def test_a_server_answers_real_requests(registered_folder, exported_model, tmp_p
         assert rows[0]["top_ids"] == best[:2].tolist()
         assert all(row["error"] for row in rows[len(texts) :])
 
+        status, by_column = ask(address, {"inputs": {"image": texts}, "params": {"top_k": 2}})
+        assert status == 200
+        assert by_column["predictions"] == many["predictions"][: len(texts)]
         status, refused = ask(address, {"dataframe_records": [{"picture": texts[0]}]})
         assert status == 400
         assert "error_code" in refused

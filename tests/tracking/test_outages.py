@@ -5,16 +5,21 @@ The training is a process of its own, as ranks are, that writes its events at it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 from test_outbox import loss_steps, wait_until
 
 from mlflow_stores import DESCRIPTION, MlflowServer, find_runs, points
+from resnet50_pipeline.events import EventWriter, TrainStep
+from resnet50_pipeline.tracking.curves import CURSOR, upload_new_events
 from resnet50_pipeline.tracking.outbox import FOLDER
 from resnet50_pipeline.tracking.reconciliation import reconcile_runs
 from resnet50_pipeline.tracking.runs import TrackedRun, open_run
@@ -110,6 +115,38 @@ def test_killed_and_back_in_the_middle(server, project):
         server.start()
     tell_results(run, project)
     assert_everything_is_there_once(server, project)
+
+
+def test_killed_with_several_requests_of_a_backlog_under_way(server, project):
+    """What a killed server took of four requests at a time is not known; sent again, every point is there once."""
+    server.start()
+    run = open_run(describe(), server.parameters, project)
+    training = project / "training"
+    with contextlib.closing(EventWriter(training / "events.jsonl")) as writer:
+        for number in range(1, 4001):
+            writer.write(
+                TrainStep(
+                    step=number,
+                    epoch=1,
+                    loss=1 / number,
+                    top1=0.5,
+                    learning_rate=0.1,
+                    images_per_second=30,
+                    reader_seconds=0,
+                    batch_seconds=0.5,
+                )
+            )
+    client, run_id = run.connect()
+    killer = threading.Thread(target=lambda: (wait_until((training / CURSOR).exists), server.kill()))
+    killer.start()
+    with pytest.raises(MlflowException, match="HTTPConnectionPool"):
+        upload_new_events(client, run_id, run.session, training)
+    killer.join()
+    taken = json.loads((training / CURSOR).read_text())["last_step"]["train"]
+    assert 0 < taken < 4000
+    server.start()
+    assert upload_new_events(client, run_id, run.session, training) == 5 * (4000 - taken)
+    assert loss_steps(run) == list(range(1, 4001))
 
 
 def test_killed_before_the_end(server, project):

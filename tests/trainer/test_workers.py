@@ -145,6 +145,23 @@ def test_a_killed_loader_process_is_an_error(split: SplitConfig):
             next(loading)
 
 
+class _WantsTwo(Exception):  # noqa: N818 - as libraries have them
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} {why}")
+
+
+def test_an_error_that_cannot_be_sent_is_not_a_killed_process(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
+    """An exception that cannot be built from its message arrives with its name and its words."""
+
+    def fail(*_: object) -> None:
+        raise _WantsTwo("decoder", "broke")
+
+    monkeypatch.setattr(ListDataset, "read", fail)
+    loader, _ = make_loader(with_values(split, "loader", num_workers=1))
+    with pytest.raises(LoaderProcessError, match="a loader process failed: _WantsTwo: decoder broke"):
+        next(iter(loader))
+
+
 PROGRAM = """
 import os, sys
 from pathlib import Path

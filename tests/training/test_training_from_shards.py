@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -116,7 +117,10 @@ def test_an_evaluation_says_what_it_saw(loose, shards, no_images, training_param
 
     own = Path(yaml.safe_load(config_path(loose).read_text())["DataLoader"]["Eval"]["dataset"]["image_root"])
     assert summary(None, own)["packed_pixels"] == ""
-    assert summary(shards["original"], no_images.root)["packed_pixels"] == ""
-    said = summary(shards["jpeg-256"], no_images.root)["packed_pixels"]
+    original = summary(shards["original"], no_images.root)
+    assert (original["packed_pixels"], original["packed_fidelity"]) == ("", "")
+    packed = summary(shards["jpeg-256"], no_images.root)
+    said = packed["packed_pixels"]
+    assert re.fullmatch(r"\d+ val images compared: .*", packed["packed_fidelity"])
     assert said.startswith("jpeg-256, quality 90, bilinear, OpenCV ")
     assert json.loads((shards["jpeg-256"] / "shard_set.json").read_text())["packing"]["opencv"] in said

@@ -189,9 +189,12 @@ def test_best_is_named_again_after_a_kill_between_set_and_name(dataset_parameter
     training = training_parameters(epochs=2)
     folder = train(training, dataset_parameters)
     best = json.loads((folder / "best.json").read_text())
+    exported = (folder / "best.pdparams").read_bytes()
     (folder / "best.json").write_text(json.dumps({**best, "checkpoint": "checkpoints/epoch-0000"}))
+    (folder / "best.pdparams").write_bytes(b"of the set before")
     train(training.model_copy(update={"resume": True}), dataset_parameters)
     assert best_checkpoint(folder) == folder / best["checkpoint"]
+    assert (folder / "best.pdparams").read_bytes() == exported
 
 
 def test_unfinished_training_is_not_evaluated(trained: tuple[Path, Path], striped_dataset: Path, tmp_path: Path):

@@ -11,7 +11,7 @@ import click
 from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
-    enter_project,
+    enter_configured_project,
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
 )
@@ -34,9 +34,9 @@ def data_version(context: click.Context, /, *, check: bool, **options: Any) -> N
 
     Names the images that differ from the manifest that data_validation made.
     """
-    project = enter_project()
-    log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
+        project = enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
         configuration = load_configuration(options, project)
         dataset = as_group(configuration["parameters"].get("dataset"), "dataset", DatasetParameters)
         manifest = _scan(configuration["parameters"], dataset)
@@ -92,7 +92,14 @@ def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
 
     if not former.is_file():
         return
-    for line in find_changes(pd.read_parquet(former, columns=_COMPARED), manifest).lines(MAX_PROBLEMS_SHOWN):
+    try:
+        before = pd.read_parquet(former, columns=_COMPARED)
+    except (OSError, ValueError) as error:  # of pyarrow, too
+        click.echo(
+            f"  what changed cannot be named: {former}: {error} → kedro run --pipelines data_validation", err=True
+        )
+        return
+    for line in find_changes(before, manifest).lines(MAX_PROBLEMS_SHOWN):
         click.echo(f"  {line}")
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 import yaml
 
+from resnet50_pipeline.exceptions import DatasetError
+
 _LOCK_FILES = ("dvc.lock", "conf/*/dvc.lock")
 _REMEDY_OF_OBJECTS = (
     "kedro data-doctor --remove-damaged, then `dvc pull --force` where a remote has it, otherwise `dvc repro` for a "
@@ -69,19 +71,16 @@ def find_lock_problems(project: Path) -> Iterator[Finding]:
             f"DVC is locked by {_describe_process(holder)}",
             f"wait for it, or end it (kill {holder}); nothing is lost by either" if holder else "wait for it",
         )
-    try:
-        entries = json.loads((folder / "rwlock").read_text(encoding="utf-8") or "{}")
-    except FileNotFoundError:
-        return
-    except ValueError:
+    entries = _read_rwlock(folder / "rwlock")
+    if entries is None:
         yield Finding(".dvc/tmp/rwlock was left half written by a process that was killed", "rm .dvc/tmp/rwlock")
         return
     # What is written says more than what is read: others may read that too.
     for mode in ("write", "read"):
         busy: dict[int, set[str]] = defaultdict(set)
-        for path, infos in entries.get(mode, {}).items():
+        for path, infos in entries[mode].items():
             for info in infos if isinstance(infos, list) else [infos]:
-                busy[int(info["pid"])].add(_relative(path, project))
+                busy[info["pid"]].add(_relative(path, project))
         for pid, paths in sorted(busy.items()):
             if psutil.pid_exists(pid):
                 names = ", ".join(sorted(paths)[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
@@ -92,16 +91,18 @@ def find_lock_problems(project: Path) -> Iterator[Finding]:
 
 
 def find_lock_file_problems(project: Path) -> Iterator[Finding]:
-    """Yield each dvc.lock that is cut off or otherwise damaged, or that has lost stages that git's version has.
+    """Yield each dvc.lock that is cut off or otherwise damaged, or has lost stages that git's version has, or is gone.
 
     One that was cut between two stages is valid YAML: DVC would just run the lost stages again, training included.
     """
-    for path in sorted(found for pattern in _LOCK_FILES for found in project.glob(pattern)):
-        name = path.relative_to(project).as_posix()
+    there = {found.relative_to(project).as_posix() for pattern in _LOCK_FILES for found in project.glob(pattern)}
+    for name in sorted(there | set(_ask_git(project, "ls-files", "--", *_LOCK_FILES).splitlines())):
         committed = _committed_stages(project, name)
         remedy = f"git checkout HEAD -- {shlex.quote(name)}" if committed else "dvc commit --force"
-        stages = read_stages(path)
-        if stages is None:
+        stages = read_stages(project / name) if name in there else {}
+        if name not in there:
+            yield Finding(f"{name} is not there, and git has one: every stage would run again", remedy)
+        elif stages is None:
             yield Finding(f"{name} is damaged: no whole YAML with stages is in it", remedy)
         elif lost := [one for one, entry in committed.items() if _count_outs(stages.get(one)) < _count_outs(entry)]:
             yield Finding(f"{name} has lost what git's version of it says of {', '.join(lost)}", remedy)
@@ -124,13 +125,24 @@ def find_damaged_objects(project: Path) -> tuple[list[DamagedObject], int]:
     Returns:
         The damaged objects by path, and the bytes read. Objects that are not in the cache at all count only where they
         are parts of a folder of which others are there: the rest was not pulled.
+
+    Raises:
+        DatasetError: DVC cannot read the project: there is no `.dvc`, or one of its files is damaged.
     """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     users: dict[Path, set[str]] = defaultdict(set)
     partial: set[Path] = set()
-    with Repo(project) as repo:
-        for out in repo.index.outs:
+    with contextlib.ExitStack() as stack:
+        try:
+            outs = stack.enter_context(Repo(project)).index.outs
+        except DvcException as error:
+            raise DatasetError(
+                f"{project}: DVC cannot read its files: {error} → restore what was committed (git status names it), or "
+                "work in a clone: an unpacked archive of the code has no repository of DVC"
+            ) from error
+        for out in outs:
             if not out.use_cache or not out.hash_info:
                 continue
             name = _relative(out.fs_path, project)
@@ -196,6 +208,20 @@ def _holder_of(lock: Path) -> int | None:
     return None
 
 
+def _read_rwlock(path: Path) -> dict[str, Any] | None:
+    """Return who reads and who writes what, None for what DVC refuses: an empty file too, for it is emptied first."""
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        entries: dict[str, Any] = SCHEMA(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {"read": {}, "write": {}}
+    except (ValueError, Invalid):
+        return None
+    return entries
+
+
 def _describe_process(pid: int) -> str:
     try:
         return f"process {pid}: {shlex.join(psutil.Process(pid).cmdline())}"
@@ -204,8 +230,12 @@ def _describe_process(pid: int) -> str:
 
 
 def _committed_stages(project: Path, name: str) -> dict[str, Any]:
-    shown = subprocess.run(["git", "show", f"HEAD:./{name}"], cwd=project, capture_output=True, text=True, check=False)
-    return (_stages_of(shown.stdout) or {}) if shown.returncode == 0 else {}
+    return _stages_of(_ask_git(project, "show", f"HEAD:./{name}")) or {}
+
+
+def _ask_git(project: Path, *arguments: str) -> str:
+    """Return what git prints, nothing where it does not know, as outside of a repository."""
+    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=False).stdout
 
 
 def _count_outs(stage: dict[str, Any] | None) -> int:

@@ -12,8 +12,15 @@ import click
 from kedro.config import MissingConfigException
 from kedro.validation.exceptions import ParameterValidationError
 
+from resnet50_pipeline.commands.parameter_errors import describe_wrong_parameters
 from resnet50_pipeline.exceptions import PipelineError
 from resnet50_pipeline.interruption import received_interruption, signals_interrupt
+from resnet50_pipeline.logs.formats import SHOWN_ELSEWHERE
+from resnet50_pipeline.logs.place import place
+from resnet50_pipeline.logs.set_up import IN_STREAM, current_log
+from resnet50_pipeline.progress import current_view
+
+logger = logging.getLogger(__name__)
 
 _EXPECTED_ERRORS = (PipelineError, ParameterValidationError, MissingConfigException)
 
@@ -22,7 +29,8 @@ _EXPECTED_ERRORS = (PipelineError, ParameterValidationError, MissingConfigExcept
 def ending_clearly(context: click.Context, *, verbose: bool = False) -> Iterator[None]:
     """Let the block be ended by SIGINT and SIGTERM, and turn what a user can mend into one message on stderr.
 
-    Ends the command with the error's exit code, 130 or 143 after a signal; any other error passes through.
+    Ends the command with the error's exit code, 130 or 143 after a signal; any other error passes through, or becomes
+    a JSON line where the log is made of these. The log file has the traceback of either.
     """
     try:
         with signals_interrupt():
@@ -32,12 +40,24 @@ def ending_clearly(context: click.Context, *, verbose: bool = False) -> Iterator
     except click.exceptions.Exit:
         raise
     except Exception as error:
+        current_view().close_run()
         expected = received_interruption() or find_expected_error(error)
+        message = describe_error(error if expected is None else expected)
         if expected is None:
+            message = f"{type(error).__name__}: {message}"
+        log = current_log()
+        cause = None if log.has_traceback else error
+        logger.log(logging.ERROR, "%s", message, exc_info=cause, extra={SHOWN_ELSEWHERE: IN_STREAM})
+        # The error comes last; before the first node, and after a signal, it says all.
+        may_help = expected is None or (place.stage and received_interruption() is None)
+        if may_help and log.path is not None and not log.is_json:
+            click.echo(f"log: {log.path}", err=True)
+        if expected is not None and not log.is_json:
+            if verbose or logging.getLogger("resnet50_pipeline").isEnabledFor(logging.DEBUG):
+                traceback.print_exception(error)
+            click.echo(click.style("error: ", fg="red", bold=True) + log.mask(message), err=True)
+        if expected is None and not log.is_json:
             raise
-        if verbose or logging.getLogger("resnet50_pipeline").isEnabledFor(logging.DEBUG):
-            traceback.print_exception(error)
-        click.echo(click.style("error: ", fg="red", bold=True) + describe_error(expected), err=True)
         context.exit(getattr(expected, "exit_code", 1))
 
 
@@ -55,6 +75,5 @@ def find_expected_error(error: BaseException) -> Exception | None:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the message of an expected error, without the lines in which pydantic points to its web site."""
-    lines = str(error).splitlines()
-    return "\n".join(line for line in lines if not line.lstrip().startswith("For further information visit"))
+    """Return the message of an error, with what pydantic says of parameters in this project's words."""
+    return describe_wrong_parameters(str(error))

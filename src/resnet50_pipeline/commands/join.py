@@ -10,7 +10,7 @@ from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.preflight import plan_run
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
-    enter_project,
+    enter_configured_project,
     log_plain_lines_unless_in_a_terminal,
 )
 from resnet50_pipeline.preflight.dataset import require_dataset
@@ -24,9 +24,9 @@ def join(context: click.Context, /, **options: Any) -> None:
     from resnet50_pipeline.preflight.checks import check_start_of_ranks
     from resnet50_pipeline.preflight.findings import refuse_or_warn
 
-    project_path = enter_project()
-    log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
+        project_path = enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
         plan = plan_run(options, project_path)
         require_dataset({"dataset": plan.dataset})
         refuse_or_warn(check_start_of_ranks(plan, trains=False))

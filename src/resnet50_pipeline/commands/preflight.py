@@ -13,7 +13,7 @@ import click
 from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
-    enter_project,
+    enter_configured_project,
     environment_of,
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
@@ -35,9 +35,9 @@ def preflight(context: click.Context, /, *, as_json: bool, **options: Any) -> No
 
     Exit code 0, or 1 where something is found that no run can end well with.
     """
-    project_path = enter_project()
-    log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
+        project_path = enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
         plan = plan_run(options, project_path)
         from resnet50_pipeline.preflight.checks import check_run
         from resnet50_pipeline.preflight.findings import blocking

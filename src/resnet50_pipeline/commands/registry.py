@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resnet50_pipeline.commands.project import enter_project, load_configuration
+from resnet50_pipeline.commands.project import (
+    enter_configured_project,
+    load_configuration,
+    log_plain_lines_unless_in_a_terminal,
+)
 from resnet50_pipeline.parameters import ModelRegistrationParameters, TrackingParameters, as_group
 
 if TYPE_CHECKING:
@@ -33,7 +37,8 @@ def open_registry(options: dict[str, Any]) -> Registry:
     """
     from resnet50_pipeline.tracking.store import resolve_store
 
-    project_path = enter_project()
+    project_path = enter_configured_project(options)
+    log_plain_lines_unless_in_a_terminal()
     parameters = load_configuration(options, project_path)["parameters"]
     tracking = as_group(parameters.get("tracking"), "tracking", TrackingParameters)
     registration = as_group(parameters.get("model_registration"), "model_registration", ModelRegistrationParameters)

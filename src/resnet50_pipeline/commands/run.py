@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import logging
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +15,40 @@ from kedro.framework.cli.project import run as kedro_run
 
 from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.project import (
-    enter_project,
+    enter_configured_project,
     environment_of,
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
+    logging_to_file,
+    read_log_parameters,
 )
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.hooks.description import SELECTING_OPTIONS
+from resnet50_pipeline.logs.formats import SHOWN_ELSEWHERE
+from resnet50_pipeline.logs.set_up import FILE_ONLY
 from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
 from resnet50_pipeline.preflight.dataset import require_dataset
 
+logger = logging.getLogger(__name__)
+
 _VERBOSE = click.Option(["--verbose", "-v"], is_flag=True, help="Show the traceback of every error.")
+_QUIET = click.Option(
+    ["--quiet", "-q"],
+    is_flag=True,
+    help="Print nothing but warnings and errors: no progress, no summary. The log file has everything.",
+)
 
 
-@click.command("run", params=[*kedro_run.params, _VERBOSE], help=kedro_run.help)
+@click.command("run", params=[*kedro_run.params, _VERBOSE, _QUIET], help=kedro_run.help)
 @click.pass_context
-def run(context: click.Context, /, *, verbose: bool, **options: Any) -> Any:
+def run(context: click.Context, /, *, verbose: bool, quiet: bool, **options: Any) -> Any:
     """Run Kedro's own command; end with one message on stderr for an error that the user can do something about."""
-    enter_project()
-    log_plain_lines_unless_in_a_terminal()
-    with ending_clearly(context, verbose=verbose):
+    with contextlib.ExitStack() as log, ending_clearly(context, verbose=verbose):
+        project_path = enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
+        # The outer of the two: the error that ends the run is in its log file, too.
+        log.enter_context(logging_to_file(read_log_parameters(options, project_path), is_quiet=quiet))
+        logger.info("%s", shlex.join(sys.argv), extra={SHOWN_ELSEWHERE: FILE_ONLY})
         _require_known_pipelines([*options["pipelines"], *filter(None, [options["pipeline"]])])
         _require_dataset_of_the_user(options)
         return kedro_run.callback(**options)  # type: ignore[misc] # a command's callback may be None

@@ -9,7 +9,7 @@ import click
 from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
-    enter_project,
+    enter_configured_project,
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
 )
@@ -26,9 +26,9 @@ def sync_runs(context: click.Context, /, **options: Any) -> None:
 
     Exit code 0 where nothing is left to be told, 1 where something still waits.
     """
-    project_path = enter_project()
-    log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
+        project_path = enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
         from resnet50_pipeline.tracking.reconciliation import reconcile_runs
         from resnet50_pipeline.tracking.store import resolve_store
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -30,20 +31,43 @@ def describe_run(
     run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], project_path: Path
 ) -> RunDescription:
     """Return name, tags and parameters of a run: the groups that its nodes take, as Kedro has checked them."""
-    from resnet50_pipeline.git import describe_git
-    from resnet50_pipeline.tracking.parent import find_parent
+    from resnet50_pipeline.tracking.parent import RUN_NAME_VARIABLE, find_parent, given_tags
     from resnet50_pipeline.tracking.runs import STAGE_TAG, RunDescription
 
     environment = run_params["env"] or "local"
     stages = sorted(run_params["pipeline_names"] or (), key=_place_in_chain)
     training = read_group(catalog, "training", TrainingParameters)
+    tags = describe_training(training, catalog.load("parameters").get(RECIPE), environment, project_path)
+    tags["kedro.pipelines"] = ",".join(stages) or "__default__"
+    if any(run_params[option] for option in SELECTING_OPTIONS):
+        tags["kedro.nodes"] = ",".join(node.name for node in pipeline.nodes)
+    parent = find_parent()
+    if parent is not None and parent.stage:
+        tags[STAGE_TAG] = parent.stage
+    started = datetime.now().astimezone()
+    given = os.environ.get(RUN_NAME_VARIABLE)
+    what = [given] if given else _shorten(stages)
+    return RunDescription(
+        session=str(run_params["run_id"]),
+        name=" ".join([training.arch.name, environment, *what, f"{started:%Y-%m-%d %H:%M}"]),
+        tags={**given_tags(), **tags},
+        params={group: catalog.load(f"params:{group}") for group in _used_groups(pipeline)},
+        parent=parent,
+    )
+
+
+def describe_training(
+    training: TrainingParameters, recipe: str | None, environment: str, project_path: Path
+) -> dict[str, str]:
+    """Return the tags that say which code trains what, where."""
+    from resnet50_pipeline.git import describe_git
+
     git = describe_git(project_path)
     tags = {
         "git_commit": git.commit,
         "git_dirty": str(git.is_dirty).lower(),
         "environment": environment,
-        "kedro.pipelines": ",".join(stages) or "__default__",
-        "recipe": f"{training.arch.name}/{catalog.load('parameters').get(RECIPE) or environment}",
+        "recipe": f"{training.arch.name}/{recipe or environment}",
         "engine": training.engine,
         "devices": f"{training.launch.device}:{','.join(map(str, training.launch.devices))}",
         "project_version": __version__,
@@ -51,21 +75,9 @@ def describe_run(
         "mlflow.source.type": "PROJECT",
         "mlflow.user": _user(),
     }
-    if any(run_params[option] for option in SELECTING_OPTIONS):
-        tags["kedro.nodes"] = ",".join(node.name for node in pipeline.nodes)
     if git.has_commit:
         tags["mlflow.source.git.commit"] = git.commit
-    parent = find_parent()
-    if parent is not None and parent.stage:
-        tags[STAGE_TAG] = parent.stage
-    started = datetime.now().astimezone()
-    return RunDescription(
-        session=str(run_params["run_id"]),
-        name=" ".join([training.arch.name, environment, *_shorten(stages), f"{started:%Y-%m-%d %H:%M}"]),
-        tags=tags,
-        params={group: catalog.load(f"params:{group}") for group in _used_groups(pipeline)},
-        parent=parent,
-    )
+    return tags
 
 
 def read_group(catalog: CatalogProtocol[Any, Any], group: str, model: type[Group]) -> Group:

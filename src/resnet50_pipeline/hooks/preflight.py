@@ -36,9 +36,13 @@ PARAMETER_GROUPS = (
     "evaluation",
     "model_registration",
     "tracking",
+    "logs",
+    "sweep",
 )
 # Of the catalog: the files and folders that say where a run works.
 PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "shards", "training_dir")
+# The folder that the results go to, from the training on, in place of the workspace; only with --params.
+RUN_DIR = "run_dir"
 # Parameters and the catalog's entries that mean the same.
 AGREEING_PATHS = (
     ("dataset.root", DATASET_ROOT),
@@ -88,7 +92,7 @@ class PreflightHooks:
         elif {DATASET_ROOT, "params:dataset"} & pipeline.inputs():
             require_dataset(parameters)
         require_inputs(pipeline, catalog)
-        if workspace := find_workspace(places):
+        if workspace := Path(parameters[RUN_DIR]) if RUN_DIR in parameters else find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
         try:
             tracking = read_group(parameters, "tracking", TrackingParameters)
@@ -136,8 +140,8 @@ def require_agreeing_paths(parameters: Mapping[str, Any], places: Mapping[str, P
             how = (
                 "set dataset_root in conf/<environment>/globals.yml, or --params dataset.root=…, which both follow"
                 if dataset == DATASET_ROOT
-                else "set workspace in conf/<environment>/globals.yml, and training.output_dir to "
-                "<workspace>/06_models/training"
+                else "set workspace in conf/<environment>/globals.yml, or --params run_dir=…, and training.output_dir "
+                "to 06_models/training below it"
             )
             raise ParameterError(
                 f"{name} is {given}, but the catalog's {dataset} is {expected}: some stages would use one, "
@@ -152,8 +156,8 @@ def require_known_groups(groups: Iterable[str]) -> None:
         ParameterError: with the nearest known name.
     """
     for group in groups:
-        if group not in (*PARAMETER_GROUPS, RECIPE):
-            nearest = difflib.get_close_matches(group, (*PARAMETER_GROUPS, RECIPE), n=1)
+        if group not in (*PARAMETER_GROUPS, RECIPE, RUN_DIR):
+            nearest = difflib.get_close_matches(group, (*PARAMETER_GROUPS, RECIPE, RUN_DIR), n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(PARAMETER_GROUPS)}"
             raise ParameterError(f"no stage reads a parameter group {group!r}; {hint}")
 

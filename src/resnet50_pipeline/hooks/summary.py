@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,25 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from resnet50_pipeline.logs.formats import FIELDS, SHOWN_ELSEWHERE
+from resnet50_pipeline.logs.set_up import IN_STREAM, current_log
+
+logger = logging.getLogger(__name__)
+
 
 class SummaryHooks:
     """Prints to standard output, so that it stands there whatever the log level is."""
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-        """Print the lines of the datasets that this run has saved."""
+        """Print the lines of the datasets that this run has saved, and log them where nothing is to be printed."""
+        log = current_log()
         lines = summarize(pipeline.all_outputs(), catalog)
-        if lines:
+        if log.path is not None:
+            lines.append(("log", str(log.path)))
+        for title, text in lines:
+            logger.info("%s: %s", title, text, extra={FIELDS: {title: text}, SHOWN_ELSEWHERE: IN_STREAM})
+        if lines and not (log.is_json or log.is_quiet):
             width = max(len(title) for title, _ in lines)
             click.echo()
             for title, text in lines:
@@ -45,7 +56,9 @@ def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple
         model = catalog.load("registered_model")
         lines.append(("model", _describe_version(model)))
     if saved & {"training_dir", "metrics", "registered_model"}:
-        lines.append(("MLflow", "`make ui` shows runs, curves and models"))
+        # A package that runs without the project's folder has no Makefile.
+        how = "`make ui`" if Path("Makefile").is_file() else "`mlflow ui --backend-store-uri …`, with tracking.uri,"
+        lines.append(("MLflow", f"{how} shows runs, curves and models"))
     return lines
 
 

@@ -19,6 +19,7 @@ from resnet50_pipeline.exceptions import RunInterruptedError
 from resnet50_pipeline.hooks.description import describe_run, read_group
 from resnet50_pipeline.hooks.logged_datasets import LOGGED_DATASETS
 from resnet50_pipeline.interruption import received_interruption
+from resnet50_pipeline.logs.set_up import current_log
 from resnet50_pipeline.paddleclas.output_dir import goes_on
 from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters, TrackingParameters, TrainingParameters
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 TRAINING_NODE = "train_network"
 VALIDATION_REPORT = "validation_report"
+# Of the run's artifacts.
+LOG_FOLDER = "logs"
 SPLIT_CONTEXTS: dict[str, Literal["training", "validation"]] = {"train": "training", "val": "validation"}
 
 
@@ -110,6 +113,7 @@ class TrackingHooks:
         """End the run: FINISHED."""
         if self._run is not None:
             self._sampling.close()
+            self._log_file()
             self._run.end("FINISHED")
             self._run = None
 
@@ -120,8 +124,15 @@ class TrackingHooks:
             self._sampling.close()
             was_killed = received_interruption() is not None or _was_interrupted(error)
             self._run.set_tags({"error": f"{type(error).__name__}: {error}"})
+            self._log_file()
             self._run.end("KILLED" if was_killed else "FAILED")
             self._run = None
+
+    def _log_file(self) -> None:
+        """Give the run its log as far as it is: all but the summary, or the message that ends the command."""
+        path = current_log().path
+        if self._run is not None and path is not None:
+            self._run.log_artifact(path, LOG_FOLDER)
 
     def _name_data(self, validation_report: Mapping[str, Any]) -> None:
         """Make both splits inputs of the run; the images stay where they are."""

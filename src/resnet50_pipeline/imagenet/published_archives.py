@@ -9,7 +9,7 @@ from pathlib import Path
 
 from resnet50_pipeline.exceptions import DatasetError, ParameterError
 from resnet50_pipeline.imagenet.list_files import Split
-from resnet50_pipeline.imagenet.scan_progress import show_progress
+from resnet50_pipeline.progress import show_progress
 
 logger = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from resnet50_pipeline.imagenet.list_files import ListEntries, Split
 from resnet50_pipeline.imagenet.list_generation import IMAGE_SUFFIXES
 from resnet50_pipeline.imagenet.manifest import MANIFEST_COLUMNS, UNLISTED_LABEL
 from resnet50_pipeline.imagenet.scan_cache import ScanCache
-from resnet50_pipeline.imagenet.scan_progress import show_progress
 from resnet50_pipeline.imagenet.scan_rows import NUMBERS, SETTLED_NS, TEXTS, ScanRows
 from resnet50_pipeline.imagenet.walk import WalkedFiles, add_archived, walk_splits
+from resnet50_pipeline.progress import show_progress
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ A shard appears by one rename and is kept from then on, whatever ends the run. W
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.files import claiming_folder, digest_file, replacing_file, write_text
 from resnet50_pipeline.imagenet.inspection_pool import count_workers, map_in_processes
-from resnet50_pipeline.imagenet.list_files import ListEntries, Split
-from resnet50_pipeline.imagenet.scan_progress import show_progress
+from resnet50_pipeline.imagenet.list_files import SPLITS, ListEntries, Split
 from resnet50_pipeline.imagenet.shard_fidelity import compare_pixels
 from resnet50_pipeline.imagenet.shard_set import (
     INDEX_DTYPE,
@@ -33,12 +33,16 @@ from resnet50_pipeline.imagenet.shard_set import (
 )
 from resnet50_pipeline.imagenet.shard_task import MadeShard, PackedImages, ShardTask, make_shard
 from resnet50_pipeline.parameters import ShardParameters
+from resnet50_pipeline.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
 # With fewer, starting the processes takes longer than packing.
 _IMAGES_WORTH_A_POOL = 500
 _PROBLEMS_SHOWN = 3
+# As `_plan` and `files.replacing_file` call them. A folder may have archives of other kinds beside them, as ImageNet's
+# of one class each (`train/n01440764.tar`), which are nobody's to delete.
+_SHARD_NAME = re.compile(r"\d{4,}(-.+)?-\d{3,}\.tar|\.\d{4,}(-.+)?-\d{3,}\.tar\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,7 @@ def write_no_shard_set(folder: Path) -> ShardSet:
     """Write that there are no shards: images are loose files. Shards of before stay, for making them took hours."""
     folder.mkdir(parents=True, exist_ok=True)
     with claiming_folder(folder, "makes shards in it"):
-        if left := sorted(folder.glob("*/*.tar")):
+        if left := [path for split in SPLITS for path in _find_shards(folder / split) if path.suffix == ".tar"]:
             logger.warning(
                 "%s: %d shards (%.1f GB) of a former run stay there and are not read, for data_preparation.shards.mode "
                 "is null; delete the folder, or set the mode again, which keeps what fits",
@@ -193,7 +197,15 @@ def _write_index(
 
 
 def _delete_others(folder: Path, shards: set[str], indexes: set[str]) -> None:
-    """Delete shards and indexes of another set, and what a killed run left half-written."""
-    for path in [*folder.glob("*/*.tar"), *folder.glob("*/.*.tmp"), *folder.glob("*.npy"), *folder.glob(".*.tmp")]:
-        if path.relative_to(folder).as_posix() not in shards | indexes:
-            path.unlink()
+    """Delete shards and indexes of another set, and what a killed run left half-written; nothing else."""
+    for split in SPLITS:
+        for path in _find_shards(folder / split):
+            if f"{split}/{path.name}" not in shards:
+                path.unlink()
+        if f"{split}.npy" not in indexes:
+            (folder / f"{split}.npy").unlink(missing_ok=True)
+
+
+def _find_shards(folder: Path) -> list[Path]:
+    """Return the shards of any set in a split's folder, half-written ones too."""
+    return [path for path in folder.glob("*") if _SHARD_NAME.fullmatch(path.name)]

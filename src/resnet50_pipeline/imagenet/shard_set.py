@@ -187,6 +187,17 @@ def describe_pixels(folder: Path | None) -> str:
     return "" if packing is None else packing.pixels
 
 
+def describe_fidelity(folder: Path | None) -> str:
+    """Return how far what `describe_pixels` names is from the images' own pixels; "" where that is "".
+
+    Raises:
+        DatasetError: as `read_shard_set`.
+    """
+    shard_set = ShardSet() if folder is None else read_shard_set(folder)
+    is_other = shard_set.packing is not None and shard_set.packing.pixels
+    return str(shard_set.fidelity) if is_other and shard_set.fidelity is not None else ""
+
+
 def digest_list(entries: ListEntries) -> str:
     """Return `sha256:…` of the list file of these entries."""
     data = render_list(entries).encode() if entries.plain is None else entries.plain.data

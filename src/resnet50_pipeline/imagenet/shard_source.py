@@ -142,8 +142,26 @@ def open_index(path: Path, split: ShardedSplit) -> np.ndarray[tuple[int], np.dty
         raise DatasetError(
             f"{path}: has {index.shape} rows of {index.dtype}, not {split.images} of an index → {_AGAIN}"
         )
+    _require_inside(path, index, split)
     loaded: np.ndarray[tuple[int], np.dtype[np.void]] = index
     return loaded
+
+
+def _require_inside(path: Path, index: np.ndarray[tuple[int], np.dtype[np.void]], split: ShardedSplit) -> None:
+    """Raise where a row points behind the end of a shard, or at a shard that there is not."""
+    ends = np.array([shard.bytes for shard in split.shards], dtype=np.uint64)
+    # By itself, for a sum could be larger than a number; a row of no shard has no end.
+    end = np.zeros(len(index), dtype=np.uint64)
+    is_known = index["shard"] < len(ends)
+    end[is_known] = ends[index["shard"][is_known]]
+    is_inside = is_known & (index["offset"] <= end) & (index["size"] <= end - np.minimum(index["offset"], end))
+    if not is_inside.all():
+        row = int(np.flatnonzero(~is_inside)[0])
+        shard, offset, size = (int(index[row][name]) for name in ("shard", "offset", "size"))
+        raise DatasetError(
+            f"{path}: row {row} is no image of this set: {size} bytes from {offset} on of shard {shard}, "
+            f"{f'which has {int(end[row])} bytes' if is_known[row] else f'and there are {len(ends)}'} → {_AGAIN}"
+        )
 
 
 def _require_size(path: Path, size: int) -> None:

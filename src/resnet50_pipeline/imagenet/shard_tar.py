@@ -95,14 +95,16 @@ def read_shard(path: Path, source: str | None = None, *, checksums_of: Path | No
                 raise DatasetError(
                     f"{path}: was made of other images, or otherwise: {made_of:.16} is not {source:.16} → {again}"
                 )
-            rows, names, sums = _read_members(file, archive, _checksums_name(checksums_of or path))
-            file.seek(archive.offset)  # of the first block of zeros, or what else tarfile takes for an end
+            rows, names, sums = _read_members(
+                file, archive, _render_source(made_of), _checksums_name(checksums_of or path)
+            )
             if sums is None or file.read() != _END:
                 raise DatasetError(f"{path}: was cut off or added to → {again}")
             size = file.tell()
     except FileNotFoundError as error:
         raise DatasetError(f"{path}: is not there → run data_preparation again") from error
-    except (OSError, tarfile.TarError, ValueError) as error:
+    # A damaged header may claim a size that no memory has, or no number.
+    except (OSError, tarfile.TarError, ValueError, MemoryError, OverflowError) as error:
         raise DatasetError(f"{path}: is no whole shard ({error}) → {again}") from error
     if sums != _render_checksums(names, rows):
         raise DatasetError(f"{path}: its members have not the checksums that were written with them → {again}")
@@ -110,7 +112,7 @@ def read_shard(path: Path, source: str | None = None, *, checksums_of: Path | No
 
 
 def _write(file: IO[bytes], path: Path, source: str, members: Iterable[tuple[str, bytes]]) -> ShardRows:
-    file.write(tarfile.TarInfo.create_pax_global_header({_COMMENT: source}))
+    file.write(_render_source(source))
     names: list[str] = []
     rows: list[tuple[object, ...]] = []
     for name, data in members:
@@ -125,35 +127,63 @@ def _write(file: IO[bytes], path: Path, source: str, members: Iterable[tuple[str
 
 def _write_member(file: IO[bytes], name: str, data: bytes) -> int:
     """Write one member; return where its bytes begin."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644  # the time is that of 1970, the owner 0
-    file.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8"))
+    file.write(_render_header(name, len(data)))
     offset = file.tell()
     file.write(data)
-    file.write(bytes(-len(data) % _BLOCK))
+    file.write(_padding(len(data)))
     return offset
 
 
 def _read_members(
-    file: IO[bytes], archive: tarfile.TarFile, checksums: str
+    file: IO[bytes], archive: tarfile.TarFile, start: bytes, checksums: str
 ) -> tuple[NDArray[np.void], list[str], bytes | None]:
-    """Return a row for every image, their names, and the bytes of the last member, the checksums, if it is there."""
+    """Return a row for every image, their names, and the bytes of the last member, the checksums, if it is there.
+
+    tarfile says what a member is called and how large it is; every other byte must be the one that `_write` writes for
+    such a member. Afterwards the file's position is behind the last member.
+    """
     names: list[str] = []
     rows: list[tuple[object, ...]] = []
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    _expect(file, start, "its first header")
+    position = file.tell()
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined] # typeshed does not have it
-        file.seek(member.offset_data)
-        data = file.read(member.size)
-        if len(data) != member.size:
+        file.seek(position)
+        _expect(file, _render_header(member.name, member.size), f"the header of {member.name}")
+        offset = file.tell()
+        if member.size > size - offset:
             raise ValueError(f"ends inside {member.name}")
+        data = file.read(member.size)
+        _expect(file, _padding(member.size), f"what follows {member.name}")
         if member.name == checksums:
-            if archive.next() is not None:
-                raise ValueError(f"goes on behind {checksums}")
             return np.array(rows, dtype=INDEX_DTYPE), names, data
+        position = file.tell()
         names.append(member.name)
         digest = np.frombuffer(hashlib.sha256(data).digest(), dtype=np.uint8)
-        rows.append((0, member.size, member.offset_data, 0, digest))
+        rows.append((0, member.size, offset, 0, digest))
     return np.array(rows, dtype=INDEX_DTYPE), names, None
+
+
+def _expect(file: IO[bytes], expected: bytes, what: str) -> None:
+    if file.read(len(expected)) != expected:
+        raise ValueError(f"{what} is not as it is written")
+
+
+def _render_source(source: str) -> bytes:
+    return tarfile.TarInfo.create_pax_global_header({_COMMENT: source})
+
+
+def _render_header(name: str, size: int) -> bytes:
+    """Return what stands before a member's bytes: the time is that of 1970, the owner 0."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8")
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % _BLOCK)
 
 
 def _checksums_name(path: Path) -> str:

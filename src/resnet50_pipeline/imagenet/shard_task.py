@@ -39,14 +39,17 @@ class PackedImages:
         columns = (self.paths, self.files, self.offsets, self.sizes, self.digests)
         return PackedImages(*([column[place] for place in places] for column in columns))  # type: ignore[arg-type]
 
+    def name(self, at: int) -> str:
+        """Return what messages call an image: its file, or the archive and the image."""
+        return self.files[at] if self.sizes[at] < 0 else f"{self.files[at]}:{self.paths[at]}"
+
     def read(self, at: int) -> bytes:
         """Return the bytes of an image.
 
         Raises:
             DatasetError: it cannot be read, or is not what was validated.
         """
-        path, file, offset, size = self.paths[at], self.files[at], self.offsets[at], self.sizes[at]
-        where = file if size < 0 else f"{file}:{path}"
+        file, offset, size, where = self.files[at], self.offsets[at], self.sizes[at], self.name(at)
         try:
             with Path(file).open("rb") as opened:
                 opened.seek(offset)
@@ -128,7 +131,7 @@ def digest_sources(task: ShardTask) -> str:
 
 def _pack(task: ShardTask) -> Iterator[tuple[str, bytes]]:
     for at, path in enumerate(task.images.paths):
-        yield name_member(path, task.packing), pack_image(task.images.read(at), task.packing, task.images.files[at])
+        yield name_member(path, task.packing), pack_image(task.images.read(at), task.packing, task.images.name(at))
 
 
 def _state_of(images: PackedImages, at: int) -> str:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import DamagedShardsError, DatasetError, DatasetNotFoundError
 from resnet50_pipeline.imagenet.inspection_pool import count_workers, map_in_processes
-from resnet50_pipeline.imagenet.scan_progress import show_progress
 from resnet50_pipeline.imagenet.shard_set import Shard, ShardedSplit, read_shard_set
 from resnet50_pipeline.imagenet.shard_source import open_index
 from resnet50_pipeline.imagenet.shard_tar import read_shard
+from resnet50_pipeline.progress import show_progress
 
 # With less to read, starting the processes takes longer.
 _BYTES_WORTH_A_POOL = 1_000_000_000

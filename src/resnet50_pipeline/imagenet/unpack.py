@@ -6,8 +6,7 @@ import ctypes
 import logging
 import os
 import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +21,12 @@ from resnet50_pipeline.imagenet.archived_images import require_class_archive
 from resnet50_pipeline.imagenet.archives import ArchivePart, find_archive_parts, iterate_part, list_part
 from resnet50_pipeline.imagenet.list_files import Split
 from resnet50_pipeline.imagenet.walk import walk_splits
+from resnet50_pipeline.progress import show_progress
 
 logger = logging.getLogger(__name__)
 
 # Folders that are being filled. Hidden, so that nobody takes them for a class.
 _STAGED_PREFIX = ".unpacking-"
-_SECONDS_BETWEEN_LINES = 10.0
 _DIFFERENCES_SHOWN = 3
 
 
@@ -72,13 +71,8 @@ def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchi
                 require_class_archive(split_parts[0])
             missing += [(split, part) for part in split_parts if not _is_unpacked(root, split, part)]
         _require_space(root, [part for _, part in missing])
-        images = 0
-        next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-        for done, (split, part) in enumerate(missing, start=1):
-            images += _unpack_part(root, split, part)
-            if time.monotonic() >= next_line:
-                next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-                logger.info("unpacked %d of %d archives, %d images", done, len(missing), images)
+        with show_progress(sum(part.size for _, part in missing), what="unpacking", unit="bytes") as advance:
+            images = sum(_unpack_part(root, split, part, advance) for split, part in missing)
     return UnpackedArchives(images, len(missing), sum(len(found) for found in parts.values()) - len(missing))
 
 
@@ -123,7 +117,7 @@ def provide_loose_images(
         )
 
 
-def _unpack_part(root: Path, split: Split, part: ArchivePart) -> int:
+def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[[int], None]) -> int:
     """Write the images of a part aside, then rename the folder; return how many there are."""
     target = _target(root, split, part)
     staged = target.with_name(_STAGED_PREFIX + target.name)
@@ -140,6 +134,7 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart) -> int:
             # As `tar` does: what was found out about the archive's image is that of a file of the same time.
             os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             count += 1
+            advance(len(data))
         _flush_file_system(staged)
         staged.rename(target)
     except OSError as error:

@@ -50,8 +50,9 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
     header = require_decodable(data, name)
     if header is not None and (fast := decode_plain_jpeg(data, header)) is not None:
         return fast
+    encoded = np.frombuffer(_without_colour_profile(data), dtype=np.uint8)
     try:
-        pixels: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+        pixels: NDArray[np.uint8] | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageDecodeError(f"{name}: cannot be decoded ({len(data)} bytes): {error}") from error
     if pixels is None:
@@ -115,6 +116,27 @@ def _require_end(data: bytes, name: str) -> None:
             f"{name}: was cut off: {len(data)} bytes without the image's end, so it cannot be decoded whole; "
             f"download or copy it again"
         )
+
+
+def _without_colour_profile(data: bytes) -> bytes:
+    """Return a PNG without its colour profile; anything else as it is.
+
+    OpenCV does not apply the profile, and its libpng complains of a common one on the standard error stream: "iCCP:
+    known incorrect sRGB profile".
+    """
+    if not data.startswith(_PNG_START):
+        return data
+    place = len(_PNG_START)
+    # A chunk: the length of its data in four bytes, four letters, the data, a checksum of four bytes.
+    while place + 8 <= len(data):
+        kind = data[place + 4 : place + 8]
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if kind == b"iCCP":
+            return data[:place] + data[end:]
+        if kind in (b"IDAT", b"IEND"):  # the profile stands before the pixels
+            break
+        place = end
+    return data
 
 
 def _read_size_with_pillow(data: bytes, name: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet50_pipeline.exceptions import TrainingConfigError
 from resnet50_pipeline.imaging.base import NormalizedOperator, PixelOperator, Pixels
 from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.geometry import CropImage, RandCropImage, ResizeImage
@@ -82,7 +83,17 @@ class Transform:
         """Write what `see` returned into an image's place in a batch, contiguous [3, height, width].
 
         uint8 is written as it is (see `gives_bytes`), float32 is normalised.
+
+        Raises:
+            TrainingConfigError: the place has another size.
         """
+        if into.shape[1:] != pixels.shape[:2]:
+            # OpenCV would write to memory of its own, and leave what stands there.
+            raise TrainingConfigError(
+                f"transform_ops give images of different sizes, {pixels.shape[0]} x {pixels.shape[1]} after "
+                f"{into.shape[1]} x {into.shape[2]}, and a batch has one; put CropImage or RandCropImage behind what "
+                "scales, no larger than that"
+            )
         planes = [into[0], into[1], into[2]] if self._is_rgb else [into[2], into[1], into[0]]
         if into.dtype == np.uint8:
             cv2.split(pixels, planes)

@@ -13,6 +13,7 @@ from resnet50_pipeline.files import staging_directory, write_text
 from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.paddleclas.supervise import run_program
 from resnet50_pipeline.parameters import ModelRegistrationParameters, TrainingParameters
+from resnet50_pipeline.progress import DRAWN, show_activity
 from resnet50_pipeline.training_dir import best_checkpoint, config_path
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def export_inference_model(
         ExportError: the exported model does not give the checkpoint's own outputs.
     """
     checkpoint = best_checkpoint(training_dir)
-    logger.info("exporting %s for Paddle Inference", checkpoint)
+    logger.info("exporting %s for Paddle Inference", checkpoint, extra=DRAWN)
     with staging_directory(training_dir.parent) as staged, tempfile.TemporaryDirectory(prefix=".export-") as logs:
         label_map_file = staged / "label_map.json"
         write_text(label_map_file, json.dumps(label_map, indent=2, ensure_ascii=False) + "\n")
@@ -50,7 +51,8 @@ def export_inference_model(
         program += ["--onnx"] if model_registration.onnx else []
         launch = training.launch.on_this_machine_alone()
         environment = dict(build_launch_command(launch, Path(logs), []).environment)
-        run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)
+        with show_activity("exporting, and comparing with the checkpoint"):
+            run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)
     check = json.loads((staged / "export_check.json").read_text(encoding="utf-8"))
     onnx = check.get("max_onnx_probability_difference")
     logger.info(

@@ -27,6 +27,7 @@ from resnet50_pipeline.paddleclas.launch import build_launch_command
 from resnet50_pipeline.paddleclas.output_dir import claim_output_dir
 from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.parameters import LaunchParameters, TrainingParameters
+from resnet50_pipeline.progress import DRAWN
 from resnet50_pipeline.training_dir import config_path
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def join_training(training: TrainingParameters) -> None:
     logs = machine_dir(training)
     with claim_output_dir(logs), sharing_news(training, logs.name) as check:
         command = build_launch_command(launch, logs, train_arguments(training))
-        logger.info("starting %s", " ".join(command.arguments))
+        logger.info("starting %s", " ".join(command.arguments), extra=DRAWN)
         logger.info("waiting for machine 0 at %s", launch.master)
         run_ranks(
             command,

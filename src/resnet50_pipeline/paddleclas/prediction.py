@@ -15,11 +15,13 @@ import pandas as pd
 from resnet50_pipeline.exceptions import RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.list_files import ListEntries, read_list_file
-from resnet50_pipeline.imagenet.shard_set import describe_pixels
+from resnet50_pipeline.imagenet.shard_set import describe_fidelity, describe_pixels
 from resnet50_pipeline.paddleclas.evaluated_model import ModelToEvaluate, with_images
 from resnet50_pipeline.paddleclas.launch import build_launch_command
+from resnet50_pipeline.paddleclas.progress import showing_evaluation
 from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.parameters import LaunchParameters
+from resnet50_pipeline.progress import DRAWN
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +68,17 @@ def predict_list(
         program += ["--list-file", str(list_file), "--output-dir", str(work_dir)]
         alone = launch.on_this_machine_alone()
         command = build_launch_command(alone, work_dir / "log", program)
-        logger.info("evaluating %s on %d images, %d ranks", model.name, len(entries), len(launch.devices))
-        run_ranks(
-            command,
-            work_dir,
-            work_dir / "log",
-            launch.hang_timeout_seconds,
-            ranks=len(launch.devices),
-            log_stays=False,
-        )
+        logger.info("evaluating %s on %d images, %d ranks", model.name, len(entries), len(launch.devices), extra=DRAWN)
+        with showing_evaluation(len(entries)) as on_event:
+            run_ranks(
+                command,
+                work_dir,
+                work_dir / "log",
+                launch.hang_timeout_seconds,
+                ranks=len(launch.devices),
+                log_stays=False,
+                on_event=on_event,
+            )
         predictions = _merge(sorted(work_dir.glob("predictions.*.npz")), entries)
         summary: dict[str, Any] = json.loads((work_dir / "evaluation_summary.json").read_text(encoding="utf-8"))
     return predictions, summary | {
@@ -85,6 +89,7 @@ def predict_list(
         "list_digest": digest_of_list(entries),
         # What was seen in place of the images' own pixels; empty where those were.
         "packed_pixels": describe_pixels(shards),
+        "packed_fidelity": describe_fidelity(shards),
     }
 
 

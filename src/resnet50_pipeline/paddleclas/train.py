@@ -17,6 +17,7 @@ from resnet50_pipeline.paddleclas.progress import TrainingProgress
 from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.paddleclas.upstream_train import check_engine, run_upstream_training
 from resnet50_pipeline.parameters import TrainingParameters
+from resnet50_pipeline.progress import DRAWN
 from resnet50_pipeline.training_config import TrainingConfig, read_training_config
 from resnet50_pipeline.training_dir import checkpoint_paths, config_path, log_dir, newest_checkpoint
 
@@ -63,7 +64,7 @@ def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) 
     before = used.read_text(encoding="utf-8") if resume and used.exists() else None
     write_text(used, config.to_yaml())
     command = build_launch_command(launch, logs, train_arguments(training))
-    logger.info("starting %s", " ".join(command.arguments))
+    logger.info("starting %s", " ".join(command.arguments), extra=DRAWN)
     if launch.ranks > len(launch.devices):
         logger.info("waiting for the other machines at %s: run `kedro join` there", launch.master)
     try:

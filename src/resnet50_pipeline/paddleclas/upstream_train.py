@@ -25,6 +25,7 @@ from resnet50_pipeline.paddleclas.upstream_events import EventBuilder, RunFacts
 from resnet50_pipeline.paddleclas.upstream_scribe import LogScribe, LogTail
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.pdparams import require_plain_data
+from resnet50_pipeline.progress import DRAWN
 from resnet50_pipeline.training_config import TrainingConfig
 from resnet50_pipeline.training_dir import config_path, log_dir
 
@@ -89,7 +90,7 @@ def run_upstream_training(config: TrainingConfig, training: TrainingParameters, 
     # A log of the run before must not be told as this one's.
     (logs / _RANK_0_LOG).unlink(missing_ok=True)
     scribe = _scribe(config, training, finished_epochs=0 if saved is None else saved.epoch)
-    logger.info("starting %s in %s", " ".join(command.arguments), command.working_dir)
+    logger.info("starting %s in %s", " ".join(command.arguments), command.working_dir, extra=DRAWN)
     try:
         with contextlib.closing(scribe), TrainingProgress() as show:
             _run_and_tell(command, training, scribe, show)

@@ -19,6 +19,7 @@ from resnet50_pipeline.parameters.input_pipeline import (
     TrainTransformParameters,
 )
 from resnet50_pipeline.parameters.launch import LaunchParameters
+from resnet50_pipeline.parameters.logs import LogParameters
 from resnet50_pipeline.parameters.optimization import (
     AmpParameters,
     ArchParameters,
@@ -27,6 +28,7 @@ from resnet50_pipeline.parameters.optimization import (
     OptimizerParameters,
 )
 from resnet50_pipeline.parameters.registration import GateParameters, ModelRegistrationParameters
+from resnet50_pipeline.parameters.sweep import Choices, FloatRange, IntegerRange, SamplerParameters, SweepParameters
 from resnet50_pipeline.parameters.tracking import TrackingParameters
 from resnet50_pipeline.parameters.training import RUN_SETTINGS, TrainingParameters
 
@@ -34,23 +36,29 @@ __all__ = [
     "RUN_SETTINGS",
     "AmpParameters",
     "ArchParameters",
+    "Choices",
     "DataPreparationParameters",
     "DataValidationParameters",
     "DatasetParameters",
     "EvalTransformParameters",
     "EvaluationParameters",
+    "FloatRange",
     "GateParameters",
     "Group",
+    "IntegerRange",
     "LaunchParameters",
     "LearningRateParameters",
     "LoaderParameters",
+    "LogParameters",
     "LossParameters",
     "ModelRegistrationParameters",
     "OptimizerParameters",
     "ParameterModel",
     "SampleDataParameters",
+    "SamplerParameters",
     "ScanParameters",
     "ShardParameters",
+    "SweepParameters",
     "TrackingParameters",
     "TrainTransformParameters",
     "TrainingParameters",

@@ -13,7 +13,7 @@ from resnet50_pipeline.paddleclas.upstream_checkpoints import newest_saved_epoch
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.preflight.findings import Finding, judge, show_bytes
 from resnet50_pipeline.preflight.machine import nearest_folder
-from resnet50_pipeline.training_dir import checkpoint_paths, config_path, newest_checkpoint
+from resnet50_pipeline.training_dir import best_weights_path, checkpoint_paths, config_path, newest_checkpoint
 
 _FLOAT_BYTES = 4
 
@@ -57,11 +57,21 @@ def checkpoint_set_bytes(training: TrainingParameters, class_num: int) -> int:
     Raises:
         KeyError: the network or the optimizer is not known here.
     """
+    network = network_bytes(training, class_num)
+    optimizer = (network - NETWORK_SIZES[training.arch.name].statistics * _FLOAT_BYTES) * OPTIMIZER_VALUES[
+        training.optimizer.name
+    ]
+    return network * (1 if training.ema_decay is None else 2) + optimizer
+
+
+def network_bytes(training: TrainingParameters, class_num: int) -> int:
+    """Return the size of float32 weights and running statistics, as `best.pdparams` has them.
+
+    Raises:
+        KeyError: the network is not known here.
+    """
     size = NETWORK_SIZES[training.arch.name]
-    weights = size.weights + (size.features + 1) * class_num
-    network = weights + size.statistics
-    optimizer = weights * OPTIMIZER_VALUES[training.optimizer.name]
-    return (network * (1 if training.ema_decay is None else 2) + optimizer) * _FLOAT_BYTES
+    return (size.weights + (size.features + 1) * class_num + size.statistics) * _FLOAT_BYTES
 
 
 def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -> Finding:
@@ -71,7 +81,7 @@ def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -
             "disk", "blocking", f"training.arch.name {training.arch.name}", "a network of ppcls.arch's ResNet family",
             f"set one of {', '.join(NETWORK_SIZES)}",
         )  # fmt: skip
-    one = checkpoint_set_bytes(training, class_num)
+    one, exported = checkpoint_set_bytes(training, class_num), network_bytes(training, class_num)
     # The newest ones, the best one, and the one that is being written. PaddleClas itself keeps those of all epochs.
     if training.engine == "native":
         sets, formula = training.keep_checkpoints + 2, "keep_checkpoints + 2"
@@ -81,12 +91,14 @@ def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -
     free = shutil.disk_usage(folder).free
     # A resumed run replaces its own sets; one that starts anew keeps those of before until it has some.
     replaced = len(checkpoint_paths(output_dir)) if goes_on(training) else 0
+    is_exported = goes_on(training) and best_weights_path(output_dir).is_file()
     return judge(
-        free >= one * max(sets - replaced, 1),
+        free >= one * max(sets - replaced, 1) + (0 if is_exported else exported),
         "blocking",
         "disk",
         found=f"{show_bytes(free)} free",
-        needed=f"{show_bytes(one * sets)} (({formula}) x {show_bytes(one)})",
+        needed=f"{show_bytes(one * sets + exported)} (({formula}) x {show_bytes(one)}, {show_bytes(exported)} more for "
+        "best.pdparams)",
         remedy=f"make room in {folder}, or set workspace in conf/<environment>/globals.yml to a larger disk",
     )
 

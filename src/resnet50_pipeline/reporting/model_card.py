@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from resnet50_pipeline.reporting.comparison import describe_comparison
@@ -102,12 +103,20 @@ def _describe_provenance(inputs: ReportInputs) -> str:
             f"- source: {provenance.source}",
             f"- weights: `{summary['weights_digest']}`",
             f"- evaluated on: {summary['device']}, {summary['ranks']} rank(s), Paddle {summary['paddle_version']}",
-            *([f"- images as packed: {summary['packed_pixels']}"] if summary.get("packed_pixels") else []),
+            *_describe_packed_pixels(summary),
             f"- command: `{provenance.command}`",
             f"- versions: {versions}",
             f"- written: {provenance.written_at:%Y-%m-%d %H:%M} UTC",
         ]
     )
+
+
+def _describe_packed_pixels(summary: Mapping[str, Any]) -> list[str]:
+    """Return what was evaluated in place of the images' own pixels, and how far it is from them; [] for those."""
+    if not summary.get("packed_pixels"):
+        return []
+    fidelity = summary.get("packed_fidelity")
+    return [f"- images as packed: {summary['packed_pixels']}", *([f"- {_plain(fidelity)}"] if fidelity else [])]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -50,7 +50,9 @@ def describe_command(arguments: Sequence[str]) -> str:
     `--params tracking.uri=postgresql://ada:secret@db/mlflow` must not end in a report.
     """
     program, *rest = arguments
-    return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:…@", shlex.join([Path(program).name, *rest]))
+    path = Path(program)
+    words = ["python", "-m", path.parent.name] if path.name == "__main__.py" else [path.name]
+    return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:…@", shlex.join([*words, *rest]))
 
 
 def describe_source(project_dir: Path) -> str:

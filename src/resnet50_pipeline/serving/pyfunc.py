@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from resnet50_pipeline.exceptions import ExportError
@@ -38,13 +39,14 @@ class ImageClassifier:
             or as HTTP would say it) and `error`: "" or why this image could not be classified.
 
         Raises:
-            ExportError: the table has neither column.
+            ExportError: the table has neither column, or columns of one row are lists of different lengths.
         """
         if not {IMAGE, PATH} & set(model_input.columns):
             raise ExportError(
                 f"the table must have a column {IMAGE} (bytes or base64 text) or {PATH} (file names); it has "
                 f"{', '.join(map(str, model_input.columns)) or 'none'}"
             )
+        model_input = _spread_columns(model_input)
         found = [_read_row(row) for row in model_input.to_dict("records")]
         predictions = self._predictor.predict(
             [one for one in found if isinstance(one, bytes)], (params or {}).get("top_k")
@@ -57,6 +59,18 @@ class ImageClassifier:
 def _load_pyfunc(data_path: str) -> ImageClassifier:
     """Return the model of the folder `data_path`; MLflow knows this name."""
     return ImageClassifier(Predictor(Path(data_path)))
+
+
+def _spread_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row an image of the JSON `{"inputs": {"image": [one, other]}}`, which MLflow makes one row of lists."""
+    columns = [name for name in (IMAGE, PATH) if name in table]
+    lists = [name for name in columns if len(table) == 1 and isinstance(table[name].iloc[0], list | np.ndarray)]
+    if not lists:
+        return table
+    try:
+        return table[columns].explode(lists, ignore_index=True)
+    except ValueError as error:
+        raise ExportError(f"the columns {' and '.join(lists)} must be lists of the same length: {error}") from error
 
 
 def _read_row(row: Mapping[Any, Any]) -> bytes | UnreadableImage:

@@ -11,10 +11,15 @@ again when it goes on: their points are on the curve and are left out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+from collections import deque
+from collections.abc import Iterator
+from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
@@ -28,7 +33,10 @@ logger = logging.getLogger(__name__)
 EVENTS = "events.jsonl"
 CURSOR = ".mlflow_cursor.json"
 MAX_METRICS_PER_BATCH = 1000
-_CHUNK_BYTES = 1 << 20
+# About as much as one request takes.
+_CHUNK_BYTES = 1 << 16
+# A server has several workers, each of which computes for as long as the client needs for five requests.
+_REQUESTS_AT_A_TIME = 4
 
 # Not batch_seconds, which images_per_second says too: a point costs MLflow's database as much as any other.
 _STEP_CURVES: tuple[str, ...] = ("loss", "top1", "learning_rate", "images_per_second", "reader_seconds")
@@ -54,6 +62,13 @@ class Cursor(BaseModel):
     byte: int
     ranks: int = 0
     last_step: dict[str, int] = {}
+
+
+class _Batch(NamedTuple):
+    """Points of one request, and the cursor behind them."""
+
+    metrics: list[Metric]
+    cursor: Cursor
 
 
 def metrics_of(event: AnyEvent) -> list[Metric]:
@@ -103,7 +118,8 @@ def session_of(training_dir: Path) -> str | None:
 def upload_new_events(client: MlflowClient, run_id: str, session: str, training_dir: Path) -> int:
     """Upload what was appended since the last time, whole events only; return the number of points.
 
-    A file that took the place of the one of last time is uploaded from its beginning.
+    A file that took the place of the one of last time is uploaded from its beginning. A server gets several requests
+    at a time; what one of them did not take is sent again the next time, with all that came behind it.
     """
     path = training_dir / EVENTS
     identity = _identify(path)
@@ -113,13 +129,47 @@ def upload_new_events(client: MlflowClient, run_id: str, session: str, training_
     if cursor is None or (cursor.run, cursor.events) != (session, identity):
         cursor = Cursor(run=session, events=identity, byte=0)
     uploaded = 0
+    for batch in _send(client, run_id, _batches(path, cursor)):
+        _write_cursor(training_dir, batch.cursor)
+        uploaded += len(batch.metrics)
+    return uploaded
+
+
+def _send(client: MlflowClient, run_id: str, batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Send batches, and yield each when it and all before it were taken."""
+    is_server = client.tracking_uri.startswith("http")
+    under_way: deque[tuple[_Batch, AsyncResult[object]]] = deque()
+    with contextlib.ExitStack() as stack:
+        pool: ThreadPool | None = None
+        for number, batch in enumerate(batches):
+            # Nearly always the first is the only one.
+            if not batch.metrics or not is_server or number == 0:
+                while under_way:
+                    yield _wait_for_first(under_way)
+                if batch.metrics:
+                    client.log_batch(run_id, metrics=batch.metrics)
+                yield batch
+                continue
+            # Its threads are daemons: should a server hang, the process can end all the same.
+            pool = pool or stack.enter_context(ThreadPool(_REQUESTS_AT_A_TIME))
+            under_way.append((batch, pool.apply_async(client.log_batch, (run_id, batch.metrics))))
+            if len(under_way) == _REQUESTS_AT_A_TIME:
+                yield _wait_for_first(under_way)
+        while under_way:
+            yield _wait_for_first(under_way)
+
+
+def _wait_for_first(under_way: deque[tuple[_Batch, AsyncResult[object]]]) -> _Batch:
+    batch, answer = under_way.popleft()
+    answer.get()
+    return batch
+
+
+def _batches(path: Path, cursor: Cursor) -> Iterator[_Batch]:
+    """Yield what is behind the cursor, as much at a time as one request takes."""
     while lines := _read_lines(path, cursor.byte):
         metrics, cursor = _fill_batch(lines, path, cursor)
-        if metrics:
-            client.log_batch(run_id, metrics=metrics)
-        _write_cursor(training_dir, cursor)
-        uploaded += len(metrics)
-    return uploaded
+        yield _Batch(metrics, cursor)
 
 
 def _fill_batch(lines: list[bytes], path: Path, cursor: Cursor) -> tuple[list[Metric], Cursor]:
@@ -143,7 +193,7 @@ def _fill_batch(lines: list[bytes], path: Path, cursor: Cursor) -> tuple[list[Me
 
 
 def _read_lines(path: Path, start: int) -> list[bytes]:
-    """Return whole lines from byte `start` on, about a mebibyte of them."""
+    """Return whole lines from byte `start` on, some 64 KiB of them."""
     with path.open("rb") as file:
         file.seek(start)
         return [line for line in file.readlines(_CHUNK_BYTES) if line.endswith(b"\n")]

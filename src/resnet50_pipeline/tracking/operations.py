@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import BaseModel, ConfigDict, Field
 
 from resnet50_pipeline.tracking.curves import MAX_METRICS_PER_BATCH, upload_new_events
+from resnet50_pipeline.tracking.process import PROCESS_TAGS
 
 MAX_PARAMS_PER_BATCH = 100
 MAX_KEY_LENGTH = 250
@@ -110,10 +111,11 @@ class LogMetrics(Operation):
     metrics: dict[str, float]
     time_ms: int = Field(description="Milliseconds since the Unix epoch.")
     dataset: MeasuredOn | None = None
+    step: int = Field(default=0, description="Where figures of one name are drawn over something.")
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
         """Log them in one request."""
-        client.log_batch(run_id, metrics=make_metrics(self.metrics, self.time_ms, self.dataset))
+        client.log_batch(run_id, metrics=make_metrics(self.metrics, self.time_ms, self.dataset, step=self.step))
 
 
 class LogArtifact(Operation):
@@ -181,30 +183,39 @@ class JoinParent(Operation):
     name: str
     tags: dict[str, str]
     start_time_ms: int
+    is_retry: bool = False
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
-        """Find or create the parent; it is RUNNING while its children are well."""
+        """Find or create the parent; it is RUNNING while its children are well, and again when one is retried."""
         parent = find_run(client, _experiment_of(client, run_id), self.session)
         if parent is None:
             tags = self.tags | {SESSION_TAG: self.session}
             parent = client.create_run(_experiment_of(client, run_id), self.start_time_ms, tags, self.name)
-        elif parent.info.status == "FINISHED":  # as far as the child before this one knew
-            client.update_run(parent.info.run_id, status="RUNNING")
+        else:
+            # FINISHED it is as far as the child before this one knew.
+            if parent.info.status in (("FINISHED", "FAILED", "KILLED") if self.is_retry else ("FINISHED",)):
+                client.update_run(parent.info.run_id, status="RUNNING")
+            if self.is_retry and ERROR_TAG in parent.data.tags:
+                client.delete_tag(parent.info.run_id, ERROR_TAG)
+            # A scheduler starts each child from a process of its own.
+            identity = {name: self.tags[name] for name in PROCESS_TAGS if name in self.tags}
+            SetTags(tags=identity).apply(client, parent.info.run_id)
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent.info.run_id)
 
 
-class TellParent(Operation):
-    """Something that the parent shows too, so that parents can be compared."""
+class TellRun(Operation):
+    """Something that another run shows too: the parent, so that parents can be compared; or a parent's child."""
 
+    # By its first name, which outboxes on the disk have.
     kind: Literal["tell_parent"] = "tell_parent"
     session: str
     operation: Annotated[SetTags | LogMetrics, Field(discriminator="kind")]
 
     def apply(self, client: MlflowClient, run_id: str) -> None:
-        """Tell MLflow of the parent, which `JoinParent` has made."""
-        parent = find_run(client, _experiment_of(client, run_id), self.session)
-        if parent is not None:
-            self.operation.apply(client, parent.info.run_id)
+        """Tell MLflow of the other run, where there is one: of the parent, which `JoinParent` has made."""
+        other = find_run(client, _experiment_of(client, run_id), self.session)
+        if other is not None:
+            self.operation.apply(client, other.info.run_id)
 
 
 class EndParent(Operation):
@@ -266,7 +277,7 @@ AnyOperation = Annotated[
     | UploadCurves
     | EndRun
     | JoinParent
-    | TellParent
+    | TellRun
     | EndParent
     | LogSystemMetrics,
     Field(discriminator="kind"),
@@ -284,12 +295,16 @@ def _experiment_of(client: MlflowClient, run_id: str) -> str:
 
 
 def make_metrics(
-    metrics: Mapping[str, float], time_ms: int, dataset: MeasuredOn | None, model_id: str | None = None
+    metrics: Mapping[str, float],
+    time_ms: int,
+    dataset: MeasuredOn | None,
+    model_id: str | None = None,
+    step: int = 0,
 ) -> list[Metric]:
     """Return single figures as MLflow takes them, linked to the data, and to the logged model that they speak of."""
     name, digest = (None, None) if dataset is None else (dataset.name, shorten_digest(dataset.digest))
     return [
-        Metric(key, value, time_ms, 0, model_id=model_id, dataset_name=name, dataset_digest=digest)
+        Metric(key, value, time_ms, step, model_id=model_id, dataset_name=name, dataset_digest=digest)
         for key, value in metrics.items()
     ]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 # The clock behind a process's start time is read in ticks, and differs by a fraction of a second between readings.
 _START_TOLERANCE_SECONDS = 1.0
-_HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
+PROCESS_TAGS = _HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
 
 
 class ProcessIdentity(BaseModel):

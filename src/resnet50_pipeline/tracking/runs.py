@@ -27,7 +27,7 @@ from resnet50_pipeline.tracking.operations import (
     MeasuredOn,
     ReopenRun,
     SetTags,
-    TellParent,
+    TellRun,
     UploadCurves,
 )
 from resnet50_pipeline.tracking.outbox import FOLDER, STATE, Outbox, OutboxState
@@ -97,10 +97,10 @@ class TrackedRun:
         self.tags.update(tags)
         self._tell_both(SetTags(tags=dict(tags)))
 
-    def log_metrics(self, metrics: Mapping[str, float], *, on_val: bool = False) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], *, on_val: bool = False, step: int = 0) -> None:
         """Log figures of the whole run, which the parent run shows too; `on_val` says that they are of the val list."""
         dataset = self.val_data if on_val else None
-        self._tell_both(LogMetrics(metrics=dict(metrics), time_ms=_now_ms(), dataset=dataset))
+        self._tell_both(LogMetrics(metrics=dict(metrics), time_ms=_now_ms(), dataset=dataset, step=step))
 
     def name_data(self, train: LogDataset, val: LogDataset) -> None:
         """Make both splits inputs of the run."""
@@ -123,10 +123,14 @@ class TrackedRun:
             logger.warning("%s", error)
 
     def _tell_both(self, operation: SetTags | LogMetrics) -> None:
-        if self._parent is None:
+        if self._parent is None or self._parent.has_run_of_its_own:
             self.tell(operation)
         else:
-            self.tell(operation, TellParent(session=self._parent.session, operation=operation))
+            self.tell(operation, TellRun(session=self._parent.session, operation=operation))
+
+    def tag_run(self, session: str, tags: Mapping[str, str]) -> None:
+        """Add tags to another run of the same experiment, as to one of a sweep's trials."""
+        self.tell(TellRun(session=session, operation=SetTags(tags=dict(tags))))
 
     def catch_up(self) -> bool:
         """Deliver what waits, if MLflow answers; return False if something has to go on waiting."""
@@ -141,7 +145,7 @@ class TrackedRun:
         atexit.unregister(self._end_with_the_process)
         if _current is self:
             _current = None
-        if self._parent is not None:
+        if self._parent is not None and not self._parent.has_run_of_its_own:
             self.tell(EndParent(session=self._parent.session, status=state, time_ms=_now_ms()))
         self.tell(EndRun(status=state, time_ms=_now_ms()))
         if not self._outbox.flush(at_once=True):
@@ -220,6 +224,7 @@ def _join(parent: Parent, description: RunDescription, project_path: Path) -> Jo
         name=" ".join([*description.name.split()[:2], parent.title]),
         tags=shared | own,
         start_time_ms=min(_now_ms(), round(parent.process.started * 1000)),
+        is_retry=parent.is_retry,
     )
 
 

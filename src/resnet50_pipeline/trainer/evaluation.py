@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from numpy.typing import NDArray
 
+from resnet50_pipeline.events import EvalProgress, EventWriter
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.list_files import read_list_file
 from resnet50_pipeline.trainer.data import ListDataset, Loader
@@ -21,6 +24,9 @@ from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.sampling import EvalBatches
 from resnet50_pipeline.trainer.stopping import StopRequest
 from resnet50_pipeline.training_config import TrainingConfig
+from resnet50_pipeline.training_dir import events_path
+
+_SECONDS_BETWEEN_EVENTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,33 @@ class Predictions:
         ]
 
 
+class EvaluationReporter:
+    """Tells the events how far all ranks are, which work side by side, from what the first one has done."""
+
+    def __init__(self, tell: Callable[[EvalProgress], None], total: int, ranks: Ranks) -> None:
+        """Tell of `total` images; ranks but the first tell nothing."""
+        self._tell, self._total, self._ranks = tell, total, ranks
+        self._images = 0
+        self._started = self._told = time.monotonic()
+
+    def add(self, images: int) -> None:
+        """Count a batch of this rank."""
+        self._images += images
+        now = time.monotonic()
+        if self._ranks.is_first and now - self._told >= _SECONDS_BETWEEN_EVENTS:
+            self._told = now
+            done = min(self._images * self._ranks.count, self._total)
+            self._tell(EvalProgress(images=done, total=self._total, images_per_second=done / (now - self._started)))
+
+
 def predict(
-    network: paddle.nn.Layer, loader: Loader, top_k: int, heartbeat: Heartbeat, stop: StopRequest | None = None
+    network: paddle.nn.Layer,
+    loader: Loader,
+    top_k: int,
+    heartbeat: Heartbeat,
+    *,
+    reporter: EvaluationReporter | None = None,
+    stop: StopRequest | None = None,
 ) -> Predictions:
     """Return the predictions for the batches of a loader, as far as it got when `stop` was set.
 
@@ -66,6 +97,8 @@ def predict(
             probabilities, ids = paddle.topk(F.softmax(logits, axis=-1), k=top_k, axis=-1)
             columns.append(tuple(tensor.numpy() for tensor in (batch.index, batch.labels, ids, probabilities, losses)))
             heartbeat.beat()
+            if reporter is not None:
+                reporter.add(len(batch.labels))
             if stop is not None and stop.is_set:
                 break
             waiting_since = time.perf_counter()
@@ -84,7 +117,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
     """Predict every image of a list with a checkpoint set, a file of weights or an exported model.
 
     Every rank writes `predictions.<rank>.npz` (the arrays of `Predictions`) beside its heartbeat, and rank 0
-    `evaluation_summary.json`.
+    `evaluation_summary.json`, and how far it is to `events.jsonl`.
 
     Raises:
         CheckpointError: the model is damaged or of another network.
@@ -100,7 +133,9 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
         EvalBatches(len(entries), split.sampler.batch_size, ranks),
         split,
     )
-    found = predict(evaluated.network, loader, min(5, config.Arch.class_num), heartbeat)
+    with contextlib.ExitStack() as closing:
+        reporter = EvaluationReporter(_teller(output_dir, ranks, closing), len(entries), ranks)
+        found = predict(evaluated.network, loader, min(5, config.Arch.class_num), heartbeat, reporter=reporter)
     with replacing_file(output_dir / f"predictions.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -126,3 +161,11 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
             "paddle_version": paddle.__version__,
         }
         write_text(output_dir / "evaluation_summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _teller(folder: Path, ranks: Ranks, closing: contextlib.ExitStack) -> Callable[[EvalProgress], None]:
+    if not ranks.is_first:
+        return lambda _event: None
+    writer = EventWriter(events_path(folder))
+    closing.callback(writer.close)
+    return writer.write

@@ -24,7 +24,7 @@ from resnet50_pipeline.events import (
     WarningRaised,
 )
 from resnet50_pipeline.exceptions import NonFiniteLossError, RunInterruptedError
-from resnet50_pipeline.trainer.evaluation import predict
+from resnet50_pipeline.trainer.evaluation import EvaluationReporter, predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.meters import EpochMeters, Totals
 from resnet50_pipeline.trainer.ranks import Ranks
@@ -268,7 +268,8 @@ class TrainingRun:
         started = time.perf_counter()
         with self._stepper.evaluated_network() as network:
             top_k = min(5, self._config.Arch.class_num)
-            found = predict(network, self._data.val_loader, top_k, self._heartbeat, stop=self._stop)
+            reporter = EvaluationReporter(self._tell, self._data.val_images, self._ranks)
+            found = predict(network, self._data.val_loader, top_k, self._heartbeat, reporter=reporter, stop=self._stop)
         *sums, stopping = (float(value) for value in self._ranks.sum([*found.sums, float(self._stop.is_set)]))
         if stopping:
             self._save_and_end()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -144,7 +145,22 @@ def _start_worker(worker: _Worker, rank_pid: int) -> None:
 def _load(keys: list[Key], slot: int | None) -> _Answer:
     ((dataset, max_skipped, slots),) = _worker
     buffer = None if slot is None else slots[slot]
-    loaded = load_batch(dataset, keys, max_skipped, buffer)
+    try:
+        loaded = load_batch(dataset, keys, max_skipped, buffer)
+    except Exception as error:
+        if _can_be_sent(error):
+            raise
+        # The rank would take it for a process that was killed.
+        raise LoaderProcessError(f"a loader process failed: {type(error).__name__}: {error}") from error
     if buffer is None or loaded.images.nbytes > len(buffer):
         return _Answer(loaded, None)
     return _Answer(loaded._replace(images=loaded.images[:0].copy()), loaded.images.shape)
+
+
+def _can_be_sent(error: Exception) -> bool:
+    """Whether the rank can build the exception again: some want more for that than what they keep."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own, of this moment
+    except Exception:  # whatever its class does when it is built
+        return False
+    return True

@@ -1,0 +1,87 @@
+r"""How a record looks: as a plain line, or as one JSON object a line.
+
+2026-11-24 17:00:00 INFO    packing images: 200 of 1000 images, 20 images/s, 0:40 left
+{"time": "2026-11-24T17:00:00.123+00:00", "level": "INFO", "logger": "resnet50_pipeline.progress", "message": …}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+LINE = "%(asctime)s %(levelname)-7s %(message)s"
+TIME = "%Y-%m-%d %H:%M:%S"
+# Under these names a record may carry more, by `extra=`.
+FIELDS = "fields"
+"""A mapping of numbers and texts, which JSON lines hold beside the message."""
+SHOWN_ELSEWHERE = "shown_elsewhere"
+"""Where people see it in another form; see `set_up.py`."""
+_PYTHON_WARNINGS = "py.warnings"
+_INDENT = "  "
+
+Mask = Callable[[str], str]
+
+
+class LineFormatter(logging.Formatter):
+    """Plain lines; those of a longer message after the first are indented."""
+
+    def __init__(self, mask: Mask, *, with_traceback: bool, layout: str = LINE) -> None:
+        super().__init__(layout, TIME)
+        self._mask, self._with_traceback = mask, with_traceback
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or lines."""
+        message = message_of(record)
+        if record.name == _PYTHON_WARNINGS and not self._with_traceback:
+            message = message.splitlines()[0]  # `file:line: Category: text`, without the line of code
+        record.message, record.asctime = message.replace("\n", f"\n{_INDENT}"), self.formatTime(record, TIME)
+        lines = self.formatMessage(record)
+        if self._with_traceback and record.exc_info:
+            lines += f"\n{self.formatException(record.exc_info)}"
+        return self._mask(lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, in ASCII: time, level, logger, message, session, stage, node, and a record's fields."""
+
+    def __init__(self, mask: Mask) -> None:
+        super().__init__()
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message_of(record),
+            "session": getattr(record, "session", ""),
+            "stage": getattr(record, "stage", ""),
+            "node": getattr(record, "node", ""),
+        }
+        # A field never takes the place of what every line has.
+        line = {**getattr(record, FIELDS, {}), **line}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(self._masked(line), allow_nan=False, default=str)
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._mask(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)  # JSON has no word for it
+        if isinstance(value, dict):
+            return {str(key): self._masked(one) for key, one in value.items()}
+        return [self._masked(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """Return the message with its arguments; where a library's do not fit, both beside each other."""
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return f"{record.msg} {record.args!r}"

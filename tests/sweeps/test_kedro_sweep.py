@@ -1,0 +1,158 @@
+"""`kedro sweep`: real Kedro sessions, a real Optuna database, a real MLflow store, and trainings of moments."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from sweep_project import evaluations, prepare, wait_for
+
+from mlflow_stores import client_of, find_runs
+from resnet50_pipeline.commands.sweep import render_table
+from resnet50_pipeline.parameters import SweepParameters
+from resnet50_pipeline.sweeps.study import Study, TrialRow
+
+EXPERIMENT = "resnet50-digits"
+PARENT = "mlflow.parentRunId"
+
+
+def study_of(folder: Path) -> Study:
+    values = {"study": folder.name, "output_dir": folder.parent, "trials": 2}
+    space = {"training.lr.learning_rate": {"low": 0.1, "high": 0.9}}
+    return Study(SweepParameters.model_validate({**values, "space": space, "pruner": {"name": "none"}}))
+
+
+def runs_of(project):
+    """Return the sweep's run, and those of its trials by their number."""
+    runs = find_runs(client_of(project.path), EXPERIMENT)
+    (parent,) = (run for run in runs if run.data.tags.get("parent.kind") == "sweep")
+    children = [run for run in runs if run.data.tags.get(PARENT) == parent.info.run_id]
+    assert len(children) == len(runs) - 1
+    trials = [run for run in children if "sweep.trial" in run.data.tags]
+    return parent, {int(run.data.tags["sweep.trial"]): run for run in trials}, trials
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_sigkilled_goes_on_with_the_same_trial(probe_project, hold):
+    """Its run is asked to stop and ends; the next sweep goes on with the trial, and has a second sweep beside it.
+
+    So two sweeps of one study run different trials, and there are as many as asked for.
+    """
+    folder = prepare(probe_project)
+    sweep = probe_project.start("sweep")
+    wait_for(lambda: evaluations(folder / "trial-0000") == [1])
+    (trial,) = psutil.Process(sweep.pid).children()
+    sweep.kill()
+    sweep.communicate()
+    trial.wait(30)
+    assert evaluations(folder / "trial-0000") == [1]
+    shown = probe_project.run("sweep", "--show")
+    assert shown.returncode == 0, shown.stderr
+    assert "stopped" in shown.stdout.splitlines()[1]
+    going_on, beside = probe_project.start("sweep"), None
+    try:
+        wait_for(lambda: evaluations(folder / "trial-0000") == [1, 2])
+        beside = probe_project.start("sweep")
+        wait_for(lambda: evaluations(folder / "trial-0001") == [1])
+        hold.unlink()
+        for process in (going_on, beside):
+            _, said = process.communicate(timeout=90)
+            assert process.returncode == 0, said
+    finally:
+        for process in filter(None, (going_on, beside)):
+            process.kill()
+    rows = study_of(folder).rows()
+    assert [(row.number, row.state) for row in rows] == [(0, "complete"), (1, "complete")]
+    assert evaluations(folder / "trial-0000") == evaluations(folder / "trial-0001") == [1, 2, 3]
+    assert (probe_project.path / "validated").read_text() == "x", "the data stages run once"
+    parent, by_number, trials = runs_of(probe_project)
+    assert len(trials) == len(by_number) == 2, "the trial that went on is one run"
+    best = next(row for row in rows if row.is_best)
+    assert {run.info.status for run in (parent, *trials)} == {"FINISHED"}
+    assert {run.data.tags["sweep.state"] for run in trials} == {"complete"}
+    assert parent.data.tags["sweep.best_trial"] == str(best.number)
+    assert parent.data.metrics["sweep/best_value"] == best.value
+    assert float(by_number[best.number].data.params["training.lr.learning_rate"]) == best.value
+    kept = [number for number in (0, 1) if (folder / f"trial-000{number}/06_models/training/checkpoints").exists()]
+    assert kept == [best.number]
+    logged = client_of(probe_project.path).list_artifacts(parent.info.run_id, "sweep")
+    assert {Path(file.path).name for file in logged} == {"trials.csv", "history.png", "parameters.png"}
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_stops_the_sweep_until_it_is_mended(probe_project):
+    """The error names trial, log and what to do; Ctrl-C stops a trial after it has saved; another start goes on.
+
+    A loss that is not finite, though, only ends its trial.
+    """
+    folder = prepare(probe_project)
+    (probe_project.path / "fail").touch()
+    failed = probe_project.run("sweep")
+    assert failed.returncode == 1
+    assert "error: trial 0 failed: the run ended with code 1" in failed.stderr
+    assert "error: rank 1 was killed by SIGKILL" in failed.stderr
+    assert "kedro sweep --give-up 0" in failed.stderr
+    assert runs_of(probe_project)[0].info.status == "FAILED"
+    (probe_project.path / "fail").unlink()
+    (probe_project.path / "hold").touch()
+    sweep = probe_project.start("sweep")
+    wait_for(lambda: evaluations(folder / "trial-0000") == [1, 2])
+    sweep.send_signal(signal.SIGINT)
+    sweep.communicate(timeout=60)
+    assert sweep.returncode == 128 + signal.SIGINT
+    parent, by_number, _ = runs_of(probe_project)
+    assert (parent.info.status, by_number[0].info.status) == ("KILLED", "KILLED")
+    (probe_project.path / "hold").unlink()
+    (probe_project.path / "diverge").touch()
+    assert probe_project.run("sweep").returncode == 0
+    assert [row.state for row in study_of(folder).rows()] == ["diverged", "diverged"]
+    parent, by_number, trials = runs_of(probe_project)
+    assert parent.info.status == "FINISHED"
+    assert "error" not in parent.data.tags
+    assert len(trials) == 2
+    assert {(run.info.status, run.data.tags["sweep.state"]) for run in trials} == {("FAILED", "diverged")}
+
+
+def test_a_space_that_fits_no_training_is_refused_before_anything_starts(probe_project):
+    """One error with the path and the nearest one; neither a study nor a run is left."""
+    folder = prepare(probe_project, space={"training.lr.learning_rat": {"low": 0.1, "high": 0.9}})
+    refused = probe_project.run("sweep")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: sweep.space: training.lr.learning_rat is no single value")
+    assert "did you mean training.lr.learning_rate?" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not folder.exists()
+    assert find_runs(client_of(probe_project.path), EXPERIMENT) == []
+
+
+def test_without_optuna_the_error_says_how_to_install_it(probe_project, monkeypatch):
+    """Optuna is an extra."""
+    hidden = probe_project.path / "hidden"
+    hidden.mkdir()
+    (hidden / "optuna.py").write_text("raise ModuleNotFoundError('no optuna', name='optuna')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{hidden}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    prepare(probe_project)
+    refused = probe_project.run("sweep")
+    assert refused.returncode == 1
+    assert "pip install 'resnet50-pipeline[sweep]'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_table_names_the_best_trial_and_counts_the_states():
+    """A line a trial, the best with a star, values of parameters by their names."""
+    space = {"training.lr.learning_rate": {"low": 0.1, "high": 0.9}}
+    sweep = SweepParameters(study="s", output_dir=Path("out"), trials=3, space=space)
+    rows = [
+        TrialRow(0, "complete", 0.91234, 5, 61.2, {"training.lr.learning_rate": 0.123456}, is_best=True),
+        TrialRow(1, "failed", None, 0, 3.0, {"training.lr.learning_rate": 0.9}, "rank 1 was killed\nsee its log"),
+    ]
+    assert render_table(rows, sweep) == [
+        "   trial  state     val/top1  epochs  time  lr.learning_rate",
+        "*  0      complete  0.9123    5       61 s  0.1235",
+        "   1      failed              0       3 s   0.9               rank 1 was killed",
+        "study s, 3 trials: 1 complete, 1 failed; best: trial 0, val/top1 0.9123",
+    ]
+    assert render_table([], sweep)[-1] == "study s, 3 trials: none yet"

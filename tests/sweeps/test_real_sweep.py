@@ -1,0 +1,97 @@
+"""A sweep of real trainings of ResNet18 on a few digits: one trial is killed with its sweep, one is given up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from sweep_project import evaluations, wait_for
+
+from resnet50_pipeline.events import Started, read_events
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PROJECT = Path(__file__).parents[2]
+RATE = "training.lr.learning_rate"
+# With this seed the first rate is 0.017, the second 0.039, whose loss after the first epoch is greater.
+SWEEP = {
+    "seed": 6,
+    "metric": "val/loss",
+    "direction": "minimize",
+    "space": {
+        "training.optimizer.l2_coeff": None,
+        "training.label_smoothing": None,
+        RATE: {"low": 0.0001, "high": 0.08, "log": True},
+    },
+}
+TRAINING = {
+    "epochs": 3,
+    "arch": {"name": "ResNet18", "zero_init_residual": False},
+    "launch": {"devices": [0]},
+    "save_interval_steps": 1,
+}
+EVALUATION = {"compare_with": None, "bootstrap_resamples": 100, "gallery_images": 0}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project whose environment `test` sweeps with small trainings."""
+    for name in ("src", "conf"):
+        shutil.copytree(
+            PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
+        )
+    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
+    (tmp_path / "conf" / "local").mkdir()
+    for group, changes in (("sweep", SWEEP), ("training", TRAINING), ("evaluation", EVALUATION)):
+        path = tmp_path / "conf" / "test" / f"parameters_{group}.yml"
+        content = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({group: content[group] | changes}))
+    return tmp_path
+
+
+def start_sweep(project: Path) -> subprocess.Popen[str]:
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(project / "src")}
+    return subprocess.Popen(
+        [programs / "kedro", "sweep", "--env", "test"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_three_trials_one_killed_and_gone_on_with_one_given_up(project):
+    """Trials 0 (killed with the sweep, resumed), 1 and 2 are three runs below one; the pruned one is KILLED."""
+    study = project / "data" / "test" / "09_sweeps" / "test"
+    sweep = start_sweep(project)
+    wait_for(lambda: evaluations(study / "trial-0000") == [1], seconds=180)
+    sweep.kill()
+    sweep.communicate()
+    sweep = start_sweep(project)
+    said, _ = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0, said
+    events, _ = read_events(study / "trial-0000" / "06_models" / "training" / "events.jsonl")
+    starts = [event.first_step for event in events if isinstance(event, Started)]
+    assert len(starts) == 2
+    assert starts[1] >= 3, "from a checkpoint set after the first epoch"
+    client = MlflowClient(f"sqlite:///{project / 'data' / 'test' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("resnet50-test").experiment_id])
+    (parent,) = (run for run in runs if run.data.tags.get("parent.kind") == "sweep")
+    trials = {int(run.data.tags["sweep.trial"]): run for run in runs if "sweep.trial" in run.data.tags}
+    assert len([run for run in runs if "sweep.trial" in run.data.tags]) == len(trials) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {parent.info.run_id}
+    found = {number: (run.info.status, run.data.tags["sweep.state"]) for number, run in trials.items()}
+    assert found[0] == ("FINISHED", "complete")
+    assert found[1] == ("KILLED", "pruned")
+    assert evaluations(study / "trial-0001") == [1]
+    assert parent.info.status == "FINISHED"
+    epochs = [point.step for point in client.get_metric_history(trials[0].info.run_id, "val/loss")]
+    assert sorted(epochs) == [1, 2, 3], "the curve of the trial that went on has each epoch once"

@@ -1,0 +1,90 @@
+"""Kedro-Viz' picture of the chain as files: whole, readable, and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("kedro_viz")
+pytestmark = pytest.mark.slow  # imports Kedro-Viz and FastAPI, and starts a browser
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """What `make viz-build` writes, made elsewhere."""
+    target = tmp_path_factory.mktemp("viz") / "site"
+    done = subprocess.run(
+        [sys.executable, PROJECT / "tools" / "viz_site.py", target],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert "17 nodes" in done.stdout
+    return target
+
+
+@pytest.fixture(scope="module")
+def chain(site) -> dict:
+    """What the page is told of the default pipeline."""
+    return json.loads((site / "api" / "main").read_text(encoding="utf-8"))
+
+
+def test_the_site_names_every_node_of_the_chain(chain):
+    """Each node of each stage's pipeline.py, and each dataset of the catalog."""
+    sources = (PROJECT / "src" / "resnet50_pipeline" / "pipelines").glob("*/pipeline.py")
+    declared = {name for source in sources for name in re.findall(r'name="(\w+)"', source.read_text(encoding="utf-8"))}
+    assert {node["name"] for node in chain["nodes"] if node["type"] == "task"} == declared
+    catalog = yaml.safe_load((PROJECT / "conf" / "base" / "catalog.yml").read_text(encoding="utf-8"))
+    assert set(catalog) <= {node["name"] for node in chain["nodes"] if node["type"] == "data"}
+
+
+def test_layers_are_the_stages_in_their_order(chain):
+    """So the picture reads from the data to the registry; layers that contradict the arrows would not be drawn."""
+    assert chain["layers"] == ["data", "validation", "preparation", "training", "evaluation", "registry"]
+
+
+def test_the_page_asks_nobody(site):
+    """No font, script or counter from elsewhere."""
+    page = (site / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(r"https?://", page)
+    assert "heap" not in page
+    assert not (site / "telemetry.html").exists()
+
+
+def test_a_plain_server_shows_it(site, tmp_path):
+    """A server of files, and a browser: the chain is drawn, by its names."""
+    sys.path.insert(0, str(PROJECT / "tests" / "reporting"))
+    from browser import CHROMIUM, OFFLINE
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        shown = subprocess.run(
+            [
+                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *OFFLINE, f"--user-data-dir={tmp_path}",
+                "--virtual-time-budget=20000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/",
+            ],
+            capture_output=True, text=True, check=True, timeout=120,
+        ).stdout  # fmt: skip
+    finally:
+        server.shutdown()
+    drawn = re.findall(r'class="pipeline-node__text"[^>]*>([^<]+)<', shown)
+    assert {"write_sample_dataset", "pack_shards", "train_network", "register_model"} <= set(drawn), drawn

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -79,9 +81,7 @@ class DocumentedProject:
         Returns:
             What `then` prints.
         """
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = _free_port()
         ports = dict.fromkeys(("UI_PORT", "VIZ_PORT", "DOCS_PORT", "MLFLOW_PORT"), str(port))
         log = self.root.parent / "server.log"
         with log.open("w+") as words:
@@ -158,6 +158,15 @@ class DocumentedProject:
         }
         for group, change in changes.items():
             self.clone.edit_parameters(f"parameters_{group}.yml", {group: change}, "imagenet")
+
+
+def _free_port() -> int:
+    """Return a port that nobody listens on; Kedro-Viz takes none of those that systems give by themselves."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _answers(address: str) -> bool:

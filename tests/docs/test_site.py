@@ -88,6 +88,9 @@ def test_every_parameter_command_and_event_has_its_place(site: Path) -> None:
         for name, field in model.model_fields.items():
             assert name in parameters
             assert (field.description or "")[:20].partition("`")[0] in parameters
+    for file in (PROJECT / "conf/base").glob("parameters_*.yml"):
+        for group in yaml.safe_load(file.read_text(encoding="utf-8")):
+            assert f'id="{group}"' in parameters, f"add {group} to GROUPS in tools/site/reference_parameters.py"
     commands = (site / "reference/commands.html").read_text(encoding="utf-8")
     for command in COMMANDS:
         assert f"kedro {command.name}" in commands

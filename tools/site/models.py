@@ -34,6 +34,8 @@ def describe_type(annotation: Any) -> str:  # noqa: PLR0911 - one a kind of type
         return f"list of {describe_type(arguments[0])}"
     if origin is dict:
         return f"map of {describe_type(arguments[0])} to {describe_type(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and "name" in annotation.model_fields:
+        return f"group with `name` {describe_type(annotation.model_fields['name'].annotation)}"
     return str(getattr(annotation, "__name__", annotation))
 
 

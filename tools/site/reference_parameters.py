@@ -19,6 +19,8 @@ GROUPS: dict[str, type[BaseModel]] = {
     "evaluation": parameters.EvaluationParameters,
     "model_registration": parameters.ModelRegistrationParameters,
     "tracking": parameters.TrackingParameters,
+    "logs": parameters.LogParameters,
+    "sweep": parameters.SweepParameters,
     "sample_data": parameters.SampleDataParameters,
 }
 ENVIRONMENTS = {"sample": "base", "ImageNet": "imagenet", "test": "test"}

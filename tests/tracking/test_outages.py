@@ -118,7 +118,7 @@ def test_killed_and_back_in_the_middle(server, project):
 
 
 def test_killed_with_several_requests_of_a_backlog_under_way(server, project):
-    """What a killed server took of four requests at a time is not known; sent again, every point is there once."""
+    """What a killed server took of two requests at a time is not known; sent again, every point is there once."""
     server.start()
     run = open_run(describe(), server.parameters, project)
     training = project / "training"

@@ -63,8 +63,8 @@ data-demo: setup ## the README's walk-through of versioned data, every command, 
 test: setup ## the whole test suite, quick tests first, with coverage, in TEST_PROCESSES (3)
 	@$(VENV)/bin/pytest $(IN_PROCESSES) --cov --cov-report=term:skip-covered $(ARGS)
 
-# A file's tests in one process, in the order in which tests/conftest.py has them.
-IN_PROCESSES = --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+# A file's tests in one process, so that what its fixtures prepare is prepared once; files with quick tests first.
+IN_PROCESSES = --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # What computes with Paddle; not again killing, several machines, and Kedro or the engine of PaddleClas around the ranks.
 RANK_TESTS = tests/trainer tests/imaging $(addprefix tests/training/test_,resume.py training_process.py optimization.py)

@@ -36,13 +36,9 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slow tests last, each kind in the order in which it was collected.
 
-    Where several processes share the tests (`-n`, see the Makefile), those of a file stay together, and its quick ones
-    apart from its slow ones: what a file's fixtures prepare is prepared once.
+    Where several processes share the tests (see the Makefile) a file's tests stay together, its quick ones first.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
-    for item in items:
-        kind = "slow" if item.get_closest_marker("slow") else "quick"
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{kind}"))
 
 
 @pytest.fixture(scope="session")

@@ -62,9 +62,10 @@ def test_the_lock_pins_everything_by_hash() -> None:
 def airflow(tmp_path_factory):
     """A function that runs a program of Airflow's own environment, with a database of its own."""
     root = tmp_path_factory.mktemp("airflow")
-    venv, uv = root / "venv", str(PROGRAMS / "uv")
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, venv], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", venv, "--require-hashes", "-r"]
+    venv = root / "venv"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    # With pip, as `make setup`: it asks where this machine's configuration of pip says.
+    install = [venv / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]
     done = subprocess.run(
         [*install, AIRFLOW / "requirements.lock"], env=environment(), capture_output=True, text=True, check=False
     )

@@ -96,9 +96,11 @@ def test_every_entry_of_the_catalog_was_written(project: Path):
     entries = yaml.safe_load((project / "conf" / "base" / "catalog.yml").read_text())
     paths = [
         project
-        / entry["filepath"]
-        .replace("${globals:workspace}", "data/test")
-        .replace("${runtime_params:evaluation.output_dir, data/test}", "data/test")
+        / re.sub(
+            r"\$\{runtime_params:[\w.]+, data/test\}",
+            "data/test",
+            entry["filepath"].replace("${globals:workspace}", "data/test"),
+        )
         for name, entry in entries.items()
         if name != "dataset_root"
     ]

@@ -57,7 +57,7 @@ def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple
         lines.append(("model", _describe_version(model)))
     if saved & {"training_dir", "metrics", "registered_model"}:
         # A package that runs without the project's folder has no Makefile.
-        how = "`make ui`" if Path("Makefile").is_file() else "`mlflow ui --backend-store-uri …`, with tracking.uri,"
+        how = "`make ui`" if Path("pyproject.toml").is_file() else "`mlflow ui --backend-store-uri …`"
         lines.append(("MLflow", f"{how} shows runs, curves and models"))
     return lines
 

@@ -22,7 +22,7 @@ STEP = {
     "SLURM_GPUS_ON_NODE": "4",
 }
 PROGRAMS = {
-    "scontrol": 'echo "scontrol $*" >>calls; if [ "$1" = show ]; then echo node-a; echo node-b; fi',
+    "scontrol": 'echo "scontrol $*" >>calls; if [ "$1" = show ]; then echo node-a; sleep 0.1; echo node-b; fi',
     "scancel": 'echo "scancel $*" >>calls; touch stopped',
     # As srun: the same command for each node, which knows its number, at the same time.
     "srun": 'while case "$1" in --*) true;; *) false;; esac; do shift; done\n'

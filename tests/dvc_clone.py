@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
+from resnet50_pipeline.sweeps.space import merge
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -89,7 +91,7 @@ class Clone:
     def edit_parameters(self, file: str, change: dict[str, Any], environment: str = "base") -> None:
         """Merge `change` into a file of conf/<environment>."""
         path = self.root / "conf" / environment / file
-        merged = _merged(yaml.safe_load(path.read_text(encoding="utf-8")), change)
+        merged = merge(yaml.safe_load(path.read_text(encoding="utf-8")), change)
         path.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
 
     def read_yaml(self, path: str) -> Any:
@@ -112,11 +114,3 @@ class Clone:
         """Return the files that are new to git or differ from what is committed."""
         lines = self.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
         return {line[3:] for line in lines}
-
-
-def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from project_copy import copy_project
 from resnet50_pipeline.events import EvalEnd, TrainStep, read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -35,17 +35,6 @@ def environment(project: Path) -> dict[str, str]:
         "HOME": str(project / "home"),
         "CANARY_TOKEN": "canary-5f3e",
     }
-
-
-def copy_project(root: Path) -> None:
-    """Copy what the chain needs of the project, and nothing that this machine has added to it."""
-    for name in ("src", "conf"):
-        shutil.copytree(
-            PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
-        )
-    shutil.copy(PROJECT / "pyproject.toml", root)
-    (root / "conf" / "local").mkdir()
-    (root / "home").mkdir()
 
 
 def kedro_run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -72,10 +72,10 @@ def test_queued_experiments_tell_the_projects_own_mlflow(repository):
 @pytest.mark.parametrize(
     ("project", "home"),
     [
-        ("/work/project", "/work/project"),
-        ("/work/project/.dvc/tmp/exps/tmpabc", "/work/project"),
-        ("/work/project/.dvc/tmp/exps/standalone/tmpabc", "/work/project"),
-        ("/work/repository/.dvc/tmp/exps/tmpabc/project", "/work/repository/project"),
+        ("/srv/project", "/srv/project"),
+        ("/srv/project/.dvc/tmp/exps/tmpabc", "/srv/project"),
+        ("/srv/project/.dvc/tmp/exps/standalone/tmpabc", "/srv/project"),
+        ("/srv/repository/.dvc/tmp/exps/tmpabc/project", "/srv/repository/project"),
     ],
 )
 def test_a_copy_of_dvc_belongs_to_its_project(project, home):

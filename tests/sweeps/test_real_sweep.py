@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from sweep_project import evaluations, wait_for
 
+from project_copy import copy_project
 from resnet50_pipeline.events import Started, read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -42,12 +42,7 @@ EVALUATION = {"compare_with": None, "bootstrap_resamples": 100, "gallery_images"
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project whose environment `test` sweeps with small trainings."""
-    for name in ("src", "conf"):
-        shutil.copytree(
-            PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "local", "*.egg-info")
-        )
-    shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    (tmp_path / "conf" / "local").mkdir()
+    copy_project(tmp_path)
     for group, changes in (("sweep", SWEEP), ("training", TRAINING), ("evaluation", EVALUATION)):
         path = tmp_path / "conf" / "test" / f"parameters_{group}.yml"
         content = yaml.safe_load(path.read_text())

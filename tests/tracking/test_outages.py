@@ -5,7 +5,6 @@ The training is a process of its own, as ranks are, that writes its events at it
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -15,10 +14,9 @@ from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
-from test_outbox import loss_steps, wait_until
+from test_outbox import loss_steps, wait_until, write_steps
 
 from mlflow_stores import DESCRIPTION, MlflowServer, find_runs, points
-from resnet50_pipeline.events import EventWriter, TrainStep
 from resnet50_pipeline.tracking.curves import CURSOR, upload_new_events
 from resnet50_pipeline.tracking.outbox import FOLDER
 from resnet50_pipeline.tracking.reconciliation import reconcile_runs
@@ -122,20 +120,7 @@ def test_killed_with_several_requests_of_a_backlog_under_way(server, project):
     server.start()
     run = open_run(describe(), server.parameters, project)
     training = project / "training"
-    with contextlib.closing(EventWriter(training / "events.jsonl")) as writer:
-        for number in range(1, 4001):
-            writer.write(
-                TrainStep(
-                    step=number,
-                    epoch=1,
-                    loss=1 / number,
-                    top1=0.5,
-                    learning_rate=0.1,
-                    images_per_second=30,
-                    reader_seconds=0,
-                    batch_seconds=0.5,
-                )
-            )
+    write_steps(training, 1, 4000)
     client, run_id = run.connect()
     killer = threading.Thread(target=lambda: (wait_until((training / CURSOR).exists), server.kill()))
     killer.start()

@@ -14,6 +14,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from resnet50_pipeline.hooks.description import read_group
+from resnet50_pipeline.hooks.summary import command_of_page
 from resnet50_pipeline.interruption import received_interruption
 from resnet50_pipeline.logs.formats import FIELDS, SHOWN_ELSEWHERE
 from resnet50_pipeline.logs.place import place
@@ -136,4 +137,4 @@ def group_nodes(nodes: list[Node]) -> dict[str, Stage]:
 
 def _place_of_runs(catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
     address = find_address(read_group(catalog, "tracking", TrackingParameters), Path.cwd())
-    return {"MLflow": address.shown if address.kind == "server" else "make ui"}
+    return {"MLflow": address.shown if address.kind == "server" else command_of_page()}

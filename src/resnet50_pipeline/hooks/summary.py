@@ -56,10 +56,13 @@ def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple
         model = catalog.load("registered_model")
         lines.append(("model", _describe_version(model)))
     if saved & {"training_dir", "metrics", "registered_model"}:
-        # A package that runs without the project's folder has no Makefile.
-        how = "`make ui`" if Path("pyproject.toml").is_file() else "`mlflow ui --backend-store-uri …`"
-        lines.append(("MLflow", f"{how} shows runs, curves and models"))
+        lines.append(("MLflow", f"`{command_of_page()}` shows runs, curves and models"))
     return lines
+
+
+def command_of_page() -> str:
+    """Return the command that opens MLflow's page; a package that runs without the project's folder has no Makefile."""
+    return "make ui" if Path("pyproject.toml").is_file() else "mlflow ui --backend-store-uri …"
 
 
 def _describe_version(model: Mapping[str, Any]) -> str:

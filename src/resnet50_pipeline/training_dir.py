@@ -19,6 +19,8 @@ from resnet50_pipeline.events import Finished, last_event
 from resnet50_pipeline.exceptions import CheckpointError
 
 _SETS = "epoch-*"
+# Of `--params` alone: the folder that the results go to, from the training on, in place of the workspace.
+RUN_DIR = "run_dir"
 
 
 def events_path(training_dir: Path) -> Path:

@@ -13,13 +13,13 @@ import click
 from resnet50_pipeline.commands.errors import ending_clearly
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
-    enter_project,
+    enter_configured_project,
     environment_of,
     load_configuration,
     log_plain_lines_unless_in_a_terminal,
 )
 from resnet50_pipeline.hooks.description import describe_training
-from resnet50_pipeline.hooks.preflight import RUN_DIR, require_known_groups
+from resnet50_pipeline.hooks.preflight import require_known_groups
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     SweepParameters,
@@ -31,6 +31,7 @@ from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
 from resnet50_pipeline.preflight.dataset import require_dataset
 from resnet50_pipeline.preflight.plan import find_workspace
 from resnet50_pipeline.recipes import RECIPE
+from resnet50_pipeline.training_dir import RUN_DIR
 
 if TYPE_CHECKING:
     from resnet50_pipeline.sweeps.plan import SweepPlan
@@ -50,9 +51,9 @@ def sweep(context: click.Context, /, *, show: bool, give_up: int | None, **optio
     Started again it goes on, also after a kill: trials that have ended count, and the one that ran goes on from its
     last checkpoint set. Two of them work on one study side by side.
     """
-    project_path = enter_project()
-    log_plain_lines_unless_in_a_terminal()
     with ending_clearly(context):
+        project_path = enter_configured_project(options)
+        log_plain_lines_unless_in_a_terminal()
         plan, description = plan_sweep(options, project_path)
         from resnet50_pipeline.sweeps.study import Study, study_exists
 

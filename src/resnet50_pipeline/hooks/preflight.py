@@ -25,6 +25,7 @@ from resnet50_pipeline.preflight.mlflow_store import check_store_file
 from resnet50_pipeline.preflight.plan import find_workspace, make_plan, read_group
 from resnet50_pipeline.recipes import RECIPE
 from resnet50_pipeline.tracking.address import find_address
+from resnet50_pipeline.training_dir import RUN_DIR
 
 DATASET_ROOT = "dataset_root"
 PARAMETER_GROUPS = (
@@ -41,8 +42,6 @@ PARAMETER_GROUPS = (
 )
 # Of the catalog: the files and folders that say where a run works.
 PLACES = (DATASET_ROOT, "manifest", "train_list", "val_list", "shards", "training_dir")
-# The folder that the results go to, from the training on, in place of the workspace; only with --params.
-RUN_DIR = "run_dir"
 # Parameters and the catalog's entries that mean the same.
 AGREEING_PATHS = (
     ("dataset.root", DATASET_ROOT),

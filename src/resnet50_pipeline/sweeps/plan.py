@@ -14,11 +14,10 @@ import yaml
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.parameters import DatasetParameters, SweepParameters, TrackingParameters, TrainingParameters
 from resnet50_pipeline.sweeps.space import merge, nest
+from resnet50_pipeline.training_dir import RUN_DIR
 
 LEASH = Path(__file__).with_name("leash.py")
 RUN_FILE, LOG_FILE = "run.yml", "trial.log"
-# Of the parameters: the folder that a run's results go to, from the training on, in place of the workspace.
-RUN_DIR = "run_dir"
 
 
 @dataclass(frozen=True)

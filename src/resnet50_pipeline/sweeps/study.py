@@ -146,7 +146,7 @@ class Study:
 
     def frozen(self, number: int) -> optuna.trial.FrozenTrial:
         """Return what Optuna has of a trial."""
-        return self._study.get_trials(deepcopy=False)[number]
+        return self._trials()[number]
 
     def tell(self, number: int, state: str, value: float | None = None) -> None:
         """End a trial."""
@@ -164,20 +164,16 @@ class Study:
             which = f"; these have not: {', '.join(map(str, running))}" if running else ""
             raise ParameterError(f"trial {number} of study {self.parameters.study} has ended, or is none{which}")
         with claim_output_dir(self._claimed(number)):
-            trial = self._optuna.trial.Trial(self._study, self.frozen(number)._trial_id)
-            trial.set_user_attr(_GIVEN_UP, True)
-            self.tell(number, "FAIL")
+            self._give_up(self._thawed(self.frozen(number)))
 
     def rows(self) -> list[TrialRow]:
         """Return all trials by number."""
-        trials = self._study.get_trials(deepcopy=False)
         best = self.best_number()
-        return [self._row(trial, is_best=trial.number == best) for trial in trials]
+        return [self._row(trial, is_best=trial.number == best) for trial in self._trials()]
 
     def best_number(self) -> int | None:
         """Return the number of the best complete trial, None where none is complete."""
-        state = self._optuna.trial.TrialState.COMPLETE
-        complete = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state == state]
+        complete = self._trials("COMPLETE")
         if not complete:
             return None
         sign = -1 if self.parameters.direction == "maximize" else 1
@@ -188,9 +184,7 @@ class Study:
 
         PED-ANOVA (Watanabe et al. 2023), which asks which parameters decide over being among the better ones.
         """
-        complete = [trial for trial in self._study.get_trials(deepcopy=False) if trial.value is not None]
-        values = {trial.value for trial in complete if trial.state == self._optuna.trial.TrialState.COMPLETE}
-        if len(values) < 4:
+        if len({trial.value for trial in self._trials("COMPLETE")}) < 4:
             return {}
         importances = self._optuna.importance
         found = importances.get_param_importances(
@@ -203,28 +197,27 @@ class Study:
         return self.folder / f"trial-{number:04d}"
 
     def _take_over(self, claim: contextlib.ExitStack) -> ClaimedTrial | None:
-        for trial in self._running():
+        for trial in self._trials("RUNNING"):
             if not self._may_be_here(trial):
                 continue
             try:
                 claim.enter_context(claim_output_dir(self._claimed(trial.number)))
             except OutputDirectoryInUseError:
                 continue
-            going_on = self._optuna.trial.Trial(self._study, trial._trial_id)
+            going_on = self._thawed(trial)
             if set(trial.params) == set(self.parameters.tried):
                 going_on.set_user_attr(_HOST, socket.gethostname())
                 return ClaimedTrial(self, going_on, self.trial_folder(trial.number), goes_on=True)
             # Killed before all values were chosen: there is nothing to go on with.
-            going_on.set_user_attr(_GIVEN_UP, True)
-            self.tell(trial.number, "FAIL")
+            self._give_up(going_on)
             claim.close()
         return None
 
     def _ask(self, claim: contextlib.ExitStack) -> ClaimedTrial | None:
-        counted = [trial for trial in self._study.get_trials(deepcopy=False) if _GIVEN_UP not in trial.user_attrs]
-        if len(counted) >= self.parameters.trials:
+        trials = self._trials()
+        if sum(_GIVEN_UP not in trial.user_attrs for trial in trials) >= self.parameters.trials:
             return None
-        self._study.sampler = make_sampler(self.parameters, len(self._study.get_trials(deepcopy=False)))
+        self._study.sampler = make_sampler(self.parameters, len(trials))
         trial = self._study.ask(to_distributions(self.parameters.tried))
         trial.set_user_attr(_HOST, socket.gethostname())
         claim.enter_context(claim_output_dir(self._claimed(trial.number)))
@@ -236,8 +229,19 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / "sweep"
 
-    def _running(self) -> list[optuna.trial.FrozenTrial]:
-        return list(self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,)))
+    def _trials(self, state: str | None = None) -> list[optuna.trial.FrozenTrial]:
+        """Return all trials by number, or those in a state."""
+        states = None if state is None else (self._optuna.trial.TrialState[state],)
+        return list(self._study.get_trials(deepcopy=False, states=states))
+
+    def _thawed(self, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
+        """Return a trial that another process has begun as one that can be told of."""
+        thawed: optuna.Trial = self._optuna.trial.Trial(self._study, trial._trial_id)
+        return thawed
+
+    def _give_up(self, trial: optuna.Trial) -> None:
+        trial.set_user_attr(_GIVEN_UP, True)
+        self.tell(trial.number, "FAIL")
 
     def _may_be_here(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Return whether a lock of this machine says whether somebody runs it."""

@@ -1,4 +1,4 @@
-# The project with its environment, to run anywhere: docs/deployment.md.
+# An image of the project with its environment: docs/deployment.md.
 #
 #   docker build --build-arg SOURCE_COMMIT="$(git rev-parse HEAD)" --tag resnet50-pipeline:0.1.0 .
 #   docker build --build-arg DEVICE=gpu --build-arg SOURCE_COMMIT="$(git rev-parse HEAD)" --tag resnet50-pipeline:0.1.0-gpu .
@@ -9,8 +9,8 @@ FROM python:3.11-slim-bookworm AS python
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DO_NOT_TRACK=true KEDRO_DISABLE_TELEMETRY=1 MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1 GX_ANALYTICS_ENABLED=false
 
-# What paddlepaddle-gpu 2.6.2 of the package index was built for (paddle/version: CUDA 11.8, cuDNN 8.6). It opens the
-# libraries by their names without a version, which only NVIDIA's much larger images for development have.
+# paddlepaddle-gpu 2.6.2 on the package index is built for CUDA 11.8 and cuDNN 8.6 (paddle/version). It opens the libraries
+# by names without a version. Only NVIDIA's much larger development images have those names, so create them here.
 FROM nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 AS cuda
 RUN mkdir /cuda \
     && cp -a /usr/local/cuda-11.8/targets/x86_64-linux/lib/. /cuda/ \
@@ -21,19 +21,24 @@ FROM python AS environment
 ARG DEVICE
 WORKDIR /build
 COPY requirements.lock requirements-gpu.lock ./
-# As tools/setup.sh: source packages are built by the lock's own setuptools, and nothing comes that has no hash.
+# As in tools/setup.sh, uv installs the lock file, whose setuptools builds source packages. Every package has a hash.
 RUN lock=requirements.lock \
     && if [ "$DEVICE" = gpu ]; then lock=requirements-gpu.lock; fi \
+    && awk '/^[^ #]/ { keep = /^uv==/ } keep' "$lock" >uv.lock \
     && awk '/^[^ #]/ { keep = /^(setuptools|wheel)==/ } keep' "$lock" >build.lock \
     && python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --quiet --require-hashes --requirement build.lock \
-    && /opt/venv/bin/pip install --no-cache-dir --quiet --require-hashes --no-deps --no-build-isolation --use-pep517 \
-        --requirement "$lock" \
-    && /opt/venv/bin/pip check
+    && /opt/venv/bin/pip install --no-cache-dir --quiet --require-hashes --no-deps --requirement uv.lock \
+    && for file in build.lock "$lock"; do \
+        VIRTUAL_ENV=/opt/venv /opt/venv/bin/uv pip install --no-cache --quiet --require-hashes --no-deps \
+            --no-build-isolation --requirement "$file" || exit 1; \
+    done
 COPY pyproject.toml setup.py README.md ./
 COPY src src
 ARG SOURCE_COMMIT=none-dirty
-RUN SOURCE_COMMIT="$SOURCE_COMMIT" /opt/venv/bin/pip install --no-cache-dir --quiet --no-deps --no-build-isolation .
+# uv checks the packages with the metadata in pyproject.toml.
+RUN export VIRTUAL_ENV=/opt/venv SOURCE_COMMIT="$SOURCE_COMMIT" \
+    && /opt/venv/bin/uv pip install --no-cache --quiet --no-deps --no-build-isolation . \
+    && /opt/venv/bin/uv pip check --quiet
 
 FROM python AS on-cpu
 
@@ -43,10 +48,10 @@ ENV LD_LIBRARY_PATH=/usr/local/cuda/lib64 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIV
 
 # hadolint ignore=DL3006
 FROM on-${DEVICE}
-# What OpenCV and Paddle are linked against and do not carry; Debian's security updates are wanted, so no versions.
+# Paddle links to it but does not contain it. No version, so that Debian's security updates apply.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libgomp1 \
+    && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home pipeline \
     && install --directory --owner=pipeline --group=pipeline /project /project/data /project/conf/local

@@ -1,15 +1,14 @@
-# The commands of this project; `make help` lists them. Everything is installed into .venv and nowhere else
-# (VENV=FOLDER: into another folder here).
-# GNU make, POSIX sh.
+# The commands of this project; `make help` lists them. All packages are installed into .venv, or into another folder
+# of the project with VENV=FOLDER. Needs GNU make and a POSIX shell.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 SHELL := /bin/sh
 
 VENV ?= .venv
-# The lock file that it follows: GPU=1 or LOCK=FILE chooses, what was installed last is remembered.
+# The lock file to install. GPU=1 or LOCK=FILE chooses one; the default is the one installed last.
 LOCK ?= $(if $(GPU),requirements-gpu.lock,$(shell cat $(VENV)/installed/name 2>/dev/null || echo requirements.lock))
-# Further arguments: `make run ARGS="--env imagenet"`, `make test ARGS="tests/imagenet -x"`.
+# Additional arguments, as in `make run ARGS="--env imagenet"`, `make test ARGS="tests/imagenet -x"`.
 ARGS ?=
 HOST ?= 127.0.0.1
 UI_PORT ?= 5000
@@ -17,153 +16,174 @@ VIZ_PORT ?= 4141
 DOCS_PORT ?= 8000
 FUZZ_SECONDS ?= 300
 KILLS ?= 50
-# Half of the suite's time is waiting, for servers and for ranks that hang, so more than there are cores.
+# Half of the suite's time is spent waiting for servers and hanging ranks, so use more processes than cores.
 TEST_PROCESSES ?= 3
 DATA_DOCS ?= data/sample/08_reporting/data_docs/index.html
 TRACKING_URI ?= sqlite:///mlflow.db
 
-# DVC's stages call `kedro` by name, so the environment's programs come first.
+# DVC's stages call `kedro` by name, so the programs of the environment come first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# Nothing reports home: Kedro, MLflow, DVC, Great Expectations.
+# Without compiled modules, every process spends seconds on compiling what it imports. Images of containers often set
+# this variable, but .venv lasts longer than one process.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Turn off the telemetry of Kedro, MLflow, DVC and Great Expectations.
 export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
-# What libraries keep between runs lies inside the project: DVC's notes on files it has hashed, Matplotlib's font list.
+# Keep the caches of libraries inside the project: DVC's hashes of files, Matplotlib's list of fonts.
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
-.PHONY: help setup preflight run repro data-demo test test-paddle26 rank-tests fuzz chaos screenshot lint format
-# `docs` is a folder, too.
+.PHONY: help setup setup-dev preflight run adopt repro data-demo test test-slow test-all test-paddle26 rank-tests fuzz chaos screenshot lint format audit
+# Phony, because `docs` is also a folder.
 .PHONY: docs docs-serve notebook
 .PHONY: promote rollback sync-runs ui viz lock clean distclean
 .PHONY: package airflow-dag
-.PHONY: sweep viz-build data-docs exp
+.PHONY: sweep viz-build data-docs exp experiment
 
-help: ## list the commands
+help: ## lists the commands
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
 
-setup: ## create .venv from the lock file and install the project (GPU=1: with paddlepaddle-gpu)
+setup: ## creates .venv from the lock file and installs the project (GPU=1: with paddlepaddle-gpu)
 	@sh tools/setup.sh "$(LOCK)" "$(VENV)"
 
-preflight: setup ## check what a run needs, and print what it would start: ARGS="--env imagenet"; starts nothing
+setup-dev: ## runs setup and adds the packages that test, lint, docs and notebook need
+	@sh tools/setup.sh "$(LOCK)" "$(VENV)" requirements-dev.lock
+
+preflight: setup ## checks what a run needs and prints what it would start, without starting it (ARGS="--env imagenet")
 	@$(VENV)/bin/kedro preflight $(ARGS)
 
-run: setup ## kedro run: the whole chain, on the sample unless ARGS="--env imagenet" says otherwise
+run: setup ## runs all pipelines (kedro run) on the sample, or on ImageNet with ARGS="--env imagenet"
 	@$(VENV)/bin/kedro run $(ARGS)
 
-repro: setup ## dvc repro: the same chain, without the stages that nothing changed for
+adopt: setup ## writes the environment that trains on your own images (DATA=/data/flowers ARGS="--recipe …")
+	@test -n "$(DATA)" || { echo "set the folder of your images: make adopt DATA=/data/flowers" >&2; exit 1; }
+	@$(VENV)/bin/kedro adopt "$(DATA)" $(ARGS)
+
+repro: setup ## runs the stages whose data, parameters or code have changed (dvc repro)
 	@$(VENV)/bin/dvc repro $(ARGS) || { code=$$?; $(VENV)/bin/kedro data-doctor --quick >&2; exit $$code; }
 
-data-demo: setup ## the README's walk-through of versioned data, every command, in a clone that is deleted again
+data-demo: setup ## runs the tutorial on versioned data in a temporary clone
 	@sh tools/data_demo.sh
 
-test: setup ## the whole test suite, quick tests first, with coverage, in TEST_PROCESSES (3)
+test: setup-dev ## runs the quick tests and one run of all pipelines in TEST_PROCESSES (3) processes
+	@$(VENV)/bin/pytest $(IN_PROCESSES) -m "not slow or chain" $(ARGS)
+
+test-slow: setup-dev ## runs the tests that `make test` leaves out, except the exhaustive ones
+	@$(VENV)/bin/pytest $(IN_PROCESSES) -m "slow and not chain and not exhaustive" $(ARGS)
+
+test-all: setup-dev ## runs all tests and measures their coverage
 	@$(VENV)/bin/pytest $(IN_PROCESSES) --cov --cov-report=term:skip-covered $(ARGS)
 
-# A file's tests in one process, so that what its fixtures prepare is prepared once; files with quick tests first.
+# All tests of a file run in one process, which sets up its fixtures once.
 IN_PROCESSES = --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-# What computes with Paddle; not again killing, several machines, and Kedro or the engine of PaddleClas around the ranks.
-RANK_TESTS = tests/trainer tests/imaging $(addprefix tests/training/test_,resume.py training_process.py optimization.py)
-test-paddle26: ## the tests of the ranks on paddlepaddle 2.6.2, in .venv-paddle26
+# The tests that compute with Paddle: all quick ones, and exact resume.
+RANK_TESTS = tests/trainer tests/imaging tests/training/test_resume.py
+test-paddle26: ## runs the tests for the ranks with paddlepaddle 2.6.2, in .venv-paddle26
 	@$(MAKE) --no-print-directory rank-tests VENV=.venv-paddle26 LOCK=requirements-paddle26.lock
 
-rank-tests: setup
+rank-tests: setup-dev
 	@$(VENV)/bin/pytest $(IN_PROCESSES) $(RANK_TESTS) $(ARGS)
 
-fuzz: setup ## mutated images and list files, FUZZ_SECONDS (300) each, another seed each time
+fuzz: setup-dev ## tests with mutated images and list files for FUZZ_SECONDS (300) each, with a new seed
 	@$(VENV)/bin/python tests/fuzzing.py images --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)
 	@$(VENV)/bin/python tests/fuzzing.py lists --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS)
+	@for format in JPEG PNG BMP WEBP GIF TIFF; do \
+		$(VENV)/bin/python tests/fuzzing.py $$format --seconds $(FUZZ_SECONDS) --keep fuzz-last-case $(ARGS) || exit; \
+	done
 	@rm -f fuzz-last-case
 
-chaos: setup ## kill KILLS (50) trainings at random moments, resume each, compare with the unbroken one
+chaos: setup-dev ## kills KILLS (50) training runs at random moments, resumes each and compares it with an uninterrupted run
 	@.venv/bin/python tests/chaos.py --kills $(KILLS) $(ARGS)
 
-screenshot: setup ## the README's picture anew, of the report of the last `make run` on the sample
+screenshot: setup-dev ## takes the README's screenshot, which shows the report of the last `make run` on the sample
 	@$(VENV)/bin/python tests/reporting/browser.py data/sample/08_reporting/evaluation_report.html docs/images/report.png
 
-lint: setup ## ruff, mypy and the import contracts
+lint: setup-dev ## runs ruff, mypy and the import contract checks
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-format: setup ## let ruff format and mend what it can
+audit: setup-dev ## lists known vulnerabilities of the locked packages (asks osv.dev)
+	@$(VENV)/bin/python tools/audit.py requirements.lock requirements-gpu.lock requirements-dev.lock
+
+format: setup-dev ## formats the code and fixes lint errors with ruff
 	$(VENV)/bin/ruff format
 	$(VENV)/bin/ruff check --fix
 
-sweep: setup ## try hyper-parameters, a training each, or go on with it (ARGS="--show": the trials so far)
+sweep: setup ## starts or continues a hyperparameter sweep (ARGS="--show": shows the trials so far)
 	@$(VENV)/bin/kedro sweep $(ARGS)
 
-promote: setup ## make VERSION of the registered model its champion (ARGS="--env imagenet --despite-gate --why …")
+promote: setup ## makes VERSION of the registered model the champion (ARGS="--env imagenet --despite-gate --why …")
 	@$(VENV)/bin/kedro promote $(ARGS) $(VERSION)
 
-rollback: setup ## make the champion before the present one the champion again
+rollback: setup ## restores the previous champion
 	@$(VENV)/bin/kedro rollback $(ARGS)
 
-sync-runs: setup ## tell MLflow what runs without it, or killed ones, could not tell it
+sync-runs: setup ## uploads results that could not reach MLflow, and closes runs that were killed
 	@$(VENV)/bin/kedro sync-runs $(ARGS)
 
-package: setup ## a wheel, and an archive of the configuration, in dist/: docs/deployment.md
+package: setup ## builds a wheel and a configuration archive in dist/ (see docs/deployment.md)
 	@$(VENV)/bin/kedro package
 
-airflow-dag: setup ## write the DAGs of deploy/airflow anew, with kedro-airflow
+airflow-dag: setup-dev ## generates the DAGs in deploy/airflow with kedro-airflow
 	@for env in local imagenet; do $(VENV)/bin/kedro airflow create --env $$env --target-dir deploy/airflow/dags \
 		--jinja-file deploy/airflow/dag.py.j2 || exit 1; done
 
-# Servers of others: what Python warns their authors of.
+# Hide Python warnings about these servers' own code.
 ui viz: export PYTHONWARNINGS = ignore
+# Kedro-Viz stores an id for Kedro's telemetry in the user's settings, even if telemetry is off.
+viz viz-build: export XDG_CONFIG_HOME = $(CURDIR)/$(VENV)/config
 
-ui: setup ## MLflow's page with all runs and models, on UI_PORT (5000)
-	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); Ctrl-C ends it"
+ui: setup ## starts the MLflow UI, which shows all runs and models, on UI_PORT (5000)
+	@echo "http://$(HOST):$(UI_PORT) shows $(TRACKING_URI); press Ctrl-C to stop"
 	@$(VENV)/bin/mlflow ui --backend-store-uri "$(TRACKING_URI)" --host "$(HOST)" --port "$(UI_PORT)" --workers 1 $(ARGS)
 
-viz: setup ## Kedro-Viz' picture of the pipelines, on VIZ_PORT (4141)
+viz: setup ## starts Kedro-Viz, the graph of the pipelines, on VIZ_PORT (4141)
 	@$(VENV)/bin/kedro viz run --no-browser --host "$(HOST)" --port "$(VIZ_PORT)" $(ARGS)
 
-docs: setup ## the pages of docs/ as a site in site/, to be opened from there; nothing in it needs a network
+docs: setup-dev ## builds the pages in docs/ as a site in site/, which works offline
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict $(ARGS)
 	@echo "site/index.html"
 
-docs-serve: setup ## the same while pages are written, on DOCS_PORT (8000)
+docs-serve: setup-dev ## serves the site on DOCS_PORT (8000) and rebuilds it when pages change
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs serve --strict --dev-addr "$(HOST):$(DOCS_PORT)" $(ARGS)
 
-notebook: setup ## execute notebooks/explore.ipynb on the last `make run` on the sample
+notebook: setup-dev ## executes notebooks/explore.ipynb on the results of the last `make run` on the sample
 	@$(VENV)/bin/python tools/run_notebook.py notebooks/explore.ipynb data/sample/08_reporting/explore.ipynb
 
-viz-build: setup ## the same picture as a folder of files for any web server, build/viz
+viz-build: setup ## writes Kedro-Viz as static files to build/viz
 	@$(VENV)/bin/python tools/viz_site.py build/viz
 
-data-docs: setup ## open what was found about the data; print where that is, where there is no browser
+data-docs: setup ## opens the Data Docs of the last run in a browser, or prints their path
 	@$(VENV)/bin/python tools/open_page.py "$(DATA_DOCS)"
 
-exp: setup ## DVC's experiments as a table, and their curves as a page, build/dvc_plots
+experiment: setup ## runs dvc exp run unless it would delete files that DVC has not stored (ARGS="--set-param …")
+	@$(VENV)/bin/kedro data-doctor --unsaved
+	@$(VENV)/bin/dvc exp run $(ARGS)
+
+exp: setup ## shows DVC's experiments as a table and writes their curves to build/dvc_plots
 	@$(VENV)/bin/dvc exp show --only-changed --no-pager $(ARGS)
 	@$(VENV)/bin/dvc plots show --out build/dvc_plots
 
-# What stands in the lock files already stays as long as pyproject.toml allows it; ARGS=--upgrade takes the newest.
-# All are for Linux on x86_64, and name neither an index nor a folder of wheels: pip asks where this machine asks.
-UV_LOCK = uv pip compile --python-version 3.11 --python-platform linux --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --no-annotate --custom-compile-command "make lock" --quiet
-UV_COMPILE = $(UV_LOCK) pyproject.toml --extra viz --extra dev $(ARGS)
-
-lock: ## write all requirements*.lock anew from pyproject.toml
+lock: ## writes all requirements*.lock files from pyproject.toml (ARGS=--upgrade: with the latest versions)
 	@command -v uv >/dev/null || { echo "uv is missing; run: make setup" >&2; exit 1; }
-	$(UV_COMPILE) --extra cpu --output-file requirements.lock
-	$(UV_COMPILE) --extra gpu --output-file requirements-gpu.lock
-	$(UV_COMPILE) --extra paddle26 --output-file requirements-paddle26.lock
-	cd deploy/airflow && $(UV_LOCK) requirements.in --output-file requirements.lock $(ARGS)
+	@sh tools/lock.sh $(ARGS)
 
-clean: ## delete caches and what runs on the sample wrote (data/sample, data/test)
-	rm -rf data/sample data/test .viz .cache build dist site .coverage .coverage.* htmlcov
+# Keep data/*/01_raw, because people may have added images there.
+clean: ## deletes caches and all results in data/sample and data/test, but keeps the images in their 01_raw
+	rm -rf data/sample/0[2-9]_* data/test/0[2-9]_* .viz .cache build dist site .coverage .coverage.* htmlcov
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and delete .venv; results of your own stay and are named
+distclean: clean ## runs clean and deletes .venv, but keeps and lists your other results
 	rm -rf .venv .venv-paddle26
-	@for kept in data/imagenet mlflow.db mlartifacts .dvc/cache; do \
-		if [ -e "$$kept" ]; then echo "kept: $$kept (delete it by hand if nothing in it is worth keeping)"; fi; \
+	@for kept in data/sample data/test data/dvc data/imagenet mlflow.db mlartifacts .dvc/cache; do \
+		if [ -e "$$kept" ]; then echo "kept: $$kept"; fi; \
 	done

@@ -1,17 +1,17 @@
-"""What evaluation, report and serving cost: `python benchmarks/evaluation.py [--check] [--only PART …]`.
+"""Measures evaluation, report and serving: `python benchmarks/evaluation.py [--check] [--only PART …]`.
 
-Four parts, each with its measure in the same run:
+Each of the four parts measures its reference in the same run:
 
-- `forward`: images/s of an evaluation, end to end, on one CPU rank, against the bare network's forward rate on the very
-  batches in memory, in turn; also the rate of a loader process alone, beyond which the loader is the bound (stated);
-- `report`: metrics, pictures, report and card for 50,000 predictions of 1,000 classes: seconds and peak of memory of a
-  process of its own;
-- `accuracy`: top-1 and top-5 against scikit-learn's `top_k_accuracy_score` of the same network, on 1, 2 and 3 ranks,
-  for a list whose length neither 2 nor 3 divides;
-- `serving`: median latency of one image through `mlflow models serve` against the bare predictor in a process, and
-  where the difference goes: HTTP (the time of /ping), decoding and preprocessing, MLflow's JSON and schema.
+- `forward`: images/s of an end-to-end evaluation on one CPU rank, compared with the bare network's forward pass on the
+  same batches in memory. Also prints the rate of one DataLoader worker alone, which limits every evaluation.
+- `report`: time and peak memory for the metrics, plots, report and model card of 50,000 predictions with 1,000 classes,
+  measured in a separate process.
+- `accuracy`: top-1 and top-5 on 1, 2 and 3 ranks, compared with scikit-learn's `top_k_accuracy_score` for the same
+  network. Neither 2 nor 3 divides the length of the list.
+- `serving`: median latency of one image with `mlflow models serve`, compared with the predictor alone. Also prints the
+  share of HTTP (the time of /ping), of decoding and preprocessing, and of MLflow's JSON and schema check.
 
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Top-1 and top-5 against scikit-learn's on the same network: `measure(folder)` gives the targets for `evaluation.py`.
+"""Compares top-1 and top-5 with scikit-learn's for the same network; a part of `evaluation.py`.
 
-A `.pdparams` with random weights, 71 images (a prime: neither 2 nor 3 ranks divide it). The scores for scikit-learn
-come from a process that knows the network and the transform, and nothing of the evaluation.
+Uses a `.pdparams` file with random weights and 71 images; neither 2 nor 3 divides 71. The scores for scikit-learn come
+from a process that uses only the network and the transform, not the evaluation.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ RANKS = (1, 2, 3)
 
 
 def measure(folder: Path) -> list[Target]:
-    """Evaluate on each number of ranks and hold the accuracies against scikit-learn's."""
+    """Return one target per number of ranks: the largest difference between the accuracies and scikit-learn's."""
     from sklearn.metrics import top_k_accuracy_score
 
-    from resnet50_pipeline.paddleclas.config import render_training_config
+    from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
     from resnet50_pipeline.paddleclas.evaluated_model import find_model
     from resnet50_pipeline.paddleclas.prediction import predict_list
-    from resnet50_pipeline.parameters import DatasetParameters, LaunchParameters, TrainingParameters
+    from resnet50_pipeline.parameters import LaunchParameters, TrainingParameters
     from resnet50_pipeline.reporting.metrics import compute_metrics
 
     list_file = write_digits(folder, IMAGES)
@@ -37,7 +37,6 @@ def measure(folder: Path) -> list[Target]:
     }
     training = TrainingParameters.model_validate(
         {
-            "output_dir": folder / "training",
             "epochs": 1,
             "batch_size_per_rank": 8,
             "eval_batch_size_per_rank": 8,
@@ -49,10 +48,8 @@ def measure(folder: Path) -> list[Target]:
             "loader": {"num_workers": 0},
         }
     )
-    dataset = DatasetParameters(root=folder, class_num=CLASSES)
-    model = find_model(
-        folder / "random.pdparams", render_training_config(training, dataset, list_file, list_file), "random"
-    )
+    paths = TrainingPaths(folder, list_file, list_file, folder / "training")
+    model = find_model(folder / "random.pdparams", render_training_config(training, CLASSES, paths), "random")
     targets = []
     for ranks in RANKS:
         launch = LaunchParameters(device="cpu", devices=tuple(range(ranks)))
@@ -61,17 +58,17 @@ def measure(folder: Path) -> list[Target]:
         )
         metrics = compute_metrics(table, summary)
         difference = max(abs(metrics[name] - value) for name, value in expected.items())
-        targets.append(Target(f"top-1 and top-5 on {ranks} rank(s) beside scikit-learn's, difference", difference, 0.0))
+        targets.append(Target(f"top-1 and top-5 on {ranks} rank(s), difference from scikit-learn's", difference, 0.0))
     return targets
 
 
 def score(folder: Path) -> None:
-    """Write the weights, and the network's scores for every image."""
+    """Write random weights to `random.pdparams` and the network's scores for every image to `scores.npz`."""
     import paddle
 
     from resnet50_pipeline.imaging.operators import build_transform
+    from resnet50_pipeline.recipe.run import ArchConfig
     from resnet50_pipeline.trainer.network import build_network
-    from resnet50_pipeline.training_config import ArchConfig
 
     paddle.seed(1)
     network = build_network(ArchConfig(name="ResNet18", class_num=CLASSES))

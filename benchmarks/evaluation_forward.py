@@ -1,9 +1,10 @@
-"""The evaluation's throughput against the bare network's: `measure(folder)` gives the targets for `evaluation.py`.
+"""Compares the throughput of the evaluation with that of the bare network; a part of `evaluation.py`.
 
-One CPU rank of one thread, ResNet50 at 64 pixels. Bare is the network alone on batches that lie in memory; the
-evaluation reads, decodes, transforms, forwards, and keeps the best five, with one loader process and with none, where
-the rank itself loads. The loader process alone says where it ends: a network that is faster waits for it (the case that
-is bound by the loader; more processes then help). All in turn, medians of rounds.
+Uses ResNet50 at 64 pixels on one CPU rank with one thread. `bare` runs only the network, on batches in memory. The
+evaluation reads, decodes and transforms the images, runs the network and keeps the top 5 classes: once with one
+DataLoader worker and once with none, so that the rank itself loads the images. `loader` runs the DataLoader worker
+without the network; this rate limits every evaluation with one worker. The tasks alternate, and each figure is the
+median over the rounds.
 """
 
 from __future__ import annotations
@@ -23,36 +24,38 @@ RATIO = 0.95
 
 
 def measure(folder: Path) -> list[Target]:
-    """Compare in a process of its own."""
+    """Compare in a separate process and return the target."""
     write_digits(folder, IMAGES)
     figures = run_with_paddle(Path(__file__), folder)
     print(
-        f"forward: bare {figures['bare']:.1f} images/s, evaluation {figures['worker']:.1f} with a loader process, "
-        f"{figures['alone']:.1f} without ({figures['alone_ratio']:.2f} of bare); a loader process alone gives "
-        f"{figures['loader']:.1f} images/s, and no evaluation is faster than that a process"
+        f"forward: bare {figures['bare']:.1f} images/s; evaluation {figures['worker']:.1f} images/s with one worker, "
+        f"{figures['alone']:.1f} without ({figures['alone_ratio']:.2f} of bare); "
+        f"limit of one worker {figures['loader']:.1f} images/s"
     )
     return [Target("evaluation / bare forward, images/s (median of rounds)", figures["ratio"], RATIO, at_least=True)]
 
 
 def compare(folder: Path) -> None:
-    """Do the work and print its figures."""
+    """Measure every task and print the figures as JSON."""
     import paddle
 
-    from resnet50_pipeline.imagenet.list_files import read_list_file
-    from resnet50_pipeline.trainer.data import ListDataset, Loader
+    from resnet50_pipeline.imagenet.lists.files import read_list_file
+    from resnet50_pipeline.recipe.data_loader import SplitConfig
+    from resnet50_pipeline.recipe.run import ArchConfig
+    from resnet50_pipeline.trainer.data.dataset import ListDataset
+    from resnet50_pipeline.trainer.data.loader import Loader
+    from resnet50_pipeline.trainer.data.sampling import EvalBatches
     from resnet50_pipeline.trainer.evaluation import predict
     from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.network import build_network
     from resnet50_pipeline.trainer.ranks import Ranks
-    from resnet50_pipeline.trainer.sampling import EvalBatches
-    from resnet50_pipeline.training_config import ArchConfig, SplitConfig
 
     entries = read_list_file(folder / "val_list.txt", class_num=CLASSES)
     ranks, heartbeat = Ranks(0, 1, "cpu"), Heartbeat(folder, 0)
     network = build_network(ArchConfig(name="ResNet50", class_num=CLASSES))
     network.eval()
 
-    def loader_of(workers: int) -> Loader:
+    def make_loader(workers: int) -> Loader:
         split = SplitConfig.model_validate(
             {
                 "dataset": {
@@ -66,7 +69,7 @@ def compare(folder: Path) -> None:
         )
         return Loader(ListDataset(entries, split, 0), EvalBatches(len(entries), BATCH, ranks), split)
 
-    loaders = {"worker": loader_of(1), "alone": loader_of(0)}
+    loaders = {"worker": make_loader(1), "alone": make_loader(0)}
     batches = [batch.images for batch in loaders["alone"]]
 
     def bare() -> None:
@@ -84,7 +87,7 @@ def compare(folder: Path) -> None:
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS + 1):
         rounds.append({name: IMAGES / seconds_of(task) for name, task in tasks.items()})
-    del rounds[0]  # the loader's processes and Paddle's buffers come into being
+    del rounds[0]  # a warm-up: it starts the workers and allocates Paddle's buffers
     figures = {name: statistics.median(one[name] for one in rounds) for name in tasks}
     figures["ratio"] = statistics.median(one["worker"] / one["bare"] for one in rounds)
     figures["alone_ratio"] = statistics.median(one["alone"] / one["bare"] for one in rounds)
@@ -92,7 +95,7 @@ def compare(folder: Path) -> None:
 
 
 def seconds_of(task: Callable[[], object]) -> float:
-    """Return how long a call takes."""
+    """Return the duration of a call in seconds."""
     started = time.perf_counter()
     task()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Metrics, pictures, report and card for 50,000 predictions of 1,000 classes: `measure(folder)` gives the targets."""
+"""Measures metrics, plots, report and model card for 50,000 predictions of 1,000 classes; a part of `evaluation.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from targets import Target
 
-if TYPE_CHECKING:  # it is imported where it is measured
+if TYPE_CHECKING:  # `compute` imports it, so that the measured memory is that of one process
     import pandas as pd
 
 CLASSES, IMAGES_PER_CLASS = 1_000, 50
@@ -22,18 +22,18 @@ SECONDS, GIGABYTES = 20.0, 1.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Compute in a process of its own, whose peak of memory is that of the work; `folder` is for the files."""
+    """Return the time and the peak memory of a separate process that writes its files to `folder`."""
     done = subprocess.run([sys.executable, __file__, folder], check=True, capture_output=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     print("report: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in figures["seconds"].items()))
     return [
         Target("metrics and report of 50,000 predictions, seconds", sum(figures["seconds"].values()), SECONDS),
-        Target("the same, peak of memory, GB", figures["gigabytes"], GIGABYTES),
+        Target("peak memory of the same, GB", figures["gigabytes"], GIGABYTES),
     ]
 
 
 def compute(folder: Path) -> None:
-    """Do the work and print its figures."""
+    """Compute everything, write it below `folder` and print the seconds and the peak memory as JSON."""
     import pandas as pd
 
     from resnet50_pipeline.reporting.comparison import compare_predictions
@@ -73,7 +73,7 @@ def compute(folder: Path) -> None:
         training_history=None,
         worst_pairs=20,
     )
-    clock.lap("pictures")
+    clock.lap("plots")
     inputs = ReportInputs(
         metrics=metrics,
         predictions=tables[0],
@@ -98,7 +98,7 @@ def compute(folder: Path) -> None:
 
 
 def make_predictions(seed: int) -> pd.DataFrame:
-    """Return predictions as an evaluation of ImageNet has them, three of four right."""
+    """Return predictions in the format of an ImageNet evaluation; about three of four are correct."""
     import pandas as pd
 
     draw = np.random.default_rng(seed)
@@ -118,14 +118,14 @@ def make_predictions(seed: int) -> pd.DataFrame:
 
 
 class Clock:
-    """Seconds from lap to lap."""
+    """Measures the seconds between laps."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._since = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Keep the seconds since the last lap under a name."""
+        """Store the seconds since the last lap in `laps[name]`."""
         now = time.perf_counter()
         self.laps[name], self._since = now - self._since, now
 

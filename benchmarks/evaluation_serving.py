@@ -1,8 +1,8 @@
-"""Latency of one image behind `mlflow models serve`: `measure(folder)` prints it for `evaluation.py`; no target.
+"""Measures the latency of one image with `mlflow models serve`; a part of `evaluation.py` without a target.
 
-ResNet50 at 224 pixels with random weights, exported, registered, served by one worker on this machine. Beside it, in a
-process: the bare network in Paddle Inference, the predictor with decoding and preprocessing, the pyfunc model with its
-table; and /ping, which is HTTP without anything behind it.
+A ResNet50 at 224 pixels with random weights is exported, registered and served by one worker on this machine. For
+comparison, a process without a server measures the network in Paddle Inference, the predictor with decoding and
+preprocessing, and the pyfunc model with its table. /ping measures HTTP alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SIZE, REQUESTS = 224, 40
 
 
 def measure(folder: Path) -> list[Target]:
-    """Serve, ask, and print where the time goes."""
+    """Serve a model, measure its latency and print the share of each step."""
     from resnet50_pipeline.parameters import TrackingParameters
-    from resnet50_pipeline.tracking.registry import ModelFiles, register_model
+    from resnet50_pipeline.tracking.registry.versions import ModelFiles, register_model
     from resnet50_pipeline.tracking.runs import RunDescription, open_run
 
     here = run_with_paddle(Path(__file__), folder)
@@ -40,20 +40,20 @@ def measure(folder: Path) -> list[Target]:
     source = str(client.get_model_version("latency", str(version.version)).source)
     run.end("FINISHED")
     image = base64.b64encode((folder / "image.jpg").read_bytes()).decode()
-    served = ask_server(
+    served = measure_server(
         source, folder, json.dumps({"dataframe_split": {"columns": ["image"], "data": [[image]]}}).encode()
     )
     print(
-        "serving, median ms of one image: "
+        "serving, median ms per image: "
         f"network {here['network']:.1f}; with decoding and preprocessing {here['predictor']:.1f}; with the table "
-        f"{here['pyfunc']:.1f}; over HTTP {served['invocations']:.1f}, of which an empty request {served['ping']:.1f}, "
-        f"and MLflow's JSON and schema {served['invocations'] - served['ping'] - here['pyfunc']:.1f}"
+        f"{here['pyfunc']:.1f}; over HTTP {served['invocations']:.1f} (empty request {served['ping']:.1f}, "
+        f"MLflow's JSON and schema check {served['invocations'] - served['ping'] - here['pyfunc']:.1f})"
     )
     return []
 
 
-def ask_server(source: str, folder: Path, request: bytes) -> dict[str, float]:
-    """Return median milliseconds of /ping and of one image."""
+def measure_server(source: str, folder: Path, request: bytes) -> dict[str, float]:
+    """Return the median latency of /ping and of `request` in milliseconds."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -64,34 +64,34 @@ def ask_server(source: str, folder: Path, request: bytes) -> dict[str, float]:
     try:
         wait_for(server, port, folder / "serve.log")
         return {
-            "ping": median_ms(lambda: ask(port, "GET", "/ping")),
-            "invocations": median_ms(lambda: ask(port, "POST", "/invocations", request)),
+            "ping": median_ms(lambda: send(port, "GET", "/ping")),
+            "invocations": median_ms(lambda: send(port, "POST", "/invocations", request)),
         }
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
 
 
-def ask(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
-    """Return the answer to one request on a connection of its own."""
+def send(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+    """Send one request on a new connection and return the body of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        content = answer.read()
+        response = connection.getresponse()
+        content = response.read()
     finally:
         connection.close()
-    if answer.status != 200:
-        raise SystemExit(f"{path}: {answer.status}: {content!r}")
+    if response.status != 200:
+        raise SystemExit(f"{path}: {response.status}: {content!r}")
     return content
 
 
 def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Return when the server answers."""
+    """Return as soon as the server responds."""
     deadline = time.monotonic() + 240
     while True:
         try:
-            ask(port, "GET", "/ping")
+            send(port, "GET", "/ping")
         except OSError:
             if server.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(log.read_text()) from None
@@ -101,17 +101,17 @@ def wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def measure_here(folder: Path) -> None:
-    """Export a model, and print what it takes without a server."""
+    """Export a model and print its latencies without a server as JSON."""
     import cv2
     import numpy as np
     import paddle
     import pandas as pd
     import yaml
 
+    from resnet50_pipeline.recipe.run import ArchConfig
     from resnet50_pipeline.serving.predictor import Predictor
     from resnet50_pipeline.serving.pyfunc import ImageClassifier
     from resnet50_pipeline.trainer.network import build_network
-    from resnet50_pipeline.training_config import ArchConfig
 
     model_dir = folder / "model"
     model_dir.mkdir()
@@ -124,21 +124,21 @@ def measure_here(folder: Path) -> None:
     classes = [{"id": number, "synset": "", "name": str(number)} for number in range(CLASSES)]
     (model_dir / "label_map.json").write_text(json.dumps({"class_num": CLASSES, "classes": classes}))
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    picture = cv2.imencode(".jpg", cv2.resize(noise, (500, 400), interpolation=cv2.INTER_CUBIC))[1].tobytes()
-    (folder / "image.jpg").write_bytes(picture)
+    encoded = cv2.imencode(".jpg", cv2.resize(noise, (500, 400), interpolation=cv2.INTER_CUBIC))[1].tobytes()
+    (folder / "image.jpg").write_bytes(encoded)
     predictor = Predictor(model_dir)
-    pixels = predictor._transform(picture, None)[None]
-    table = pd.DataFrame({"image": [picture]})
+    pixels = predictor._transform(encoded, None)[None]
+    table = pd.DataFrame({"image": [encoded]})
     figures = {
         "network": median_ms(lambda: predictor._classify(pixels)),
-        "predictor": median_ms(lambda: predictor.predict([picture])),
+        "predictor": median_ms(lambda: predictor.predict([encoded])),
         "pyfunc": median_ms(lambda: ImageClassifier(predictor).predict(table)),
     }
     print(json.dumps(figures), flush=True)
 
 
 def median_ms(task: Callable[[], object]) -> float:
-    """Return the median of `REQUESTS` calls after a few that do not count."""
+    """Return the median duration of `REQUESTS` calls in milliseconds, after three warm-up calls."""
     times = []
     for _ in range(REQUESTS + 3):
         started = time.perf_counter()

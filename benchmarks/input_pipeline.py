@@ -1,12 +1,13 @@
-"""How fast images come to the trainer: `python benchmarks/input_pipeline.py [--check] [--only PART …]`.
+"""Measures the throughput of the input pipeline: `python benchmarks/input_pipeline.py [--check] [--only PART …]`.
 
-- `loose`: from loose JPEGs of about 500 pixels and 110 KB, worker transport included, on one core and on two, against
-  PaddleClas' own loader (a checkout that PADDLECLAS_HOME names; without one, its operators written plainly), against
-  Pillow in Paddle's loader, and against DALI's CPU operators (a python that DALI_PYTHON names, with
-  nvidia-dali-cuda120).
-- `shards`: from packed shards, in the same way; random reads on a cold cache; opening ImageNet's 1.28 million entries.
+- `loose`: loads loose JPEGs of about 500 pixels and 110 KB on one core and on two, including the transfer from the
+  workers. It compares this loader with PaddleClas' (set PADDLECLAS_HOME to a checkout; without one, a plain version of
+  its operators is used), with Pillow in Paddle's DataLoader, and with DALI's CPU operators (set DALI_PYTHON to a Python
+  with nvidia-dali-cuda120).
+- `shards`: loads packed shards in the same way, reads random images with a cold cache, and opens ImageNet's 1.28
+  million entries.
 
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations

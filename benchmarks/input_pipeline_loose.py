@@ -1,8 +1,7 @@
-"""Loose JPEGs, from files to batches in the trainer's hands: `measure(folder)` gives the targets.
+"""Measures how fast loose JPEG files become training batches; a part of `input_pipeline.py`.
 
-Every peer is a process that keeps its loader (see `input_pipeline_peers.py`); they load an epoch in turn, and a ratio
-is the median over rounds of what both gave in the same round. Once on one core with one loader process, once on two
-with two.
+Each peer is a process with its own loader (see `input_pipeline_peers.py`). The peers alternate and load one epoch per
+round; a ratio is the median over the rounds. Measured on one core with one worker and on two cores with two workers.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ EXACT, UINT8, PEERS_OF_REGION = 1.6, 1.7, 1.0
 
 
 class Cost(NamedTuple):
-    """Of an epoch."""
+    """Throughput and CPU time per image of one epoch."""
 
     images_per_second: float
     cpu_milliseconds: float
 
 
 def measure(folder: Path) -> list[Target]:
-    """Measure on one core and on two."""
+    """Return the targets for one core and, if available, for two."""
     write_photographs(folder, IMAGES)
     targets = []
     for cores in (1, 2):
@@ -43,17 +42,17 @@ def measure(folder: Path) -> list[Target]:
 def _measure_on(folder: Path, cores: int) -> list[Target]:
     reference = "upstream" if "PADDLECLAS_HOME" in os.environ else "plain"
     found = take_turns([reference, "pil", "exact", "uint8", *_optional("region"), *_optional("dali")], folder, cores)
-    place = f"{cores} core{'s' if cores > 1 else ''}"
+    cores_text = f"{cores} core{'s' if cores > 1 else ''}"
     for peer, costs in found.items():
         rate = statistics.median(cost.images_per_second for cost in costs)
         cpu = statistics.median(cost.cpu_milliseconds for cost in costs)
-        print(f"loose, {place}: {peer} {rate:.0f} images/s, {cpu:.2f} ms of CPU time an image")
+        print(f"loose, {cores_text}: {peer} {rate:.0f} images/s, {cpu:.2f} ms of CPU time per image")
 
     def target(ours: str, peer: str, bound: float) -> Target:
         ratio = statistics.median(
             one.images_per_second / other.images_per_second for one, other in zip(found[ours], found[peer], strict=True)
         )
-        return Target(f"{ours} / {peer}, images/s on {place}", ratio, bound, at_least=True)
+        return Target(f"{ours} / {peer}, images/s on {cores_text}", ratio, bound, at_least=True)
 
     targets = [target("exact", reference, EXACT), target("uint8", reference, UINT8)]
     if "region" in found:
@@ -62,31 +61,34 @@ def _measure_on(folder: Path, cores: int) -> list[Target]:
 
 
 def _optional(peer: str) -> list[str]:
-    """Return a peer's name in a list, an empty one where what it needs is not installed."""
+    """Return a list with the peer's name, or an empty list if its library is not installed."""
     if peer == "dali":
-        needed, is_there = "DALI_PYTHON (a python with nvidia-dali-cuda120) is not set", "DALI_PYTHON" in os.environ
+        problem, is_available = (
+            "DALI_PYTHON (a Python with nvidia-dali-cuda120) is not set",
+            "DALI_PYTHON" in os.environ,
+        )
     else:
-        needed, is_there = "nvidia-nvimgcodec-cu12 is not installed", can_decode_regions()
-    if not is_there:
-        print(f"loose: {needed}; left out: {peer}")
-    return [peer] if is_there else []
+        problem, is_available = "nvidia-nvimgcodec-cu12 is not installed", can_decode_regions()
+    if not is_available:
+        print(f"loose: skipped {peer}: {problem}")
+    return [peer] if is_available else []
 
 
 def take_turns(peers: list[str], folder: Path, cores: int) -> dict[str, list[Cost]]:
-    """Return what every peer took in every round, after one that does not count."""
+    """Return the cost of every peer in every round, without the first round, which is a warm-up."""
     running = {peer: _start(peer, folder, cores) for peer in peers}
     try:
         for peer, process in running.items():
-            _answer(process, folder / f"{peer}.log")
+            _read_result(process, folder / f"{peer}.log")
         found: dict[str, list[Cost]] = {peer: [] for peer in peers}
         for _ in range(ROUNDS + 1):
             for peer, process in running.items():
                 print("epoch", file=process.stdin, flush=True)
-                found[peer].append(Cost(*map(float, _answer(process, folder / f"{peer}.log"))))
+                found[peer].append(Cost(*map(float, _read_result(process, folder / f"{peer}.log"))))
         return {peer: costs[1:] for peer, costs in found.items()}
     finally:
         for process in running.values():
-            process.communicate(timeout=60)  # the end of its input is its own
+            process.communicate(timeout=60)  # closes its input, which ends the process
 
 
 def _start(peer: str, folder: Path, cores: int) -> subprocess.Popen[str]:
@@ -106,9 +108,9 @@ def _start(peer: str, folder: Path, cores: int) -> subprocess.Popen[str]:
         )
 
 
-def _answer(process: subprocess.Popen[str], log: Path) -> list[str]:
-    """Return the words of the next answer: libraries write to the output, too."""
+def _read_result(process: subprocess.Popen[str], log: Path) -> list[str]:
+    """Return the fields of the next result line; other lines come from libraries and are skipped."""
     for line in process.stdout or ():
         if line.startswith("measured "):
             return line.split()[1:]
-    raise RuntimeError(f"a peer ended; {log} ends with: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"{log.stem}: the process has ended; end of its log: {log.read_text()[-2000:]}")

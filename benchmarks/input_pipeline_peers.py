@@ -1,9 +1,9 @@
-"""Loaders that are measured side by side: `python input_pipeline_peers.py PEER FOLDER WORKERS CORES`.
+"""Runs one of the loaders that are compared: `python input_pipeline_peers.py PEER FOLDER WORKERS CORES`.
 
-The process pins itself and its children to the first cores of those it may use, makes its loader, and loads one epoch
-for every line of its input; it answers with images/s between the arrival of the first batch and of the last one, and
-with the CPU time of an image in milliseconds, that of its children included. So peers take turns, and nobody's start
-counts. What a peer yields is a float32 batch in the hands of the training process.
+The process pins itself and its children to the first CORES available cores, creates its loader, and loads one epoch for
+every line on its standard input. For each epoch it prints the images/s between the first and the last batch, and the
+CPU time per image in milliseconds, including its children. The peers can therefore alternate, and their start-up time
+is not measured. A peer yields float32 batches in the training process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Epoch = Callable[[], Iterable[Any]]
 
 
 def upstream(folder: Path, workers: int) -> Epoch:
-    """PaddleClas' own loader, from a checkout."""
+    """Return PaddleClas' loader, imported from a checkout."""
     sys.path.insert(0, os.environ["PADDLECLAS_HOME"])
     importlib.import_module("ppcls.utils.logger").init_logger()
     build_dataloader = importlib.import_module("ppcls.data").build_dataloader
@@ -51,7 +51,7 @@ def upstream(folder: Path, workers: int) -> Epoch:
 
 
 def plain(folder: Path, workers: int) -> Epoch:
-    """The same operators written plainly, in Paddle's loader; stands in for `upstream` where there is no checkout."""
+    """Return a plain version of the same operators in Paddle's DataLoader; replaces `upstream` without a checkout."""
     import cv2
     import numpy as np
     import paddle
@@ -63,7 +63,8 @@ def plain(folder: Path, workers: int) -> Epoch:
     scale, mean, std = np.float32(1 / 255), np.array(MEAN, "float32"), np.array(STD, "float32")
 
     def load(path: Path) -> Any:
-        pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype="uint8"), 1)[:, :, ::-1]
+        decoded: Any = cv2.imdecode(np.frombuffer(path.read_bytes(), dtype="uint8"), 1)
+        pixels = decoded[:, :, ::-1]
         left, top, width, height = crop.draw_window(pixels.shape[1], pixels.shape[0], draw)
         pixels = cv2.resize(pixels[top : top + height, left : left + width], (SIZE, SIZE))
         if draw.randint(0, 1):
@@ -74,12 +75,12 @@ def plain(folder: Path, workers: int) -> Epoch:
 
 
 def pil(folder: Path, workers: int) -> Epoch:
-    """Pillow and Paddle's own transforms in Paddle's loader, as most training scripts have it."""
+    """Return Pillow and Paddle's transforms in Paddle's DataLoader, as in most training scripts."""
     import paddle
     from paddle.vision import transforms
     from PIL import Image
 
-    change = transforms.Compose(
+    transform = transforms.Compose(
         [
             transforms.RandomResizedCrop(SIZE),
             transforms.RandomHorizontalFlip(),
@@ -87,7 +88,7 @@ def pil(folder: Path, workers: int) -> Epoch:
             transforms.Normalize(MEAN, STD),
         ]
     )
-    return _paddle_loader(paddle, folder, workers, lambda path: change(Image.open(path).convert("RGB")).numpy())
+    return _paddle_loader(paddle, folder, workers, lambda path: transform(Image.open(path).convert("RGB")).numpy())
 
 
 def _paddle_loader(paddle: Any, folder: Path, workers: int, load: Callable[[Path], Any]) -> Epoch:
@@ -108,7 +109,7 @@ def _paddle_loader(paddle: Any, folder: Path, workers: int, load: Callable[[Path
 
 
 def dali(folder: Path, workers: int) -> Epoch:
-    """DALI's CPU operators, which decode a random crop's region only."""
+    """Return DALI's CPU operators, which decode only the region of a random crop."""
     from nvidia.dali import fn, pipeline_def, types
 
     @pipeline_def(batch_size=BATCH, num_threads=workers, device_id=None, prefetch_queue_depth=2)
@@ -146,14 +147,15 @@ def dali(folder: Path, workers: int) -> Epoch:
 
 
 def ours(loader: dict[str, Any]) -> Callable[[Path, int], Epoch]:
-    """Return this project's loader with such settings."""
+    """Return a function that builds this project's loader with these settings of `DataLoader.Train.loader`."""
 
     def build(folder: Path, workers: int) -> Epoch:
-        from resnet50_pipeline.imagenet.list_files import read_list_file
-        from resnet50_pipeline.trainer.data import ListDataset, Loader
+        from resnet50_pipeline.imagenet.lists.files import read_list_file
+        from resnet50_pipeline.recipe.data_loader import SplitConfig
+        from resnet50_pipeline.trainer.data.dataset import ListDataset
+        from resnet50_pipeline.trainer.data.loader import Loader
+        from resnet50_pipeline.trainer.data.sampling import TrainBatches
         from resnet50_pipeline.trainer.ranks import Ranks
-        from resnet50_pipeline.trainer.sampling import TrainBatches
-        from resnet50_pipeline.training_config import SplitConfig
 
         list_file = folder / "train_list.txt"
         entries = read_list_file(list_file, class_num=1)
@@ -181,18 +183,18 @@ def ours(loader: dict[str, Any]) -> Callable[[Path, int], Epoch]:
 
 
 def packed(mode: str, decode: str = "whole") -> Callable[[Path, int], Epoch]:
-    """Return this project's loader on shards that lie in a folder of the mode's name; it gives uint8 batches.
+    """Return a function that builds this project's loader for the shards in the folder named after the mode.
 
-    What is left to do with those, a copy and the normalisation, is the device's.
+    The loader yields uint8 batches; the copy and the normalization run on the device.
     """
 
     def build(folder: Path, workers: int) -> Epoch:
-        from resnet50_pipeline.imagenet.list_files import read_list_file
-        from resnet50_pipeline.trainer.data import ListDataset
+        from resnet50_pipeline.imagenet.lists.files import read_list_file
+        from resnet50_pipeline.recipe.data_loader import SplitConfig
+        from resnet50_pipeline.trainer.data.dataset import ListDataset
+        from resnet50_pipeline.trainer.data.sampling import TrainBatches
+        from resnet50_pipeline.trainer.data.workers import LoaderProcesses
         from resnet50_pipeline.trainer.ranks import Ranks
-        from resnet50_pipeline.trainer.sampling import TrainBatches
-        from resnet50_pipeline.trainer.workers import LoaderProcesses
-        from resnet50_pipeline.training_config import SplitConfig
 
         list_file = folder / "train_list.txt"
         entries = read_list_file(list_file, class_num=1)
@@ -236,7 +238,7 @@ PEERS: dict[str, Callable[[Path, int], Epoch]] = {
 
 
 def transform_ops() -> list[dict[str, Any]]:
-    """Return the reference recipe's operators, as YAML holds them."""
+    """Return the operators of the reference recipe in the format of the YAML file."""
     return [
         {"DecodeImage": {"to_rgb": True, "channel_first": False}},
         {"RandCropImage": {"size": SIZE}},
@@ -246,10 +248,10 @@ def transform_ops() -> list[dict[str, Any]]:
 
 
 def measure_epoch(epoch: Epoch, batches: int) -> tuple[float, float]:
-    """Load an epoch and return images/s from the first batch to the last, and milliseconds of CPU time an image."""
+    """Load an epoch; return images/s from the first to the last batch and milliseconds of CPU time per image."""
     for number, _ in enumerate(epoch(), 1):
         now = time.perf_counter()
-        # Not with every batch: to look for the children is to walk over all processes, a millisecond or more.
+        # Not for every batch: finding the children walks over all processes, which takes a millisecond or more.
         if number == 1:
             used = _cpu_seconds()
             started = time.perf_counter()
@@ -266,7 +268,7 @@ def _cpu_seconds() -> float:
 
 
 def main(peer: str, folder: str, workers: str, cores: str) -> None:
-    """Answer every line with what an epoch took."""
+    """Load one epoch per input line and print its cost."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     epoch = PEERS[peer](Path(folder), int(workers))
     batches = len((Path(folder) / "train_list.txt").read_text().splitlines()) // BATCH
@@ -276,6 +278,6 @@ def main(peer: str, folder: str, workers: str, cores: str) -> None:
 
 
 if __name__ == "__main__":
-    import zlib  # noqa: F401 - before paddle 2.6.2
+    import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 
     main(*sys.argv[1:])

@@ -1,8 +1,8 @@
-"""Photographs of ImageNet's usual size, about 500 pixels and 110 KB, made when the benchmark runs: `write_photographs`.
+"""Creates photographs of ImageNet's typical size: about 500 pixels and 110 KB.
 
-They are cut from those that scikit-learn, scikit-image and foolbox carry, mirrored or not, and encoded anew with the
-quality that comes nearest to 110 KB. What is not installed is fetched from the package index; a source that cannot be
-had is named, and the others do.
+They are random crops, some of them mirrored, of the photographs in scikit-learn, scikit-image and foolbox. Each crop is
+encoded with the quality that comes closest to 110 KB. Packages that are not installed are downloaded from the package
+index; a package that is unavailable is reported and skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCIKIT_IMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "mo
 
 
 def write_photographs(root: Path, images: int) -> Path:
-    """Write so many photographs below `root/train`, the same few again and again, and their list file."""
+    """Write photographs below `root/train`, repeating a small set of them, and return the path of their list file."""
     sources = [*_scikit_learn(), *_scikit_image(root), *_foolbox(root)]
     draw = np.random.default_rng(0)
     folder = root / "train" / "n00000000"
@@ -82,13 +82,13 @@ def _foolbox(root: Path) -> list[Pixels]:
 
 
 def _from_wheel(root: Path, package: str, wanted: list[str] | str) -> list[Pixels]:
-    """Return pictures in a wheel of the package index: those of these names, or whose names begin so."""
+    """Return images from a wheel: those with the names in a list, or those whose names start with a prefix."""
     folder = root / "wheels"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run([*command, "--dest", str(folder), package], capture_output=True, text=True, check=False)
     wheels = [path for path in folder.glob("*.whl") if path.name.startswith(package[:6].replace("-", "_"))]
     if done.returncode or not wheels:
-        print(f"photographs: {package} cannot be had ({done.stderr.strip().rpartition(chr(10))[2]}); done without it")
+        print(f"photographs: skipped {package}: download failed ({done.stderr.strip().rpartition(chr(10))[2]})")
         return []
     with zipfile.ZipFile(wheels[0]) as wheel:
         names = wanted if isinstance(wanted, list) else [n for n in wheel.namelist() if n.startswith(wanted)]
@@ -96,5 +96,6 @@ def _from_wheel(root: Path, package: str, wanted: list[str] | str) -> list[Pixel
 
 
 def _decode(data: bytes) -> Pixels:
-    pixels: Pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    pixels: Pixels | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
     return pixels

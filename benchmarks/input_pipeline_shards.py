@@ -1,17 +1,16 @@
-"""Packed shards: how fast batches come of them, reads on a cold cache, opening ImageNet's; `measure(folder)`.
+"""Measures packed shards: throughput, reads with a cold cache, and opening ImageNet's; a part of `input_pipeline.py`.
 
-Rates are those of uint8 batches in the rank's hands, on one core and on two, in turn with PaddleClas' operators on the
-same photographs (see `input_pipeline_loose.py`).
+The throughput is that of uint8 batches delivered to the rank, on one core and on two, alternating with PaddleClas'
+operators on the same photographs (see `input_pipeline_loose.py`).
 
-Cold means that neither files nor folders are in the page cache: all caches are dropped where that is allowed (root),
-otherwise those of the files alone. Loose files and shards hold the same photographs and are read in the same random
-order, in turn.
+Cold means that neither files nor folders are in the page cache. All caches are dropped if the process is root,
+otherwise only those of the files. Loose files and shards contain the same photographs and are read in the same random
+order, alternating.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import random
@@ -29,11 +28,18 @@ from input_pipeline_photographs import write_photographs
 from targets import Target
 
 from resnet50_pipeline.files import digest_file, write_text
-from resnet50_pipeline.imagenet.list_files import ListEntries, parse_list
-from resnet50_pipeline.imagenet.shard_build import SplitToPack, build_shard_set, describe_packing
-from resnet50_pipeline.imagenet.shard_set import INDEX_DTYPE, Shard, ShardedSplit, ShardMode, ShardSet, digest_list
-from resnet50_pipeline.imagenet.shard_source import open_images
-from resnet50_pipeline.imagenet.shard_task import PackedImages
+from resnet50_pipeline.imagenet.lists.files import ListEntries, parse_list
+from resnet50_pipeline.imagenet.shards.build import SplitToPack, build_shard_set, resolve_packing
+from resnet50_pipeline.imagenet.shards.shard_set import (
+    INDEX_DTYPE,
+    Shard,
+    ShardedSplit,
+    ShardMode,
+    ShardSet,
+    digest_list,
+)
+from resnet50_pipeline.imagenet.shards.source import open_images
+from resnet50_pipeline.imagenet.shards.task import PackedImages
 from resnet50_pipeline.imaging.region import can_decode_regions
 from resnet50_pipeline.parameters import ShardParameters
 
@@ -45,7 +51,7 @@ COLD_RATIO = 1.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets of rates, of reading and of opening."""
+    """Return the targets of the throughput, of cold reads and of opening ImageNet's shards."""
     return [
         *measure_rates(folder / "rates"),
         measure_cold_reads(folder / "cold"),
@@ -54,13 +60,11 @@ def measure(folder: Path) -> list[Target]:
 
 
 def measure_rates(folder: Path) -> list[Target]:
-    """Return how many times as many images a second come of each mode as of PaddleClas' operators on loose files."""
+    """Return the targets of the throughput of each mode, relative to PaddleClas' operators on loose files."""
     folder.mkdir()
     entries = parse_list(write_photographs(folder, RATE_IMAGES).read_bytes(), 1)
     for mode in ("jpeg-256", "raw-256"):
         pack_photographs(folder, entries, folder / mode, mode)
-    if importlib.util.find_spec("simplejpeg") is None:
-        print("shards: simplejpeg is not installed, and OpenCV's decoder takes twice as long for jpeg-256")
     reference = "upstream" if "PADDLECLAS_HOME" in os.environ else "plain"
     region = ["jpeg-256-region"] if can_decode_regions() else []
     targets = []
@@ -68,33 +72,33 @@ def measure_rates(folder: Path) -> list[Target]:
         if len(os.sched_getaffinity(0)) < cores:
             continue
         found = take_turns([reference, *RATES, *region], folder, cores)
-        place = f"{cores} core{'s' if cores > 1 else ''}"
+        cores_text = f"{cores} core{'s' if cores > 1 else ''}"
         for peer, costs in found.items():
             rate = statistics.median(cost.images_per_second for cost in costs)
             cpu = statistics.median(cost.cpu_milliseconds for cost in costs)
-            print(f"shards, {place}: {peer} {rate:.0f} images/s, {cpu:.3f} ms of CPU time an image")
+            print(f"shards, {cores_text}: {peer} {rate:.0f} images/s, {cpu:.3f} ms of CPU time per image")
         for mode, bound in RATES.items():
-            # Whoever has nvImageCodec has a crop's region decoded; the pixels are the same.
+            # With nvImageCodec, users decode only the region of the crop; the pixels are the same.
             best = found.get(f"{mode}-region", found[mode])
             ratio = statistics.median(
                 one.images_per_second / other.images_per_second
                 for one, other in zip(best, found[reference], strict=True)
             )
-            targets.append(Target(f"{mode} / {reference}, images/s on {place}", ratio, bound, at_least=True))
+            targets.append(Target(f"{mode} / {reference}, images/s on {cores_text}", ratio, bound, at_least=True))
     return targets
 
 
 def pack_photographs(root: Path, entries: ListEntries, folder: Path, mode: ShardMode, **parameters: int) -> None:
-    """Pack the images of a list below `root`."""
+    """Pack the listed images below `root` into a shard set in `folder`."""
     count = len(entries)
     files = [str(root / path) for path in entries.paths]
     images = PackedImages(list(entries.paths), files, [0] * count, [-1] * count, [""] * count)
-    packing = describe_packing(mode, ShardParameters(output_dir=folder, **parameters))
+    packing = resolve_packing(mode, ShardParameters(**parameters))
     build_shard_set(folder, {"train": SplitToPack(entries, images)}, packing, images_per_shard=2000)
 
 
 def measure_cold_reads(folder: Path) -> Target:
-    """Return how long random reads of all images take out of shards, by what they take out of loose files."""
+    """Return the target of random reads of all images: the time with shards divided by the time with loose files."""
     photographs = folder / "photographs"
     photographs.mkdir(parents=True)
     write_photographs(photographs, COLD_IMAGES)
@@ -121,7 +125,7 @@ def _read_in_turn(readers: Sequence[Callable[[int], bytes]], folders: Sequence[P
         random.Random(number).shuffle(rows)
         for taken, read in zip(seconds, readers, strict=True):
             for folder in folders:
-                forget(folder)
+                drop_from_page_cache(folder)
             started = time.perf_counter()
             for row in rows:
                 read(row)
@@ -129,8 +133,8 @@ def _read_in_turn(readers: Sequence[Callable[[int], bytes]], folders: Sequence[P
     return [statistics.median(taken) for taken in seconds]
 
 
-def forget(folder: Path) -> None:
-    """Take what is below a folder out of the page cache; folders and inodes too, where this is root."""
+def drop_from_page_cache(folder: Path) -> None:
+    """Drop the files below a folder from the page cache; if the process is root, also folders and inodes."""
     for path in folder.rglob("*"):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)
@@ -141,7 +145,7 @@ def forget(folder: Path) -> None:
 
 
 def measure_opening(folder: Path) -> list[Target]:
-    """Return seconds and memory of opening ImageNet's train list and its shards, in a process of its own."""
+    """Return the targets of opening ImageNet's train list and its shards in a separate process: seconds and memory."""
     write_imagenet(folder)
     done = subprocess.run(
         [sys.executable, __file__, str(folder)], capture_output=True, text=True, check=True, env=os.environ
@@ -150,12 +154,12 @@ def measure_opening(folder: Path) -> list[Target]:
     print(f"opening {IMAGENET_IMAGES} entries: {found}")
     return [
         Target(f"seconds to open {IMAGENET_IMAGES} entries", found["seconds"], OPEN_SECONDS),
-        Target("MB that they take in a worker", found["megabytes"], OPEN_MEGABYTES),
+        Target("memory of a worker for them, MB", found["megabytes"], OPEN_MEGABYTES),
     ]
 
 
 def write_imagenet(folder: Path) -> None:
-    """Write a list as ImageNet's and a shard set of it whose images are holes."""
+    """Write a list of ImageNet's size and a shard set for it whose tar files are sparse."""
     names = (
         f"train/n{number * IMAGENET_SHARDS // IMAGENET_IMAGES:08d}/"
         f"n{number * IMAGENET_SHARDS // IMAGENET_IMAGES:08d}_{number}.JPEG "
@@ -185,13 +189,13 @@ def write_imagenet(folder: Path) -> None:
         index_digest=digest_file(folder / "shards" / "train.npy"),
         shards=tuple(shards),
     )
-    packing = describe_packing("original", ShardParameters(output_dir=folder))
+    packing = resolve_packing("original", ShardParameters())
     write_text(folder / "shards" / "shard_set.json", ShardSet(packing=packing, splits={"train": split}).to_json())
 
 
 def open_imagenet(folder: Path) -> None:
-    """Open list and shards, read from every shard, and print what that took beyond the imports."""
-    from resnet50_pipeline.imagenet.list_files import read_list_file
+    """Open the list and the shards, read from every shard, and print the time and the memory without the imports."""
+    from resnet50_pipeline.imagenet.lists.files import read_list_file
 
     before = resident_bytes()
     started = time.perf_counter()
@@ -207,7 +211,7 @@ def open_imagenet(folder: Path) -> None:
 
 
 def resident_bytes() -> int:
-    """Return how much of this process is in memory, the mapped index included."""
+    """Return the resident memory of this process in bytes, including the mapped index."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

@@ -1,13 +1,13 @@
-"""What the orchestration costs, and what the sample takes: `python benchmarks/orchestration.py [--check] [--pairs N]`.
+"""Measures the sample run and the overhead of Kedro: `python benchmarks/orchestration.py [--check] [--pairs N]`.
 
-Two measurements on a copy of the project in a temporary folder:
+Both measurements use a copy of the project in a temporary folder:
 
-- one `kedro run` of the committed sample: wall time, memory of all its processes, top-1, and the time outside the ranks
-  (everything but the nodes train_network and predict_val_list);
-- pairs of (`kedro run --pipelines training`, the launcher by hand on the very YAML that was rendered), one epoch each,
-  taken in turn so that both see the same machine; compared is the time from the launcher's start to its end.
+- One `kedro run` of the committed sample: wall time, memory of all its processes, top-1, and the time outside the ranks
+  (every node except train_network and predict_val_list).
+- Pairs of `kedro run --pipelines training` and the launcher started by hand with the same rendered YAML file, one epoch
+  each. Both alternate, so that they run under the same load; the benchmark compares the lifetimes of the launchers.
 
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 from targets import Target, report
 
-from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM
+from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM
 
 PROJECT = Path(__file__).parents[1]
 RANK_NODES = ("train_network", "predict_val_list")
@@ -37,9 +37,9 @@ _NODE = re.compile(r"^(\S+ \S+) INFO\s+\d+/\d+ (\w+)")
 
 
 def main() -> int:
-    """Measure, print, and return the exit code."""
+    """Measure, print the targets, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a target does not hold")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs for the comparison with the bare launcher")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="orchestration-") as folder:
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def copy_project(root: Path) -> Path:
-    """Copy what a run needs."""
+    """Copy the files that a run needs and return the path of the copy."""
     for name in ("src", "conf"):
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(PROJECT / "pyproject.toml", root)
@@ -57,13 +57,13 @@ def copy_project(root: Path) -> Path:
 
 
 def environment(project: Path) -> dict[str, str]:
-    """Return the environment of a shell in the copy."""
+    """Return the environment variables for commands in the copy of the project."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(project / "src")}
 
 
 def measure_sample_run(project: Path) -> list[Target]:
-    """Run the committed sample once."""
+    """Run the committed sample once and return its targets."""
     started = time.time()
     log = project / "run.log"
     with log.open("w") as output:
@@ -83,7 +83,7 @@ def measure_sample_run(project: Path) -> list[Target]:
     print("seconds by node:", ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
     return [
         Target("sample kedro run, minutes", (ended - started) / 60, 8),
-        Target("memory of all processes at its peak, GiB", memory / 2**30, 4),
+        Target("peak memory of all processes, GiB", memory / 2**30, 4),
         Target("top-1 on the held-out digits", metrics["top1"], 0.93, at_least=True),
         Target("held-out digits", metrics["images"], 500, at_least=True),
         Target("seconds outside the ranks", ended - started - in_ranks, 60),
@@ -91,7 +91,7 @@ def measure_sample_run(project: Path) -> list[Target]:
 
 
 def peak_memory_bytes(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process; return the peak of the summed proportional memory (PSS) of it and its descendants."""
+    """Wait for a process and return the peak of the total proportional memory (PSS) of it and its descendants."""
     root, peak = psutil.Process(process.pid), 0
     while process.poll() is None:
         total = 0
@@ -106,18 +106,18 @@ def peak_memory_bytes(process: subprocess.Popen[bytes]) -> int:
 
 
 def measure_overhead(project: Path, pairs: int) -> Target:
-    """Compare the ranks under `kedro run` with the same launcher by hand, in turn."""
+    """Compare the ranks in `kedro run` with the same launcher started by hand, alternating."""
     ratios = []
     output_dir = project / "data/sample/06_models/training"
     for number in range(pairs):
         orchestrated, by_hand = run_orchestrated(project), run_by_hand(project, output_dir)
         ratios.append(orchestrated / by_hand)
         print(f"pair {number + 1}: kedro {orchestrated:.1f} s, by hand {by_hand:.1f} s, ratio {ratios[-1]:.3f}")
-    return Target("ranks under kedro / by hand (median of pairs)", statistics.median(ratios), 1.03)
+    return Target("time of the ranks in kedro run / started by hand (median of pairs)", statistics.median(ratios), 1.03)
 
 
 def run_orchestrated(project: Path) -> float:
-    """Return the seconds that the launcher lived under `kedro run --pipelines training`."""
+    """Return the lifetime of the launcher in `kedro run --pipelines training`, in seconds."""
     command = ["kedro", "run", "--pipelines", "training", "--params", "training.epochs=1,training.lr.warmup_epoch=0"]
     watched: list[float] = []
     process = subprocess.Popen(
@@ -132,7 +132,7 @@ def run_orchestrated(project: Path) -> float:
 
 
 def launcher_seconds(pid: int) -> float:
-    """Return how long the descendant of `pid` that runs paddle.distributed.launch lives."""
+    """Return the lifetime in seconds of the descendant of `pid` that runs paddle.distributed.launch."""
     parent = psutil.Process(pid)
     while True:
         for child in parent.children(recursive=True):
@@ -144,7 +144,7 @@ def launcher_seconds(pid: int) -> float:
 
 
 def run_by_hand(project: Path, output_dir: Path) -> float:
-    """Return the seconds that the launcher takes for the configuration that the run before it used."""
+    """Return the lifetime in seconds of a launcher that runs the configuration of the previous `kedro run`."""
     config = project / "by_hand.yaml"
     shutil.copy(output_dir / "training_config.yaml", config)
     shutil.rmtree(output_dir)

@@ -1,4 +1,4 @@
-"""What a benchmark measured, and the bound that it must keep: one line a target."""
+"""Compares measured figures with their bounds and prints one line per target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Target:
-    """A figure and the bound that it must keep."""
+    """A measured figure and its bound: a maximum, or a minimum if `at_least` is true."""
 
     name: str
     measured: float
@@ -19,28 +19,28 @@ class Target:
     at_least: bool = False
 
     @property
-    def holds(self) -> bool:
-        """Whether the bound is kept."""
+    def is_met(self) -> bool:
+        """Whether the figure is within the bound."""
         return self.measured >= self.bound if self.at_least else self.measured <= self.bound
 
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
-        return f"{self.name} | {self.measured:.3f} | {sign} {self.bound:g} | {'yes' if self.holds else 'NO'}"
+        return f"{self.name} | {self.measured:.3f} | {sign} {self.bound:g} | {'yes' if self.is_met else 'NO'}"
 
 
 def report(targets: Sequence[Target], *, is_checked: bool) -> int:
-    """Print the targets, and return the exit code: 1 where one does not hold and that is asked for."""
-    print("target | measured | bound | holds")
+    """Print the targets and return the exit code: 1 if `is_checked` is true and a target is missed, otherwise 0."""
+    print("target | measured | bound | met")
     for target in targets:
         print(target)
-    return 1 if is_checked and not all(target.holds for target in targets) else 0
+    return 1 if is_checked and not all(target.is_met for target in targets) else 0
 
 
 def measure_parts(description: str, parts: Mapping[str, Callable[[Path], list[Target]]]) -> int:
-    """Read the command line, measure the parts, each in a temporary folder of its own, and return the exit code."""
+    """Parse the command line, measure each part in a separate temporary folder, and return the exit code."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a target does not hold")
-    parser.add_argument("--only", nargs="+", choices=tuple(parts), default=tuple(parts), help="parts that are measured")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    parser.add_argument("--only", nargs="+", choices=tuple(parts), default=tuple(parts), help="parts to measure")
     options = parser.parse_args()
     targets: list[Target] = []
     for part in options.only:

@@ -1,13 +1,11 @@
-"""What tracking costs: `python benchmarks/tracking.py [--check] [--only PART …]`.
+"""Measures the cost of tracking: `python benchmarks/tracking.py [--check] [--only PART …]`.
 
-Parts, each a file beside this one:
+- `stage`: a `kedro run` of one node that does nothing (Kedro, plugins, MLflow client, a run in a SQLite store). Each
+  stage of `dvc repro` has this fixed cost. Also prints the packages that take longest to import.
+- `sqlite`, `server`: the sample's events, uploaded every five seconds as during a training: the CPU time of client and
+  server relative to the duration of the training. Then a replay of 100,000 events.
 
-- stage: a `kedro run` of one node that does nothing (Kedro, plugins, MLflow client, a run in a SQLite store), which is
-  what each stage of `dvc repro` pays before its own work; prints what is imported for how long;
-- sqlite, server: the sample's events as they come, looked at every five seconds as in a training: the processor time of
-  client and server beside the duration of the training; and a replay of 100,000 events.
-
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What uploading curves costs beside a training, and how fast a backlog is told."""
+"""Measures the CPU time of uploading curves during a training, and how fast a backlog is uploaded."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from targets import Target
 
 from resnet50_pipeline.events import AnyEvent, EpochEnd, EvalEnd, EventWriter, Started, TrainStep
 from resnet50_pipeline.parameters import TrackingParameters
-from resnet50_pipeline.tracking.curves import claim_new_events, upload_new_events
-from resnet50_pipeline.tracking.operations import LogSystemMetrics
+from resnet50_pipeline.tracking.delivery.curve_cursor import claim_new_events
+from resnet50_pipeline.tracking.delivery.curve_uploads import POLL_SECONDS
+from resnet50_pipeline.tracking.delivery.curve_writer import upload_new_events
+from resnet50_pipeline.tracking.delivery.system_metrics import UPLOAD_SECONDS, find_monitors, take_sample
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
-from resnet50_pipeline.tracking.system_metrics import SAMPLES_PER_UPLOAD, find_monitors, look
-from resnet50_pipeline.tracking.uploader import POLL_SECONDS
+from resnet50_pipeline.training_dir import events_path
 
-# The sample: 2,000 images, two ranks of 16 images a step, an event every five steps; its training lasts this long on
-# two quiet cores (benchmarks/orchestration.py). A longer one has a smaller share.
+# The sample: 2,000 images, two ranks with 16 images per step each, an event every five steps. TRAINING_SECONDS is the
+# duration of its training on two idle cores (benchmarks/orchestration.py); tracking takes a smaller share of a longer
+# one.
 EPOCHS, STEPS_PER_EPOCH, STEPS_PER_EVENT, TRAINING_SECONDS = 5, 63, 5, 200.0
 SYSTEM_SECONDS = 10.0
 BACKLOG_EVENTS = 100_000
 
 
 def measure_sqlite(folder: Path) -> list[Target]:
-    """Measure with a database file."""
+    """Return the targets with a SQLite file."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     return _measure("SQLite", folder, uri, [])
 
 
 def measure_server(folder: Path) -> list[Target]:
-    """Measure with a server over a database file, whose own work counts too."""
+    """Return the targets with an MLflow server and a SQLite file, including the CPU time of the server."""
     with _server(folder) as (uri, process):
         return _measure("server", folder, uri, [process, *process.children(recursive=True)])
 
@@ -45,48 +47,48 @@ def measure_server(folder: Path) -> list[Target]:
 def _measure(name: str, folder: Path, uri: str, others: list[psutil.Process]) -> list[Target]:
     tracking = TrackingParameters(uri=uri, experiment="benchmark", artifact_root=folder / "artifacts")
     run = open_run(RunDescription("benchmark", "ResNet50 benchmark", {}, {}), tracking, folder)
-    share = _processor_seconds_of_training(run, folder / "training", others) / TRAINING_SECONDS
+    share = _cpu_seconds_of_training(run, folder / "training", others) / TRAINING_SECONDS
     run.end("FINISHED")
     backlog = open_run(RunDescription("backlog", "ResNet50 backlog", {}, {}), tracking, folder)
     seconds = _seconds_of_backlog(backlog, folder / "backlog")
     backlog.end("FINISHED")
     return [
-        Target(f"tracking beside the sample's training, {name}, percent of its time", 100 * share, 0.5),
+        Target(f"CPU time of tracking, {name}, percent of the sample's training time", 100 * share, 0.5),
         Target(f"replay of {BACKLOG_EVENTS:,} events, {name}, seconds", seconds, 30),
     ]
 
 
-def _processor_seconds_of_training(run: TrackedRun, training_dir: Path, others: list[psutil.Process]) -> float:
-    """Return the processor time of all that is done in the time of a training, without the waiting in between."""
+def _cpu_seconds_of_training(run: TrackedRun, training_dir: Path, others: list[psutil.Process]) -> float:
+    """Return the CPU time of everything that tracking does during a training, without the waits between uploads."""
     client, run_id = run.connect()
-    client.get_run(run_id)  # the first request pays for the connection, whatever follows it
+    client.get_run(run_id)  # opens the connection, which is not measured
     events, monitors = list(_events()), find_monitors()
-    writer = EventWriter(training_dir / "events.jsonl")
+    writer = EventWriter(events_path(training_dir))
+    sample_writer = EventWriter(events_path(run.outbox.folder.samples))
     polls = round(TRAINING_SECONDS / POLL_SECONDS)
-    samples = []
-    before = _processor_seconds(others)
+    before = _cpu_seconds(others)
     for poll in range(polls):
         for event in events[poll * len(events) // polls : (poll + 1) * len(events) // polls]:
             writer.write(event)
         claim_new_events(run.session, training_dir)
-        if run.catch_up():
+        if run.outbox.flush():
             upload_new_events(client, run_id, run.session, training_dir)
         if poll % round(SYSTEM_SECONDS / POLL_SECONDS) == 0:
-            samples.append(look(monitors))
-        if len(samples) == SAMPLES_PER_UPLOAD:
-            LogSystemMetrics(samples=samples).apply(client, run_id)
-            samples = []
-    after = _processor_seconds(others)
+            sample_writer.write(take_sample(monitors))
+        if poll % round(UPLOAD_SECONDS / POLL_SECONDS) == 0:
+            upload_new_events(client, run_id, run.session, run.outbox.folder.samples)
+    after = _cpu_seconds(others)
     writer.close()
+    sample_writer.close()
     return after - before
 
 
-def _processor_seconds(others: list[psutil.Process]) -> float:
+def _cpu_seconds(others: list[psutil.Process]) -> float:
     return time.process_time() + sum(sum(process.cpu_times()[:2]) for process in others)
 
 
 def _seconds_of_backlog(run: TrackedRun, training_dir: Path) -> float:
-    writer = EventWriter(training_dir / "events.jsonl")
+    writer = EventWriter(events_path(training_dir))
     for step in range(1, BACKLOG_EVENTS + 1):
         writer.write(_step(step, 1))
     writer.close()
@@ -100,7 +102,7 @@ def _seconds_of_backlog(run: TrackedRun, training_dir: Path) -> float:
 
 
 def _events() -> Iterator[AnyEvent]:
-    """Yield what the sample's ranks write."""
+    """Yield the events that the sample's ranks write."""
     yield Started(
         ranks=2,
         device="cpu",
@@ -149,7 +151,7 @@ def _server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         deadline = time.monotonic() + 120
-        while not _answers(uri):
+        while not _is_ready(uri):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit((folder / "server.log").read_text())
             time.sleep(0.2)
@@ -159,7 +161,7 @@ def _server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         process.wait(30)
 
 
-def _answers(uri: str) -> bool:
+def _is_ready(uri: str) -> bool:
     try:
         urllib.request.urlopen(f"{uri}/health", timeout=1).close()  # noqa: S310
     except OSError:

@@ -1,10 +1,13 @@
-"""What the native trainer costs beside the bare arithmetic: `python benchmarks/training.py [--check] [--only PART …]`.
+"""Measures the overhead of the native trainer: `python benchmarks/training.py [--check] [--only PART …]`.
 
-Parts, each a file beside this one: one step, two ranks, and the engine of PaddleClas itself (where PADDLECLAS_HOME
-names a checkout). All figures are ratios within one run, on the CPU, with ResNet50 on the sample's 32-pixel images;
-whatever is compared is taken in turn, so that both see the same machine.
+- `steps`: one step of one rank, compared with a bare training loop.
+- `ranks`: two ranks, compared with one.
+- `engines`: an epoch, compared with PaddleClas (needs PADDLECLAS_HOME, the path of a checkout).
 
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+All figures are ratios within one run, on the CPU, with ResNet50 on the sample's 32-pixel images. Compared tasks
+alternate, so that they run under the same load.
+
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# As the sample's ranks, and before Paddle reads it: a core for the arithmetic, one for whatever runs beside it.
+# Set before Paddle reads it. As in the sample, one core computes and the other is for the remaining work.
 os.environ["OMP_NUM_THREADS"] = "1"
-# Paddle's own words at import say nothing here.
+# Paddle's warnings at import are irrelevant here.
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 import training_engines
@@ -24,7 +27,7 @@ import training_ranks
 import training_steps
 from targets import Target, measure_parts
 
-# Each is given a temporary folder of its own.
+# Each part gets a separate temporary folder.
 PARTS: dict[str, Callable[[Path], list[Target]]] = {
     "steps": training_steps.measure,
     "ranks": training_ranks.measure,

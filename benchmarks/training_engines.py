@@ -1,9 +1,9 @@
-"""An epoch of the native engine against one of PaddleClas' own, on the same YAML and one CPU rank.
+"""Compares an epoch of the native engine with one of PaddleClas, with the same YAML file on one CPU rank.
 
-`python benchmarks/training_engines.py [--check]` with PADDLECLAS_HOME set to a checkout; without one nothing is
-measured. ResNet50, 32-pixel images, one thread and one loader process; the engines take turns. A whole epoch is
-training, evaluation and saving; it is taken from the times of the events, the first epoch left out. The CPU time is
-that of all processes of a run, from their start: it says more on a machine that has other work.
+Run `python benchmarks/training_engines.py [--check]` with PADDLECLAS_HOME set to a checkout; without one, nothing is
+measured. Both engines train ResNet50 on 32-pixel images with one thread and one DataLoader worker, alternating. A whole
+epoch consists of training, evaluation and saving; its duration comes from the times of the events, without the first
+epoch. The CPU time is that of all processes of a run from their start; it is more reliable on a busy machine.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from targets import Target, report
 
 from resnet50_pipeline.events import EpochEnd, read_events
-from resnet50_pipeline.imagenet.list_files import prefix_list, read_list_file
+from resnet50_pipeline.imagenet.lists.files import prefix_list, read_list_file
 from resnet50_pipeline.imagenet.sample import write_sample
-from resnet50_pipeline.paddleclas.config import render_training_config
+from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
 from resnet50_pipeline.paddleclas.train import train_network
-from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_dir import events_path
 
 PAIRS = 2
@@ -43,29 +43,31 @@ def main() -> int:
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return native / paddleclas for a whole epoch, for its steps, and for what is between the steps of two epochs."""
+    """Return native / paddleclas for a whole epoch, for its steps, for evaluation and saving, and for the CPU time."""
     if "PADDLECLAS_HOME" not in os.environ:
-        print("engines: not measured, PADDLECLAS_HOME names no checkout of PaddleClas", file=sys.stderr)
+        print("engines: skipped: PADDLECLAS_HOME is not set to a checkout of PaddleClas", file=sys.stderr)
         return []
-    dataset = write_dataset(folder / "digits")
+    write_dataset(folder / "digits")
     runs: dict[str, list[Cost]] = {engine: [] for engine in ENGINES}
     for pair in range(PAIRS):
         for engine in ENGINES:
-            runs[engine].append(measure_run(folder / f"{engine}-{pair}", engine, dataset))
+            runs[engine].append(measure_run(folder / f"{engine}-{pair}", engine, folder / "digits"))
     native, upstream = (median_of(runs[engine]) for engine in ENGINES)
     for engine, cost in zip(ENGINES, (native, upstream), strict=True):
         print(f"{engine}: {cost}", file=sys.stderr)
     return [
-        Target("native epoch / epoch of engine paddleclas", native.epoch_seconds / upstream.epoch_seconds, 1.0),
-        Target("  of it the steps", native.steps_seconds / upstream.steps_seconds, 1.05),
-        Target("  of it evaluation and saving", native.between_seconds / upstream.between_seconds, 1.0),
-        Target("CPU time of the native run / of paddleclas", native.cpu_seconds / upstream.cpu_seconds, 1.0),
+        Target("native / paddleclas, whole epoch", native.epoch_seconds / upstream.epoch_seconds, 1.0),
+        Target("native / paddleclas, steps only", native.steps_seconds / upstream.steps_seconds, 1.05),
+        Target(
+            "native / paddleclas, evaluation and saving only", native.between_seconds / upstream.between_seconds, 1.0
+        ),
+        Target("native / paddleclas, total CPU time", native.cpu_seconds / upstream.cpu_seconds, 1.0),
     ]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run: an epoch and its steps, without the first epoch; and the CPU time of everything that was started."""
+    """Mean seconds of an epoch and of its steps, without the first epoch, and the CPU seconds of all processes."""
 
     epoch_seconds: float
     steps_seconds: float
@@ -73,7 +75,7 @@ class Cost:
 
     @property
     def between_seconds(self) -> float:
-        """Evaluation, saving, and what else lies between the steps of two epochs."""
+        """Seconds between the steps of two epochs: evaluation, saving and the rest."""
         return self.epoch_seconds - self.steps_seconds
 
 
@@ -82,21 +84,19 @@ def median_of(costs: list[Cost]) -> Cost:
     return Cost(*(statistics.median(figures) for figures in zip(*map(astuple, costs), strict=True)))
 
 
-def write_dataset(root: Path) -> DatasetParameters:
-    """Write the sample's digits, and lists as PaddleClas reads them."""
+def write_dataset(root: Path) -> None:
+    """Write the sample's digits and list files with the path prefixes that PaddleClas expects."""
     write_sample(root, train_images_per_class=24, val_images_per_class=10)
     for split in ("train", "val"):
         path = root / f"{split}_list.txt"
         path.write_bytes(prefix_list(read_list_file(path, CLASSES), split).data)
-    return DatasetParameters(root=root, class_num=CLASSES)
 
 
-def measure_run(output_dir: Path, engine: str, dataset: DatasetParameters) -> Cost:
-    """Train with an engine and return what it cost."""
+def measure_run(output_dir: Path, engine: str, root: Path) -> Cost:
+    """Train with an engine and return the cost of the run."""
     training = TrainingParameters.model_validate(
         {
             "engine": engine,
-            "output_dir": output_dir,
             "seed": 1,
             "epochs": EPOCHS,
             "batch_size_per_rank": 16,
@@ -109,20 +109,19 @@ def measure_run(output_dir: Path, engine: str, dataset: DatasetParameters) -> Co
             "loader": {"num_workers": 1},
         }
     )
-    config = output_dir.with_suffix(".yaml")
-    lists = (dataset.root / f"{split}_list.txt" for split in ("train", "val"))
-    config.write_text(render_training_config(training, dataset, *lists).to_yaml())
+    paths = TrainingPaths(root, root / "train_list.txt", root / "val_list.txt", output_dir)
+    config = render_training_config(training, CLASSES, paths)
     cpu_before = cpu_seconds_of_children()
     train_network(config, training)
     cpu_seconds = cpu_seconds_of_children() - cpu_before
-    events, _ = read_events(events_path(output_dir))
+    events = read_events(events_path(output_dir))
     ends = [event for event in events if isinstance(event, EpochEnd)]
     whole = (ends[-1].time - ends[0].time) / (len(ends) - 1)
     return Cost(whole, statistics.mean(event.seconds for event in ends[1:]), cpu_seconds)
 
 
 def cpu_seconds_of_children() -> float:
-    """Return the CPU time of all processes below this one that have ended."""
+    """Return the CPU time of all descendants of this process that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,33 +1,31 @@
-"""The sample's recipe at a length of seconds: parameters, data and the configuration that the ranks read."""
+"""Shortens the sample's recipe to a few seconds: data, parameters and the configuration for the ranks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from resnet50_pipeline.imagenet.list_files import prefix_list, read_list_file
+from resnet50_pipeline.imagenet.lists.files import prefix_list, read_list_file
 from resnet50_pipeline.imagenet.sample import write_sample
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
-from resnet50_pipeline.training_config import TrainingConfig
+from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
+from resnet50_pipeline.parameters import TrainingParameters
+from resnet50_pipeline.recipe.document import TrainingConfig
 
 BATCH_SIZE = 16
 CLASSES = 10
 
 
-def write_digits(root: Path, train_images_per_class: int) -> DatasetParameters:
-    """Write digits, and the lists of them with their prefixes in place."""
+def write_digits(root: Path, train_images_per_class: int) -> None:
+    """Write digits and list files with path prefixes."""
     write_sample(root, train_images_per_class=train_images_per_class, val_images_per_class=1)
     for split in ("train", "val"):
         path = root / f"{split}_list.txt"
         path.write_bytes(prefix_list(read_list_file(path, CLASSES), split).data)
-    return DatasetParameters(root=root, class_num=CLASSES)
 
 
-def make_parameters(output_dir: Path, ranks: int = 1, **changes: Any) -> TrainingParameters:
-    """Return `params:training` of one epoch of conf/base's recipe, without its warm-up."""
+def make_parameters(ranks: int = 1, **changes: Any) -> TrainingParameters:
+    """Return `params:training` for one epoch of the recipe in conf/base, without its warm-up."""
     values: dict[str, Any] = {
-        "output_dir": output_dir,
         "epochs": 1,
         "batch_size_per_rank": BATCH_SIZE,
         "eval_batch_size_per_rank": 50,
@@ -42,6 +40,9 @@ def make_parameters(output_dir: Path, ranks: int = 1, **changes: Any) -> Trainin
     return TrainingParameters.model_validate({**values, **changes})
 
 
-def make_config(training: TrainingParameters, dataset: DatasetParameters, train_list: Path) -> TrainingConfig:
-    """Return what the ranks read."""
-    return render_training_config(training, dataset, train_list, dataset.root / "val_list.txt")
+def make_config(
+    training: TrainingParameters, root: Path, training_dir: Path, train_list: str = "train_list.txt"
+) -> TrainingConfig:
+    """Return the configuration that the ranks read, for the digits in `root`."""
+    paths = TrainingPaths(root, root / train_list, root / "val_list.txt", training_dir)
+    return render_training_config(training, CLASSES, paths)

@@ -1,7 +1,7 @@
-"""One rank: its step against a bare Paddle loop, what events and metrics take of it, how long a set stalls it.
+"""Measures one rank: its step against a bare Paddle loop, the share of events and metrics, and the stall of a set.
 
-The native step is that of a whole `TrainingRun`: reading, decoding and cropping its images, meters, events, heartbeat.
-The bare loop has its batches in memory as tensors and does nothing but forward, loss, backward and step.
+The native step includes everything in a `TrainingRun`: reading, decoding and cropping images, meters, events and
+heartbeat. The bare loop has its batches in memory as tensors and computes only forward, loss, backward and step.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from resnet50_pipeline.events import CheckpointSaved, EpochEnd, EventWriter, Sta
 from resnet50_pipeline.logs.terminal import TerminalView
 from resnet50_pipeline.paddleclas.progress import TrainingProgress
 from resnet50_pipeline.progress import ProgressLines, showing_in
-from resnet50_pipeline.training_config import TrainingConfig
+from resnet50_pipeline.recipe.document import TrainingConfig
 from resnet50_pipeline.training_dir import events_path
 
 ROUNDS = 7
-STEPS = 10  # of a round
+STEPS = 10  # per round
 BOOKKEEPING_STEPS = 400
-PRINT_STEP = 5  # as conf/base: twice as often as conf/imagenet
+PRINT_STEP = 5  # as in conf/base; conf/imagenet prints half as often
 
 
 def measure(folder: Path) -> list[Target]:
@@ -39,33 +39,33 @@ def measure(folder: Path) -> list[Target]:
     import paddle
 
     paddle.set_device("cpu")
-    dataset = write_digits(folder / "digits", train_images_per_class=STEPS * BATCH_SIZE // 10)
-    train_list = dataset.root / "train_list.txt"
+    root = folder / "digits"
+    write_digits(root, train_images_per_class=STEPS * BATCH_SIZE // 10)
 
     def config(**changes: Any) -> TrainingConfig:
-        training = make_parameters(folder / "training", print_batch_step=PRINT_STEP, **changes)
-        return make_config(training, dataset, train_list)
+        training = make_parameters(print_batch_step=PRINT_STEP, **changes)
+        return make_config(training, root, folder / "training")
 
     plain, saving = config(), config(save_interval_steps=STEPS // 2)
     batches = load_batches(plain)
-    bare_loop(plain, batches)  # the first of a process also makes its buffers
+    bare_loop(plain, batches)  # a warm-up: the first loop also allocates Paddle's buffers
     rounds = [measure_round(number, plain, saving, batches) for number in range(ROUNDS)]
     step = statistics.median(one.bare for one in rounds) / STEPS
     bookkeeping = bookkeeping_seconds(folder)
-    print(f"bare step {step * 1e3:.0f} ms; meters, heartbeat and events {bookkeeping * 1e3:.2f} ms of it")
+    print(f"bare step {step * 1e3:.0f} ms; meters, heartbeat and events {bookkeeping * 1e3:.2f} ms per step")
     with_set = statistics.median(one.saving - one.native for one in rounds)
-    print(f"an epoch with a set written inside it takes {with_set * 1e3:+.0f} ms (median of differences)")
-    print(f"the bar takes {bar_share_of_a_core():.2%} of a core of the control plane")
+    print(f"a set written within an epoch changes the epoch's time by {with_set * 1e3:+.0f} ms (median of differences)")
+    print(f"the progress bar takes {progress_bar_share():.2%} of a core of the control plane")
     return [
         Target("native step / bare loop", statistics.median(one.native / one.bare for one in rounds), 1.03),
-        Target("events, metrics and progress / step", bookkeeping / step, 0.005),
-        Target("stall of a set / paddle.save", statistics.median(one.stall / one.save for one in rounds), 1.0),
+        Target("events, meters and heartbeat / step", bookkeeping / step, 0.005),
+        Target("pause for a set / paddle.save", statistics.median(one.stall / one.save for one in rounds), 1.0),
     ]
 
 
 @dataclass(frozen=True)
 class Round:
-    """Seconds of what was taken in turn: three epochs, the stall of a set in the third, a plain `paddle.save`."""
+    """Seconds of one round: a bare, a native and a saving epoch, the pause for the set, and a plain `paddle.save`."""
 
     bare: float
     native: float
@@ -77,27 +77,28 @@ class Round:
 def measure_round(
     number: int, plain: TrainingConfig, saving: TrainingConfig, batches: Sequence[tuple[Any, Any]]
 ) -> Round:
-    """Take all in turn, every other round backwards."""
+    """Measure all tasks one after the other, in reverse order every other round."""
     seconds: dict[str, float] = {}
-    what: list[Callable[[], dict[str, float]]] = [
+    tasks: list[Callable[[], dict[str, float]]] = [
         lambda: {"bare": bare_loop(plain, batches)},
         lambda: {"native": native_epoch(plain)[0]},
         lambda: dict(zip(("saving", "stall"), native_epoch(saving), strict=True)),
         lambda: {"save": paddle_save_seconds(plain)},
     ]
-    for measured in what if number % 2 == 0 else what[::-1]:
-        gc.collect()  # networks hold each other in circles
-        seconds |= measured()
+    for task in tasks if number % 2 == 0 else tasks[::-1]:
+        gc.collect()  # networks contain reference cycles
+        seconds |= task()
     print(f"round {number + 1}:", ", ".join(f"{name} {value * 1e3:.0f} ms" for name, value in seconds.items()))
     return Round(**seconds)
 
 
 def load_batches(config: TrainingConfig) -> list[tuple[Any, Any]]:
     """Return the batches of the first epoch as tensors: images [N, 3, H, W] and labels [N, 1]."""
-    from resnet50_pipeline.imagenet.list_files import read_list_file
-    from resnet50_pipeline.trainer.data import ListDataset, Loader
+    from resnet50_pipeline.imagenet.lists.files import read_list_file
+    from resnet50_pipeline.trainer.data.dataset import ListDataset
+    from resnet50_pipeline.trainer.data.loader import Loader
+    from resnet50_pipeline.trainer.data.sampling import TrainBatches
     from resnet50_pipeline.trainer.ranks import Ranks
-    from resnet50_pipeline.trainer.sampling import TrainBatches
 
     split = config.DataLoader.Train
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=config.Arch.class_num)
@@ -108,7 +109,7 @@ def load_batches(config: TrainingConfig) -> list[tuple[Any, Any]]:
 
 
 def bare_loop(config: TrainingConfig, batches: Sequence[tuple[Any, Any]]) -> float:
-    """Return the seconds that the batches take in the loop of a tutorial."""
+    """Return the seconds that a minimal training loop takes for the batches."""
     import paddle
     import paddle.nn.functional as F  # noqa: N812
 
@@ -130,7 +131,7 @@ def bare_loop(config: TrainingConfig, batches: Sequence[tuple[Any, Any]]) -> flo
 
 
 def native_epoch(config: TrainingConfig) -> tuple[float, float]:
-    """Return the seconds of the epoch that a `TrainingRun` trains, and what a set that it writes inside it stalls."""
+    """Train one epoch with a `TrainingRun`; return its seconds and the seconds it pauses for sets within the epoch."""
     from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.ranks import Ranks
     from resnet50_pipeline.trainer.training import TrainingRun
@@ -138,14 +139,14 @@ def native_epoch(config: TrainingConfig) -> tuple[float, float]:
     output_dir = Path(config.Global.output_dir)
     shutil.rmtree(output_dir, ignore_errors=True)
     TrainingRun(config, Ranks(0, 1, "cpu"), Heartbeat(output_dir, 0)).execute()
-    events, _ = read_events(events_path(output_dir))
+    events = read_events(events_path(output_dir))
     (seconds,) = [event.seconds for event in events if isinstance(event, EpochEnd)]
     stalls = [event.stall_seconds for event in events if isinstance(event, CheckpointSaved) and event.epoch == 0]
     return seconds, sum(stalls)
 
 
 def paddle_save_seconds(config: TrainingConfig) -> float:
-    """Return the seconds of a plain `paddle.save` of the weights, beside the checkpoint sets."""
+    """Return the seconds of a plain `paddle.save` of the weights to the disk of the checkpoint sets."""
     import paddle
 
     from resnet50_pipeline.trainer.network import build_network
@@ -158,13 +159,13 @@ def paddle_save_seconds(config: TrainingConfig) -> float:
 
 
 def bookkeeping_seconds(folder: Path) -> float:
-    """Return what a step costs beside the arithmetic: meters and heartbeat, and its share of events, written and shown.
+    """Return the seconds per step for meters and heartbeat, and for its share of writing and displaying events.
 
-    Showing happens in another process; it counts here as if it did not.
+    In a training, another process displays the events; here the display counts, too.
     """
     import paddle
 
-    from resnet50_pipeline.trainer.data import Batch
+    from resnet50_pipeline.trainer.data.batches import Batch
     from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.meters import EpochMeters
     from resnet50_pipeline.trainer.ranks import Ranks
@@ -186,15 +187,15 @@ def bookkeeping_seconds(folder: Path) -> float:
 
 
 def show_events(path: Path) -> None:
-    """Read and show every event, as the control plane does."""
-    with make_bar() as show:
-        for event in read_events(path)[0]:
+    """Read and display every event, as the control plane does."""
+    with progress_bar() as show:
+        for event in read_events(path):
             show(event)
 
 
-def bar_share_of_a_core(seconds: float = 3.0) -> float:
-    """Return the processor time that the live bar takes of every second, apart from the events."""
-    with make_bar() as show:
+def progress_bar_share(seconds: float = 3.0) -> float:
+    """Return the share of a core that the live progress bar takes between events."""
+    with progress_bar() as show:
         show(
             Started(
                 ranks=1, device="cpu", epochs=1, steps_per_epoch=9, train_images=9, val_images=9, first_step=0,
@@ -207,8 +208,8 @@ def bar_share_of_a_core(seconds: float = 3.0) -> float:
 
 
 @contextlib.contextmanager
-def make_bar() -> Iterator[TrainingProgress]:
-    """Give the live bar, in a terminal that nobody sees."""
+def progress_bar() -> Iterator[TrainingProgress]:
+    """Yield a live progress bar in an emulated terminal."""
     view = TerminalView(Console(file=io.StringIO(), force_terminal=True, width=80), ProgressLines())
     with showing_in(view), TrainingProgress() as show:
         yield show

@@ -1,7 +1,9 @@
-"""What validating ImageNet costs: `python benchmarks/validation.py [--check] [--only PART …]`.
+"""Measures the validation of ImageNet: `python benchmarks/validation.py [--check] [--only PART …]`.
 
-Three parts, each a file beside this one: the scan, the lists, the expectations. All figures are ratios within one run.
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+The parts are the scan of the files, the list files and the expectations. The speeds of scan and lists are ratios within
+one run.
+
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import validation_lists
 import validation_scan
 from targets import Target, measure_parts
 
-# Each is given a temporary folder of its own.
+# Each part gets a separate temporary folder.
 PARTS: dict[str, Callable[[Path], list[Target]]] = {
     "scan": validation_scan.measure,
     "lists": validation_lists.measure,

@@ -1,8 +1,9 @@
-"""Great Expectations at ImageNet's size: `measure()` gives the targets for `benchmarks/validation.py`.
+"""Measures Great Expectations at ImageNet's size; a part of `validation.py`.
 
-The suite `ilsvrc2012`, the report and the Data Docs over a synthetic manifest of 1,281,167 + 50,000 images, in a
-process of its own, so that its peak of memory is its own; the import of Great Expectations counts, making the manifest
-does not. `python benchmarks/validation_expectations.py --profile` shows where the time goes.
+Runs the suite `ilsvrc2012` on a synthetic manifest of 1,281,167 + 50,000 images and writes the report and the Data
+Docs. A separate process does this, so that its peak memory can be measured. The time includes the import of Great
+Expectations but not the creation of the manifest. `python benchmarks/validation_expectations.py --profile` lists the
+slowest functions.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ SECONDS, GIBIBYTES = 60.0, 4.0
 
 
 def measure() -> list[Target]:
-    """Validate the synthetic manifest in a new process; return its time and its peak of memory."""
+    """Validate the synthetic manifest in a new process; return the targets of its time and its peak memory."""
     done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--json"], check=True, capture_output=True)
     figures = json.loads(done.stdout)
     return [
         Target("Great Expectations over 1.33 M rows, report and Data Docs, seconds", figures["seconds"], SECONDS),
-        Target("the same, peak of memory with the manifest itself, GiB", figures["gibibytes"], GIBIBYTES),
+        Target("peak memory of the same, including the manifest, GiB", figures["gibibytes"], GIBIBYTES),
     ]
 
 
 def make_manifest(seed: int = 0) -> pd.DataFrame:
-    """Return a manifest of ILSVRC2012's counts, known PNG and CMYK images included, with made-up content."""
-    from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
+    """Return a manifest with the counts of ILSVRC2012, including its PNG and CMYK images, and fictional contents."""
+    from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 
     random = np.random.default_rng(seed)
     synsets = _make_synsets(sorted(KNOWN_PNG | KNOWN_CMYK))
@@ -78,19 +79,20 @@ def make_manifest(seed: int = 0) -> pd.DataFrame:
             "mtime_ns": np.zeros(images, dtype=np.int64),
             "scan_level": "full",
             "trailing_bytes": np.zeros(images, dtype=np.int64),
+            "ignored": "",
         }
     )
 
 
 def _make_synsets(known_names: list[str]) -> list[str]:
-    """Return 1000 synsets in order, among them those of the known images."""
+    """Return 1000 sorted synsets, including those of the known images."""
     synsets = {name.split("_")[0] for name in known_names}
     synsets |= {f"n{1_000_000 + number:08d}" for number in range(CLASSES - len(synsets))}
     return sorted(synsets)
 
 
 def _share_train_images(random: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the images of each class: 732..1300 as in ILSVRC2012, most of them 1300, and their sum."""
+    """Return the images per class: 732..1300 as in ILSVRC2012, mostly 1300, with the sum TRAIN_IMAGES."""
     counts = np.full(CLASSES, 1300)
     counts[0] = 732
     missing = 1300 * CLASSES - 568 - TRAIN_IMAGES
@@ -100,29 +102,31 @@ def _share_train_images(random: np.random.Generator) -> np.ndarray[tuple[int], n
 
 
 def run(folder: Path) -> dict[str, float]:
-    """Validate the synthetic manifest, write report and Data Docs below `folder`, and return the figures."""
+    """Validate the synthetic manifest, write the report and the Data Docs to `folder`, and return the figures."""
+    from resnet50_pipeline.imagenet.layout import ListDescriptions
     from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
     from resnet50_pipeline.pipelines.data_validation import nodes
 
     manifest = make_manifest()
     values = yaml.safe_load((PROJECT / "conf/imagenet/parameters_data_validation.yml").read_text())["data_validation"]
     parameters = DataValidationParameters.model_validate(values)
+    lists = ListDescriptions((), {"train": "train_list.txt", "val": "val_list.txt"}, {})
     start = time.monotonic()
-    report, docs = nodes.validate_manifest(manifest, [], DatasetParameters(root=folder, class_num=CLASSES), parameters)
+    report, docs = nodes.validate_manifest(manifest, lists, DatasetParameters(class_num=CLASSES), parameters)
     seconds = time.monotonic() - start
     docs.rename(folder / "data_docs")
     (folder / "validation_report.json").write_text(json.dumps(report))
-    broken = {one["name"] for one in report["expectations"] if not one["success"]}
-    assert broken == {"synsets_are_those_of_ilsvrc2012"}, broken  # whose names are made up
+    failed = {expectation["name"] for expectation in report["expectations"] if not expectation["success"]}
+    assert failed == {"synsets_are_those_of_ilsvrc2012"}, failed  # the synsets are fictional
     return {"seconds": seconds, "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
 def main() -> None:
-    """Print the figures, as JSON for `measure`, or with the functions that took longest."""
+    """Print the figures as JSON, and with `--profile` the slowest functions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print seconds and gibibytes as JSON, nothing else")
-    parser.add_argument("--profile", action="store_true", help="show where the time goes")
-    parser.add_argument("--keep", type=Path, help="write report and Data Docs below this folder, which must exist")
+    parser.add_argument("--json", action="store_true", help="print only seconds and gibibytes, as JSON")
+    parser.add_argument("--profile", action="store_true", help="print the slowest functions")
+    parser.add_argument("--keep", type=Path, help="write the report and the Data Docs to this existing folder")
     options = parser.parse_args()
     profile = cProfile.Profile()
     with tempfile.TemporaryDirectory(prefix="expectations-") as folder:

@@ -1,10 +1,10 @@
-"""Rewriting and fully checking lists of ImageNet's size: `measure(folder)` gives the targets for `validation.py`.
+"""Measures how fast list files of ImageNet's size are checked and rewritten; a part of `validation.py`.
 
-The work is what data_preparation does with them: both lists read, each line checked (format, path, label, no path
-twice), prefixed, held against the manifest entry by entry, and written by a rename after a flush to disk. The measure
-is the two `sed` commands of PaddleClas' instructions, which do none of the checks, in turn with it on the same files.
-Starting Python, imports, and reading the manifest's Parquet file are not counted; the memory of the columns that the
-stage loads of it (conf/base/catalog.yml: listed_images) is.
+As in the data_preparation stage, both lists are read, each line is checked (format, path, label, no path twice),
+prefixed and compared with the manifest, and the result is flushed to disk and renamed. The reference is the two `sed`
+commands in PaddleClas' instructions, which check nothing; both alternate on the same files. The time does not include
+the start of Python, imports, and reading the manifest's Parquet file. The memory includes the manifest columns that the
+stage loads (listed_images in conf/base/catalog.yml).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from targets import Target
 
-from resnet50_pipeline.imagenet.list_files import Split
+from resnet50_pipeline.imagenet.lists.files import Split
 
 PROJECT = Path(__file__).parents[1]
 
@@ -36,21 +36,21 @@ RATIO, GIGABYTES = 5.0, 1.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Compare in a process of its own, whose peak of memory is that of the work; `folder` is for the files."""
+    """Compare in a separate process, so that its peak memory can be measured; return the targets."""
     done = subprocess.run([sys.executable, __file__, "--json", folder], check=True, capture_output=True)
     figures = json.loads(done.stdout)
     print(
         f"lists: sed {figures['sed']:.3f} s, checked and rewritten {figures['checked']:.3f} s (medians of {ROUNDS} "
-        f"rounds in turn), of processor time {figures['cpu']:.3f} s"
+        f"alternating rounds), CPU time {figures['cpu']:.3f} s"
     )
     return [
         Target("lists rewritten and checked / sed alone (median of rounds)", figures["ratio"], RATIO),
-        Target("the same, peak of memory with the manifest, GB", figures["gigabytes"], GIGABYTES),
+        Target("peak memory of the same, including the manifest, GB", figures["gigabytes"], GIGABYTES),
     ]
 
 
 def write_dataset(folder: Path) -> None:
-    """Write both lists as ImageNet has them, without prefixes, and the manifest's Parquet file with all its columns."""
+    """Write both lists of ImageNet's size, without prefixes, and the manifest's Parquet file with all its columns."""
     import pandas as pd
 
     random = np.random.default_rng(0)
@@ -88,11 +88,11 @@ def write_dataset(folder: Path) -> None:
 
 
 def compare(folder: Path) -> dict[str, float]:
-    """Run both in turn; return the medians of their seconds and of the ratio, and the peak of memory."""
+    """Alternate both; return the medians of their seconds and of the ratio, the CPU seconds and the peak memory."""
     from resnet50_pipeline.datasets import ParquetDataset
     from resnet50_pipeline.files import write_bytes
     from resnet50_pipeline.imagenet.layout import DatasetLayout, read_lists
-    from resnet50_pipeline.imagenet.manifest import require_unchanged
+    from resnet50_pipeline.imagenet.scan.manifest import require_unchanged
 
     catalog = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text())
     columns = catalog["listed_images"]["columns"]
@@ -127,27 +127,29 @@ def compare(folder: Path) -> dict[str, float]:
 
 
 def seconds_of(function: Callable[[], None]) -> float:
-    """Return how long a call takes."""
+    """Return the duration of a call in seconds."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def main() -> None:
-    """Compare in this process, or print the targets."""
+    """Print the targets, or with `--json` compare in this process and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="compare here, with files in this folder, and print figures as JSON")
+    parser.add_argument(
+        "--json", type=Path, help="compare in this process with files in this folder; print the figures as JSON"
+    )
     options = parser.parse_args()
     if options.json is None:
         with tempfile.TemporaryDirectory(prefix="lists-") as folder:
             print(*measure(Path(folder)), sep="\n")
         return
-    # In a process of its own, for the memory of making the files is not that of the work.
+    # A child process writes the files, so that its memory does not count.
     if os.fork() == 0:
         write_dataset(options.json)
         os._exit(0)
     if os.waitstatus_to_exitcode(os.wait()[1]) != 0:
-        raise SystemExit("the data set could not be written")
+        raise SystemExit(f"{options.json}: the dataset could not be written")
     print(json.dumps(compare(options.json)))
 
 

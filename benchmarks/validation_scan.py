@@ -1,7 +1,7 @@
-"""The scan's targets: a structure walk, a header, a full and an incremental scan, each beside the plain loop.
+"""Compares a structure walk and header, full and incremental scans with plain loops; a part of `validation.py`.
 
-Everything is warm: it lies in the page cache. Times are taken in turn with those of the loop that they are compared
-with, so that both see the same machine, and the ratio is that of the medians.
+All files are in the page cache. A scan and its reference loop alternate, so that both run under the same load; the
+ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 from PIL import Image
 from targets import Target
 
-from resnet50_pipeline.imagenet.inspection_pool import InspectionTask, run_task
-from resnet50_pipeline.imagenet.list_files import ListEntries, Split
-from resnet50_pipeline.imagenet.scan import scan_dataset
+from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
+from resnet50_pipeline.imagenet.scan.scan import scan_dataset
+from resnet50_pipeline.imagenet.scan.tasks import InspectionTask, run_task
 from resnet50_pipeline.imagenet.walk import walk_splits
 
 SMALL_FILES = 200_000
 PHOTOS = 500
-NAMES_A_PHOTO = 32
+NAMES_PER_PHOTO = 32
 ROUNDS = 3
 CORES = len(os.sched_getaffinity(0))
 
@@ -36,8 +36,8 @@ def measure(folder: Path, rounds: int = ROUNDS) -> list[Target]:
     """Return the scan's targets.
 
     Args:
-        folder: a place for two data sets, 1 GB.
-        rounds: how often each time is taken.
+        folder: an empty folder for two datasets of 1 GB in total.
+        rounds: number of measurements of each time.
     """
     small = folder / "small"
     write_small_files(small)
@@ -45,11 +45,11 @@ def measure(folder: Path, rounds: int = ROUNDS) -> list[Target]:
     shutil.rmtree(small)
     photos = folder / "photos"
     write_photos(photos)
-    return [*targets, measure_header(photos, rounds), *catch_faults(photos), measure_full(photos, rounds)]
+    return [*targets, measure_header(photos, rounds), *measure_detected_faults(photos), measure_full(photos, rounds)]
 
 
 def time_in_turn(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Return the median seconds of each function; one round that does not count comes first."""
+    """Return the median seconds of each function, after a warm-up round."""
     seconds: list[list[float]] = [[] for _ in functions]
     for number in range(rounds + 1):
         for taken, function in zip(seconds, functions, strict=True):
@@ -61,7 +61,7 @@ def time_in_turn(rounds: int, *functions: Callable[[], object]) -> list[float]:
 
 
 def list_entries(root: Path) -> dict[Split, ListEntries]:
-    """Return a list of all files of a data set, whose train classes are numbered in order of their folders."""
+    """Return list entries for all train files of a dataset; a label is the index of the sorted class folder."""
     paths = sorted(str(path.relative_to(root)) for path in root.glob("train/*/*"))
     folders = {folder: label for label, folder in enumerate(sorted({path.split("/")[1] for path in paths}))}
     labels = np.array([folders[path.split("/")[1]] for path in paths])
@@ -69,7 +69,7 @@ def list_entries(root: Path) -> dict[Split, ListEntries]:
 
 
 def write_small_files(root: Path) -> None:
-    """Write a thousand class folders of one tiny JPEG each, by two hundred names."""
+    """Write 1000 class folders, each with 200 copies of one tiny JPEG."""
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "JPEG")
     (root / "val").mkdir(parents=True)
@@ -78,7 +78,7 @@ def write_small_files(root: Path) -> None:
         folder.mkdir(parents=True)
         for image in range(SMALL_FILES // 1000):
             (folder / f"n{number:08d}_{image}.JPEG").write_bytes(buffer.getvalue())
-    time.sleep(2.5)  # only what was not changed a moment ago is kept for the next scan
+    time.sleep(2.5)  # the scan does not cache results for files that changed less than two seconds ago
 
 
 def measure_small_files(root: Path, cache: Path, rounds: int) -> list[Target]:
@@ -98,16 +98,18 @@ def measure_small_files(root: Path, cache: Path, rounds: int) -> list[Target]:
     )
     print(
         f"{SMALL_FILES} small files, {CORES} cores: pathlib {loop:.2f} s, walk {walk:.2f} s, "
-        f"structure scan with its manifest {structure:.2f} s, incremental scan {incremental:.2f} s"
+        f"structure scan including its manifest {structure:.2f} s, incremental scan {incremental:.2f} s"
     )
     return [
-        Target("structure walk / pathlib loop, times as fast", loop / walk, 10, at_least=True),
-        Target("incremental scan / structure scan, both with their manifests", incremental / structure, 1.3),
+        Target("speed of the structure walk / pathlib loop", loop / walk, 10, at_least=True),
+        Target(
+            "time of an incremental scan / structure scan, both including their manifests", incremental / structure, 1.3
+        ),
     ]
 
 
 def write_photos(root: Path) -> None:
-    """Write pictures of about ImageNet's size and detail, each by several names (hard links)."""
+    """Write images of about ImageNet's size and detail, each with several names (hard links)."""
     random = np.random.default_rng(0)
     (root / "val").mkdir(parents=True)
     folder = root / "train/n00000000"
@@ -116,7 +118,7 @@ def write_photos(root: Path) -> None:
         small = random.integers(0, 256, (94, 125, 3), dtype=np.uint8)
         image = Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC)
         image.save(folder / f"{number}.JPEG", quality=90)
-        for name in range(1, NAMES_A_PHOTO):
+        for name in range(1, NAMES_PER_PHOTO):
             os.link(folder / f"{number}.JPEG", folder / f"{number}_{name}.JPEG")
 
 
@@ -137,27 +139,27 @@ def measure_header(root: Path, rounds: int) -> Target:
             os.pread(descriptor, 2, size - 2)
             os.close(descriptor)
 
-    sizes = [Path(file).stat().st_size for file in files]  # as the walk, which comes first in a scan, has them
+    sizes = [Path(file).stat().st_size for file in files]  # a scan gets them from the walk
     task = InspectionTask(str(root), paths, "header", is_walked=True, sizes=sizes)
     loop, header, floor = time_in_turn(rounds, open_with_pillow, lambda: run_task(task), read_pages)
     scale = 1e6 / len(files)
     print(
-        f"header, microseconds an image in one process: Pillow's open {scale * loop:.1f}, ours {scale * header:.1f}, "
-        f"of which open, two reads and close alone {scale * floor:.1f}"
+        f"header, microseconds per image in one process: Pillow's open {scale * loop:.1f}, ours {scale * header:.1f} "
+        f"({scale * floor:.1f} for open, two reads and close)"
     )
-    return Target("header inspection / Pillow's open, times as fast on one core", loop / header, 8, at_least=True)
+    return Target("speed of the header inspection / Pillow's open, one core", loop / header, 8, at_least=True)
 
 
-def catch_faults(root: Path) -> list[Target]:
-    """Return how many of three kinds of faults, a hundred files each, the header inspection sees."""
+def measure_detected_faults(root: Path) -> list[Target]:
+    """Return how many of 100 files with each of three kinds of faults the header inspection detects."""
     whole = (root / "train/n00000000/0.JPEG").read_bytes()
     buffer = io.BytesIO()
     Image.open(io.BytesIO(whole)).save(buffer, "PNG")
     random = np.random.default_rng(1)
     faults = {
         "truncated": [whole[: random.integers(1, len(whole))] for _ in range(100)],
-        "with trailing garbage": [whole + random.bytes(random.integers(1, 4096)) for _ in range(100)],
-        "of another format": [buffer.getvalue()] * 100,
+        "with trailing bytes": [whole + random.bytes(int(random.integers(1, 4096))) for _ in range(100)],
+        "with a wrong format": [buffer.getvalue()] * 100,
     }
     targets = []
     for name, files in faults.items():
@@ -168,14 +170,18 @@ def catch_faults(root: Path) -> list[Target]:
         names = [f"{number}.JPEG" for number in range(100)]
         columns = run_task(InspectionTask(str(folder), names, "header", is_walked=True))
         _bytes, formats, _mode, _width, _height, _sha256, _exif, trailing, status, _problem = columns
-        seen = {"truncated": np.array(status) == "undecodable", "of another format": np.array(formats) == "PNG"}
-        count = int(seen.get(name, np.array(trailing) != 0).sum())
-        targets.append(Target(f"files {name} seen by the header inspection, of 100", count, 100, at_least=True))
+        detected = {
+            "truncated": np.array(status) == "undecodable",
+            "with trailing bytes": np.array(trailing) != 0,
+            "with a wrong format": np.array(formats) == "PNG",
+        }
+        count = int(detected[name].sum())
+        targets.append(Target(f"files {name} detected by header, of 100", count, 100, at_least=True))
     return targets
 
 
 def measure_full(root: Path, rounds: int) -> Target:
-    """Compare a full scan with the same decoder over the same images in memory, both on all cores."""
+    """Compare a full scan with the same decoder on the same images in memory, both on all cores."""
     lists = list_entries(root)
     files = [root / path for path in lists["train"].paths]
     in_memory, scans = [], []
@@ -193,7 +199,7 @@ def measure_full(root: Path, rounds: int) -> Target:
 
 
 def seconds_in_memory(files: Sequence[Path]) -> float:
-    """Return how long all cores take to decode the files, which each of them has read before."""
+    """Return the seconds that all cores take to decode the files, which are already in the memory of each process."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(CORES + 1)
     decoders = [
@@ -211,7 +217,7 @@ def seconds_in_memory(files: Sequence[Path]) -> float:
 
 
 def decode_in_memory(files: Sequence[Path], barrier: Barrier) -> None:
-    """Read the files, wait for the others, decode, and wait for the others."""
+    """Read the files, wait for the other processes, decode, and wait for them again."""
     images = [file.read_bytes() for file in files]
     barrier.wait()
     for data in images:

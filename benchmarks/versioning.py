@@ -1,10 +1,11 @@
-"""What DVC costs at ImageNet's number of files: `python benchmarks/versioning.py [--check] [--images N]`.
+"""Measures DVC with loose files and with shards: `python benchmarks/versioning.py [--check] [--images N]`.
 
-The same images as loose files and as tars of a thousand, each in a repository of its own: `dvc add`, `dvc push` to a
-remote in a local folder, and `dvc checkout` in a clone that has fetched. Cache and workspace share a file system, so
-that a checkout is hard links. What the same command takes for a single file, which is the start of DVC itself, is taken
-off every time.
-One line a target: `target | measured | bound | holds`. With --check the exit code is 1 when one does not hold.
+Two repositories contain the same images, one as loose files and one as tar files of a thousand images. The benchmark
+measures `dvc add`, `dvc push` to a remote in a local folder, and `dvc checkout` in a clone after `dvc fetch`. Cache and
+workspace are on the same file system, so that a checkout creates hard links. The time of the same command for a single
+file, which is mostly the start of DVC, is subtracted.
+
+Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from pathlib import Path
 from targets import Target, report
 
 IMAGES = 100_000
-IMAGES_A_SHARD = 1000
-IMAGE_BYTES = 1024  # what DVC does is counted in files; ImageNet's hundred kilobytes each would only fill the disk
-TIMES_AS_FAST = 10
-SHORTEST_SECONDS = 0.05  # what is left of a short command, without DVC's start, is no better known than this
+IMAGES_PER_SHARD = 1000
+IMAGE_BYTES = 1024  # DVC's time depends on the number of files; ImageNet's 110 KB per file would only fill the disk
+MIN_SPEEDUP = 10
+MIN_SECONDS = 0.05  # resolution of a command's time after DVC's start is subtracted
 COMMANDS = ("add", "push", "checkout of a clone")
 
 
 def main() -> int:
-    """Read the command line, measure, and return the exit code."""
+    """Parse the command line, measure, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a target does not hold")
-    parser.add_argument("--images", type=int, default=IMAGES, help=f"how many images (default {IMAGES})")
-    parser.add_argument("--rounds", type=int, default=1, help="how often each time is taken; the median counts")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    parser.add_argument("--images", type=int, default=IMAGES, help=f"number of images (default: {IMAGES})")
+    parser.add_argument("--rounds", type=int, default=1, help="number of measurements; each time is their median")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="benchmark-versioning-") as folder:
         targets = measure(Path(folder), options.images, options.rounds)
@@ -45,12 +46,12 @@ def main() -> int:
 
 
 def measure(folder: Path, images: int, rounds: int) -> list[Target]:
-    """Return a target each command, loose files against shards of the same images.
+    """Return one target per command: the speedup of shards over loose files with the same images.
 
     Args:
-        folder: a place for two data sets and their caches, about 10 KB an image.
-        images: in each data set.
-        rounds: of which the median counts.
+        folder: an empty folder for two datasets and their caches, about 10 KB per image.
+        images: number of images in each dataset.
+        rounds: number of measurements; each time is their median.
     """
     taken: dict[str, list[list[float]]] = {"start": [], "loose": [], "shards": []}
     for number in range(rounds):
@@ -62,22 +63,22 @@ def measure(folder: Path, images: int, rounds: int) -> list[Target]:
     seconds = {kind: [statistics.median(times) for times in zip(*rows, strict=True)] for kind, rows in taken.items()}
     targets = []
     for command, start, *with_start in zip(COMMANDS, *seconds.values(), strict=True):
-        loose, shards = (max(time_taken - start, SHORTEST_SECONDS) for time_taken in with_start)
+        loose, shards = (max(time_taken - start, MIN_SECONDS) for time_taken in with_start)
         print(
-            f"{command}: {images} loose files {loose:.1f} s, {images // IMAGES_A_SHARD} shards {shards:.2f} s, "
-            f"both without {start:.2f} s that DVC takes for one file"
+            f"{command}: {images} loose files {loose:.1f} s, {images // IMAGES_PER_SHARD} shards {shards:.2f} s, "
+            f"both without the {start:.2f} s that DVC takes for one file"
         )
-        name = f"dvc {command}, {images} images: shards / loose, times as fast"
-        targets.append(Target(name, loose / shards, TIMES_AS_FAST, at_least=True))
+        name = f"dvc {command}, {images} images: time of loose files / shards"
+        targets.append(Target(name, loose / shards, MIN_SPEEDUP, at_least=True))
     return targets
 
 
 @dataclass
 class Trial:
-    """One repository, its clone and their remote.
+    """A repository, its clone and their remote.
 
     Attributes:
-        folder: of all three; made.
+        folder: the folder of all three, which is created.
     """
 
     folder: Path
@@ -95,11 +96,11 @@ class Trial:
 
     @property
     def data(self) -> Path:
-        """The folder that is versioned."""
+        """The folder that DVC versions."""
         return self.folder / "repository" / "data"
 
     def run(self) -> Iterator[float]:
-        """Yield the seconds of add, push and checkout of a clone."""
+        """Yield the seconds of add, of push and of checkout in a clone."""
         yield self._time("repository", "add", "data")
         yield self._time("repository", "push")
         self._git("-C", "repository", "add", "--all")
@@ -109,7 +110,7 @@ class Trial:
         yield self._time("clone", "checkout")
 
     def _time(self, repository: str, *command: str) -> float:
-        os.sync()  # what was written before is not to be waited for now
+        os.sync()  # earlier writes must not delay the measured command
         start = time.perf_counter()
         self._dvc(repository, *command, "--quiet")
         return time.perf_counter() - start
@@ -125,26 +126,28 @@ class Trial:
         )
 
     def _git(self, *command: str) -> None:
-        who = {f"GIT_{who}_{what}": "benchmark" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        subprocess.run(["git", *command], cwd=self.folder, env={**os.environ, **who}, check=True)
+        identity = {
+            f"GIT_{role}_{field}": "benchmark" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
+        }
+        subprocess.run(["git", *command], cwd=self.folder, env={**os.environ, **identity}, check=True)
 
 
 def write_loose(folder: Path, images: int) -> None:
-    """Write the images as ImageNet has them: a folder for each thousand or so."""
+    """Write the images as in ImageNet: one folder per thousand images."""
     for number, name, content in make_images(images):
-        path = folder / f"n{number // IMAGES_A_SHARD:08d}" / name
+        path = folder / f"n{number // IMAGES_PER_SHARD:08d}" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
 
 
 def write_shards(folder: Path, images: int) -> None:
-    """Write the images as plain tars of a thousand."""
+    """Write the images as plain tar files of a thousand images."""
     shard: tarfile.TarFile | None = None
     for number, name, content in make_images(images):
-        if number % IMAGES_A_SHARD == 0:
+        if number % IMAGES_PER_SHARD == 0:
             if shard is not None:
                 shard.close()
-            shard = tarfile.open(folder / f"n{number // IMAGES_A_SHARD:08d}.tar", "w")  # noqa: SIM115 - closed at the next
+            shard = tarfile.open(folder / f"n{number // IMAGES_PER_SHARD:08d}.tar", "w")  # noqa: SIM115 - closed before the next one opens
         member = tarfile.TarInfo(name)
         member.size = len(content)
         assert shard is not None
@@ -154,7 +157,7 @@ def write_shards(folder: Path, images: int) -> None:
 
 
 def make_images(images: int) -> Iterator[tuple[int, str, bytes]]:
-    """Yield number, name and content of every image; no two have the same content."""
+    """Yield the number, the name and the content of every image; all contents differ."""
     filling = os.urandom(IMAGE_BYTES - 8)
     for number in range(images):
         yield number, f"{number}.JPEG", number.to_bytes(8, "big") + filling

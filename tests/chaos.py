@@ -1,10 +1,10 @@
-"""Kills a training at random moments, lets it go on, and compares the end with that of a training nobody touched.
+"""Kills a training run at random moments, resumes it, and compares it with an uninterrupted run.
 
     python tests/chaos.py --kills 50
 
-Each time a rank, the launcher, the guard or the program that trains is sent SIGKILL, SIGTERM or SIGINT. Whatever it
-was, nothing may be left running; the same command, started again with `training.resume: auto`, must then come to the
-same weights, bit for bit, and leave no temporary file. A failure names its seed: `--seed 17 --kills 1` repeats it.
+Each kill sends SIGKILL, SIGTERM, SIGINT, or SIGHUP to a rank, the launcher, the guard, or the main program.
+No process may be left running. The same command with `training.resume: auto` must then reach the same weights, bit for
+bit, and leave no temporary file. A failure prints its seed; `--seed 17 --kills 1` repeats the kill with seed 17.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from striped_dataset import build_training_parameters, write_striped_dataset
 from training_driver import run_training, start_training
 
 TARGETS = ("rank 0", "rank 1", "launcher", "program", "guard")
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ORPHAN_SECONDS = 10.0
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Who is sent what, and when: seconds after the start, or after the ranks have begun to train."""
+    """Target, signal, and time of a kill: seconds after the start, or after the first step."""
 
     seed: int
     target: str
@@ -53,38 +53,38 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Unbroken:
-    """The training that nobody touches, and how long it takes."""
+class Undisturbed:
+    """The undisturbed training and its duration."""
 
     training: TrainingParameters
     starting_seconds: float
     training_seconds: float
 
 
-def train_unbroken(folder: Path, dataset: Path) -> Unbroken:
-    """Train two ranks for 18 steps, with a checkpoint set of every second one, and time it."""
+def train_undisturbed(folder: Path, dataset: Path) -> Undisturbed:
+    """Train two ranks for 18 steps with a checkpoint set every second step, and measure the time."""
     training = build_training_parameters(folder / "training", ranks=2, epochs=6, save_interval_steps=2)
     started = time.time()
     run_training(training, dataset)
-    events, _ = read_events(events_path(training.output_dir))
-    return Unbroken(training, events[0].time - started, events[-1].time - events[0].time)
+    events = read_events(events_path(training.output_dir))
+    return Undisturbed(training, events[0].time - started, events[-1].time - events[0].time)
 
 
-def draw_kill(seed: int, unbroken: Unbroken) -> Kill:
-    """Return the kill of a seed; targets and signals come round in turn, so that few kills see all of them."""
+def draw_kill(seed: int, undisturbed: Undisturbed) -> Kill:
+    """Return the kill for a seed. Targets and signals rotate, so that few kills cover all of them."""
     draw = random.Random(seed)
     target = TARGETS[seed % len(TARGETS)]
     number = SIGNALS[seed // len(TARGETS) % len(SIGNALS)]
     is_training = draw.random() < 0.75
-    longest = unbroken.training_seconds if is_training else unbroken.starting_seconds
+    longest = undisturbed.training_seconds if is_training else undisturbed.starting_seconds
     return Kill(seed, target, number, is_training, draw.uniform(0.0, longest), workers=draw.choice((0, 1)))
 
 
 def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder: Path) -> str:
-    """Train in `folder`, kill, resume to the end, compare with `whole`; return how far the killed one had come.
+    """Train in `folder`, kill, resume to the end, and compare with `whole`; return the newest set after the kill.
 
     Raises:
-        AssertionError: something is left, an exit code lies, or the weights are others.
+        AssertionError: if a process or file is left, an exit code is wrong, or the weights differ.
     """
     loader = whole.loader.model_copy(update={"num_workers": kill.workers})
     changes = {"output_dir": folder / "training", "resume": "auto", "loader": loader}
@@ -92,7 +92,7 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
     program = start_training(training, dataset)
     started = time.monotonic()
     if kill.is_training:
-        while program.poll() is None and not read_events(events_path(training.output_dir))[0]:
+        while program.poll() is None and not read_events(events_path(training.output_dir)):
             time.sleep(0.02)
         started = time.monotonic()
     while program.poll() is None and time.monotonic() - started < kill.seconds:
@@ -103,45 +103,45 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
     pids = [process.pid for process in processes_of(folder)]
     if hit:
         victim.send_signal(kill.number)
-    _, words = program.communicate(timeout=120)
-    assert program.returncode in expected_exit_codes(kill, hit=hit), f"exit code {program.returncode}:\n{words}"
-    wait_until_nothing_is_left(folder)
+    _, stderr = program.communicate(timeout=120)
+    assert program.returncode in expected_exit_codes(kill, hit=hit), f"exit code {program.returncode}:\n{stderr}"
+    wait_until_no_process_is_left(folder)
     assert not (shared := [path for pid in pids for path in SHARED_MEMORY.glob(f"paddle_{pid}_*")]), shared
     sets = [path.name for path in checkpoint_paths(training.output_dir)]
 
     run_training(training, dataset)
-    events, _ = read_events(events_path(training.output_dir))
+    events = read_events(events_path(training.output_dir))
     assert isinstance(events[-1], Finished)
     assert_same_weights(whole.output_dir, training.output_dir)
     assert not list(temporary_files(folder)), list(temporary_files(folder))
-    wait_until_nothing_is_left(folder)
+    wait_until_no_process_is_left(folder)
     return sets[-1] if sets else "no set yet"
 
 
 def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
-    """Return what the program may end with: a training that was over by then ends well."""
+    """Return the possible exit codes; a training that had already finished exits with 0."""
     if not hit:
         return {0}
     if kill.target == "program":
-        # Killed while Python itself starts, it dies of the signal.
+        # A signal during the start of Python ends the process with that signal.
         return {-kill.number, 0} if kill.number == signal.SIGKILL else {128 + kill.number, -kill.number, 0, 1}
     if kill.target.startswith("rank") and kill.number != signal.SIGKILL:
-        # All ranks stop together, and those that were not asked themselves say SIGTERM.
+        # All ranks stop together; those that did not get the signal report SIGTERM.
         return {128 + kill.number, 128 + signal.SIGTERM, 1, 0}
     if kill.target == "launcher" and kill.number != signal.SIGKILL:
-        return {128 + signal.SIGTERM, 1, 0}  # it hands on every signal as SIGTERM
+        return {128 + signal.SIGTERM, 1, 0}  # it forwards every signal as SIGTERM
     return {1, 0}
 
 
 def find(target: str, program: int, folder: Path) -> psutil.Process | None:
-    """Return the process of a running training, or None as long as it is not there."""
+    """Return a process of a running training, or None if it does not exist yet."""
     if target == "program":
         return psutil.Process(program)
     for process in processes_of(folder):
         try:
-            words, rank = process.cmdline(), process.environ().get("PADDLE_TRAINER_ID")
-            is_guard = any(word.endswith("guard.py") for word in words)
-            is_launcher = "paddle.distributed.launch" in words and not is_guard
+            arguments, rank = process.cmdline(), process.environ().get("PADDLE_TRAINER_ID")
+            is_guard = any(argument.endswith("guard.py") for argument in arguments)
+            is_launcher = "paddle.distributed.launch" in arguments and not is_guard
             if (
                 (target == "guard" and is_guard)
                 or (target == "launcher" and is_launcher)
@@ -154,18 +154,18 @@ def find(target: str, program: int, folder: Path) -> psutil.Process | None:
 
 
 def processes_of(folder: Path) -> Iterator[psutil.Process]:
-    """Yield the living processes that have the folder in their arguments, or work in it."""
+    """Yield the running processes whose arguments or working folder contain the folder."""
     for process in psutil.process_iter():
         try:
-            belongs = any(str(folder) in word for word in [process.cwd(), *process.cmdline()])
+            belongs = any(str(folder) in text for text in [process.cwd(), *process.cmdline()])
             if belongs and process.status() != psutil.STATUS_ZOMBIE:
                 yield process
         except psutil.Error:
             continue
 
 
-def wait_until_nothing_is_left(folder: Path) -> None:
-    """Wait for the processes of a training to be gone; fail after the time that fault 32 allows."""
+def wait_until_no_process_is_left(folder: Path) -> None:
+    """Wait until all processes of a training have ended; fail after the time limit of fault 32."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while left := list(processes_of(folder)):
         assert time.monotonic() < deadline, f"left: {[process.cmdline() for process in left]}"
@@ -173,14 +173,14 @@ def wait_until_nothing_is_left(folder: Path) -> None:
 
 
 def temporary_files(folder: Path) -> Iterator[Path]:
-    """Yield what a killed program had half written."""
+    """Yield the temporary files of a killed program."""
     for path in folder.rglob("*"):
         if (path.name.startswith(".") and path.name != ".training.lock") or path.suffix == ".tmp":
             yield path
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    """Fail where the newest sets of two trainings differ in a bit."""
+    """Fail if the newest sets of two trainings differ."""
     weights = [load_file(checkpoint_paths(folder)[-1] / "weights.safetensors") for folder in (one, other)]
     assert weights[0].keys() == weights[1].keys()
     for name, array in weights[0].items():
@@ -188,7 +188,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def main() -> int:
-    """Kill as often as asked; return 1 where a kill was not survived."""
+    """Run the kills; return 1 if a resumed training differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -196,22 +196,22 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         dataset = write_striped_dataset(folder / "dataset")
-        unbroken = train_unbroken(folder / "whole", dataset)
-        print(f"unbroken: {unbroken.starting_seconds:.0f} s to start, {unbroken.training_seconds:.0f} s to train")
+        undisturbed = train_undisturbed(folder / "whole", dataset)
+        print(
+            f"undisturbed: {undisturbed.starting_seconds:.0f} s to start, {undisturbed.training_seconds:.0f} s to train"
+        )
         failures = 0
         for seed in range(options.seed, options.seed + options.kills):
-            kill = draw_kill(seed, unbroken)
-            place = folder / f"kill-{seed}"
+            kill = draw_kill(seed, undisturbed)
+            kill_dir = folder / f"kill-{seed}"
             try:
-                print(
-                    f"{kill}: resumed from {kill_and_resume(kill, unbroken.training, dataset, place)}, same weights",
-                    flush=True,
-                )
+                newest_set = kill_and_resume(kill, undisturbed.training, dataset, kill_dir)
+                print(f"{kill}: resumed from {newest_set}, same weights", flush=True)
             except AssertionError as error:
                 failures += 1
                 print(f"{kill}: FAILED: {error}", flush=True)
-            shutil.rmtree(place, ignore_errors=True)
-    print(f"{options.kills} kills, {failures} not survived")
+            shutil.rmtree(kill_dir, ignore_errors=True)
+    print(f"{options.kills} kills, {failures} failures")
     return 1 if failures else 0
 
 

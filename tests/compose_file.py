@@ -1,4 +1,4 @@
-"""`compose.yaml` as `docker compose` would read it: YAML with its merge keys, `${NAME:-default}` filled in."""
+"""Reads `compose.yaml` like `docker compose`: merges YAML keys and fills in `${NAME:-default}`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::(-|\?)([^}]*))?\}")
 
 
 class MissingVariableError(Exception):
-    """A variable that the file demands (`${NAME:?…}`) is not set."""
+    """A required variable (`${NAME:?…}`) is not set."""
 
 
 def read_environment_file() -> dict[str, str]:
@@ -27,10 +27,10 @@ def read_environment_file() -> dict[str, str]:
 
 
 def load_compose(variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return the file with `variables` in place.
+    """Return the file with `variables` filled in.
 
     Raises:
-        MissingVariableError: one that has to be set is not, or is empty.
+        MissingVariableError: if a required variable is not set or empty.
     """
     return fill_in(yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8")), variables)
 
@@ -38,25 +38,25 @@ def load_compose(variables: Mapping[str, str]) -> dict[str, Any]:
 def variables_of(value: Any) -> set[str]:
     """Return the names of all variables in a value."""
     if isinstance(value, dict):
-        return {name for one in value.values() for name in variables_of(one)}
+        return {name for item in value.values() for name in variables_of(item)}
     if isinstance(value, list):
-        return {name for one in value for name in variables_of(one)}
+        return {name for item in value for name in variables_of(item)}
     return {match[1] for match in _VARIABLE.finditer(value)} if isinstance(value, str) else set()
 
 
 def fill_in(value: Any, variables: Mapping[str, str]) -> Any:
-    """Return a value with the variables in all its texts filled in."""
+    """Return a value with the variables in all its strings filled in."""
     if isinstance(value, dict):
-        return {key: fill_in(one, variables) for key, one in value.items()}
+        return {key: fill_in(item, variables) for key, item in value.items()}
     if isinstance(value, list):
-        return [fill_in(one, variables) for one in value]
+        return [fill_in(item, variables) for item in value]
     return _VARIABLE.sub(lambda match: _value_of(match, variables), value) if isinstance(value, str) else value
 
 
 def _value_of(match: re.Match[str], variables: Mapping[str, str]) -> str:
-    name, how, text = match.groups()
-    if given := variables.get(name):
-        return given
-    if how == "?":
+    name, operator, text = match.groups()
+    if found := variables.get(name):
+        return found
+    if operator == "?":
         raise MissingVariableError(f"{name}: {text}")
     return text or ""

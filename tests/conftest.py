@@ -1,26 +1,30 @@
-"""Fixtures that several rooms share: small ImageNet-layout folders and training parameters for them."""
+"""Shared fixtures: small ImageNet-layout folders, and training parameters for them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from exported_model import exported_model  # noqa: F401 - fixtures that several rooms share
-from faulty_dataset import faulty, kedro_project  # noqa: F401
+from exported_model import exported_model  # noqa: F401 - shared fixtures
 from probe_project import probe_project  # noqa: F401
-from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
-from striped_dataset import CLASSES, build_training_parameters, write_striped_dataset
-from stub_ranks import canary, stub_launch  # noqa: F401
+
+# Imported by the fixtures that need them, because every test process imports this module.
+if TYPE_CHECKING:
+    from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def pytest_configure() -> None:
-    """Keep every library of the tests, and of what they start, from reporting home: before any of them is imported."""
+    """Turn off all telemetry before a library is imported, for the tests and the programs that they start."""
     for switch, off in {
         "DO_NOT_TRACK": "true",
         "KEDRO_DISABLE_TELEMETRY": "1",
@@ -29,39 +33,48 @@ def pytest_configure() -> None:
         "GX_ANALYTICS_ENABLED": "false",
     }.items():
         os.environ.setdefault(switch, off)
-    # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+    # Write compiled modules, for the many processes that tests start; see the Makefile.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    # `make test ARGS=…` passes ARGS on to each `make` below it, also to those that tests start.
+    for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"):
+        os.environ.pop(name, None)
+    # A shell that starts the tests in the background, or `nohup`, makes them and their children ignore these signals.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests last, each kind in the order in which it was collected.
-
-    Where several processes share the tests (see the Makefile) a file's tests stay together, its quick ones first.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Examples may take any time: a busy machine must not fail a test.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def striped_dataset(tmp_path_factory) -> Path:
-    """A folder in ImageNet's layout: 3 classes of stripes, 12 train and 7 val images each, lists already prefixed."""
+    """A folder in ImageNet's layout with 3 classes of stripes, 12 train and 7 val images each, and prefixed lists."""
+    from striped_dataset import write_striped_dataset
+
     return write_striped_dataset(tmp_path_factory.mktemp("striped"))
 
 
 @pytest.fixture
 def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
     """`params:dataset` of the striped folder."""
-    return DatasetParameters(root=striped_dataset, class_num=CLASSES)
+    from placed import PlacedDataset
+    from striped_dataset import CLASSES
+
+    return PlacedDataset(root=striped_dataset, class_num=CLASSES)
 
 
 @pytest.fixture(scope="session")
 def make_training_parameters() -> Callable[..., TrainingParameters]:
-    """A function from an output folder to `params:training` of a run of seconds; further arguments replace values."""
+    """Return a function that builds `params:training` of a short run; keywords replace values."""
+    from striped_dataset import build_training_parameters
+
     return build_training_parameters
 
 
 @pytest.fixture
 def training_parameters(make_training_parameters, tmp_path: Path) -> Callable[..., TrainingParameters]:
-    """`make_training_parameters` for a folder of the test's own, unless it names another."""
+    """Parameters of a short training in the test's temporary folder."""
 
     def build(output_dir: Path = tmp_path / "training", **changes: Any) -> TrainingParameters:
         return make_training_parameters(output_dir, **changes)
@@ -80,5 +93,20 @@ def _written_digits(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def digits(_written_digits: Path, tmp_path: Path) -> Path:
-    """A copy of its own of the sample: 10 digits, 4 train and 2 val images each, lists as ImageNet's, unprefixed."""
+    """A copy of a small sample: 10 digits, 4 train and 2 val images each, unprefixed lists."""
     return shutil.copytree(_written_digits, tmp_path / "digits")
+
+
+@pytest.fixture(scope="session")
+def kedro_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose environment `test` writes to the copy, for running `kedro run` itself."""
+    from mlflow_stores import make_database
+
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(REPOSITORY / "conf", project / "conf", ignore=shutil.ignore_patterns("local"))
+    (project / "conf" / "local").mkdir()
+    shutil.copy(REPOSITORY / "pyproject.toml", project)
+    shutil.copytree(REPOSITORY / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (project / "data" / "test").mkdir(parents=True)
+    make_database(project / "data" / "test" / "mlflow.db")
+    return project

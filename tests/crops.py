@@ -1,4 +1,4 @@
-"""Where an operator crops: seen from outside, at the call of cv2.resize that follows every crop."""
+"""Measures where an operator crops, by intercepting the call of cv2.resize that follows every crop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def crop_boxes(crop: Callable[[np.ndarray, int], object], count: int) -> list[li
     boxes: list[list[int]] = []
     resize = cv2.resize
 
-    def resize_and_note(pixels: np.ndarray, *arguments: object, **options: object) -> np.ndarray:
-        # A crop is a view: where it begins in memory says where it was cut.
+    def resize_and_record(pixels: np.ndarray, *arguments: object, **options: object) -> np.ndarray:
+        # A crop is a view, so its address in memory gives its position in the image.
         offset = pixels.__array_interface__["data"][0] - image.__array_interface__["data"][0]
         top, rest = divmod(offset, WIDTH * 3)
         boxes.append([rest // 3, top, pixels.shape[1], pixels.shape[0]])
         return resize(pixels, *arguments, **options)
 
-    with mock.patch.object(cv2, "resize", resize_and_note):
+    with mock.patch.object(cv2, "resize", resize_and_record):
         for number in range(count):
             crop(image, number)
     return boxes

@@ -1,4 +1,4 @@
-"""The server of `compose.yaml` without containers: its command, its files, on Debian's PostgreSQL and an S3 server."""
+"""Runs the server of `compose.yaml` without containers, with Debian's PostgreSQL and an S3 server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 
 from compose_file import REPOSITORY, load_compose
 from mlflow_stores import MlflowServer
+from ports import free_port
 
 NEEDED_PACKAGES = ("psycopg2", "boto3", "moto", "flask_wtf")
 DEPLOYMENT = REPOSITORY / "deploy" / "mlflow"
@@ -29,7 +29,7 @@ _START_SECONDS = 60
 
 
 def find_obstacle() -> str | None:
-    """Return why the server cannot be started here, None where it can."""
+    """Return why the server cannot be started on this machine; None if it can."""
     missing = [package for package in NEEDED_PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         return f"{', '.join(missing)} not installed: pip install 'resnet50-pipeline[server]' moto"
@@ -40,7 +40,7 @@ def find_obstacle() -> str | None:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What .env would hold; each is a word that is found wherever it goes."""
+    """The secrets of .env, as canary words that can be searched for."""
 
     postgres: str = field(default_factory=lambda: f"canary-{secrets.token_hex(12)}")
     s3: str = field(default_factory=lambda: f"canary-{secrets.token_hex(12)}")
@@ -48,7 +48,7 @@ class Secrets:
     session: str = field(default_factory=lambda: f"canary-{secrets.token_hex(12)}")
 
     def as_variables(self) -> dict[str, str]:
-        """Return them as .env has them."""
+        """Return the secrets under their names in .env."""
         return {
             "POSTGRES_PASSWORD": self.postgres,
             "S3_SECRET_KEY": self.s3,
@@ -58,19 +58,19 @@ class Secrets:
 
 
 class PostgresServer:
-    """A PostgreSQL cluster of its own, in a folder of its own, with one user and one database: mlflow."""
+    """A PostgreSQL cluster in a temporary folder, with the user `mlflow` and the database `mlflow`."""
 
     def __init__(self, password: str) -> None:
         programs = _postgres_programs()
         assert programs is not None
         self._programs, self._password = programs, password
-        # Not below pytest's folders: only root may enter those, and PostgreSQL refuses to run as root.
+        # Only root may enter pytest's folders, and PostgreSQL refuses to run as root.
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Make the cluster, start it, make the database."""
+        """Create and start the cluster, and create the database."""
         (self._folder / "password").write_text(self._password)
         if os.geteuid() == 0:
             shutil.chown(self._folder, _POSTGRES_USER)
@@ -82,14 +82,16 @@ class PostgresServer:
         with (self._folder / "server.log").open("wb") as log:
             self._process = subprocess.Popen(self._command("postgres", *arguments), stdout=log, stderr=log)
         deadline = time.monotonic() + _START_SECONDS
-        while subprocess.run(self._command("pg_isready", *self._where()), check=False, capture_output=True).returncode:
+        while subprocess.run(
+            self._command("pg_isready", *self._connection_options()), check=False, capture_output=True
+        ).returncode:
             assert time.monotonic() < deadline, (self._folder / "server.log").read_text()
             time.sleep(0.1)
-        self._run("createdb", *self._where(), "mlflow")
+        self._run("createdb", *self._connection_options(), "mlflow")
 
     def dump(self) -> str:
-        """Return all that is in the database, as SQL."""
-        return self._run("pg_dump", *self._where(), "--inserts", "mlflow")
+        """Return the content of the database as SQL."""
+        return self._run("pg_dump", *self._connection_options(), "--inserts", "mlflow")
 
     def query(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
@@ -103,13 +105,13 @@ class PostgresServer:
             return list(cursor.fetchall())
 
     def stop(self) -> None:
-        """End it, and delete its folder."""
+        """Stop the cluster and remove its folder."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(30)
         shutil.rmtree(self._folder)
 
-    def _where(self) -> list[str]:
+    def _connection_options(self) -> list[str]:
         return ["--host=127.0.0.1", f"--port={self.port}", "--username=mlflow"]
 
     def _run(self, program: str, *arguments: str) -> str:
@@ -127,7 +129,7 @@ class PostgresServer:
 
 
 class DeployedMlflow(MlflowServer):
-    """The service `mlflow` of compose.yaml: the same command line and environment, with addresses of this machine."""
+    """The service `mlflow` of compose.yaml, with the same command line and environment but local addresses."""
 
     def __init__(self, folder: Path, postgres: PostgresServer, s3_port: int, secrets: Secrets) -> None:
         super().__init__(folder)
@@ -146,16 +148,16 @@ class DeployedMlflow(MlflowServer):
         }
 
     def command(self) -> list[str]:
-        """Return the command of the service, of this environment's MLflow."""
+        """Return the command of the service, for the MLflow of this Python environment."""
         program, *arguments = self.service["command"]
         return [sys.executable, "-m", program, *arguments]
 
     def environment(self) -> dict[str, str]:
-        """Return the service's environment."""
+        """Return the environment of the service."""
         return self._environment
 
     def make_bucket(self) -> None:
-        """Do what the service `bucket` does."""
+        """Create the bucket, like the service `bucket`."""
         environment = {**self._environment, "S3_BUCKET": "mlflow"}
         subprocess.run([sys.executable, DEPLOYMENT / "make_bucket.py"], env=environment, check=True, timeout=120)
 
@@ -175,7 +177,7 @@ class DeployedMlflow(MlflowServer):
 
 @dataclass(frozen=True)
 class Deployment:
-    """All that runs."""
+    """The servers of a deployment and their secrets."""
 
     mlflow: DeployedMlflow
     postgres: PostgresServer
@@ -184,7 +186,7 @@ class Deployment:
 
 @contextlib.contextmanager
 def deployed_mlflow(folder: Path) -> Iterator[Deployment]:
-    """Start PostgreSQL, the S3 server and MLflow, and end them with the block."""
+    """Start PostgreSQL, the S3 server and MLflow, and stop them when the block ends."""
     own = Secrets()
     with contextlib.ExitStack() as running:
         postgres = PostgresServer(own.postgres)
@@ -204,13 +206,6 @@ def deployed_mlflow(folder: Path) -> Iterator[Deployment]:
         yield Deployment(mlflow, postgres, own)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _wait_for(url: str, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -224,7 +219,7 @@ def _wait_for(url: str, log: Path) -> None:
 
 
 def _postgres_programs() -> Path | None:
-    """Return the folder of Debian's newest PostgreSQL, or of the one that is on the path."""
+    """Return the program folder of Debian's newest PostgreSQL, or of the PostgreSQL on the path."""
     if os.geteuid() == 0 and _POSTGRES_USER not in {user.pw_name for user in pwd.getpwall()}:
         return None
     versions = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]

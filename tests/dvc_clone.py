@@ -1,4 +1,4 @@
-"""A clone of the working tree with a history of its own, in which the tests of DVC work as a user would."""
+"""A clone of the working tree with a separate history, in which DVC tests act like a user."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PROJECT = Path(__file__).parents[1]
 
 
 class Clone:
-    """A git repository and what a user can do in it; its sample is as small as that of conf/test."""
+    """A Git repository with a user's commands. Its sample is that of conf/test."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # A clone may be made of one that was cloned before, so where its modules are is not settled at import.
+        # A clone of a clone needs its own module path, so PYTHONPATH is set per clone.
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -31,26 +31,28 @@ class Clone:
             "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site"),
             "DVC_NO_ANALYTICS": "1",
             "COLUMNS": "200",
-            **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+            **{
+                f"GIT_{role}_{field}": "test@localhost"
+                for role in ("AUTHOR", "COMMITTER")
+                for field in ("NAME", "EMAIL")
+            },
         }
 
     @classmethod
     def of_working_tree(cls, root: Path) -> Clone:
-        """Copy what git knows of the working tree to `root`, with the parameters of conf/test, and commit it."""
+        """Copy all tracked files of the working tree to `root`, with the parameters of conf/test, and commit."""
         clone = cls(root)
         listed = subprocess.run(
             ["git", "ls-files", "-coz", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
         )
         for name in filter(None, listed.stdout.split("\0")):
-            # Results of runs in the working tree are no part of a clone.
+            # A clone does not contain run results from the working tree.
             is_result = (name.startswith("data/") and name != "data/README.md") or name.endswith("dvc.lock")
             if (PROJECT / name).is_file() and not is_result:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(PROJECT / name, root / name)
         for path in (root / "conf" / "test").glob("parameters*.yml"):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            # How small a run is, and not where its results go.
-            content.get("training", {}).pop("output_dir", None)
             if "tracking" not in content:
                 clone.edit_parameters(path.name, content)
         clone.run("git", "init", "--quiet")
@@ -58,33 +60,33 @@ class Clone:
         return clone
 
     def clone_to(self, root: Path) -> Clone:
-        """Return a git clone of this one: what another person gets, with nothing of what git ignores."""
+        """Return a Git clone, without ignored files."""
         subprocess.run(["git", "clone", "--quiet", str(self.root), str(root)], check=True)
         return Clone(root)
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command in the clone, with the programs of this environment."""
+        """Start a command in the clone, with this environment's programs."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=self.root, env=self.environment, **{**streams, **options})
 
     def fail(self, *command: str) -> tuple[int, str]:
-        """Run a command in the clone, and return its exit code and what it prints."""
+        """Run a failing command in the clone, and return its exit code and output."""
         process = self.start(*command)
         output, _ = process.communicate()
         return process.returncode, output
 
     def run(self, *command: str) -> str:
-        """Run a command in the clone, and return what it prints."""
+        """Run a command in the clone, and return its output."""
         code, output = self.fail(*command)
         assert code == 0, output
         return output
 
     def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro` and return the stages that it ran, or with --dry would run, in order."""
+        """Run `dvc repro`, and return the stages that it ran (or, with --dry, would run), in order."""
         return re.findall(r"^Running stage '(\w+)':", self.run("dvc", "repro", *arguments), re.MULTILINE)
 
     def commit(self, message: str) -> None:
-        """Commit everything that git offers."""
+        """Commit all changes."""
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "-m", message)
 
@@ -95,13 +97,13 @@ class Clone:
         path.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
 
     def read_yaml(self, path: str) -> Any:
-        """Return what a YAML or JSON file of the clone says."""
+        """Return the content of a YAML or JSON file of the clone."""
         return yaml.safe_load((self.root / path).read_text(encoding="utf-8"))
 
     def dataset_digests(self, stage: str) -> set[str]:
-        """Return the digests of the datasets that MLflow shows of the newest run of a stage, and its tag data_digest.
+        """Return MLflow's dataset digests for the newest run of a stage, and its tag data_digest.
 
-        MLflow keeps 36 characters of a digest; where they are those of the tag, the tag alone is returned.
+        MLflow truncates digests to 36 characters; if they match the tag, only the tag is returned.
         """
         client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -111,6 +113,6 @@ class Clone:
         return tags if shown == {tag.removeprefix("sha256:")[:36] for tag in tags} else shown | tags
 
     def untracked(self) -> set[str]:
-        """Return the files that are new to git or differ from what is committed."""
+        """Return the files that are untracked or changed."""
         lines = self.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
         return {line[3:] for line in lines}

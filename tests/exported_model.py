@@ -1,4 +1,4 @@
-"""An inference model as the registration stage exports it, small and made in seconds, with its known answers."""
+"""A small inference model, as the registration stage exports it, with its expected outputs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CLASSES = 7
 SIZE = 32
@@ -24,7 +26,7 @@ TRANSFORM = """
 - ToCHWImage:
 """
 
-# Runs in a process of its own: the tests' process does not import Paddle for it.
+# Runs in a subprocess, so that the test process does not import Paddle.
 EXPORT = """
 import sys
 from pathlib import Path
@@ -35,7 +37,7 @@ import yaml
 
 from resnet50_pipeline.imaging.operators import build_transform
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.training_config import ArchConfig
+from resnet50_pipeline.recipe.run import ArchConfig
 
 folder, classes, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 paddle.seed(3)
@@ -51,12 +53,12 @@ paddle.jit.save(model, str(folder / "inference"), input_spec=[spec])
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model folder and what the model makes of some images.
+    """A model folder, and images with their expected outputs.
 
     Attributes:
         folder: `inference.*`, `inference.yml`, `label_map.json`.
         images: encoded images, [N] of bytes.
-        probabilities: of the eager network for them, float32 [N, CLASSES].
+        probabilities: outputs of the eager network, float32 [N, CLASSES].
     """
 
     folder: Path
@@ -67,6 +69,9 @@ class ExportedModel:
 @pytest.fixture(scope="session")
 def exported_model(tmp_path_factory) -> ExportedModel:
     """The wheel's ResNet18 with random weights, exported for Paddle Inference."""
+    import cv2
+    import numpy as np
+
     folder = tmp_path_factory.mktemp("exported") / "inference_model"
     (folder / "images").mkdir(parents=True)
     random = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""What the tests of broken data sets share: breaking one, running two stages over it, and what a user then sees."""
+"""Shared parts of the tests of faulty datasets: breaking a dataset, running two stages on it, and the outcome."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
@@ -39,12 +37,12 @@ BLOCKING = tuple(yaml.safe_load(CONF.read_text())["data_validation"]["blocking"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run of data_validation and data_preparation.
+    """The outcome of running data_validation and data_preparation.
 
     Attributes:
-        exit_code: of the command.
-        message: what stands on standard error: one problem a line.
-        results: folder of everything that was written.
+        exit_code: exit code of the command.
+        message: text of the error, one problem per line.
+        results: folder of all written files.
     """
 
     exit_code: int
@@ -58,31 +56,31 @@ class Outcome:
         return report
 
     def problems(self, name: str) -> list[str]:
-        """Return the problems of an expectation, as far as the report has them."""
+        """Return the problems of an expectation that are in the report."""
         return next(one["problems"] for one in self.report["expectations"] if one["name"] == name)
 
     def prepared(self, split: str) -> bytes:
-        """Return the list that was written for PaddleClas."""
+        """Return the content of the list written for PaddleClas."""
         return (self.results / f"{split}_list.txt").read_bytes()
 
 
 class FaultyDataset:
-    """A data set of 10 digits, 4 train and 2 val images each, with lists as ImageNet's, unprefixed."""
+    """A dataset of 10 digits, with 4 train and 2 val images each and unprefixed lists like ImageNet's."""
 
     def __init__(self, root: Path, results: Path, temporary: Path) -> None:
         self.root, self._results, self._temporary = root, results, temporary
 
     def image(self, split: str = "train", label: int = 0, number: int = 0) -> Path:
-        """Return a listed image of a class."""
+        """Return the path of a listed image of a class."""
         lines = [line.split(" ") for line in self.lines(split)]
         return self.root / split / [path for path, of_image in lines if int(of_image) == label][number]
 
     def lines(self, split: str = "train") -> list[str]:
-        """Return the lines of a list, without their ends."""
+        """Return the lines of a list, without line ends."""
         return self.list_path(split).read_text().splitlines()
 
     def list_path(self, split: str = "train") -> Path:
-        """Return the list file."""
+        """Return the path of a list file."""
         return self.root / f"{split}_list.txt"
 
     def edit(self, edit: Callable[[bytes], bytes], split: str = "train") -> None:
@@ -96,18 +94,16 @@ class FaultyDataset:
     def run(
         self, blocking: tuple[str, ...] = BLOCKING, *, validation: dict[str, Any] | None = None, **dataset: Any
     ) -> Outcome:
-        """Run both stages over it; nothing of it is changed, and no temporary file is left, whatever comes of that."""
+        """Run both stages on the dataset, and check that they neither change it nor leave temporary files."""
         before = fingerprint(self.root)
-        parameters = DatasetParameters.model_validate({"root": self.root, "class_num": 10, **dataset})
+        parameters = DatasetParameters.model_validate({"class_num": 10, **dataset})
         options = DataValidationParameters.model_validate({"blocking": blocking, "workers": 1, **(validation or {})})
         catalog = DataCatalog(
             {
                 "dataset_root": DirectoryDataset(str(self.root)),
                 "params:dataset": MemoryDataset(parameters),
                 "params:data_validation": MemoryDataset(options),
-                "params:data_preparation": MemoryDataset(
-                    DataPreparationParameters(shards=ShardParameters(output_dir=self._results / "shards"))
-                ),
+                "params:data_preparation": MemoryDataset(DataPreparationParameters(shards=ShardParameters())),
                 "manifest": ParquetDataset(str(self._results / "manifest.parquet")),
                 "listed_images": ParquetDataset(
                     str(self._results / "manifest.parquet"), ["split", "synset", "path", "label", "bytes", "status"]
@@ -115,6 +111,7 @@ class FaultyDataset:
                 "validation_report": JSONDataset(str(self._results / "validation_report.json")),
                 "data_docs": DirectoryDataset(str(self._results / "data_docs")),
                 "manifest_file": TextFileDataset(str(self._results / "manifest.parquet")),
+                "shards_folder": MemoryDataset(self._results / "shards"),
                 "shards": DirectoryDataset(str(self._results / "shards")),
                 "train_list": TextFileDataset(str(self._results / "train_list.txt")),
                 "val_list": TextFileDataset(str(self._results / "val_list.txt")),
@@ -133,32 +130,8 @@ class FaultyDataset:
         return Outcome(exit_code, message, self._results)
 
 
-@pytest.fixture
-def faulty(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyDataset:
-    """A data set to break, with folders of its own for results and for temporary files."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    return FaultyDataset(digits, tmp_path / "results", temporary)
-
-
-@pytest.fixture(scope="session")
-def kedro_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project, whose environment `test` writes below it, for `kedro run` itself."""
-    from mlflow_stores import make_database
-
-    project = tmp_path_factory.mktemp("project")
-    shutil.copytree(REPOSITORY / "conf", project / "conf", ignore=shutil.ignore_patterns("local"))
-    (project / "conf" / "local").mkdir()
-    shutil.copy(REPOSITORY / "pyproject.toml", project)
-    shutil.copytree(REPOSITORY / "src", project / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (project / "data" / "test").mkdir(parents=True)
-    make_database(project / "data" / "test" / "mlflow.db")
-    return project
-
-
 def kedro_run(project: Path, root: Path, *parameters: str) -> Outcome:
-    """Run `kedro run --pipelines data_validation,data_preparation` over a data set, which it does not change."""
+    """Run `kedro run --pipelines data_validation,data_preparation` on a dataset, and check that it does not change."""
     shutil.rmtree(project / "data" / "test" / "08_reporting", ignore_errors=True)
     before = fingerprint(root)
     done = subprocess.run(
@@ -181,7 +154,7 @@ def kedro_run(project: Path, root: Path, *parameters: str) -> Outcome:
 
 
 def fingerprint(root: Path) -> dict[str, str]:
-    """Return digest or link of every file below a folder; what is no regular file is not opened."""
+    """Return the digest or link target of every file below a folder; other special files are not opened."""
     found = {}
     for path in root.rglob("*"):
         if path.is_symlink():

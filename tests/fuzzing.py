@@ -1,14 +1,18 @@
-"""Fuzzes what reads files of strangers: `python tests/fuzzing.py images|lists --seconds 300 [--seed 1]`.
+"""Fuzzes the readers of untrusted files: `python tests/fuzzing.py images|lists|JPEG|PNG|… --seconds 300 [--seed 1]`.
 
-`images` mutates image files of every format, puts them into a dataset folder, beside links, FIFOs and folders, and
-inspects each at both levels that read; every hundredth round scans the whole folder. `lists` mutates list files and
-parses, prefixes and repairs them. A finding ends the program with the seed, the round and, in `--keep`, the bytes:
+`images` mutates image files of every format, puts them into a dataset folder next to links, FIFOs, and folders, and
+inspects each at both levels that read files. Every hundredth round scans the whole folder. `lists` mutates list files
+and parses, prefixes and repairs them. A format (JPEG, PNG, BMP, WEBP, GIF or TIFF) mutates files of that format only,
+decodes each, and compares the result with the scan's. A finding ends the program with the seed, the round and, in
+`--keep`, the bytes:
 
-- an exception that is not the one that the function documents, or a crash;
-- a case of more than 10 seconds (SIGALRM; faulthandler shows where), or memory above 4 GiB;
-- a file outside of the dataset root that was opened (an audit hook sees every open of the process).
+- an exception that the function does not document, or a crash;
+- a case that takes more than 10 seconds of CPU time (SIGPROF; faulthandler shows where), or memory above the limit: 4
+  GiB, or for a format as much as the largest accepted image needs;
+- a file that the scan accepts and the decoder refuses, or the other way round;
+- a file opened outside the dataset root (an audit hook sees every open of the process).
 
-The same seed gives the same cases.
+The same seed produces the same cases.
 """
 
 from __future__ import annotations
@@ -30,16 +34,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from resnet50_pipeline.exceptions import ListFileError
-from resnet50_pipeline.imagenet.image_files import inspect_image
-from resnet50_pipeline.imagenet.inspection import inspect_bytes, inspect_header
-from resnet50_pipeline.imagenet.list_files import parse_list, prefix_list, render_list
-from resnet50_pipeline.imagenet.scan import scan_dataset
+from resnet50_pipeline.exceptions import ImageDecodeError, ListFileError
+from resnet50_pipeline.imagenet.lists.files import parse_list, prefix_list, render_list
+from resnet50_pipeline.imagenet.scan.image_files import inspect_image
+from resnet50_pipeline.imagenet.scan.inspection import inspect_bytes, inspect_header
+from resnet50_pipeline.imagenet.scan.scan import scan_dataset
+from resnet50_pipeline.imaging.decode import MAX_PIXELS, decode_image
 
-SECONDS_A_CASE = 10
+SECONDS_PER_CASE = 10
 MEMORY = 4 * 2**30
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+# Four bytes per pixel of the largest accepted image, several times: libwebp keeps three frames, and Pillow two copies.
+FORMAT_MEMORY = 3 * 2**30
 STATUSES = {"ok", "missing", "not_a_file", "outside_root", "undecodable", "unlisted"}
-# Markers, lengths and numbers that parsers trip over.
+# Markers, lengths and numbers that often break parsers.
 PIECES = [
     b"\xff\xd8",
     b"\xff\xd9",
@@ -90,22 +98,22 @@ TEXT_PIECES += [
 
 
 class OutsideError(Exception):
-    """A file outside of the root was opened."""
+    """A file outside the root was opened."""
 
 
 class OpenGuard:
-    """Sees every open of this process; while armed, one outside of `root` is noted."""
+    """Observes every file that this process opens; while armed, it records those outside `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = str(root.resolve())
         self.opened_inside = 0
         self.outside: list[str] = []
         self._armed = False
-        sys.addaudithook(self._see)
+        sys.addaudithook(self._observe)
 
     @contextmanager
     def armed(self) -> Iterator[None]:
-        """Raise at the end of the block if anything outside was opened in it."""
+        """Raise at the end of the block if it opened a file outside the root."""
         self._armed = True
         try:
             yield
@@ -114,7 +122,7 @@ class OpenGuard:
         if self.outside:
             raise OutsideError(f"opened outside of {self.root}: {self.outside}")
 
-    def _see(self, event: str, arguments: tuple[object, ...]) -> None:
+    def _observe(self, event: str, arguments: tuple[object, ...]) -> None:
         if not self._armed or event not in ("open", "os.scandir", "os.listdir"):
             return
         path = arguments[0]
@@ -128,7 +136,7 @@ class OpenGuard:
 
 
 def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> int:
-    """Mutate and inspect images until the time is up; return the number of cases."""
+    """Mutate and inspect images until the time is over; return the number of cases."""
     seeds = list(make_images())
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         root = Path(folder) / "root"
@@ -146,7 +154,7 @@ def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> in
             target = root / name
             if target.is_file() and not target.is_symlink() and not (root / name).parent.is_symlink():
                 target.write_bytes(data)
-            remember(keep, data)
+            write_case(keep, data)
             with guard.armed():
                 found = [inspect_image(root.resolve(), name, level) for level in ("full", "header", "structure")]
                 found += [inspect_bytes(data), inspect_header(data)]
@@ -165,7 +173,7 @@ def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> in
 
 
 def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int:
-    """Mutate and parse lists until the time is up; return the number of cases."""
+    """Mutate and parse lists until the time is over; return the number of cases."""
     seeds = [b"".join(b"n%08d/n%08d_%d.JPEG %d\n" % (n, n, m, n) for n in range(10) for m in range(5))]
     seeds += [
         seeds[0].replace(b"\n", b"\r\n"),
@@ -176,7 +184,7 @@ def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int
 
     def case(_: int) -> None:
         data = mutate(chooser, seeds, TEXT_PIECES)
-        remember(keep, data)
+        write_case(keep, data)
         split = chooser.choice(["train", "val"])
         try:
             entries = parse_list(data, class_num=10, label_base=chooser.choice([0, 1]))
@@ -195,6 +203,40 @@ def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int
     return repeat(case, seconds)
 
 
+def fuzz_format(image_format: str, chooser: random.Random, seconds: float, cases: int, keep: Path | None) -> int:
+    """Mutate and decode files of one format until the time is over or enough cases are done; return their number."""
+    seeds = list(make_images(image_format))
+    is_tiff = image_format == "TIFF"
+    accepted = 0
+
+    def case(_: int) -> None:
+        nonlocal accepted
+        data = mutate(chooser, seeds, PIECES)
+        write_case(keep, data)
+        try:
+            pixels = decode_image(data, tiff=is_tiff)
+        except ImageDecodeError as error:
+            assert error.remedy
+            status = "undecodable"
+        else:
+            accepted += 1
+            status = "ok"
+            assert pixels.dtype == np.uint8
+            assert pixels.ndim == 3
+            assert pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
+        full, header = inspect_bytes(data, tiff=is_tiff), inspect_header(data, tiff=is_tiff)
+        assert full.status == status, full
+        # Level header accepts whatever decodes. It misses bytes behind a JPEG that end in another end marker.
+        as_header = full._replace(sha256="", trailing_bytes=header.trailing_bytes)
+        assert status == "undecodable" or header == as_header, (header, full)
+
+    for data in seeds:
+        decode_image(data, tiff=is_tiff)
+    done = repeat(case, seconds, cases)
+    print(f"{accepted} of them accepted")
+    return done
+
+
 def scan(root: Path, names: list[str]):
     """Scan the folder with a list of `names`, in this process."""
     entries = parse_list("".join(f"{name} 0\n" for name in names).encode(), class_num=1)
@@ -202,7 +244,7 @@ def scan(root: Path, names: list[str]):
 
 
 def make_folder(root: Path, secret: Path) -> list[str]:
-    """Make a dataset folder with files, links, a FIFO and a folder; return the paths that lists name."""
+    """Create a dataset folder with files, links, a FIFO, and a folder; return the paths for lists."""
     classes = root / "train" / "n00000000"
     classes.mkdir(parents=True)
     (root / "val").mkdir()
@@ -219,11 +261,13 @@ def make_folder(root: Path, secret: Path) -> list[str]:
     return [*names, "train/outside/secret.JPEG"]
 
 
-def make_images() -> Iterator[bytes]:
-    """Yield a small image of every kind that is read."""
+def make_images(only: str = "") -> Iterator[bytes]:
+    """Yield a small image of every supported kind, or of every kind of one format."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
+    deep = np.linspace(0, 65535, pixels[..., 0].size).reshape(pixels.shape[:2]).astype(np.uint16)
+    frame = Image.fromarray(pixels[::-1])
     kinds: list[tuple[str, dict[str, object]]] = [
         ("JPEG", {}),
         ("JPEG", {"progressive": True}),
@@ -233,19 +277,27 @@ def make_images() -> Iterator[bytes]:
         ("PNG", {"exif": exif}),
         ("BMP", {}),
         ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "jpeg"}),
         ("WEBP", {}),
+        ("WEBP", {"lossless": True, "exif": exif}),
+        ("GIF", {}),
+        *((name, {"save_all": True, "append_images": [frame]}) for name in ("PNG", "WEBP", "GIF")),
     ]
-    for mode in ("RGB", "L", "CMYK"):
+    modes = {"JPEG": ("RGB", "L", "CMYK"), "TIFF": ("RGB", "L", "CMYK", "I;16"), "GIF": ("P", "L")}
+    modes |= {"PNG": ("RGB", "L", "P", "RGBA", "1", "I;16"), "BMP": ("RGB", "L", "P", "1", "RGBA")}
+    for mode in ("RGB", "L", "CMYK", "P", "RGBA", "1", "I;16"):
         for image_format, options in kinds:
-            if mode == "CMYK" and image_format not in ("JPEG", "TIFF"):
+            is_asked_for = only in ("", image_format) and mode in modes.get(image_format, ("RGB", "L", "RGBA"))
+            if not is_asked_for or (mode == "I;16" and options):
                 continue
             buffer = io.BytesIO()
-            Image.fromarray(pixels).convert(mode).save(buffer, image_format, **options)
+            image = Image.fromarray(pixels).convert(mode) if mode != "I;16" else Image.fromarray(deep)
+            image.save(buffer, image_format, **options)
             yield buffer.getvalue()
 
 
 def mutate(chooser: random.Random, seeds: list[bytes], pieces: list[bytes]) -> bytes:
-    """Return one of the seeds after a few changes: bits, bytes, pieces, cuts, repeats, and parts of another seed."""
+    """Return a seed with random changes: bits, bytes, pieces, cuts, repeats, and parts of another seed."""
     data = bytearray(chooser.choice(seeds))
     for _ in range(chooser.randint(1, 6)):
         place = chooser.randrange(len(data) + 1)
@@ -271,24 +323,24 @@ def mutate(chooser: random.Random, seeds: list[bytes], pieces: list[bytes]) -> b
     return bytes(data)
 
 
-def repeat(case: Callable[[int], None], seconds: float) -> int:
-    """Run numbered cases until the time is up, each under the limit of time; return how many there were."""
+def repeat(case: Callable[[int], None], seconds: float, cases: int = sys.maxsize) -> int:
+    """Run numbered cases with a limit of CPU time each until the time or the cases are over; return their number."""
     end = time.monotonic() + seconds
     number = 0
-    while time.monotonic() < end:
-        signal.alarm(SECONDS_A_CASE)
+    while time.monotonic() < end and number < cases:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_PER_CASE)
         try:
             case(number)
         except BaseException:
             print(f"round {number}", file=sys.stderr)
             raise
         number += 1
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     return number
 
 
-def remember(keep: Path | None, data: bytes) -> None:
-    """Write the bytes of this case to a file, for whoever looks at a finding."""
+def write_case(keep: Path | None, data: bytes) -> None:
+    """Write the bytes of this case to a file, to reproduce a finding."""
     if keep is not None:
         keep.write_bytes(data)
 
@@ -296,18 +348,25 @@ def remember(keep: Path | None, data: bytes) -> None:
 def main() -> None:
     """Fuzz, and print the number of cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=["images", "lists"])
+    parser.add_argument("target", choices=["images", "lists", *FORMATS])
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=None, help="by default another one each time")
+    parser.add_argument("--cases", type=int, default=sys.maxsize, help="number of cases, if a format is fuzzed")
+    parser.add_argument("--seed", type=int, default=None, help="seed (default: random)")
     parser.add_argument("--keep", type=Path, help="file for the bytes of the last case")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4), "big")
     print(f"seed {seed}", flush=True)
     faulthandler.enable()
-    faulthandler.register(signal.SIGALRM, chain=True)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    fuzz = {"images": fuzz_images, "lists": fuzz_lists}[options.target]
-    print(f"{fuzz(random.Random(seed), options.seconds, options.keep)} cases")
+    faulthandler.register(signal.SIGPROF, chain=True)
+    limit = FORMAT_MEMORY if options.target in FORMATS else MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    chooser = random.Random(seed)
+    if options.target in FORMATS:
+        count = fuzz_format(options.target, chooser, options.seconds, options.cases, options.keep)
+    else:
+        fuzz = {"images": fuzz_images, "lists": fuzz_lists}[options.target]
+        count = fuzz(chooser, options.seconds, options.keep)
+    print(f"{count} cases")
 
 
 if __name__ == "__main__":

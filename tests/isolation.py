@@ -1,4 +1,4 @@
-"""Commands that run elsewhere: with file systems of their own, or without a network."""
+"""Runs commands in isolation: with separate mounts, or without a network."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import shutil
 import subprocess
 
 
-def in_own_mounts(script: str) -> tuple[str, ...] | None:
-    """Return the words before a command that `script` runs as "$@" where it may mount; None where nobody may."""
+def mounting(script: str) -> tuple[str, ...] | None:
+    """Return the command prefix with which `script` runs "$@" in separate mounts; None if mounting is not permitted."""
     for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):
-        words = ["unshare", *options, "sh", "-c"]
-        if _works([*words, "mount -t tmpfs -o size=64k tmpfs /mnt"]):
-            return (*words, script, "sh")
+        command = ["unshare", *options, "sh", "-c"]
+        if _works([*command, "mount -t tmpfs -o size=64k tmpfs /mnt"]):
+            return (*command, script, "sh")
     return None
 
 
 def without_network() -> tuple[str, ...] | None:
-    """Return the words before a command that is to have no network but its own loopback; None where nobody may."""
+    """Return the command prefix for running without a network except loopback; None if that is not permitted."""
     for options in (["--net"], ["--user", "--map-root-user", "--net"]):
-        words = ["unshare", *options, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-        if _works([*words, "true"]):
-            return tuple(words)
+        command = ["unshare", *options, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+        if _works([*command, "true"]):
+            return tuple(command)
     return None
 
 
-def can_make_machines() -> bool:
-    """Whether this user may make network namespaces with names, which stand for machines."""
+def can_create_namespaces() -> bool:
+    """Whether this user may create named network namespaces, which simulate machines."""
     return os.geteuid() == 0 and shutil.which("ip") is not None and _works(["unshare", "--net", "--mount", "true"])
 
 
-def _works(words: list[str]) -> bool:
-    return shutil.which(words[0]) is not None and not subprocess.run(words, check=False, capture_output=True).returncode
+def _works(command: list[str]) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0

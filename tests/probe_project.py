@@ -1,6 +1,6 @@
-"""A Kedro project with this project's configuration, hooks and command line, and stages that take a moment.
+"""A Kedro project with this project's configuration, hooks, and command line, and with fast stages.
 
-Its nodes bear the names and use the catalog of the real ones, and do what the file `behaviour` says.
+Its nodes have the names and the catalog of the real ones. The file `behavior` controls what they do.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from resnet50_pipeline.exceptions import RankFailedError
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
 
 
-def behaviour():
-    return Path("behaviour").read_text()
+def behavior():
+    return Path("behavior").read_text()
 
 
 def validate(dataset: DatasetParameters):
@@ -44,28 +44,31 @@ def validate(dataset: DatasetParameters):
     return {"is_valid": True, "data_digest": "sha256:" + 64 * "d", "statistics": {"train": split, "val": split}}
 
 
-def train(validation_report, training: TrainingParameters):
-    if training.output_dir.exists() and not training.resume:
-        (training.output_dir / "events.jsonl").unlink()
-    writer = EventWriter(training.output_dir / "events.jsonl")
-    (training.output_dir / "training_config.yaml").touch()
+def train(validation_report, training_folder, training: TrainingParameters):
+    if training_folder.exists() and not training.resume:
+        (training_folder / "events.jsonl").unlink()
+    writer = EventWriter(training_folder / "events.jsonl")
+    (training_folder / "training_config.yaml").touch()
     for step in range(1, 4):
         writer.write(TrainStep(step=step, epoch=1, loss=1 / step, top1=0.5, learning_rate=0.1, images_per_second=9,
                                reader_seconds=0, batch_seconds=1))
     writer.close()
-    (training.output_dir / "checkpoints" / "epoch-0000-step-0000000003").mkdir(parents=True, exist_ok=True)
-    if behaviour() in ("wait", "swallow"):
+    (training_folder / "checkpoints" / "epoch-0000-step-0000000003").mkdir(parents=True, exist_ok=True)
+    if behavior() in ("wait", "swallow"):
         Path("waiting").touch()
         try:
             time.sleep(60)
         except Exception:
-            if behaviour() == "wait":
+            if behavior() == "wait":
                 raise
-    if behaviour() == "fail":
+    if behavior() == "wait a moment":
+        Path("waiting").touch()
+        time.sleep(3)
+    if behavior() == "fail":
         raise RankFailedError("rank 1 was killed by SIGKILL; see log/workerlog.1")
-    if behaviour() == "bug":
+    if behavior() == "bug":
         raise ZeroDivisionError("a bug")
-    return training.output_dir
+    return training_folder
 
 
 def evaluate(training_dir):
@@ -76,7 +79,7 @@ def evaluate(training_dir):
 def create_pipeline():
     return Pipeline([
         Node(validate, "params:dataset", "validation_report", name="validate"),
-        Node(train, ["validation_report", "params:training"], "training_dir", name="train_network"),
+        Node(train, ["validation_report", "training_folder", "params:training"], "training_dir", name="train_network"),
         Node(evaluate, "training_dir", ["metrics", "evaluation_report"], name="evaluate"),
     ])
 """
@@ -92,7 +95,7 @@ def register_pipelines():
 
 @dataclass(frozen=True)
 class ProbeProject:
-    """The project's folder, and how to run it."""
+    """The project's folder, and commands to run it."""
 
     path: Path
 
@@ -123,14 +126,18 @@ class ProbeProject:
             env=_environment(),
         )
 
-    def behave(self, behaviour: str) -> None:
-        """Say what the training node does: finish, fail, bug, wait, or swallow (wait, and swallow what ends it)."""
-        (self.path / "behaviour").write_text(behaviour)
+    def behave(self, behavior: str) -> None:
+        """Set what the training node does.
+
+        Args:
+            behavior: finish, fail, bug, wait, wait a moment, or swallow (wait, and ignore the exception that ends it).
+        """
+        (self.path / "behavior").write_text(behavior)
 
 
 @pytest.fixture
 def probe_project(tmp_path) -> ProbeProject:
-    """A probe project with a data set in place and an empty MLflow store."""
+    """A probe project with a dataset and an empty MLflow store."""
     from mlflow_stores import make_database
 
     path = tmp_path / "probe"

@@ -1,4 +1,4 @@
-"""The project as another folder has it: code and configuration, and nothing that this machine has added."""
+"""Copies the project: code and configuration, without local results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def copy_project(root: Path) -> None:
-    """Copy what the chain needs of the project, and nothing that this machine has added to it."""
+    """Copy the files that the chain needs, without local results."""
     for name in ("src", "conf"):
         shutil.copytree(
             PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "local", "*.egg-info")

@@ -1,4 +1,4 @@
-"""Trainings of seconds, stopped and compared."""
+"""Runs, truncates and compares training runs that take seconds."""
 
 from __future__ import annotations
 
@@ -9,28 +9,22 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
+from placed import PlacedDataset, PlacedTraining, render_training_config
 from resnet50_pipeline.events import EpochEnd, read_events
-from resnet50_pipeline.paddleclas.config import render_training_config
 from resnet50_pipeline.paddleclas.evaluated_model import find_best_model
 from resnet50_pipeline.paddleclas.prediction import predict_list
 from resnet50_pipeline.paddleclas.train import train_network
-from resnet50_pipeline.parameters import DatasetParameters, LaunchParameters, TrainingParameters
+from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.training_dir import checkpoint_paths, events_path
 
 
-def train(training: TrainingParameters, dataset: DatasetParameters, shards: Path | None = None) -> Path:
-    """Render the configuration, train, and return the folder; images are loose files, or in shards."""
-    config = training.output_dir.with_suffix(".yaml")
-    config.write_text(
-        render_training_config(
-            training, dataset, dataset.root / "train_list.txt", dataset.root / "val_list.txt", shards
-        ).to_yaml()
-    )
-    return train_network(config, training)
+def train(training: PlacedTraining, dataset: PlacedDataset, shards: Path | None = None) -> Path:
+    """Render the configuration, train, and return the folder. Read images from `shards` if given."""
+    return train_network(render_training_config(training, dataset, shards=shards), training)
 
 
 def stop_after(folder: Path, epoch: int, step: int | None = None) -> None:
-    """Take away what came after the set of an epoch, or of a step inside the next, as if killed right then."""
+    """Delete everything after the set of an epoch, or of a step in the next one, as after a kill at this point."""
     kept = next(path for path in checkpoint_paths(folder) if path.name.endswith(_name(epoch, step)))
     for path in checkpoint_paths(folder):
         if path.name > kept.name:
@@ -51,13 +45,13 @@ def last_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def epoch_losses(folder: Path) -> list[float]:
-    """Return the mean training loss of every epoch; of an epoch that was done twice, the second."""
-    events, _ = read_events(events_path(folder))
+    """Return the mean training loss of every epoch; of an epoch that ran twice, the second value."""
+    events = read_events(events_path(folder))
     return list({event.epoch: event.loss for event in events if isinstance(event, EpochEnd)}.values())
 
 
 def assert_same_end(whole: Path, resumed: Path) -> None:
-    """Two trainings ended with the same bits, and had the same losses on the way."""
+    """Check that two trainings have bit-identical weights and the same losses."""
     one, other = last_weights(whole), last_weights(resumed)
     assert one.keys() == other.keys()
     for name, array in one.items():
@@ -68,7 +62,7 @@ def assert_same_end(whole: Path, resumed: Path) -> None:
 def predict_best(
     training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size: int, shards: Path | None = None
 ) -> pd.DataFrame:
-    """Return what the best checkpoint of a training predicts for a list."""
+    """Return the predictions of a training's best checkpoint for a list."""
     predictions, _ = predict_list(
         find_best_model(training_dir),
         list_file,

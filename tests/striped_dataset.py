@@ -1,4 +1,4 @@
-"""A data set of stripes that training learns in seconds, and the parameters to do so."""
+"""Provides a dataset of stripes that a network learns in seconds, and its parameters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from resnet50_pipeline.parameters import TrainingParameters
+from placed import PlacedTraining
 
 CLASSES = 3
 
 
 def write_striped_dataset(root: Path) -> Path:
-    """Fill a folder in ImageNet's layout: 3 classes, 12 train and 7 val images each, lists already prefixed."""
+    """Write a folder in ImageNet's layout: 3 classes, 12 train and 7 val images each, prefixed lists."""
     random = np.random.default_rng(0)
     for split, images in (("train", 12), ("val", 7)):
         lines = []
@@ -32,8 +32,8 @@ def write_striped_dataset(root: Path) -> Path:
     return root
 
 
-def build_training_parameters(output_dir: Path, ranks: int = 1, **changes: Any) -> TrainingParameters:
-    """Return `params:training` of a run of seconds; further arguments replace values."""
+def build_training_parameters(output_dir: Path, ranks: int = 1, **changes: Any) -> PlacedTraining:
+    """Return `params:training` of a short run; keywords replace values."""
     # The launcher filters what ranks inherit, so that coverage must be passed on by name.
     coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     launch = {"device": "cpu", "devices": list(range(ranks)), "hang_timeout_seconds": 120, "environment": coverage}
@@ -51,4 +51,4 @@ def build_training_parameters(output_dir: Path, ranks: int = 1, **changes: Any) 
         "eval_transform": {"resize_short": 32, "size": 32},
         "loader": {"num_workers": 0},
     }
-    return TrainingParameters.model_validate({**values, **changes})
+    return PlacedTraining.model_validate({**values, **changes})

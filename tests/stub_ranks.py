@@ -1,6 +1,6 @@
-"""Ranks that meet nobody and misbehave on demand, started by Paddle's own launcher: what is tested is who watches them.
+"""Stub ranks that misbehave on demand. Paddle's launcher starts them, to test the supervision.
 
-`what` says how rank 1 (or both) behaves. A canary in the arguments makes every process of a test easy to find.
+`what` sets the behavior of rank 1 (or both). A canary in the arguments identifies every process of a test.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resnet50_pipeline.paddleclas.launch import LaunchCommand
-from resnet50_pipeline.paddleclas.supervise import run_ranks
+from resnet50_pipeline.paddleclas.launch.command import LaunchCommand
+from resnet50_pipeline.paddleclas.launch.supervise import run_ranks
 
 PROGRAM = """
 import faulthandler, os, pathlib, signal, sys, time
@@ -25,7 +25,7 @@ rank = os.environ["PADDLE_TRAINER_ID"]
 beat = folder / ("heartbeat." + rank)
 faulthandler.register(signal.SIGUSR1)
 
-def finish_the_step(number, frame):
+def finish_step(number, frame):
     time.sleep(2 if rank == "0" else 0.1)
     (folder / ("saved." + rank)).touch()
     sys.exit(143)
@@ -34,7 +34,7 @@ def wait_in_a_bug():
     time.sleep(120)
 
 if what == "orderly":
-    signal.signal(signal.SIGTERM, finish_the_step)
+    signal.signal(signal.SIGTERM, finish_step)
 if what == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if what == "mute" and rank == "1":
@@ -76,7 +76,7 @@ other = folder / "up.1"
 while True:
     time.sleep(0.05)
     beat.touch()
-    # As with gloo: that the other rank is gone is an error here, and a moment later.
+    # Like gloo: a rank fails shortly after the other rank has ended.
     if what == "killed and missed" and rank == "0" and other.exists():
         try:
             gone = pathlib.Path("/proc", other.read_text(), "cmdline").read_bytes() == b""
@@ -89,13 +89,13 @@ while True:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> str:
-    """What stands in the arguments of every process of this test, and of no other."""
+    """A unique word in the arguments of every process of this test."""
     return f"canary-{os.getpid()}-{tmp_path.name}"
 
 
 @pytest.fixture
 def stub_launch(tmp_path: Path, canary: str) -> Iterator[Callable[[str], LaunchCommand]]:
-    """A function that returns the command for two ranks that do `what`; when the test is over, none may be left."""
+    """Return a function that builds the command for two ranks that do `what`. No process may be left after the test."""
     program = tmp_path / "rank.py"
     program.write_text(PROGRAM)
 
@@ -114,7 +114,7 @@ def run(command: LaunchCommand, folder: Path, hang_timeout_seconds: float = 60.0
 
 
 def processes_with(canary: str) -> dict[str, psutil.Process]:
-    """Return the living processes of a test: guard, launcher, rank 0, rank 1, and whatever else."""
+    """Return the running processes of a test: guard, launcher, ranks, and any others."""
     found: dict[str, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
@@ -133,8 +133,8 @@ def processes_with(canary: str) -> dict[str, psutil.Process]:
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    """Wait until the condition holds; fail after so many seconds."""
+    """Wait until the condition is true; fail after the given number of seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.05)

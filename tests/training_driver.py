@@ -1,9 +1,9 @@
-"""Training as a process of its own, as `kedro run --pipelines training` has it, without Kedro's seconds to start.
+"""Trains in a separate process, like `kedro run --pipelines training`, but without Kedro's startup time.
 
     python training_driver.py train|join <parameters.json> <dataset root>
 
-`train` renders the configuration and trains; `join` runs the ranks of a further machine. The exit code is that of the
-command line: 0, 1 for an error that a user can mend, 128 + the signal's number.
+`train` renders the configuration and trains; `join` runs the ranks of another machine. The exit code is that of the
+command line: 0, 1 for an error that a user can fix, 128 plus the signal number.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ import sys
 import time
 from pathlib import Path
 
+from placed import PlacedDataset, PlacedTraining, render_training_config
 from resnet50_pipeline.exceptions import PipelineError
-from resnet50_pipeline.interruption import received_interruption, signals_interrupt
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.paddleclas.machines import join_training
+from resnet50_pipeline.paddleclas.launch.machines import join_training
 from resnet50_pipeline.paddleclas.train import train_network
-from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
+from resnet50_pipeline.processes.interruption import received_interruption, signals_interrupt
 
 
 def start_training(
-    training: TrainingParameters,
+    training: PlacedTraining,
     dataset_root: Path,
     what: str = "train",
     before: tuple[str, ...] = (),
     parameters_in: Path | None = None,
 ) -> subprocess.Popen[str]:
-    """Start this program with its words on pipes; `before` are words that run it elsewhere, as `ip netns exec a`."""
+    """Start this program with piped output; `before` is a command prefix such as `ip netns exec a`."""
     name = f"{training.output_dir.name}.{what}-{training.launch.rank}-{time.monotonic_ns()}.json"
     parameters = (parameters_in or training.output_dir.parent) / name
     parameters.parent.mkdir(parents=True, exist_ok=True)
@@ -47,28 +46,25 @@ def start_training(
     )
 
 
-def run_training(training: TrainingParameters, dataset_root: Path) -> None:
-    """Train to the end, or fail with what the process said."""
+def run_training(training: PlacedTraining, dataset_root: Path) -> None:
+    """Train to the end, or fail with the output of the process."""
     process = start_training(training, dataset_root)
-    _, words = process.communicate(timeout=300)
-    assert process.returncode == 0, words
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
 
 
 def main(what: str, parameters: Path, dataset_root: Path) -> int:
     """Run; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    training = TrainingParameters.model_validate(json.loads(parameters.read_text()))
+    training = PlacedTraining.model_validate(json.loads(parameters.read_text()))
     parameters.unlink()
     try:
         with signals_interrupt():
             if what == "join":
-                join_training(training)
+                join_training(training.launch, training.output_dir)
             else:
-                lists = [dataset_root / f"{split}_list.txt" for split in ("train", "val")]
-                dataset = DatasetParameters(root=dataset_root, class_num=3)
-                config = training.output_dir.with_suffix(".yaml")
-                config.write_text(render_training_config(training, dataset, *lists).to_yaml())
-                train_network(config, training)
+                dataset = PlacedDataset(root=dataset_root, class_num=3)
+                train_network(render_training_config(training, dataset), training)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except PipelineError as error:

@@ -1,12 +1,13 @@
-"""What PaddleClas' own operators make of a few pictures under given random numbers, as digests.
+"""Computes digests of the results of PaddleClas' operators for a few images and given random numbers.
 
-`upstream_operators.json` was written by them, from a checkout of release/2.6, and says so again with:
+This program writes them to `upstream_operators.json` with a checkout of release/2.6:
 
     python tests/upstream_operators.py "$PADDLECLAS_HOME"
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -14,9 +15,11 @@ import logging
 import random
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -55,7 +58,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         "timm_autoaugment.RawTimmAutoAugment",
     ),
     "erasing": ("RandomErasing", {"EPSILON": 0.9}, "random_erasing.RandomErasing"),
-    "erasing, colour": (
+    "erasing, color": (
         "RandomErasing",
         {"EPSILON": 0.9, "sl": 0.02, "sh": "1.0/3.0", "r1": 0.3, "attempt": 10, "use_log_aspect": True, "mode": "rand"},
         "random_erasing.RandomErasing",
@@ -65,7 +68,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def picture(seed: int) -> np.ndarray:
-    """Return a picture with shades, edges and noise: uint8 [height, width, 3], sizes by seed."""
+    """Return an image with gradients, edges, and noise: uint8 [height, width, 3], with sizes by seed."""
     generator = np.random.default_rng(seed)
     height, width = (int(side) for side in generator.integers(40, 70, 2))
     rows, columns = np.mgrid[:height, :width]
@@ -74,19 +77,19 @@ def picture(seed: int) -> np.ndarray:
 
 
 def given_picture(name: str, seed: int) -> np.ndarray:
-    """Return what the operator of a case works on: pixels, or normalised ones."""
+    """Return the input for the operator of a case: pixels, or normalized pixels."""
     pixels = picture(seed)
     return (pixels.astype(np.float32) - 128) / 64 if name == "RandomErasing" else pixels
 
 
 def digest(result: np.ndarray) -> str:
-    """Return a short digest of values, kind and shape."""
+    """Return a short digest of values, dtype, and shape."""
     content = np.ascontiguousarray(result)
     return hashlib.sha256(f"{content.dtype}{content.shape}".encode() + content.tobytes()).hexdigest()[:12]
 
 
 class Draws:
-    """A module `random` and NumPy's `np.random` that take their numbers from one `random.Random`."""
+    """Replacements of `random` and `np.random` that draw from one `random.Random`."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
@@ -105,27 +108,37 @@ class Draws:
         return getattr(self._draw, name)
 
 
+@contextlib.contextmanager
+def same_pixels_on_every_cpu() -> Iterator[None]:
+    """Turn off Intel's IPP in OpenCV, which rounds bicubic pixels differently with AVX2 and AVX-512."""
+    cv2.ipp.setUseIPP(False)
+    try:
+        yield
+    finally:
+        cv2.ipp.setUseIPP(True)
+
+
 def load_upstream(home: Path) -> None:
-    """Import the modules of `ppcls/data/preprocess/ops` that the cases name, from a checkout and without the rest."""
+    """Import only the modules of `ppcls/data/preprocess/ops` that the cases name from a checkout."""
     package = types.ModuleType("upstream_ops")
     package.__path__ = [str(home / "ppcls" / "data" / "preprocess" / "ops")]
     sys.modules["upstream_ops"] = package
     utils = types.ModuleType("ppcls.utils")
     utils.logger = logging.getLogger("ppcls")  # type: ignore[attr-defined]
-    stand_ins = {"ppcls": types.ModuleType("ppcls"), "ppcls.utils": utils}
-    installed = {name: sys.modules.pop(name) for name in stand_ins if name in sys.modules}
-    sys.modules.update(stand_ins)
+    replacements = {"ppcls": types.ModuleType("ppcls"), "ppcls.utils": utils}
+    installed = {name: sys.modules.pop(name) for name in replacements if name in sys.modules}
+    sys.modules.update(replacements)
     try:
         for name in {where.split(".")[0] for _, _, where in CASES.values()}:
             importlib.import_module(f"upstream_ops.{name}")
     finally:
-        for name in stand_ins:
+        for name in replacements:
             del sys.modules[name]
         sys.modules.update(installed)
 
 
 def run_upstream(case: str, seed: int) -> np.ndarray:
-    """Return what upstream's operator of a case makes of the picture of a seed."""
+    """Return the result of upstream's operator for the image of a seed."""
     from PIL import Image
 
     name, arguments, where = CASES[case]
@@ -148,7 +161,8 @@ def run_upstream(case: str, seed: int) -> np.ndarray:
 def main() -> None:
     """Write the digests."""
     load_upstream(Path(sys.argv[1]))
-    results = {case: " ".join(digest(run_upstream(case, seed)) for seed in SEEDS) for case in CASES}
+    with same_pixels_on_every_cpu():
+        results = {case: " ".join(digest(run_upstream(case, seed)) for seed in SEEDS) for case in CASES}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
-"""What PaddleClas' own schedules, optimizers, losses and average make of given sections of the YAML and given numbers.
+"""Computes the results of PaddleClas' schedules, optimizers, losses, and averages for given YAML sections and inputs.
 
-`upstream_optimization.json` was written by them, from a checkout of release/2.6, and says so again with:
+This program writes them to `upstream_optimization.json` with a checkout of release/2.6:
 
     python tests/upstream_optimization.py "$PADDLECLAS_HOME" > tests/upstream_optimization.json
 """
@@ -61,7 +61,7 @@ DECAY = 0.7
 
 
 def given_logits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return logits [6, 4], labels, labels of what was mixed in, and the shares of the first."""
+    """Return logits [6, 4], labels, labels of the mixed-in images, and the mixing weights of the first images."""
     random = np.random.default_rng(3)
     labels, others = random.integers(0, CLASSES, (2, 6))
     logits = 3 * random.normal(size=(6, CLASSES))
@@ -69,7 +69,7 @@ def given_logits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def build_small_network() -> Any:
-    """Return a network of a convolution, a BatchNorm and a head, with given weights."""
+    """Return a network of a convolution, a BatchNorm, and a head, with given weights."""
     import paddle
 
     class Small(paddle.nn.Layer):  # type: ignore[misc]
@@ -86,8 +86,8 @@ def build_small_network() -> Any:
     return network
 
 
-def move(network: Any, optimizer: Any, schedule: Any) -> list[float]:
-    """Step through EPOCHS epochs of STEPS given gradients and return the weights that they lead to."""
+def optimize(network: Any, optimizer: Any, schedule: Any) -> list[float]:
+    """Apply EPOCHS epochs of STEPS given gradients, and return the resulting weights."""
     import paddle
 
     random = np.random.default_rng(2)
@@ -103,7 +103,7 @@ def move(network: Any, optimizer: Any, schedule: Any) -> list[float]:
 
 
 def average(network: Any, update: Any) -> None:
-    """Give the weights of a network four times other values, with an update of its average after each."""
+    """Set a network's weights to four values in turn, and update its average after each."""
     random = np.random.default_rng(4)
     for _ in range(4):
         for tensor in network.state_dict().values():
@@ -112,12 +112,12 @@ def average(network: Any, update: Any) -> None:
 
 
 def weights_of(network: Any) -> list[float]:
-    """Return all weights and running statistics, one after the other."""
+    """Return all weights and running statistics as one array."""
     return [float(value) for tensor in network.state_dict().values() for value in tensor.numpy().reshape(-1)]
 
 
 def upstream_results(home: Path) -> dict[str, Any]:
-    """Return what the checkout makes of every case; its `ppcls` must not have been imported from elsewhere."""
+    """Return the checkout's results for all cases. `ppcls` must not have been imported from elsewhere."""
     sys.path.insert(0, str(home))
     import paddle
     from ppcls.loss import build_loss
@@ -141,7 +141,7 @@ def upstream_results(home: Path) -> dict[str, Any]:
     for case, section in OPTIMIZERS.items():
         network = build_small_network()
         (optimizer,), (schedule,) = build_optimizer(copy.deepcopy(section), EPOCHS, STEPS, [network])
-        moved[case] = move(network, optimizer, schedule)
+        moved[case] = optimize(network, optimizer, schedule)
     logits, labels, others, share = (paddle.to_tensor(array) for array in given_logits())
     one_hot = paddle.nn.functional.one_hot
     mixture = share[:, None] * one_hot(labels, CLASSES) + (1 - share[:, None]) * one_hot(others, CLASSES)

@@ -1,6 +1,6 @@
 """Programs that tests run inside a real checkout of PaddleClas: `python upstream_programs.py losses|crops …`.
 
-They call upstream's own code and write down what it does; nothing of it is replaced.
+They call upstream's unmodified code and record its results.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import json
 import random
 import runpy
 import sys
-import zlib  # noqa: F401 - before paddle 2.6.2
+import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 from pathlib import Path
 
 
 def record_losses(config: str, output: str) -> None:
     """Run `tools/train.py -c config` and write every step's loss, unrounded, as a JSON list."""
-    # By its name: the package has a function of the same name as the module in it.
+    # A plain import would return a function of the package that has the same name as the module.
     module = importlib.import_module("ppcls.engine.train.train")
     losses: list[float] = []
     update_loss = module.update_loss

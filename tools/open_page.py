@@ -1,4 +1,4 @@
-"""Opens a page that a run has written in the browser, and prints where it is: `python tools/open_page.py PAGE`."""
+"""Opens a page from a run in the browser and prints its path: `python tools/open_page.py PAGE`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 
 def main(page: Path) -> int:
-    """Return the exit code: 1 where no run has written the page."""
+    """Open the page and return the exit code, which is 1 if the page does not exist."""
     if not page.is_file():
         print(
-            f"{page} is not there yet; `make run` writes it, or: kedro run --to-nodes validate_manifest",
+            f"{page} does not exist; create it with `make run`, or: kedro run --to-nodes validate_manifest",
             file=sys.stderr,
         )
         return 1
     print(page)
-    # Without a screen a browser of text would take this terminal, or wait for one.
+    # Without a display, webbrowser would start a text browser in this terminal.
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page.absolute().as_uri())
     return 0

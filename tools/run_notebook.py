@@ -1,11 +1,14 @@
-"""Executes a notebook in this environment, from the project's folder: `run_notebook.py notebooks/explore.ipynb OUT`.
+"""Executes a notebook in the project folder: `run_notebook.py notebooks/explore.ipynb OUT`.
 
-The notebook itself stays without output; a cell that fails ends it with the cell's traceback.
+The outputs are written to OUT; the notebook itself does not change. If a cell fails, the program stops with
+its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -16,16 +19,18 @@ CELL_SECONDS = 600
 
 
 def main() -> None:
-    """Execute a notebook and write it with its output."""
+    """Execute a notebook and write the result, including its outputs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("executed", type=Path, help="where it is written with its output")
+    parser.add_argument("executed", type=Path, help="path to write the executed notebook to")
     options = parser.parse_args()
     notebook = nbformat.read(options.notebook, as_version=4)
     folder = {"metadata": {"path": str(Path.cwd())}}
-    # Through files and not ports: nobody else on this machine can talk to the kernel.
+    # Use sockets in the file system instead of ports, so that other users of the machine cannot connect to the kernel.
     files = Config({"KernelManager": {"transport": "ipc"}})
-    NotebookClient(notebook, kernel_name="python3", timeout=CELL_SECONDS, resources=folder, config=files).execute()
+    with tempfile.TemporaryDirectory() as history:
+        os.environ["IPYTHONDIR"] = history  # otherwise the kernel writes to ~/.ipython
+        NotebookClient(notebook, kernel_name="python3", timeout=CELL_SECONDS, resources=folder, config=files).execute()
     options.executed.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, options.executed)
     print(options.executed)

@@ -1,9 +1,9 @@
-"""Kedro-Viz' picture of the whole chain as a folder of files, for any web server and without a network.
+"""Writes the Kedro-Viz graph of all pipelines as static files for any web server.
 
     python tools/viz_site.py build/viz
 
-`kedro viz build` writes into `build/`, where the wheel is built too, ends with exit code 0 where it failed, and its
-page asks Google for a font: this is the same by the same library, in a folder of its own, and asks nobody.
+`kedro viz build` has three problems: it writes to `build/`, where the wheel is built too; it exits with code 0 after
+a failure; and its page loads a font from Google. This program uses the same library without these problems.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-# `kedro viz run` asks too; with it the page would load a script of a company that counts visitors.
+# Without these settings, the page would load a script that counts visitors.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 
@@ -25,14 +25,14 @@ _ELSEWHERE = re.compile(r"\s*<link[^>]*https?://[^>]*>")
 
 
 def build_site(project: Path, target: Path) -> list[str]:
-    """Write the site of a project's pipelines to `target`, in place of what is there; return the names of its nodes."""
+    """Write the site for a project's pipelines to `target`, replacing the folder, and return its node names."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as staged:
-        warnings.simplefilter("ignore")  # of FastAPI, about Kedro-Viz' own code
+        warnings.simplefilter("ignore")  # FastAPI warns about Kedro-Viz's code
         from kedro_viz.integrations.deployment.local_deployer import LocalDeployer
         from kedro_viz.server import load_and_populate_data
 
         load_and_populate_data(project)
-        os.chdir(staged)  # the deployer has no other way to be told where
+        os.chdir(staged)  # the deployer always writes to the current folder
         LocalDeployer().deploy()
         os.chdir(project)
         site = Path(staged, "build")
@@ -49,4 +49,4 @@ def build_site(project: Path, target: Path) -> list[str]:
 if __name__ == "__main__":
     folder = Path(sys.argv[1]).absolute()
     nodes = build_site(Path(__file__).parents[1], folder)
-    print(f"{folder}: {len(nodes)} nodes; `python -m http.server --directory {sys.argv[1]}` shows it")
+    print(f"{folder}: {len(nodes)} nodes; show it with `python -m http.server --directory {sys.argv[1]}`")

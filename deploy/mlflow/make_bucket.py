@@ -1,4 +1,4 @@
-"""Makes the bucket that MLflow keeps artifacts in, where it is not there yet."""
+"""Creates the bucket in which MLflow keeps its artifacts, unless it already exists."""
 
 import os
 
@@ -6,7 +6,7 @@ import boto3
 
 
 def main() -> None:
-    """Make S3_BUCKET at MLFLOW_S3_ENDPOINT_URL, with the credentials that boto3 finds."""
+    """Create S3_BUCKET at MLFLOW_S3_ENDPOINT_URL, with the credentials that boto3 finds."""
     client = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
     bucket = os.environ["S3_BUCKET"]
     if bucket not in {known["Name"] for known in client.list_buckets()["Buckets"]}:

@@ -1,9 +1,9 @@
-"""`python -m resnet50_pipeline` and the program `resnet50-pipeline`: the commands, of an installed package too.
+"""The `resnet50-pipeline` program, also available as `python -m resnet50_pipeline`. It needs no project folder.
 
     python -m resnet50_pipeline --conf-source conf-resnet50_pipeline.tar.gz --env imagenet
     python -m resnet50_pipeline preflight --conf-source conf-resnet50_pipeline.tar.gz --env imagenet
 
-Without a command it is `run`, as of every packaged Kedro project. What runs write lies below the current folder.
+The default command is `run`, as in every packaged Kedro project. All results are written under the current folder.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from resnet50_pipeline.python_warnings import show_warnings_of_libraries
+
 _HELP = ("-h", "--help")
 
 
 def main(args: Sequence[str] | None = None, **kwargs: Any) -> Any:
-    """Run a command of the project with the command line's, or the given, arguments."""
-    # On import Kedro says that it found no conf/logging.yml here; that of --conf-source is read later.
+    """Run one of the project's commands. If `args` is None, use the arguments of the command line."""
+    show_warnings_of_libraries()
+    # On import, Kedro logs that conf/logging.yml is missing. The one in --conf-source is read later.
     logging.disable(logging.INFO)
     from kedro.framework.project import configure_project
 

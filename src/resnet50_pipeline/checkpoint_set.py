@@ -1,17 +1,18 @@
-"""Checkpoint sets: folders that are whole or not there, with a digest of every file.
+"""Reads and writes checkpoint sets. A set is a folder that is always complete, with a digest of each file.
 
-    checkpoints/epoch-0003/                 after epoch 3; epoch-0003-step-0000000150 is one inside epoch 4
-      weights.safetensors     every parameter and running statistic by its name in the network
-      optimizer.safetensors   what the optimizer keeps of every parameter
-      ema.safetensors         averaged weights, where the recipe has EMA
-      state.json              where the run stands, schedule, meters, and the recipe with the lists' digests
+    checkpoints/epoch-0003/                 after epoch 3; epoch-0003-step-0000000150 is inside epoch 4
+      weights.safetensors     every parameter and running statistic, keyed by its name in the network
+      optimizer.safetensors   the optimizer's state for every parameter
+      ema.safetensors         averaged weights, if the recipe uses EMA
+      state.json              position in the run, schedule, meters, and the recipe with the list digests
       MANIFEST.json           {"weights.safetensors": "sha256:…", …}
 
-No pickle is ever read. `best.json` beside `checkpoints/` names the best set, `best.pdparams` has its weights for
-PaddleClas.
+No pickle is ever read. Next to `checkpoints/`, `best.json` identifies the best set, and `best.pdparams` contains its
+weights for PaddleClas.
 
-Nothing of a random number generator is in a set, for none has a state that outlives a step: what the loader draws
-depends on seed, epoch and image, what the device draws on seed, step and rank (`trainer/step.py`).
+A set does not contain the states of random number generators, because no generator is used for longer than a step. The
+DataLoader's random numbers depend on the seed, epoch, and image. Those of the device depend on the seed, step, and rank
+(`trainer/step.py`).
 """
 
 from __future__ import annotations
@@ -30,62 +31,67 @@ from safetensors.numpy import load_file, save_file
 
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import digest_file, flush_to_disk, replace_directory, write_text
-from resnet50_pipeline.pdparams import write_pdparams
+from resnet50_pipeline.pdparams.files import write_pdparams
 from resnet50_pipeline.training_dir import best_path, best_weights_path, checkpoint_path, checkpoint_paths
 
 WEIGHTS, OPTIMIZER, EMA = "weights.safetensors", "optimizer.safetensors", "ema.safetensors"
 STATE, MANIFEST = "state.json", "MANIFEST.json"
+# In the folder of an exported model: maps the names in the exported program to those in the network. Paddle exports
+# parameters without their names.
+PARAMETER_NAMES = "parameter_names.json"
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a run stands."""
+    """Position and state of a training run, stored in `state.json`."""
 
     epoch: int
     """Finished epochs."""
     step: int
-    """Finished optimizer steps since the very beginning."""
+    """Optimizer steps finished since the start of training."""
     step_in_epoch: int
-    """Finished steps of the epoch that is under way; 0 after an epoch's end."""
+    """Steps finished in the current epoch, or 0 at the end of an epoch."""
     steps_per_epoch: int
     ranks: int
     best_epoch: int
     best_top1: float
     schedule: dict[str, Any]
     recipe: dict[str, Any]
-    """What the run depends on, by dotted name (`trainer/recipe.py`)."""
+    """Settings that affect the weights, keyed by dotted name (`trainer/checkpoints/compatibility.py`)."""
     paddle_version: str
     meters: dict[str, Any] = field(default_factory=dict)
-    """What the epoch's figures have added up to so far (`EpochMeters.state`); empty after an epoch's end."""
+    """Running sums of the current epoch (`EpochMeters.state`). Empty at the end of an epoch."""
+    best_balanced_accuracy: float = -1.0
+    """Balanced accuracy of the best epoch, or -1 if top-1 determines it."""
     precision: dict[str, Any] = field(default_factory=dict)
-    """The loss scaling, where the recipe has AMP."""
+    """State of the loss scaling. Empty without AMP."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything of a set, copied to the host: the run may go on while it is written."""
+    """The full content of a set in host memory. Training can continue while it is written to disk."""
 
     state: TrainingState
     files: Mapping[str, Arrays]
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the set's folder."""
         return checkpoint_path(Path(), self.state.epoch, self.state.step if self.state.step_in_epoch else None).name
 
     @property
     def bytes(self) -> int:
-        """Size of the arrays."""
+        """Total size of the arrays in bytes."""
         return sum(array.nbytes for arrays in self.files.values() for array in arrays.values())
 
 
 def save_checkpoint(path: Path, snapshot: Snapshot) -> None:
-    """Write a set beside `path`, flush it, and rename it into place.
+    """Write a set next to `path`, flush it to disk, and rename it to `path`.
 
     Raises:
-        CheckpointError: it could not be written, as on a full disk; nothing of it is left.
+        CheckpointError: if the set cannot be written, for example on a full disk. No partial set remains.
     """
     staged = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(staged, ignore_errors=True)
@@ -101,18 +107,18 @@ def save_checkpoint(path: Path, snapshot: Snapshot) -> None:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staged, ignore_errors=True)
         raise CheckpointError(
-            f"{path}: could not be written: {error}; the sets before it stand. Make room, then resume"
+            f"{path}: could not be written: {error}; earlier sets are unchanged. Free disk space, then resume"
         ) from error
 
 
 def mark_best(output_dir: Path, state: TrainingState) -> None:
-    """Name the set of the best epoch so far, and write its evaluated weights once more, as PaddleClas reads them.
+    """Record the best epoch so far in best.json, and write its evaluated weights to best.pdparams.
 
-    The weights of another epoch do not stand beside the name: where the set is not there, as in a folder that goes on
-    from a set of another one, there are none.
+    best.pdparams is meant for PaddleClas and never contains the weights of any other epoch. If the best set is not in
+    this folder, because the run was resumed from a set in another folder, best.pdparams is removed.
 
     Raises:
-        CheckpointError: they could not be written, as on a full disk.
+        CheckpointError: if a file cannot be written, for example on a full disk.
     """
     path, exported = checkpoint_path(output_dir, state.best_epoch), best_weights_path(output_dir)
     best = {"checkpoint": str(path.relative_to(output_dir)), "epoch": state.best_epoch, "top1": state.best_top1}
@@ -124,34 +130,71 @@ def mark_best(output_dir: Path, state: TrainingState) -> None:
             exported.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{exported}: could not be written: {error}; all sets stand. Make room, then resume"
+            f"{exported}: could not be written: {error}; all sets are unchanged. Free disk space, then resume"
         ) from error
 
 
 def prune_checkpoints(output_dir: Path, keep: int, best_epoch: int) -> None:
-    """Delete all sets but the newest `keep` and the best."""
+    """Delete all sets except the newest `keep` and the best one."""
     for path in checkpoint_paths(output_dir)[:-keep]:
         if path != checkpoint_path(output_dir, best_epoch):
-            # Renamed first: a set that is half deleted must not look like a damaged one.
+            # Rename first. Otherwise, a process killed during the deletion would leave a damaged set.
             doomed = path.with_name(f".{path.name}.tmp")
             path.replace(doomed)
             shutil.rmtree(doomed)
 
 
 def delete_leftovers(output_dir: Path) -> None:
-    """Delete what a killed run left behind half-written or half-deleted."""
+    """Delete the temporary files and folders that a killed run left behind."""
     for path in (output_dir / "checkpoints").glob(".*.tmp"):
         shutil.rmtree(path)
     for path in output_dir.glob(".*.tmp"):  # best.*, the configuration
         path.unlink(missing_ok=True)
 
 
-def read_state(path: Path) -> TrainingState:
-    """Check every file of a set against MANIFEST.json and return its state.
+def find_weights(model: Path) -> Path | None:
+    """Return the weights file of a model, or None if there is none.
+
+    Args:
+        model: checkpoint set or weights file. As in PaddleClas, a name without a suffix refers to the `.pdparams`
+            file with that name. If a set has averaged weights, their file is returned.
+    """
+    files = (model / EMA, model / WEIGHTS) if model.is_dir() else (model, model.with_name(f"{model.name}.pdparams"))
+    return next((path for path in files if path.is_file()), None)
+
+
+def require_weights_digest(model: Path, digest: str) -> None:
+    """Check that the weights file of a model has a digest.
+
+    Args:
+        model: checkpoint set or weights file, see `find_weights`.
+        digest: SHA-256 digest as 64 hexadecimal digits, with or without `sha256:` in front.
 
     Raises:
-        CheckpointError: a file is missing, damaged or of another set; the message names it and the set before.
+        CheckpointError: if there is no weights file, or it has another digest.
     """
+    weights, expected = find_weights(model), f"sha256:{digest.removeprefix('sha256:')}"
+    if weights is None:
+        raise CheckpointError(f"{model}: no weights file there, so its digest cannot be checked; copy the file there")
+    if (found := digest_file(weights)) != expected:
+        raise CheckpointError(
+            f"{weights}: its digest is {found}, but training.pretrained_digest is {expected}; download the file again, "
+            f"or set the digest of the file that you want to use"
+        )
+
+
+def read_state(path: Path) -> TrainingState:
+    """Verify every file of a set against MANIFEST.json, and return the state.
+
+    Raises:
+        CheckpointError: if a file is missing, damaged, or from another set. The message identifies this file and the
+            previous set.
+    """
+    if not (path / MANIFEST).exists() and not _is_of_a_training(path):
+        raise CheckpointError(
+            f"{path}: not a checkpoint set, because it has no {MANIFEST} → specify a set, such as "
+            f"training/{checkpoint_path(Path(), 3)}, or a weights file"
+        )
     try:
         digests: dict[str, str] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -163,30 +206,39 @@ def read_state(path: Path) -> TrainingState:
         if not (path / name).is_file():
             raise CheckpointError(f"{path / name}: missing{_advice(path)}")
         if digest_file(path / name) != digest:
-            raise CheckpointError(f"{path / name}: damaged, its digest is not that of {MANIFEST}{_advice(path)}")
+            raise CheckpointError(f"{path / name}: damaged: its digest differs from {MANIFEST}{_advice(path)}")
     try:
         return TrainingState(**json.loads((path / STATE).read_text(encoding="utf-8")))
     except TypeError as error:
         raise CheckpointError(
-            f"{path / STATE}: written by another version of this project ({error}); start anew with "
-            f"training.resume=false, or go on with that version"
+            f"{path / STATE}: written by another version of this project ({error}); start from scratch with "
+            f"training.resume=false, or resume with that version"
         ) from error
 
 
 def load_arrays(path: Path, file_name: str) -> Arrays:
-    """Return the arrays of one file of a set.
+    """Return the arrays in a file of a set.
 
     Raises:
-        CheckpointError: the set has no such file, as one that was made from a .pdparams has no optimizer.
+        CheckpointError: if the set has no such file. For example, a set made from a .pdparams file has no optimizer.
     """
     if not (path / file_name).is_file():
-        raise CheckpointError(f"{path}: has no {file_name}, so no training can go on from it; start anew")
+        raise CheckpointError(f"{path}: has no {file_name}, so training cannot resume from it; start from scratch")
     arrays: Arrays = load_file(path / file_name)
     return arrays
 
 
+def _is_of_a_training(path: Path) -> bool:
+    """Return whether the location and name of the folder match a set written by a training run."""
+    folder = path.absolute()
+    return folder in checkpoint_paths(folder.parent.parent)
+
+
 def _advice(path: Path) -> str:
-    before = [other for other in checkpoint_paths(path.parents[1]) if other.name < path.name]
+    """Return advice on how to continue without this set. It never suggests deleting `path`, which may be any folder."""
+    if not _is_of_a_training(path):
+        return " → use another copy of this set"
+    before = [other for other in checkpoint_paths(path.absolute().parent.parent) if other.name < path.name]
     if before:
-        return f"; delete {path} to go on from {before[-1].name}"
-    return f"; there is no set before it: delete {path.parent} to start anew"
+        return f" → the previous set is {before[-1].name}; to resume from it, move {path} out of {path.parent}"
+    return " → there is no previous set; training.resume=false starts from scratch and moves this training run aside"

@@ -1,13 +1,15 @@
-"""The project's commands, as Kedro finds them: `run` and `package`, which take the place of its own, and others."""
+"""Registers the project's commands with Kedro. `run` and `package` replace Kedro's commands with the same names."""
 
 from __future__ import annotations
 
 import click
 from kedro.framework.cli.utils import CONTEXT_SETTINGS
 
+from resnet50_pipeline.commands.adopt import adopt
 from resnet50_pipeline.commands.champion import champion, promote, rollback
-from resnet50_pipeline.commands.data_doctor import data_doctor
-from resnet50_pipeline.commands.data_version import data_version
+from resnet50_pipeline.commands.dvc.data_doctor import data_doctor
+from resnet50_pipeline.commands.dvc.data_version import data_version
+from resnet50_pipeline.commands.dvc.publish_training import publish_training
 from resnet50_pipeline.commands.join import join
 from resnet50_pipeline.commands.package import package
 from resnet50_pipeline.commands.predict import predict
@@ -21,17 +23,19 @@ from resnet50_pipeline.commands.verify_shards import verify_shards
 
 @click.group(name="resnet50-pipeline", context_settings=CONTEXT_SETTINGS)
 def cli() -> None:
-    """Commands of the project resnet50-pipeline. An installed package's, called without one, is `run`."""
+    """Train, evaluate and register ResNet50. The installed program `resnet50-pipeline` runs `run` by default."""
 
 
 COMMANDS = (
     run,
+    adopt,
     preflight,
     join,
     unpack,
     verify_shards,
     data_version,
     data_doctor,
+    publish_training,
     predict,
     promote,
     rollback,

@@ -1,19 +1,21 @@
-"""The Kedro datasets of the catalog: each appears whole, by one rename, or not at all.
+"""Defines the Kedro datasets in the catalog. They replace their file or folder atomically.
 
-`kedro-datasets` opens the final path and writes into it; a run killed there leaves a torn file that the next
-stage, or DVC, takes for a result.
+In contrast, the datasets in `kedro-datasets` write directly to the final path. If a run is killed during a write, they
+leave an incomplete file, which the next stage or DVC would use as a result.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
-from resnet50_pipeline.exceptions import DatasetNotFoundError
-from resnet50_pipeline.files import replace_directory, replacing_file, write_bytes, write_text
+from resnet50_pipeline.exceptions import DatasetNotFoundError, ResultNotSavedError
+from resnet50_pipeline.files import replace_directory, replacing_file, shorten_path, write_bytes, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +25,10 @@ _TEXTS_SAMPLED = 1000
 
 
 class _LocalPath(AbstractDataset[Any, Any]):
-    """What the four below share: a local path, and the error when nothing is there.
+    """Base class for datasets with a local path. Loading raises an error if the path does not exist.
 
-    With `may_be_missing` that is no error: a table or object loads as None, a text or folder as its path all the same.
+    If `may_be_missing` is true, a missing path is not an error. Tables and JSON objects then load as None, and text
+    files and folders as their path.
     """
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None, may_be_missing: bool = False) -> None:
@@ -51,20 +54,51 @@ class _LocalPath(AbstractDataset[Any, Any]):
         return self.filepath
 
 
+@contextlib.contextmanager
+def _saving(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResultNotSavedError(path, error) from error
+
+
 class TextFileDataset(_LocalPath):
-    """Saves a text; loads the *path*, for the ranks read it and not Kedro."""
+    """Saves text to a file but loads the *path* of the file. The ranks read the file, not Kedro."""
 
     def load(self) -> Path:
         """Return the path of the file."""
         return self._require()
 
     def save(self, data: str | bytes) -> None:
-        """Write the text as UTF-8; bytes are one that is in UTF-8 already, as a million lines had better be."""
-        write_bytes(self.filepath, data if isinstance(data, bytes) else data.encode())
+        """Write text as UTF-8, or bytes that are already UTF-8. Passing bytes avoids a second copy of a large text."""
+        with _saving(self.filepath):
+            write_bytes(self.filepath, data if isinstance(data, bytes) else data.encode())
+
+
+class PathDataset(_LocalPath):
+    """Loads the path of a file or folder, even if it does not exist.
+
+    Used by nodes that write to the path themselves.
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(filepath, metadata, may_be_missing=True)
+
+    def load(self) -> Path:
+        """Return the path, relative to the current folder if it lies inside that folder."""
+        return shorten_path(self.filepath)
+
+    def save(self, _data: None) -> None:
+        """Raise an error, because another catalog entry saves to the same path.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError(f"{self.filepath}: PathDataset is read-only")
 
 
 class JSONDataset(_LocalPath):
-    """A JSON object, indented, keys in the order given."""
+    """Loads and saves a JSON object, with indentation. The order of the keys is preserved."""
 
     def load(self) -> dict[str, Any] | None:
         """Return the object."""
@@ -75,11 +109,12 @@ class JSONDataset(_LocalPath):
 
     def save(self, data: dict[str, Any]) -> None:
         """Write the object."""
-        write_text(self.filepath, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        with _saving(self.filepath):
+            write_text(self.filepath, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 class ParquetDataset(_LocalPath):
-    """A pandas table without its index."""
+    """Loads and saves a pandas table in Parquet format, without its index."""
 
     def __init__(
         self,
@@ -88,7 +123,7 @@ class ParquetDataset(_LocalPath):
         may_be_missing: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Take the file, and the columns that are loaded; all, where none are named."""
+        """Set the file and the columns to load; None loads all columns."""
         super().__init__(filepath, metadata, may_be_missing)
         self.columns = columns
 
@@ -100,33 +135,33 @@ class ParquetDataset(_LocalPath):
         import pyarrow.parquet as pq
 
         table = _to_pandas(pq.read_table(self._require(), columns=self.columns))
-        # Arrow keeps the memory that it read into: of ImageNet's manifest, as much as the table itself takes.
+        # Arrow does not release its read buffers. For ImageNet's manifest, they are as large as the table.
         pa.default_memory_pool().release_unused()
         return table
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the table."""
-        with replacing_file(self.filepath) as temporary:
+        with _saving(self.filepath), replacing_file(self.filepath) as temporary:
             data.to_parquet(temporary, index=False)
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    """Return the table with each repeated text once in memory.
+    """Convert the table to pandas, storing repeated strings only once.
 
-    Arrow does that by itself, with a table of all texts on the way: of 1.33 million paths, no two of which are equal,
-    that takes 340 MB to no purpose.
+    By default, Arrow deduplicates strings with a hash table. For ImageNet's 1.33 million unique paths, this hash table
+    needs 340 MB and saves nothing.
     """
     import pandas as pd
 
     columns = {
-        name: table.select([name]).to_pandas(deduplicate_objects=not _is_various(table[name]))[name]
+        name: table.select([name]).to_pandas(deduplicate_objects=not _is_mostly_distinct(table[name]))[name]
         for name in table.column_names
     }
     return pd.DataFrame(columns, copy=False)
 
 
-def _is_various(column: pa.ChunkedArray) -> bool:
-    """Tell whether hardly any of the first texts of a column are the same."""
+def _is_mostly_distinct(column: pa.ChunkedArray) -> bool:
+    """Return whether most of the strings at the beginning of a column are distinct."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -137,9 +172,10 @@ def _is_various(column: pa.ChunkedArray) -> bool:
 
 
 class DirectoryDataset(_LocalPath):
-    """A folder; saves by taking over a staged one, loads the path.
+    """Saves a folder by moving a temporary folder to the path. Loads the path of the folder.
 
-    A folder that was written in place (checkpoints, which must outlive a killed run) is saved under its own path.
+    A node may also write directly to the path and then save the path itself. Training does this, because its
+    checkpoints must remain if the process is killed.
     """
 
     def load(self) -> Path:
@@ -147,6 +183,7 @@ class DirectoryDataset(_LocalPath):
         return self._require()
 
     def save(self, data: Path) -> None:
-        """Move the staged folder `data` into place, or accept the folder that was written in place."""
+        """Move the folder `data` to the path. Do nothing if `data` is already the path."""
         if data.resolve() != self.filepath.resolve():
-            replace_directory(data, self.filepath)
+            with _saving(self.filepath):
+                replace_directory(data, self.filepath)

@@ -1,8 +1,8 @@
-"""The events that rank 0 appends to `events.jsonl` and everybody else reads: what happened in a training run.
+"""Defines the events of a training run, and reads and writes them.
 
-One JSON object a line, `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`. A line is
-written with one `write` and flushed, so a reader sees whole lines or a last one without a newline, which
-`read_events` leaves for the next call.
+Rank 0 appends events to `events.jsonl`. The progress view, the curves and the reports read them from this file. Each
+line is a JSON object such as `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`. It is written in
+a single call and flushed. Only the last line can be incomplete for a reader (`tailing.py`).
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ import time
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from resnet50_pipeline.frozen_model import FrozenModel
+from resnet50_pipeline.tailing import read_complete_lines
 
 SCHEMA_VERSION: Final = 1
 _TAIL_BYTES = 1 << 14
 
 
-class Event(BaseModel):
-    """What every event carries: its kind, the schema's version, seconds since the Unix epoch."""
+class Event(FrozenModel):
+    """Base class of all events. Each subclass adds its kind as `event`."""
 
-    # `inf_nan_mode`: a diverged loss must reach the file as what it was.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    # Write NaN and Infinity literally, so that a diverged loss is visible in the file.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     schema_version: Literal[1] = SCHEMA_VERSION
     time: float = Field(default_factory=time.time, description="Seconds since the Unix epoch.")
 
 
 class Started(Event):
-    """The ranks are up and about to run the first step (of this process)."""
+    """All ranks have started, and the first step of this process is next."""
 
     event: Literal["started"] = "started"
     ranks: int
@@ -38,50 +41,61 @@ class Started(Event):
     steps_per_epoch: int
     train_images: int
     val_images: int
-    first_step: int = Field(description="0 for a fresh run; the number of finished steps for a resumed one.")
+    first_step: int = Field(description="Number of steps finished before this process. 0 for a new run.")
     paddle_version: str
+    images_per_epoch: int | None = Field(
+        default=None, description="Number of images in a class-balanced epoch. null: an epoch is the train list."
+    )
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, description="Weight of each class in the loss. null: no weights."
+    )
 
 
 class TrainStep(Event):
-    """Means over the steps since the last such event, over all ranks."""
+    """Training metrics, averaged over all ranks and over the steps since the previous `train_step` event."""
 
     event: Literal["train_step"] = "train_step"
-    step: int = Field(description="Finished optimizer steps since the very beginning, 1-based.")
-    epoch: int = Field(description="1-based.")
+    step: int = Field(
+        description="Number of optimizer steps completed since training started, including steps from earlier "
+        "processes. The first step is 1."
+    )
+    epoch: int = Field(description="Number of the epoch, 1-based.")
     loss: float
-    top1: float = Field(description="Fraction, 0..1, on augmented training images.")
+    top1: float = Field(description="Top-1 accuracy on augmented training images, 0..1.")
     learning_rate: float
-    images_per_second: float = Field(description="All ranks together.")
-    reader_seconds: float = Field(description="Mean wait for a batch, a step.")
-    batch_seconds: float = Field(description="Mean duration of a step, waiting included.")
+    images_per_second: float = Field(description="Total throughput of all ranks.")
+    reader_seconds: float = Field(description="Mean time per step spent waiting for a batch.")
+    batch_seconds: float = Field(description="Mean duration of a step, including the time spent waiting for a batch.")
 
 
 class EpochEnd(Event):
-    """Means over one whole epoch, over all ranks."""
+    """Training metrics, averaged over all ranks and over a complete epoch."""
 
     event: Literal["epoch_end"] = "epoch_end"
     epoch: int
     step: int
     loss: float
     top1: float
-    images_per_second: float = Field(description="All ranks together, evaluation and saving not counted.")
+    images_per_second: float = Field(
+        description="Total throughput of all ranks, excluding the time for evaluating and saving."
+    )
     seconds: float
     skipped_images: int = Field(
-        default=0, description="Train images that could not be read, and for which others stood in."
+        default=0, description="Number of training images that could not be read and were replaced by others."
     )
 
 
 class EvalProgress(Event):
-    """How far an evaluation is; only of one that takes more than a few seconds."""
+    """Progress of an evaluation. Written every few seconds, so short evaluations have no such event."""
 
     event: Literal["eval_progress"] = "eval_progress"
-    images: int = Field(description="Evaluated by all ranks, by what the first one has done.")
+    images: int = Field(description="Images evaluated by all ranks so far, estimated from rank 0's progress.")
     total: int
     images_per_second: float
 
 
 class EvalEnd(Event):
-    """An evaluation of the whole val list, every image exactly once."""
+    """Result of an evaluation on the val list. Each image is evaluated exactly once."""
 
     event: Literal["eval_end"] = "eval_end"
     epoch: int
@@ -92,98 +106,94 @@ class EvalEnd(Event):
     top5: float
     images_per_second: float
     is_best: bool
+    balanced_accuracy: float | None = Field(
+        default=None, description="Mean accuracy of the classes, 0..1, if it determines the best checkpoint."
+    )
 
 
 class CheckpointSaved(Event):
-    """A checkpoint set was renamed into place; `epoch` finished epochs and `step` finished steps are in it."""
+    """A checkpoint set has been saved after `epoch` epochs and `step` steps."""
 
     event: Literal["checkpoint_saved"] = "checkpoint_saved"
     epoch: int
     step: int
-    path: str = Field(description="Relative to the folder of events.jsonl.")
-    seconds: float = Field(description="From the last step that is in it until it was on the disk.")
-    stall_seconds: float = Field(default=0.0, description="Of these, what the training stood still for.")
+    path: str = Field(description="Path of the set, relative to the folder of events.jsonl.")
+    seconds: float = Field(description="Time from the end of the last step until the set was on disk.")
+    stall_seconds: float = Field(default=0.0, description="Part of `seconds` during which training was paused.")
     is_best: bool
 
 
 class WarningRaised(Event):
-    """Something that the user should know, and that did not stop the run."""
+    """A warning for the user. The run continues."""
 
     event: Literal["warning"] = "warning"
     message: str
 
 
 class Finished(Event):
-    """The last event of a run that ended well."""
+    """Last event of a successful run."""
 
     event: Literal["finished"] = "finished"
-    epochs: int
+    epochs: int = Field(description="Number of epochs that were trained.")
     step: int
     best_epoch: int
     best_top1: float
-    seconds: float = Field(description="Of this process, from `started`.")
-    images_per_second: float = Field(description="All ranks, whole run, evaluation and saving not counted.")
-
-
-class Failed(Event):
-    """A rank's last words."""
-
-    event: Literal["failed"] = "failed"
-    step: int
-    error: str
-    message: str
+    patience: int | None = Field(
+        default=None,
+        description="If the run ended early: number of epochs without a new best top-1 that ended it. null: all epochs "
+        "were trained.",
+    )
+    seconds: float = Field(description="Time since this process's `started` event.")
+    images_per_second: float = Field(
+        description="Total throughput of all ranks over the full run, excluding the time for evaluating and saving."
+    )
 
 
 AnyEvent = Annotated[
-    Started | TrainStep | EpochEnd | EvalProgress | EvalEnd | CheckpointSaved | WarningRaised | Finished | Failed,
+    Started | TrainStep | EpochEnd | EvalProgress | EvalEnd | CheckpointSaved | WarningRaised | Finished,
     Field(discriminator="event"),
 ]
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 
 class EventWriter:
-    """Appends events to a file; only rank 0 has one."""
+    """Appends events to a file. Only rank 0 creates one."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_last_line(path)
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, event: AnyEvent) -> None:
-        """Append one event as one line and hand it to the operating system at once."""
+    def write(self, event: Event) -> None:
+        """Append an event as a line, and flush it to the operating system."""
         self._file.write(event.model_dump_json() + "\n")
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file; the writer is of no use afterwards."""
+        """Close the file. The writer cannot be used afterward."""
         self._file.close()
 
 
 def parse_event(line: str | bytes) -> AnyEvent:
-    """Return the event of one line.
+    """Parse one line as an event.
 
     Raises:
-        pydantic.ValidationError: the line is not an event of this schema version.
+        pydantic.ValidationError: if the line is not an event of the current schema version.
     """
     return _ADAPTER.validate_json(line)
 
 
-def read_events(path: Path, start_byte: int = 0) -> tuple[list[AnyEvent], int]:
-    """Return the whole events from `start_byte` on, and the byte to start from next time.
+def read_events(path: Path) -> list[AnyEvent]:
+    """Return the events in all complete lines of a file, or an empty list if the file does not exist.
 
-    A file that is not there yet has no events; a last line without its newline is left for the next call.
+    Raises:
+        pydantic.ValidationError: if a line is not an event of this schema version.
     """
-    if not path.exists():
-        return [], start_byte
-    with path.open("rb") as file:
-        file.seek(start_byte)
-        data = file.read()
-    whole = data[: data.rfind(b"\n") + 1]
-    return [parse_event(line) for line in whole.splitlines()], start_byte + len(whole)
+    return [parse_event(line) for line in read_complete_lines(path)]
 
 
 def last_event(path: Path) -> AnyEvent | None:
-    """Return the last whole event without reading the others; None where there is none."""
+    """Return the last complete event in a file, or None if there is none. Reads only the end of the file."""
     if not path.exists():
         return None
     with path.open("rb") as file:
@@ -191,8 +201,8 @@ def last_event(path: Path) -> AnyEvent | None:
         while True:
             start = max(0, size - length)
             file.seek(start)
-            lines = file.read(size - start).split(b"\n")[:-1]  # what follows the last newline is not whole
-            # The first line of a part may be cut off; the last one is whole if there is another before it.
+            lines = file.read(size - start).split(b"\n")[:-1]  # text after the last newline is incomplete
+            # The first line read may be cut off. The last line is complete if there is another line before it.
             if lines and (len(lines) > 1 or start == 0):
                 return parse_event(lines[-1])
             if start == 0:
@@ -201,7 +211,7 @@ def last_event(path: Path) -> AnyEvent | None:
 
 
 def _drop_torn_last_line(path: Path) -> None:
-    """Cut what a killed writer left behind without a newline, so that the next line starts on its own."""
+    """Remove an incomplete last line that a killed writer left behind, so that the next event starts on a new line."""
     if not path.exists():
         return
     data = path.read_bytes()

@@ -1,30 +1,32 @@
-"""Every error that this project raises on purpose.
+"""Defines the errors of this project that a user can fix.
 
-PipelineError                       one clear message; the command line prints it without a traceback
-├── ParameterError                  a value under conf/ or --params breaks a rule
-├── MissingLibraryError             a system library is not installed (libGL)
-├── PreflightError                  the machine lacks what the run needs (carries every finding)
+PipelineError                       base class; the command line prints the message without a traceback
+├── ParameterError                  a value in conf/ or --params is invalid
+├── PreflightError                  the machine cannot execute the run (carries every finding)
 ├── DatasetError
-│   ├── DatasetNotFoundError        the dataset root or one of its parts is not there
-│   ├── ListFileError               lines of a list file break the format (carries every problem)
-│   ├── ImageDecodeError            the bytes are not an image that can be decoded whole
-│   ├── DamagedShardsError           shards are not what was packed (carries every problem)
-│   └── ValidationFailedError       a blocking expectation does not hold
-├── TrainingConfigError             a PaddleClas YAML has a key or value that is not supported
-├── CheckpointError                 a checkpoint set is missing, mixed or damaged
-├── RankFailedError                 a rank or the launcher ended badly
-├── LoaderProcessError              a process that loads images for a rank was killed
-├── NonFiniteLossError              the loss is NaN or infinite (exit code 3: a sweep gives such a trial up)
+│   ├── DatasetNotFoundError        the dataset root or a part of it is missing
+│   ├── ListFileError               lines of a list file are invalid (carries every problem)
+│   ├── ImageDecodeError            the bytes cannot be fully decoded as an image
+│   ├── ImagesChangedError          images have changed since validation (carries every problem)
+│   ├── DamagedShardsError          shards differ from what was packed (carries every problem)
+│   └── ValidationFailedError       a blocking expectation failed
+├── TrainingConfigError             a PaddleClas YAML has an unsupported key or value
+├── CheckpointError                 a checkpoint set is missing, mixed, or damaged
+├── RankFailedError                 a rank or the launcher failed
+├── LoaderProcessError              a DataLoader worker of a rank was killed
+├── NonFiniteLossError              the loss is NaN or infinite (exit code 3; a sweep prunes such a trial)
 ├── SweepStoppedError               a trial of a sweep failed
-├── EvaluationTableError            a table of the evaluation breaks its format (carries every problem)
-├── ExportError                     the inference model does not give the checkpoint's own outputs
-├── TrackingError                   MLflow refuses, or cannot be reached where it is needed (registration)
+├── EvaluationTableError            an evaluation table is invalid (carries every problem)
+├── ResultNotSavedError             a result cannot be written: no space, no permission, read-only
+├── ExportError                     the inference model's outputs differ from the checkpoint's
+├── TrackingError                   MLflow refuses a request, or a required server is unreachable
 ├── OutputDirectoryInUseError       another run writes to the same folder
-└── RunInterruptedError             SIGINT or SIGTERM ended the run (carries the exit code)
+└── RunInterruptedError             SIGINT, SIGTERM or SIGHUP ended the run (carries the exit code)
 """
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,29 +35,25 @@ MAX_PROBLEMS_SHOWN = 10
 
 
 class PipelineError(Exception):
-    """Base of all errors that a user can do something about."""
+    """Base class of all errors that a user can fix."""
 
     exit_code = 1
 
 
 class ParameterError(PipelineError):
-    """A parameter value breaks a rule."""
-
-
-class MissingLibraryError(PipelineError):
-    """A shared library of the operating system is missing."""
+    """A parameter value is invalid."""
 
 
 class PreflightError(PipelineError):
-    """The machine lacks what the run needs; `problems` names every finding."""
+    """The machine does not meet the requirements of the run. `problems` contains all findings."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__("this run cannot end well:\n" + _capped(self.problems, None))
+        super().__init__("this run would fail:\n" + _capped(self.problems, None))
 
 
 class DatasetError(PipelineError):
-    """The data set is not usable as it is."""
+    """The dataset cannot be used in its current state."""
 
 
 class DatasetNotFoundError(DatasetError):
@@ -63,10 +61,10 @@ class DatasetNotFoundError(DatasetError):
 
 
 class ListFileError(DatasetError):
-    """Lines of a list file break the format.
+    """Lines of a list file are invalid.
 
-    `problems` holds every finding (`file:line: text → what to do`); the message shows the first
-    `MAX_PROBLEMS_SHOWN` and counts the rest.
+    `problems` contains all findings (`file:line: text → what to do`). The message shows the first `MAX_PROBLEMS_SHOWN`
+    findings and the number of the remaining ones.
     """
 
     def __init__(self, problems: Sequence[str], full_list: Path | None = None) -> None:
@@ -74,16 +72,39 @@ class ListFileError(DatasetError):
         super().__init__(_capped(self.problems, full_list))
 
     def name_full_list(self, path: Path) -> None:
-        """Let the message name the file that holds every problem, once there is one."""
+        """Add the path of the file that lists all problems to the message."""
         self.args = (_capped(self.problems, path),)
 
 
 class ImageDecodeError(DatasetError):
-    """The bytes are not an image that can be decoded whole."""
+    """The bytes cannot be fully decoded as an image.
+
+    Attributes:
+        remedy: what to do with the file, for example "download or copy it again"; may be empty.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def named(self, name: str) -> ImageDecodeError:
+        """Return the error with the name of a listed image before the message and the remedy after it."""
+        remedy = f" → {self.remedy}, or remove its line from the list" if self.remedy else ""
+        return ImageDecodeError(f"{name}: {self}{remedy}")
+
+
+class ImagesChangedError(DatasetError):
+    """Images are not those that data_validation found. `problems` names each of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            f"{_capped(self.problems, None)}\n→ restore the images, or run data_validation and data_preparation again"
+        )
 
 
 class DamagedShardsError(DatasetError):
-    """Shards are not what was packed; `problems` names each of them."""
+    """Shards differ from the data that was packed. `problems` lists all damaged shards."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -91,7 +112,7 @@ class DamagedShardsError(DatasetError):
 
 
 class ValidationFailedError(DatasetError):
-    """Blocking expectations do not hold; `problems` names each of them."""
+    """Blocking expectations failed. `problems` lists all of them."""
 
     def __init__(self, problems: Sequence[str], full_list: Path | None = None) -> None:
         self.problems = tuple(problems)
@@ -99,19 +120,19 @@ class ValidationFailedError(DatasetError):
 
 
 class TrainingConfigError(PipelineError):
-    """A PaddleClas YAML has a key or a value that is not supported."""
+    """A PaddleClas YAML file has an unsupported key or value."""
 
 
 class CheckpointError(PipelineError):
-    """A checkpoint set is missing, mixed or damaged."""
+    """A checkpoint set is missing, mixed, or damaged."""
 
 
 class RankFailedError(PipelineError):
-    """A rank or the launcher ended with an error, was killed or hung."""
+    """A rank or the launcher failed, was killed, or hung."""
 
 
 class LoaderProcessError(PipelineError):
-    """A process that loads images for a rank was killed."""
+    """A DataLoader worker of a rank was killed."""
 
 
 class NonFiniteLossError(PipelineError):
@@ -121,31 +142,44 @@ class NonFiniteLossError(PipelineError):
 
 
 class SweepStoppedError(PipelineError):
-    """A trial of a sweep, or its data stages, failed."""
+    """A sweep's trial, or one of its data stages, failed."""
 
 
 class EvaluationTableError(PipelineError):
-    """A table of the evaluation (predictions, label map, history) breaks its format; `problems` names every finding."""
+    """An evaluation table (predictions, label map, history) is invalid. `problems` contains all findings."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__(_capped(self.problems, None))
 
 
+class ResultNotSavedError(PipelineError):
+    """A file or folder of results cannot be written."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        step = (
+            "free some space"
+            if is_full
+            else "make the folder writable, or set workspace in conf/<environment>/globals.yml"
+        )
+        super().__init__(f"{path}: cannot be written: {error.strerror or error} → {step}, and run again")
+
+
 class ExportError(PipelineError):
-    """The exported inference model does not give the outputs of its checkpoint."""
+    """The exported inference model's outputs differ from those of its checkpoint."""
 
 
 class TrackingError(PipelineError):
-    """MLflow refuses what it is asked, or cannot be reached where a stage needs its answer."""
+    """MLflow refuses a request, or a stage needs a server that is unreachable."""
 
 
 class OutputDirectoryInUseError(PipelineError):
-    """Another living process holds the output directory."""
+    """Another running process uses the output folder."""
 
 
 class RunInterruptedError(PipelineError):
-    """A signal asked the run to stop; `exit_code` is 128 + the signal's number."""
+    """A signal stopped the run. `exit_code` is 128 plus the signal number."""
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number

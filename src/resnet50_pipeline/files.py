@@ -1,29 +1,38 @@
-"""Writing so that a reader, or a run killed half-way, never sees half a result: write aside, flush, rename."""
+"""Writes files and folders atomically: writes under a temporary name, flushes to disk, and renames."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError
+from resnet50_pipeline.processes.locks import holding, is_unsupported, try_lock
 
 _TEMPORARY_SUFFIX = ".tmp"
+_CANNOT_FLUSH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EACCES, errno.EBADF})
+
+
+def shorten_path(path: Path) -> Path:
+    """Return the path for display: relative to the current folder if the path is inside it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; flush it to disk and rename it to `path` when the block ends well.
+    """Yield a temporary path next to `path`. If the block succeeds, flush the file and rename it to `path`.
 
-    When the block raises, `path` stands as it was and the temporary file is gone. Those of processes that were killed
-    over the same path go as well.
+    If the block raises, `path` is unchanged and the temporary file is removed. Temporary files of killed processes for
+    the same path are removed too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = _create_sibling(path)
@@ -41,35 +50,39 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one step."""
+    """Write `data` to `path` atomically."""
     with replacing_file(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step: UTF-8, newlines as given."""
+    """Write `text` to `path` atomically, as UTF-8 and without changing newlines."""
     write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager
 def staging_directory(parent: Path | None = None) -> Iterator[Path]:
-    """Give a new folder to fill, in `parent` or in the system's place for temporary files.
+    """Yield a new folder to fill, in `parent` or in the system's temporary folder.
 
-    It stays when the block ends well, for `replace_directory` to move it into place, and is gone when the block raises.
+    If the block succeeds, the folder is kept, so that `replace_directory` can move it. Otherwise, it is removed, and so
+    is a folder that has not been moved when the process ends.
     """
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
-    staged.chmod(0o755)  # mkdtemp's 0700 would shut out everybody else who is to read the result
+    atexit.register(shutil.rmtree, staged, ignore_errors=True)
+    # mkdtemp uses 0700, which other users could not read. CIFS has fixed permissions.
+    with contextlib.suppress(OSError):
+        staged.chmod(0o755)
     try:
         yield staged
     except BaseException:
-        shutil.rmtree(staged)
+        shutil.rmtree(staged, ignore_errors=True)  # it is gone if the block moved it before it failed
         raise
 
 
 def replace_directory(staged: Path, path: Path) -> None:
-    """Make `path` the directory `staged`, which is gone afterwards; what stood at `path` is deleted.
+    """Move the folder `staged` to `path`, and delete the previous content of `path`.
 
-    `staged` may lie on another file system: it is copied beside `path` first, so that the last step is a rename.
+    If `staged` is on another file system, it is first copied next to `path`, so that the last step is a rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     incoming = _sibling(path)
@@ -82,7 +95,7 @@ def replace_directory(staged: Path, path: Path) -> None:
             except OSError:
                 incoming.mkdir()
                 locks.enter_context(_held(incoming))
-                shutil.copytree(staged, incoming, symlinks=True, dirs_exist_ok=True)
+                _copy_content(staged, incoming)
                 shutil.rmtree(staged)
             if path.exists():
                 locks.enter_context(_held(path))
@@ -97,11 +110,24 @@ def replace_directory(staged: Path, path: Path) -> None:
     _remove_stale(path)
 
 
-def unshare_files(folder: Path) -> None:
-    """Give every file below `folder` that is a link, or has a second name elsewhere, a copy of its own in its place.
+def _copy_content(source: Path, target: Path) -> None:
+    """Copy files, links and folders without their permissions and times, which some file systems refuse to set."""
+    for path in source.iterdir():
+        copy = target / path.name
+        if path.is_symlink():
+            copy.symlink_to(path.readlink())
+        elif path.is_dir():
+            copy.mkdir()
+            _copy_content(path, copy)
+        else:
+            shutil.copyfile(path, copy)
 
-    For what is about to be appended to or overwritten: where DVC links files to its cache instead of copying them
-    (`cache.type`), a write through the link would change what the cache holds under the digest of the old content.
+
+def unshare_files(folder: Path) -> None:
+    """Replace every symbolic or hard link under `folder` with a separate copy of the file.
+
+    Call this before appending to files or overwriting them. If DVC links files to its cache instead of copying them
+    (`cache.type`), writing through a link would change the cached content under its old digest.
     """
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.is_symlink() or path.stat().st_nlink > 1:
@@ -111,24 +137,21 @@ def unshare_files(folder: Path) -> None:
 
 @contextlib.contextmanager
 def claiming_folder(folder: Path, does: str) -> Iterator[None]:
-    """Hold a folder against a second process; the claim ends with this one, however that ends. Writes nothing.
+    """Lock a folder while the block runs, without writing to it.
+
+    If this process is killed, the lock is released.
 
     Args:
-        folder: that is there.
-        does: what a process that holds it does there, as `unpacks to it`.
+        folder: existing folder.
+        does: activity of the process that holds the lock, such as `unpacks to it`, for the error message.
 
     Raises:
-        OutputDirectoryInUseError: another process holds it.
+        OutputDirectoryInUseError: if another process holds the lock.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputDirectoryInUseError(f"{folder}: another process {does} → wait for its end") from error
-    else:
+    with holding(folder) as is_free:
+        if not is_free:
+            raise OutputDirectoryInUseError(f"{folder}: another process {does} → wait until it ends")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _sibling(path: Path) -> Path:
@@ -136,11 +159,11 @@ def _sibling(path: Path) -> Path:
 
 
 def _create_sibling(path: Path) -> tuple[Path, int]:
-    """Create a temporary file beside `path`; return it, and a descriptor that is locked until it is closed."""
+    """Create a temporary file next to `path`. Return its path and a descriptor that locks it until closed."""
     while True:
         temporary = _sibling(path)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        # Between the two calls another process may have taken it for one that was left.
+        # Between the two calls, another process may have removed the file as stale.
         if _lock(descriptor) and os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)
@@ -148,7 +171,7 @@ def _create_sibling(path: Path) -> tuple[Path, int]:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Keep others from taking a folder, by whatever name, for one that was left."""
+    """Lock a folder while the block runs, so that no other process removes it as stale, even after a rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _lock(descriptor)
@@ -158,20 +181,18 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file or folder until its descriptor is closed, however that happens; False where another process has."""
+    """Lock a file or folder until its descriptor is closed. Return False if another process holds the lock."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor)
     except OSError as error:
-        # Without locks (some network file systems) nothing can be told from what was left, and nothing is removed.
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        # Some network file systems do not support locks. There, stale files cannot be recognized, so none are removed.
+        if not is_unsupported(error):
             raise
-    return True
+        return True
 
 
 def _remove_stale(path: Path) -> None:
-    """Delete what processes that are no more, killed while they wrote `path`, have left beside it."""
+    """Delete the temporary files of processes that were killed while they wrote `path`."""
     prefix = f".{path.name}."
     with os.scandir(path.parent) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(prefix)]
@@ -179,29 +200,32 @@ def _remove_stale(path: Path) -> None:
         if len(name) != len(prefix) + 8 + len(_TEMPORARY_SUFFIX) or not name.endswith(_TEMPORARY_SUFFIX):
             continue
         left = path.with_name(name)
-        # What cannot be opened, locked or deleted is somebody else's, or gone by now.
+        # A file that cannot be opened, locked, or deleted belongs to another process or is already gone.
         with contextlib.suppress(OSError):
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if left.is_dir():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink()
+                if try_lock(descriptor):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
             finally:
                 os.close(descriptor)
 
 
 def flush_to_disk(path: Path) -> None:
-    """Return when what was written to a file, or renamed in a folder, is on the disk."""
+    """Flush a file's content, or a folder's renames, to disk.
+
+    CIFS and some FUSE file systems cannot flush a folder. They are left to write the renames at their own time.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_FLUSH or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 
 
 def digest_file(path: Path) -> str:
-    """Return `sha256:…` of a file's content."""
+    """Return the digest of a file's content as `sha256:…`."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,62 +1,83 @@
-"""The state of the source code that a run was made with."""
+"""Finds the Git commit of the source code that a run uses."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 NO_COMMIT = "none"
-# Names the commit for a build that does not see the repository (setup.py, Dockerfile): `4f0c…` or `4f0c…-dirty`.
+# Environment variable that holds the commit, `4f0c…` or `4f0c…-dirty`, for builds without access to the repository
+# (setup.py, Dockerfile).
 COMMIT_VARIABLE = "SOURCE_COMMIT"
-# Written into wheels by setup.py.
+# setup.py adds this file to wheels.
 _BUILT_OF = Path(__file__).with_name("COMMIT")
 _DIRTY = "-dirty"
+_NO_REPOSITORY = "not a git repository"
 _SOURCE = (":/", ":(top,exclude,glob)**/dvc.lock")
 
 
 @dataclass(frozen=True)
 class GitState:
-    """What git says of a folder.
+    """The Git state of a folder.
 
     Attributes:
-        commit: full hash of HEAD; `none` outside a repository, before the first commit, or without git.
-        is_dirty: whether files differ from that commit, or are new and not ignored; dvc.lock apart.
+        commit: full hash of HEAD, or `none` outside a repository, before the first commit, or without git.
+        is_dirty: whether any file other than dvc.lock differs from the commit, or is untracked and not ignored.
+        problem: git's error message if it cannot read the repository, for example because it belongs to another user.
     """
 
     commit: str
     is_dirty: bool
+    problem: str = ""
 
     def __str__(self) -> str:
-        """Return `4f0c…` or `4f0c…-dirty`."""
+        """Return the commit as text: `4f0c…`, or `4f0c…-dirty` if files have changed."""
         return f"{self.commit}{_DIRTY if self.is_dirty else ''}"
 
     @property
     def has_commit(self) -> bool:
-        """Whether there is a commit to name."""
+        """Whether there is a commit."""
         return self.commit != NO_COMMIT
 
 
 def describe_git(folder: Path, built_of: Path = _BUILT_OF) -> GitState:
-    """Return the commit of `folder` and whether the files are as committed.
+    """Return the commit of `folder`, and whether its files differ from the commit.
 
-    Of a package that was built as a wheel it is the commit that it was built of, wherever it runs: the repository that
-    a working folder may lie in is another one. `built_of` is the file that says so, and that no source tree has.
-
-    dvc.lock does not count: it is a result, which `dvc repro` writes after every stage, and so before the next one.
+    For a package installed from a wheel, the commit is read from the file `built_of`, because its working folder may be
+    in an unrelated repository. Changes to dvc.lock are ignored, because `dvc repro` writes this file after every stage.
     """
     if built_of.is_file():
         words = built_of.read_text(encoding="utf-8").strip()
         return GitState(words.removesuffix(_DIRTY), is_dirty=words.endswith(_DIRTY))
-    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    if commit is None:
-        return GitState(NO_COMMIT, is_dirty=True)
-    return GitState(commit, is_dirty=_git(folder, "status", "--porcelain", "--", *_SOURCE) != "")
+    found, problem = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+    if found is None:
+        return GitState(NO_COMMIT, is_dirty=True, problem=problem)
+    # status.showUntrackedFiles=no must not hide a new module.
+    status, problem = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", *_SOURCE)
+    return GitState(found, is_dirty=status != "", problem=problem)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
+    """Run git. Return its output and "", or None and its error message if it fails.
+
+    The error message is "" if there is no repository or no commit.
+    """
     try:
-        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+        )
+    except OSError as error:
+        is_repository = any((parent / ".git").exists() for parent in (folder, *folder.parents))
+        return None, f"git cannot be started: {error.strerror}" if is_repository else ""
+    if result.returncode == 0:
+        return result.stdout.strip(), ""
+    reason = " ".join(result.stderr.split())
+    return None, "" if _NO_REPOSITORY in reason else reason

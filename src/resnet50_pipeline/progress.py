@@ -1,9 +1,10 @@
-"""How far long work is: libraries tell it here, and whoever started the process says how it is shown.
+"""Reports the progress of long-running work. Libraries report progress, and a view shows it.
 
     with show_progress(total=1_281_167, what="packing images") as advance:
         advance(256)
 
-Lines of the log show it unless `showing_in` names another view, as a terminal's (`logs/terminal.py`).
+The default view writes log lines. `set_view` and `showing_in` install a different view, such as the terminal view in
+`logs/terminal.py`.
 """
 
 from __future__ import annotations
@@ -16,30 +17,33 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from resnet50_pipeline.text import format_bytes, format_clock
+
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10.0
-# Then a line says that something goes on of which nobody can say how far it is, as an export.
+# After this many intervals without progress, a log line shows the running node. For example, an export does not report
+# progress.
 _SILENT_INTERVALS = 6
-_KILO = 1000
-# `extra=` of a record that says what a terminal's view draws: it is left out of the lines above the view.
+# Pass this as `extra` in log calls if the terminal view shows the same content. In a terminal, these records are not
+# printed as lines.
 DRAWN = {"shown_elsewhere": "view"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far one piece of work is.
+    """The progress of an activity.
 
     Attributes:
-        what: is done, for people: `packing images`.
-        unit: of `done` and `total`: `images`, `steps`, `bytes`, …
-        done: so far.
-        total: all there is to do; None where nobody knows.
-        rate: of `rate_unit` a second; None before there is one.
-        rate_unit: `unit` where not given.
-        seconds_left: None where nobody knows.
-        figures: what else people want to see, by the name they read: {"loss": "0.412"}.
-        fields: what machines read besides, in JSON lines: {"loss": 0.4123}.
+        what: name of the activity, for example `packing images`.
+        unit: unit of `done` and `total`, such as `images`, `steps` or `bytes`.
+        done: amount done so far.
+        total: total amount, or None if unknown.
+        rate: `rate_unit` per second, or None if unknown.
+        rate_unit: unit of `rate`. Defaults to `unit`.
+        seconds_left: estimated time remaining, or None if unknown.
+        figures: additional values shown to users, keyed by name: {"loss": "0.412"}.
+        fields: additional values for JSON lines, keyed by name: {"loss": 0.4123}.
     """
 
     what: str
@@ -53,29 +57,29 @@ class Progress:
     fields: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """Return one line: `packing images: 200 of 1000 images, 20 images/s, 0:40 left`."""
-        done = format_count(self.done, self.unit)
+        """Return a summary such as `packing images: 200 of 1000 images, 20 images/s, 0:40 left`."""
+        done = format_amount(self.done, self.unit)
         parts = [f"{self.what}: {done}" if self.total is None else f"{self.what}: {self.describe_count()}"]
         parts += [f"{name} {value}" for name, value in self.figures.items()]
         if self.rate is not None:
             parts.append(self.describe_rate())
         if self.seconds_left is not None:
-            parts.append(f"{format_duration(self.seconds_left)} left")
+            parts.append(f"{format_clock(self.seconds_left)} left")
         return ", ".join(parts)
 
     def describe_count(self) -> str:
-        """Return `200 of 1000 images`, or `1.2 GB of 138.0 GB`."""
+        """Return the amount as text, such as `200 of 1000 images` or `1.25 GiB of 138 GiB`."""
         if self.total is None:
-            return format_count(self.done, self.unit)
-        done = format_count(self.done, self.unit)
-        return f"{done.removesuffix(f' {self.unit}')} of {format_count(self.total, self.unit)}"
+            return format_amount(self.done, self.unit)
+        done = format_amount(self.done, self.unit)
+        return f"{done.removesuffix(f' {self.unit}')} of {format_amount(self.total, self.unit)}"
 
     def describe_rate(self) -> str:
-        """Return `20 images/s`; nothing before there is a rate."""
-        return "" if self.rate is None else f"{format_count(round(self.rate), self.rate_unit or self.unit)}/s"
+        """Return the rate as text, such as `20 images/s`, or "" if the rate is unknown."""
+        return "" if self.rate is None else f"{format_amount(round(self.rate), self.rate_unit or self.unit)}/s"
 
     def as_fields(self) -> dict[str, str | int | float | None]:
-        """Return the numbers for a JSON line: `images`, `total`, `images_per_second`, `eta_seconds`."""
+        """Return the fields of a JSON log line, such as `images`, `total`, `images_per_second` and `eta_seconds`."""
         numbers: dict[str, str | int | float | None] = {"activity": self.what, self.unit: self.done}
         numbers["total"] = self.total
         numbers[f"{self.rate_unit or self.unit}_per_second"] = None if self.rate is None else round(self.rate, 3)
@@ -85,15 +89,15 @@ class Progress:
 
 @dataclass
 class Stage:
-    """A stage of the chain, as far as a run is with it.
+    """The progress of a stage of a run.
 
     Attributes:
-        name: of its pipeline.
-        nodes: to run.
-        done: nodes that ended well.
-        seconds: that these took.
-        node: the node that runs, "" for none.
-        node_started: by `time.monotonic`.
+        name: name of the stage's pipeline.
+        nodes: number of the stage's nodes in this run.
+        done: number of finished nodes.
+        seconds: total duration of the finished nodes.
+        node: name of the running node, or "" if none is running.
+        node_started: start time of the running node, in `time.monotonic` seconds.
     """
 
     name: str
@@ -105,31 +109,34 @@ class Stage:
 
     @property
     def is_done(self) -> bool:
-        """Whether all of its nodes ended well."""
+        """Whether all nodes have finished."""
         return self.done == self.nodes
 
 
 class View(Protocol):
-    """Shows what goes on in a process; may be called from any thread."""
+    """Shows the progress of a process. All methods may be called from any thread."""
 
     def show(self, progress: Progress) -> None:
-        """Show how far a piece of work is; called as often as it likes to tell."""
+        """Show the progress of an activity. Can be called repeatedly."""
 
     def end(self, what: str) -> None:
-        """Show no longer what `Progress.what` names: it is done, or was given up."""
+        """Stop showing the activity `what`, because it has finished or failed."""
 
-    def tell_evaluation(self, text: str) -> None:
-        """Show the result of the last evaluation; the log has it already."""
+    def show_evaluation(self, text: str) -> None:
+        """Show the result of the last evaluation, which is already in the log."""
 
     def open_run(self, stages: list[Stage], places: Mapping[str, str]) -> None:
-        """Show the stages, which change from now on, and where to look for more, by title."""
+        """Show the stages of a run until `close_run` is called. The caller keeps `stages` up to date.
+
+        `places` maps titles to paths or addresses with more information.
+        """
 
     def close_run(self) -> None:
-        """Leave the terminal as the run leaves it; may be called again."""
+        """Stop the display but keep its last state in the terminal. May be called repeatedly."""
 
 
 class ProgressLines:
-    """Writes a line to the log every few seconds, and sometimes that a node still runs where nothing else says so."""
+    """Logs a line per activity every few seconds. If no activity reports progress, logs the running node instead."""
 
     def __init__(self, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
         self._seconds = seconds_between_lines
@@ -138,7 +145,7 @@ class ProgressLines:
         self._ended = threading.Event()
 
     def show(self, progress: Progress) -> None:
-        """Log it, unless the last line about it, or its beginning, is not long ago."""
+        """Log the progress if an interval has passed since the activity started or was last logged."""
         now = time.monotonic()
         if now < self._next.setdefault(progress.what, now + self._seconds):
             return
@@ -147,27 +154,27 @@ class ProgressLines:
         logger.info("%s", progress.describe(), extra={"fields": progress.as_fields(), **DRAWN})
 
     def end(self, what: str) -> None:
-        """Let the next work of this name begin anew."""
+        """Restart the interval for the next activity with this name."""
         self._next.pop(what, None)
 
-    def tell_evaluation(self, text: str) -> None:
-        """Show nothing: the log has it."""
+    def show_evaluation(self, text: str) -> None:
+        """Do nothing, because the log already contains the result."""
 
     def open_run(self, stages: list[Stage], places: Mapping[str, str]) -> None:
-        """Begin to watch for silence; whoever knows the stages writes a line when one begins or ends."""
+        """Start a thread that logs nodes without progress. The caller logs the start and end of each stage."""
         self._ended.clear()
         threading.Thread(target=self._watch, args=(stages,), name="progress-lines", daemon=True).start()
 
     def close_run(self) -> None:
-        """Watch no longer."""
+        """Stop the thread."""
         self._ended.set()
 
     def _watch(self, stages: list[Stage]) -> None:
         while not self._ended.wait(self._seconds):
-            self.break_silence(stages)
+            self.log_silent_node(stages)
 
-    def break_silence(self, stages: list[Stage]) -> None:
-        """Log which node runs where nothing was logged of any progress for a while."""
+    def log_silent_node(self, stages: list[Stage]) -> None:
+        """Log the running node if no progress was logged for several intervals."""
         now = time.monotonic()
         silence = _SILENT_INTERVALS * self._seconds
         for stage in stages:
@@ -176,9 +183,9 @@ class ProgressLines:
                 seconds = now - stage.node_started
                 fields = {"activity": stage.node, "seconds": round(seconds, 1)}
                 logger.info(
-                    "%s still runs, for %s now",
+                    "%s has been running for %s",
                     stage.node,
-                    format_duration(seconds),
+                    format_clock(seconds),
                     extra={"fields": fields, **DRAWN},
                 )
 
@@ -187,13 +194,19 @@ _view: View = ProgressLines()
 
 
 def current_view() -> View:
-    """Return where progress is shown."""
+    """Return the view that shows progress."""
     return _view
+
+
+def set_view(view: View) -> None:
+    """Show progress in `view` for the rest of the process."""
+    global _view  # noqa: PLW0603 - a process has one terminal
+    _view = view
 
 
 @contextlib.contextmanager
 def showing_in(view: View) -> Iterator[None]:
-    """Show progress in `view` while the block runs, and close the view's run then."""
+    """Show progress in `view` while the block runs, then close the view and restore the previous one."""
     global _view  # noqa: PLW0603 - a process has one terminal
     previous, _view = _view, view
     try:
@@ -205,7 +218,10 @@ def showing_in(view: View) -> Iterator[None]:
 
 @contextlib.contextmanager
 def show_progress(total: int, *, what: str = "reading images", unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """Give a function that takes the number of images, or of another unit, that were done since its last call."""
+    """Show the progress of an activity while the block runs.
+
+    Yields a function to call with the number of images (or other units) processed since its last call.
+    """
     view = current_view()
     start = time.monotonic()
     done = 0
@@ -227,7 +243,7 @@ def show_progress(total: int, *, what: str = "reading images", unit: str = "imag
 
 @contextlib.contextmanager
 def show_activity(what: str) -> Iterator[None]:
-    """Show that something goes on of which nobody can say how far it is."""
+    """Show an activity of unknown length while the block runs."""
     view = current_view()
     view.show(Progress(what=what, unit=""))
     try:
@@ -236,20 +252,6 @@ def show_activity(what: str) -> Iterator[None]:
         view.end(what)
 
 
-def format_count(count: int, unit: str) -> str:
-    """Return `1000 images`, `1.2 GB`, or the number alone where there is no unit."""
-    if unit != "bytes":
-        return f"{count} {unit}".rstrip()
-    size = float(count)
-    for name in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < _KILO or name == "TB":
-            break
-        size /= _KILO
-    return f"{size:.0f} {name}" if name == "bytes" else f"{size:.1f} {name}"
-
-
-def format_duration(seconds: float) -> str:
-    """Return `0:07`, `3:21` or `1:02:03`."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+def format_amount(count: int, unit: str) -> str:
+    """Return an amount as text: `1000 images`, `1.25 GiB` for bytes, or only the number if the unit is ""."""
+    return format_bytes(count) if unit == "bytes" else f"{count} {unit}".rstrip()

@@ -1,16 +1,24 @@
-"""Recipes: what a training is made of, in short files under `conf/recipes/`, of which a run takes one by its name.
+"""Loads the configuration, including the training recipe in `conf/recipes/` that the `recipe` parameter selects.
 
     kedro run --env imagenet --params recipe=fast-40
 
-A recipe takes the place of all that conf/base says of `training` but for where and how it runs, so it is the same in
-every environment and reads on its own. What the environment's own files and `--params` say of a value comes after it:
+A recipe replaces all values in conf/base's `training` group except the run settings, such as devices and checkpoint
+intervals. A recipe therefore has the same effect in every environment. The environment and `--params` can override
+individual values:
 
     conf/base  <  conf/recipes/<recipe>.yml  <  conf/<environment>  <  --params
+
+An environment that does not set a workspace is named after its dataset. Its workspace is data/<environment>, and so on;
+see `derive_parameters`. Its only file can therefore be as short as this:
+
+    dataset:
+      root: /data/flowers
 """
 
 from __future__ import annotations
 
-import difflib
+import os
+import re
 import tarfile
 import zipfile
 import zlib
@@ -22,47 +30,116 @@ import yaml
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import RUN_SETTINGS
+from resnet50_pipeline.text import suggest_name
 
 RECIPE = "recipe"
 FOLDER = "recipes"
 _GROUP = "training"
-# How batches are made of the list is the recipe's, by how many processes is the run's.
-_OF_BOTH = frozenset({"loader"})
+# `training.loader` has both kinds of settings. For example, sampling belongs to the recipe, and the number of workers
+# to the run.
+_SHARED_SECTIONS = frozenset({"loader"})
+# Default folders in the workspace for parameters that are not set. `${globals:workspace}` in the configuration files
+# would be shorter. However, DVC reads these files without Kedro, and `dvc exp run --set-param` fails on unknown
+# resolvers.
+_WORKSPACE_FOLDERS = (
+    (("data_validation", "scan"), "cache_dir", "02_intermediate/scan_cache"),
+    (("logs",), "directory", "09_logs"),
+    (("sweep",), "output_dir", "09_sweeps"),
+)
 
 
 class RecipeConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, which lays the recipe that the parameter `recipe` names between base and environment."""
+    """Extends Kedro's configuration loader. Merges the recipe, and derives names and folders that are not set."""
+
+    # Set while the globals are loaded, which is before the parameters.
+    _is_named_after_dataset = False
 
     def __init__(self, conf_source: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Open the folder or the archive of the configuration.
+        """Open the configuration, which is a folder or an archive.
 
         Raises:
-            ParameterError: it is an archive, and cannot be read.
+            ParameterError: if the archive cannot be read.
         """
         try:
             super().__init__(str(conf_source), *args, **kwargs)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise ParameterError(
-                f"--conf-source {conf_source}: it cannot be read as an archive ({error}); "
-                "write it anew: `kedro package`, in the project's folder"
+                f"--conf-source {conf_source}: cannot be read as an archive ({error}); "
+                "run `kedro package` in the project folder to write it again"
             ) from error
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Return the configuration of a kind.
+        """Return the merged configuration for `key`, such as `parameters` or `catalog`.
 
         Raises:
-            ParameterError: a recipe is not known, or is asked for in the base environment, which has none.
+            ParameterError: if the environment or the recipe does not exist, if a recipe is set in the base
+                environment, or if a value contains an invalid reference.
         """
-        content: dict[str, Any] = super().__getitem__(key)
+        self._require_environment()
+        try:
+            content: dict[str, Any] = super().__getitem__(key)
+        except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
+            reason, *_ = str(error).splitlines()
+            raise ParameterError(
+                f"conf/, environment {self.env or self.default_run_env}: {error.full_key} in {key} refers to something "
+                f"that does not exist ({reason}); write an environment variable as ${{oc.env:NAME}}"
+            ) from error
+        if key == "globals":
+            return {name: _expand_home(value) for name, value in content.items()}
         if key == "parameters" and (self.env or self.default_run_env) == self.base_env and content.get(RECIPE):
-            raise ParameterError(f"recipe {content[RECIPE]}: leave --env {self.base_env} out; base takes no recipe")
-        return content
+            raise ParameterError(
+                f"recipe {content[RECIPE]}: the {self.base_env} environment does not take a recipe; remove "
+                f"--env {self.base_env}"
+            )
+        return self._with_folders(self._without_paths(content)) if key == "parameters" else content
+
+    def _require_environment(self) -> None:
+        if self.env is None or self._fs.isdir(self._get_conf_env_path(self.env)):
+            return
+        root = self._get_conf_env_path("")
+        known = sorted(PurePosixPath(path).name for path in self._fs.ls(root, detail=False) if self._fs.isdir(path))
+        known = [name for name in known if name != FOLDER]
+        hint = suggest_name(self.env, known) or f"known: {', '.join(known)}"
+        raise ParameterError(f"there is no environment {self.env!r} in {self.conf_source} → {hint}")
+
+    def _with_folders(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Set missing folders from `_WORKSPACE_FOLDERS`. A null value is kept, because it disables the feature."""
+        workspace = super().__getitem__("globals").get("workspace")
+        for groups, name, folder in _WORKSPACE_FOLDERS if workspace else ():
+            section: Any = parameters
+            for group in groups:
+                section = section.get(group) if isinstance(section, dict) else None
+            if isinstance(section, dict):  # for anything else, the group's model reports an error
+                section.setdefault(name, f"{workspace}/{folder}")
+        return parameters
+
+    def _without_paths(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Remove `dataset.root`, which is a catalog path, unless conf/base sets it, where it has no effect."""
+        dataset = (self.runtime_params or {}).get("dataset")
+        is_given = isinstance(dataset, Mapping) and "root" in dataset
+        if not is_given and self._find_dataset_root() is None:
+            return parameters
+        return {**parameters, "dataset": {name: v for name, v in parameters["dataset"].items() if name != "root"}}
+
+    def _find_dataset_root(self) -> str | None:
+        """Return `dataset.root` from the parameter files of the environment, or None if they do not set it."""
+        environment = self.env or self.default_run_env
+        if environment == self.base_env:
+            return None
+        files = self._read_dir_configs(
+            self._get_conf_env_path(environment), self.config_patterns["parameters"], "parameters", set()
+        )
+        # Only this value is resolved, because others may refer to the globals, which are being loaded.
+        roots = [OmegaConf.select(content, "dataset.root") for content in files.values()]
+        return next((str(root) for root in roots if root is not None), None)
 
     def read_logging(self) -> dict[str, Any] | None:
-        """Return what `logging.yml` says; None where the configuration has none."""
+        """Return the content of `logging.yml`, or None if the configuration has no such file."""
         path = self._get_conf_env_path("logging.yml")
         if not self._fs.isfile(path):
             return None
@@ -72,53 +149,104 @@ class RecipeConfigLoader(OmegaConfigLoader):
     def _merge_configs(
         self, config: dict[str, Any], env_config: dict[str, Any], key: str, env_path: str
     ) -> dict[str, Any]:
-        # Kedro merges --params into both sides beforehand.
+        environment = self.env or self.default_run_env
+        if key == "globals":
+            self._is_named_after_dataset = "workspace" not in env_config and environment != self.default_run_env
+            root = self._find_dataset_root()
+            env_config = {
+                **({"workspace": f"data/{environment}"} if self._is_named_after_dataset else {}),
+                **env_config,
+                # The value is resolved already. A `${` in it belongs to the path.
+                **({} if root is None else {"dataset_root": escape_value(root)}),
+            }
+        if key == "parameters" and self._is_named_after_dataset:
+            env_config = derive_parameters(env_config, environment)
+        # Kedro has already merged --params into both sides.
         name = env_config.get(RECIPE, config.get(RECIPE)) if key == "parameters" else None
         if name is not None:
             recipe = read_recipe(self._get_conf_env_path(FOLDER), name, self._fs)
             config = apply_recipe(config, recipe)
-            # Not into that of an environment without a file of parameters, though, as conf/local mostly is.
+            # Kedro skips this step for an environment without parameter files, such as a new conf/local.
             env_config = env_config or dict(self.runtime_params or {})
         merged: dict[str, Any] = super()._merge_configs(config, env_config, key, env_path)
         return merged
 
 
+def derive_parameters(parameters: Mapping[str, Any], environment: str) -> dict[str, Any]:
+    """Return the parameters of an environment, with values that follow from its name where it sets none.
+
+    The model and the experiment are called `resnet50-<environment>`, the model is compared with its own champion, the
+    sweep's study has the environment's name, and there are as many classes as the dataset has.
+    """
+    registration = parameters.get("model_registration")
+    name = registration.get("model_name") if isinstance(registration, Mapping) else None
+    name = name or f"resnet50-{environment}"
+    derived: dict[str, dict[str, Any]] = {
+        "dataset": {"class_num": None},
+        "model_registration": {"model_name": name},
+        "evaluation": {"compare_with": f"models:/{name}@champion"},
+        "tracking": {"experiment": f"resnet50-{environment}"},
+        "sweep": {"study": environment},
+    }
+    merged = dict(parameters)
+    for group, values in derived.items():
+        own = parameters.get(group, {})
+        if isinstance(own, Mapping):  # for anything else, the group's model reports an error
+            merged[group] = {**values, **own}
+    return merged
+
+
+def _expand_home(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value  # noqa: PTH111
+
+
+def escape_value(text: str) -> str:
+    """Return a text in which the configuration replaces no `${…}`, and no backslash before it."""
+    return re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", text)
+
+
 def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | None = None) -> dict[str, Any]:
-    """Return what a recipe says of `training`.
+    """Read a recipe and return its values for `training`.
 
     Args:
-        folder: that of the recipes.
-        name: the recipe's, which is its file's.
-        files: what `folder` lies in, as the archive of a packaged project; this machine's files where not given.
+        folder: folder of the recipes.
+        name: name of the recipe, which is its file name without `.yml`.
+        files: file system of `folder`, such as the archive of a packaged project. Defaults to the local file system.
 
     Raises:
-        ParameterError: there is no such recipe, or it says something of another group.
+        ParameterError: if the recipe does not exist, or if it contains another group or a run setting.
     """
     files = files or LocalFileSystem()
     known = sorted(PurePosixPath(path).stem for path in files.glob(f"{folder}/*.yml"))
     if name not in known:
-        nearest = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {nearest[0]}? " if nearest else ""
-        raise ParameterError(f"recipe {name!r} is not known; {hint}known: {', '.join(known) or 'none'} ({folder})")
+        hint = f"{suggest_name(str(name), known)} known: {', '.join(known) or 'none'} ({folder})".lstrip()
+        raise ParameterError(f"recipe {name!r} does not exist; {hint}")
     path = f"{folder}/{name}.yml"
     content = yaml.safe_load(files.read_text(path, encoding="utf-8"))
     if not isinstance(content, dict) or set(content) != {_GROUP}:
-        raise ParameterError(f"{path}: a recipe has one group, {_GROUP}")
-    recipe: dict[str, Any] = content[_GROUP]
-    if strange := sorted(set(recipe) & RUN_SETTINGS - _OF_BOTH):
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
+        raise ParameterError(f"{path}: a recipe may set only the {_GROUP} group, but this file contains {found}")
+    recipe = content[_GROUP]
+    if not isinstance(recipe, dict):
         raise ParameterError(
-            f"{path}: {', '.join(strange)} says where or how a training runs, and no recipe decides that; "
-            f"set it in conf/<environment>/parameters_training.yml"
+            f"{path}: {_GROUP} must be a mapping of settings, but it is {recipe!r}; add the recipe's settings"
+        )
+    if settings := sorted(set(recipe) & RUN_SETTINGS - _SHARED_SECTIONS):
+        raise ParameterError(
+            f"{path}: a recipe cannot contain run settings, but it sets {', '.join(settings)}; set them in "
+            f"conf/<environment>/parameters_training.yml"
         )
     return recipe
 
 
 def apply_recipe(parameters: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters with the recipe in the place of everything in `training` that is no setting of the run.
+    """Return `parameters` with the recipe as the `training` group. The run settings are kept.
 
-    So a section that the recipe does not name has the values of its model, and not those that conf/base has for the
-    sample; `training.loader`, which is of both, is merged.
+    Sections that the recipe does not contain are removed, so their models' defaults apply instead of conf/base's values
+    for the sample. `training.loader` is merged, because it contains both kinds of settings.
     """
     run = {name: value for name, value in parameters.get(_GROUP, {}).items() if name in RUN_SETTINGS}
-    both = {name: {**run.get(name, {}), **recipe.get(name, {})} for name in _OF_BOTH & (set(run) | set(recipe))}
-    return {**parameters, _GROUP: {**run, **recipe, **both}}
+    shared = {
+        name: {**run.get(name, {}), **recipe.get(name, {})} for name in _SHARED_SECTIONS & (set(run) | set(recipe))
+    }
+    return {**parameters, _GROUP: {**run, **recipe, **shared}}

@@ -1,12 +1,12 @@
-"""Kedro's project settings: the hooks, how `conf/` is read, and that nothing reports home."""
+"""Kedro's project settings: the hooks and the configuration loader."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.utils import find_kedro_project
+from omegaconf.resolvers import oc
 
 from resnet50_pipeline.hooks import (
     FullListHooks,
@@ -19,21 +19,15 @@ from resnet50_pipeline.hooks import (
 from resnet50_pipeline.pipeline_registry import select_environment
 from resnet50_pipeline.recipes import RecipeConfigLoader
 
-# Here, for Kedro imports this module before any plugin's hook runs, whoever starts the session.
-for _variable, _off in {
-    "DO_NOT_TRACK": "true",
-    "KEDRO_DISABLE_TELEMETRY": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GX_ANALYTICS_ENABLED": "false",
-}.items():
-    os.environ.setdefault(_variable, _off)
-
-# Kedro 1.7 calls what omegaconf 2.4 renamed; there is nothing that a user can do about it.
+# Kedro 1.7 calls a function that omegaconf 2.4 deprecates. Users cannot fix this.
 warnings.filterwarnings("ignore", message=r"\s*register_new_resolver\(\) is deprecated", category=UserWarning)
 
 
 class ProjectContext(KedroContext):
-    """Tells the registry the session's environment; a hook would not do, for Kedro-Viz runs without hooks."""
+    """Passes the session's environment to the pipeline registry.
+
+    A hook would not work, because Kedro-Viz runs without hooks.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,12 +39,14 @@ CONFIG_LOADER_CLASS = RecipeConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    # An environment states only what differs. Kedro's default replaces a whole group, and then `--params group.key=…`
-    # loses the rest of every group of which the environment has no file of its own.
+    # An environment contains only the values that differ from conf/base. With Kedro's default strategy, which replaces
+    # entire groups, `--params group.key=…` would drop the other keys of groups that the environment does not define.
     "merge_strategy": {"parameters": "soft"},
+    # Kedro allows ${oc.env:HOME} only in credentials.
+    "custom_resolvers": {"oc.env": oc.env},
 }
 HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), ProgressHooks(), TrackingHooks(), SummaryHooks())
 DISABLE_HOOKS_FOR_PLUGINS: tuple[str, ...] = ("kedro-telemetry",)
 if find_kedro_project(Path.cwd()) is None:
-    # An installed package, where Kedro-Viz would warn that there is no project to write its statistics to.
+    # In an installed package, Kedro-Viz would warn that it cannot find a project for its statistics.
     DISABLE_HOOKS_FOR_PLUGINS += ("kedro-viz",)

@@ -1,8 +1,9 @@
-"""The folder of a training run, where the two planes meet: what lies in it, and where.
+"""Defines the paths in a training run's folder. The Kedro process and the ranks exchange files through this folder.
 
 training/
   training_config.yaml   the PaddleClas YAML that was used
-  events.jsonl           what happened (events.py)
+  images.npy             size and digest of each image in both lists
+  events.jsonl           the run's events (events.py)
   heartbeat.<rank>       touched at each step
   checkpoints/epoch-0003/, epoch-0003-step-0000000150/
   best.json              {"checkpoint": "checkpoints/epoch-0003", "epoch": 3, "top1": 0.93}
@@ -17,9 +18,13 @@ from pathlib import Path
 
 from resnet50_pipeline.events import Finished, last_event
 from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.processes.command_line import repeat_command
 
 _SETS = "epoch-*"
-# Of `--params` alone: the folder that the results go to, from the training on, in place of the workspace.
+# PaddleClas writes <stem>.pdparams, then <stem>.pdopt, and this file last.
+UPSTREAM_STATES = ".pdstates"
+# Parameter for a folder that replaces the workspace for the results of training and later stages. It can only be set
+# with `--params`.
 RUN_DIR = "run_dir"
 
 
@@ -34,33 +39,41 @@ def heartbeat_path(training_dir: Path, rank: int) -> Path:
 
 
 def heartbeat_paths(training_dir: Path) -> list[Path]:
-    """Return the heartbeats that are there, by rank."""
+    """Return the existing heartbeat files, sorted by rank."""
     return sorted(training_dir.glob("heartbeat.*"), key=lambda path: int(path.suffix[1:]))
 
 
 def config_path(training_dir: Path) -> Path:
-    """Return the path of the configuration that was used."""
+    """Return the path of the rendered configuration file."""
     return training_dir / "training_config.yaml"
 
 
+def images_path(training_dir: Path) -> Path:
+    """Return the path of the file that identifies the content of the images."""
+    return training_dir / "images.npy"
+
+
 def log_dir(training_dir: Path) -> Path:
-    """Return the folder of the logs."""
+    """Return the folder that contains the logs."""
     return training_dir / "log"
 
 
 def checkpoints_dir(training_dir: Path) -> Path:
-    """Return the folder of the checkpoint sets."""
+    """Return the folder that contains the checkpoint sets."""
     return training_dir / "checkpoints"
 
 
 def checkpoint_path(training_dir: Path, epoch: int, step: int | None = None) -> Path:
-    """Return the folder of the checkpoint set after an epoch, or at a step (since the very beginning) of the next."""
+    """Return the folder of the checkpoint set saved after `epoch`.
+
+    With `step`, return the folder of the set saved within the next epoch, after this many steps of the run.
+    """
     name = f"epoch-{epoch:04d}" if step is None else f"epoch-{epoch:04d}-step-{step:010d}"
     return checkpoints_dir(training_dir) / name
 
 
 def checkpoint_paths(training_dir: Path) -> list[Path]:
-    """Return the folders of all checkpoint sets, oldest first (their names sort so)."""
+    """Return the folders of all checkpoint sets, from oldest to newest."""
     return sorted(checkpoints_dir(training_dir).glob(_SETS))
 
 
@@ -68,41 +81,51 @@ def newest_checkpoint(training_dir: Path) -> Path:
     """Return the folder of the newest checkpoint set.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: if there is no checkpoint set.
     """
     found = checkpoint_paths(training_dir)
     if not found:
         raise CheckpointError(
-            f"{checkpoints_dir(training_dir)}: no checkpoint set to resume from; start anew with training.resume=false"
+            f"{checkpoints_dir(training_dir)}: no checkpoint set to resume from; start from scratch with "
+            "training.resume=false"
         )
     return found[-1]
 
 
+def upstream_stems(training_dir: Path) -> list[Path]:
+    """Return the paths, without suffixes, of all checkpoints saved by PaddleClas' own engine, complete or not.
+
+    PaddleClas 2.5 and older versions save to a subfolder that is named after the network.
+    """
+    files = [*training_dir.glob(f"*{UPSTREAM_STATES}"), *training_dir.glob(f"*/*{UPSTREAM_STATES}")]
+    return sorted(path.with_suffix("") for path in files)
+
+
 def best_path(training_dir: Path) -> Path:
-    """Return the path of the file that names the best checkpoint set."""
+    """Return the path of the file that identifies the best checkpoint set."""
     return training_dir / "best.json"
 
 
 def best_weights_path(training_dir: Path) -> Path:
-    """Return the path of the best set's weights as PaddleClas reads them."""
+    """Return the path of the best set's weights in PaddleClas' format."""
     return training_dir / "best.pdparams"
 
 
 def best_checkpoint(training_dir: Path) -> Path:
-    """Return the folder of the best checkpoint set of a finished training.
+    """Return the folder of the best checkpoint set of a finished training run.
 
     Raises:
-        CheckpointError: the training did not finish, so there is no best one yet; or the set is gone.
+        CheckpointError: if training has not finished, or if the set is missing.
     """
     last = last_event(events_path(training_dir))
     if not isinstance(last, Finished):
         what = "stopped early" if last is not None else "never started"
         raise CheckpointError(
-            f"{training_dir}: the training there {what}; run `kedro run --pipelines training` first, with "
-            f"`--params training.resume=true` to go on from its last checkpoint set"
+            f"{training_dir}: the training there {what}; first run\n"
+            f"  {repeat_command('--pipelines', 'training', '--params', 'training.resume=auto')}"
         )
     best = json.loads(best_path(training_dir).read_text(encoding="utf-8"))
     checkpoint = training_dir / str(best["checkpoint"])
     if not checkpoint.is_dir():
-        raise CheckpointError(f"{checkpoint}: missing, though {best_path(training_dir)} names it; train anew")
+        raise CheckpointError(f"{checkpoint}: missing, but {best_path(training_dir)} refers to it; train again")
     return checkpoint

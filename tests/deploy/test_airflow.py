@@ -1,4 +1,4 @@
-"""The committed DAGs are what kedro-airflow makes of the pipelines, and a real Airflow takes and runs them."""
+"""The committed DAGs match what kedro-airflow generates, and Airflow imports and runs them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from resnet50_pipeline.pipeline_registry import STAGES
 
 PROJECT = Path(__file__).parents[2]
 AIRFLOW = PROJECT / "deploy" / "airflow"
-# The environment of a DAG, and its stages.
+# {DAG: (environment, stages)}.
 DAGS = {"local": ("resnet50_pipeline", STAGES), "imagenet": ("resnet50_pipeline_imagenet", STAGES[1:])}
 PROGRAMS = Path(sys.executable).parent
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of this process without its import path, which is not Airflow's."""
+    """Return this process's environment without its import path, which Airflow must not use."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PYTHONPATH"))}
     return inherited | variables
 
@@ -30,7 +30,7 @@ def environment(**variables: str) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("env", "name"), [(env, name) for env, (name, _) in DAGS.items()])
 def test_the_dag_is_what_make_airflow_dag_writes(tmp_path: Path, env: str, name: str) -> None:
-    """Written anew from pipelines and template the file is the committed one, to the byte."""
+    """Generating the DAG again produces the committed file, byte for byte."""
     command = ["airflow", "create", "--env", env, "--target-dir", str(tmp_path)]
     command += ["--jinja-file", str(AIRFLOW / "dag.py.j2")]
     source = {"PYTHONPATH": str(PROJECT / "src")}
@@ -48,7 +48,7 @@ def test_the_dag_is_what_make_airflow_dag_writes(tmp_path: Path, env: str, name:
 
 
 def test_the_lock_pins_everything_by_hash() -> None:
-    """Airflow's own lock names no index, and a hash of every package; what is asked for is in it."""
+    """Airflow's lock file contains all requirements and a hash for every package, but no index."""
     text = (AIRFLOW / "requirements.lock").read_text()
     assert "://" not in text
     packages = re.findall(r"^([\w.-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, flags=re.MULTILINE)
@@ -60,14 +60,18 @@ def test_the_lock_pins_everything_by_hash() -> None:
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """A function that runs a program of Airflow's own environment, with a database of its own."""
+    """A function that runs a program in a separate Airflow environment with its own database."""
     root = tmp_path_factory.mktemp("airflow")
     venv = root / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    # With pip, as `make setup`: it asks where this machine's configuration of pip says.
-    install = [venv / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r"]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    # Like `make setup`, use uv with pip's configuration, but without this environment's variables.
+    install = (
+        'eval "$("$0" -m pip config list | "$0" tools/uv_settings.py)"\n'
+        'exec "$(dirname "$0")/uv" pip install --quiet --python "$1" --require-hashes --no-deps -r "$2"'
+    )
+    arguments = [sys.executable, venv / "bin" / "python", AIRFLOW / "requirements.lock"]
     done = subprocess.run(
-        [*install, AIRFLOW / "requirements.lock"], env=environment(), capture_output=True, text=True, check=False
+        ["sh", "-c", install, *arguments], cwd=PROJECT, env=environment(), capture_output=True, text=True, check=False
     )
     if done.returncode and "CI" not in os.environ:
         pytest.skip(f"Airflow cannot be installed here: {done.stderr[-300:]}")
@@ -109,7 +113,7 @@ for name, dag in sorted(bag.dags.items()):
 
 @pytest.mark.slow
 def test_airflow_imports_the_dags(airflow) -> None:
-    """Airflow's own DagBag reads both without an error, in the order of the chain; training alone is tried again."""
+    """Airflow imports both DAGs without errors; the stages are in order, and only training is retried."""
     done = airflow("python", "-c", LOOK)
     assert done.returncode == 0, done.stderr
     found = [line.split() for line in done.stdout.splitlines() if line.startswith("resnet50_pipeline")]
@@ -118,9 +122,10 @@ def test_airflow_imports_the_dags(airflow) -> None:
         assert tasks == [(stage, "3" if stage == "training" else "0", "None") for stage in stages]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_airflow_runs_stages(airflow) -> None:
-    """`airflow dags test` runs the stages of data in the environment given; MLflow has them under one run."""
+    """`airflow dags test` runs the data stages in the given environment as child runs of one MLflow run."""
     skipped = "training|evaluation|model_registration"
     given = ["--conf", '{"environment": "test", "parameters": "sample_data.seed=3"}']
     done = airflow("airflow", "dags", "test", "resnet50_pipeline", *given, "--mark-success-pattern", skipped)

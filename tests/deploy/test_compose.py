@@ -1,4 +1,4 @@
-"""`compose.yaml` keeps to the compose specification, and to what a server that others reach must have."""
+"""`compose.yaml` follows the Compose specification and is safe for a shared server."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ DEPLOYMENT = REPOSITORY / "deploy" / "mlflow"
 
 @pytest.fixture
 def compose():
-    """The file, with every secret set."""
+    """The content of compose.yaml, with all secrets set."""
     return load_compose(FILLED)
 
 
-def test_it_keeps_to_the_compose_specification(compose):
-    """A validator of the whole specification takes it, and refuses a key with one letter too many."""
+def test_it_follows_the_compose_specification(compose):
+    """A validator for the full specification accepts the file and rejects a misspelled key."""
     compose_spec = pytest.importorskip("compose_spec", reason="the validator compose-spec is not installed")
     read = compose_spec.PyCompose.from_json(json.dumps(compose))
     assert set(read.service_names()) == {"postgres", "objects", "bucket", "mlflow"}
@@ -42,8 +42,8 @@ def test_it_keeps_to_the_compose_specification(compose):
         compose_spec.PyCompose.from_json(json.dumps(compose))
 
 
-def test_no_secret_stands_in_it_and_none_has_a_default():
-    """Each secret has to be set, the example file sets none, and git ignores the file that does."""
+def test_secrets_have_no_value_and_no_default():
+    """Every secret is required, the example file sets none of them, and git ignores .env."""
     for missing in SECRETS:
         with pytest.raises(MissingVariableError, match=missing):
             load_compose({name: value for name, value in FILLED.items() if name != missing})
@@ -54,21 +54,21 @@ def test_no_secret_stands_in_it_and_none_has_a_default():
 
 
 def test_the_example_file_names_every_variable():
-    """What can be set is set in one place."""
+    """The example file contains every variable."""
     import yaml
 
     assert variables_of(yaml.safe_load(COMPOSE_FILE.read_text())) == set(read_environment_file())
 
 
 def test_no_secret_is_on_a_command_line(compose):
-    """A command line is seen by everybody on the machine; secrets go by the environment alone."""
+    """Secrets are passed only in the environment, because all users of a machine can read command lines."""
     for service in compose["services"].values():
         for part in ("command", "healthcheck", "image", "volumes"):
             assert "canary" not in json.dumps(service.get(part))
 
 
-def test_what_keeps_running_says_whether_it_is_well(compose):
-    """Every service that stays has a health check, comes back by itself, and is waited for."""
+def test_permanent_services_have_health_checks(compose):
+    """Every permanent service has a health check and is restarted, and dependent services wait for it."""
     services = compose["services"]
     lasting = {name for name, service in services.items() if service.get("restart") == "unless-stopped"}
     assert lasting == {"postgres", "objects", "mlflow"}
@@ -80,16 +80,16 @@ def test_what_keeps_running_says_whether_it_is_well(compose):
     }
 
 
-def test_what_must_stay_lies_in_named_volumes(compose):
-    """Both stores keep their data in volumes that outlive the containers, and no folder of the host is mounted."""
+def test_data_is_in_named_volumes(compose):
+    """Both stores keep their data in named volumes, and no folder of the host is mounted."""
     mounted = [
         volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", [])
     ]
     assert sorted(mounted) == sorted(compose["volumes"]) == ["objects-data", "postgres-data"]
 
 
-def test_only_mlflow_is_reached_from_outside_and_only_from_this_machine(compose):
-    """The stores publish no port and stand in a network without a way out; MLflow listens on the loopback address."""
+def test_only_mlflow_is_reachable_and_only_from_this_machine(compose):
+    """The stores publish no ports and are on an internal network; MLflow listens on the loopback address."""
     services = compose["services"]
     assert {name for name, service in services.items() if "ports" in service} == {"mlflow"}
     assert services["mlflow"]["ports"] == ["127.0.0.1:5000:5000"]
@@ -97,8 +97,8 @@ def test_only_mlflow_is_reached_from_outside_and_only_from_this_machine(compose)
     assert all(services[name]["networks"] == ["stores"] for name in ("postgres", "objects", "bucket"))
 
 
-def test_passwords_are_asked_for_and_hosts_are_named(compose):
-    """Basic authentication is on, and a Host header of another name is refused."""
+def test_passwords_and_host_names_are_required(compose):
+    """Basic authentication is enabled, and requests with an unknown Host header are rejected."""
     mlflow = compose["services"]["mlflow"]
     assert "--app-name=basic-auth" in mlflow["command"]
     assert "*" not in mlflow["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
@@ -108,7 +108,7 @@ def test_passwords_are_asked_for_and_hosts_are_named(compose):
 
 
 def test_images_are_pinned_and_the_server_is_the_clients_mlflow(compose):
-    """Each image has a version, and the one that is built installs the MLflow that this project talks to it with."""
+    """Each image has a pinned version, and the image that is built installs this project's MLflow version."""
     for service in compose["services"].values():
         assert re.search(r":[\w.-]*\d", service["image"])
     pins = dict(
@@ -118,7 +118,7 @@ def test_images_are_pinned_and_the_server_is_the_clients_mlflow(compose):
 
 
 def test_the_image_has_every_file_that_the_services_name(compose):
-    """What commands and environment name below /opt/mlflow is copied there."""
+    """The image contains every file in /opt/mlflow that a command or an environment variable names."""
     named = set(re.findall(r"/opt/mlflow/([\w.]+)", json.dumps(compose)))
     dockerfile = (DEPLOYMENT / "Dockerfile").read_text()
     assert named == {"make_bucket.py", "basic_auth.ini"}

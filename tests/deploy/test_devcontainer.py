@@ -1,4 +1,4 @@
-"""The development container installs what the setup needs, in the Python that the project has."""
+"""The development container has a supported Python version and runs the setup of the project."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture
 def container() -> dict[str, Any]:
-    """devcontainer.json, which is JSON with comments."""
+    """The content of devcontainer.json, which is JSON with comments."""
     text = (PROJECT / ".devcontainer" / "devcontainer.json").read_text()
     read: dict[str, Any] = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
     return read
 
 
-def test_it_is_set_up_as_every_other_machine(container) -> None:
-    """The libraries of the Dockerfile, then `make setup`, under the Python of pyproject.toml; editors use .venv."""
-    dockerfile = (PROJECT / "Dockerfile").read_text()
-    (libraries,) = re.findall(r"--no-install-recommends (lib.*?) \\", dockerfile)
-    assert container["onCreateCommand"].endswith(f"--no-install-recommends {libraries}")
-    assert container["postCreateCommand"] == "make setup"
+def test_it_runs_the_setup_of_the_project(container) -> None:
+    """It runs `make setup-dev`, with a Python version that pyproject.toml supports."""
+    assert container["postCreateCommand"] == "make setup-dev"
     assert ":3.11-" in container["image"]
     settings = container["customizations"]["vscode"]["settings"]
     assert settings["python.defaultInterpreterPath"].endswith("/.venv/bin/python")
 
 
-def test_what_reports_home_is_off_and_ports_are_those_of_make(container) -> None:
-    """Telemetry is as in the Makefile, and so are the ports of MLflow and Kedro-Viz."""
+def test_telemetry_is_off_and_ports_are_those_of_make(container) -> None:
+    """The container's telemetry settings and ports are the same as in the Makefile."""
     makefile = (PROJECT / "Makefile").read_text()
     exported = dict(re.findall(r"^export (\w+) := (\S+)$", makefile, flags=re.MULTILINE))
     assert container["containerEnv"].items() <= exported.items()

@@ -1,4 +1,4 @@
-"""The batch script does what it says, with programs in the place of SLURM's; a real SLURM is no part of the suite."""
+"""The batch script runs, stops and requeues the job. The tests replace SLURM's programs with stand-ins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEP = {
 PROGRAMS = {
     "scontrol": 'echo "scontrol $*" >>calls; if [ "$1" = show ]; then echo node-a; sleep 0.1; echo node-b; fi',
     "scancel": 'echo "scancel $*" >>calls; touch stopped',
-    # As srun: the same command for each node, which knows its number, at the same time.
+    # Like srun, runs the command for all nodes at the same time and passes each its node number.
     "srun": 'while case "$1" in --*) true;; *) false;; esac; do shift; done\n'
     'for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & eval "p$SLURM_PROCID=$!"; done; wait $p0 && wait $p1',
     "resnet50-pipeline": 'echo "$1 $*" >>"$SLURM_PROCID"\n'
@@ -35,7 +35,7 @@ PROGRAMS = {
 
 @pytest.fixture
 def job(tmp_path: Path):
-    """A function that starts the script as the job 31 of two nodes, in a folder with the programs that it calls."""
+    """A function that starts the script as job 31 on two nodes, with stand-ins for SLURM's programs."""
     for name, text in PROGRAMS.items():
         path = tmp_path / name
         path.write_text(f"#!/bin/bash\n{text}\n")
@@ -57,7 +57,7 @@ def job(tmp_path: Path):
 
 
 def test_the_first_node_runs_and_the_others_join(job) -> None:
-    """Every node makes its preflight; then they get what lets them meet, and parameters of the user's own."""
+    """Every node runs preflight, then `run` or `join` with the rendezvous and the user's parameters."""
     assert job(RESNET50_PARAMS="training.epochs=90").wait(30) == 0
     for node, command in (("0", "run"), ("1", "join")):
         first, second = (line.split() for line in (job.folder / node).read_text().splitlines())
@@ -66,15 +66,15 @@ def test_the_first_node_runs_and_the_others_join(job) -> None:
         given = dict(item.split("=") for item in second[second.index("--params") + 1].split(","))
         assert (given.pop("training.resume"), given.pop("training.epochs")) == ("auto", "90")
         launch = {name.removeprefix("training.launch."): value for name, value in given.items()}
-        told = LaunchParameters(device="gpu", devices=(0, 1, 2, 3), **launch)
-        assert (told.machines, told.rank, told.master) == (2, int(node), "node-a:20031")
+        launched = LaunchParameters(device="gpu", devices=(0, 1, 2, 3), **launch)
+        assert (launched.machines, launched.rank, launched.master) == (2, int(node), "node-a:20031")
         assert ("--pipelines training" in " ".join(second)) == (command == "run")
     assert "requeue" not in (job.folder / "calls").read_text()
 
 
 @pytest.mark.slow
-def test_preflight_accepts_what_the_script_gives(job) -> None:
-    """The project's own preflight, with those parameters: it misses only GPUs and ImageNet, which are not here."""
+def test_preflight_accepts_the_parameters_of_the_script(job) -> None:
+    """Preflight accepts the script's parameters and complains only about the missing GPUs and ImageNet."""
     assert job().wait(30) == 0
     (words, _) = (line.split() for line in (job.folder / "1").read_text().splitlines())
     words[0] = "--json"
@@ -89,12 +89,12 @@ def test_preflight_accepts_what_the_script_gives(job) -> None:
     )
     assert done.stdout, done.stderr
     findings = json.loads(done.stdout)["findings"]
-    assert {one["check"] for one in findings if one["status"] == "blocking"} == {"Paddle", "data set"}
+    assert {one["check"] for one in findings if one["status"] == "blocking"} == {"Paddle", "dataset"}
     assert {"SLURM nodes", "SLURM tasks", "SLURM cards"} <= {one["check"] for one in findings if one["status"] == "ok"}
 
 
-def test_a_job_whose_time_is_over_is_queued_again(job) -> None:
-    """SIGTERM of the batch script becomes one of the step's processes; when they have ended the job is requeued."""
+def test_a_job_is_requeued_at_its_time_limit(job) -> None:
+    """SIGTERM is passed on to the step's processes; when they have ended, the job is requeued."""
     process = job(LONG="yes")
     deadline = time.monotonic() + 30
     while not (job.folder / "0").exists() or "run run" not in (job.folder / "0").read_text():
@@ -107,7 +107,7 @@ def test_a_job_whose_time_is_over_is_queued_again(job) -> None:
     assert calls[-2:] == ["scancel --signal=TERM 31.1", "scontrol requeue 31"]
 
 
-def test_nothing_starts_where_preflight_objects(job) -> None:
-    """A node without what the run needs ends the job before any other waits for it."""
+def test_nothing_starts_if_preflight_fails(job) -> None:
+    """If a node fails preflight, the job ends before any node waits for another."""
     assert job(PREFLIGHT="1").wait(30) == 1
     assert "run run" not in (job.folder / "0").read_text()

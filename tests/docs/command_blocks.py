@@ -1,14 +1,14 @@
-"""The code blocks of README.md and docs/, each with the word of what becomes of it when the pages are tested.
+"""Reads the code blocks in README.md and docs/, with the comments that say how each one is tested.
 
-A comment, which no rendering shows, stands before each block of shell:
+Each shell block is preceded by a comment, which is not rendered:
 
-    <!-- run -->                    it is run, after the blocks of the same kind before it, in one clone of the project
-    <!-- serve: /path -->           it starts a server, whose /path must answer; then the server is stopped
-    <!-- ask -->                    it is run while the server of the block before it is up; 5000 becomes its port
-    <!-- run by: tests/….py::test -->  that test runs what it says, in a place of its own
-    <!-- not run: gpus -->          it needs what a test has not: gpus, docker, cluster, other machine
+    <!-- run -->                    the tests run it after the previous blocks of this kind, in one clone
+    <!-- serve: /path -->           it starts a server; the tests request /path and stop the server
+    <!-- ask -->                    the tests run it on the server of the previous block, with its port
+    <!-- run by: tests/….py::test -->  the named test runs these commands
+    <!-- not run: gpus -->          it needs something that the tests do not have: gpus, docker, cluster, other machine
 
-Python blocks may have the same; one without is compiled.
+Python blocks may have the same comments; a Python block without a comment is only compiled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 
 PROJECT = Path(__file__).parents[2]
 REASONS = frozenset({"gpus", "docker", "cluster", "other machine"})
-# What needs something says so to readers too, near the block.
+# Words near a block that tell readers what it needs.
 _SAID = {
     "gpus": "*Needs",
     "docker": "*Needs Docker",
@@ -36,7 +36,16 @@ _DEMO_TEST = "tests/dvc/test_data_demo.py::test_the_walk_through_does_what_it_sa
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it is, its language, its text, and what becomes of it (`kind`, empty without a mark)."""
+    """A fenced code block in a page.
+
+    Attributes:
+        page: path of the page, relative to the project.
+        line: line of the block, from 1.
+        language: language given on the fence.
+        text: content of the block.
+        kind: kind of the comment; empty if there is no comment.
+        value: value of the comment, such as a path or a reason.
+    """
 
     page: str
     line: int
@@ -50,11 +59,11 @@ class Block:
 
     @property
     def tests(self) -> list[str]:
-        """The tests that run what it says."""
+        """The tests that run the commands of this block."""
         return self.value.split(", ") if self.kind == "run by" else []
 
     def says_what_it_needs(self, page_text: str) -> bool:
-        """Whether a reader is told within some lines of a block that is not run what it needs."""
+        """Whether the text near a block that is not run states the requirement."""
         near = "\n".join(page_text.splitlines()[max(0, self.line - 12) : self.line + len(self.text.splitlines()) + 8])
         return any(word in near or word in page_text.splitlines()[0] for word in _SAID[self.value].split("|"))
 
@@ -65,7 +74,7 @@ def find_pages() -> list[Path]:
 
 
 def find_blocks(page: Path) -> Iterator[Block]:
-    """Yield the code blocks of a page in their order; an indented one has the language `indented`."""
+    """Yield the code blocks in a page in order. The language of an indented block is `indented`."""
     mark: tuple[str, str] = ("", "")
     in_demo = False
     for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):

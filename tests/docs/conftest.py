@@ -1,4 +1,4 @@
-"""What the tests of the pages share: one clone in which the documented commands run."""
+"""Provides the clone in which the tests run the documented commands."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from documented_project import DocumentedProject
 
 @pytest.fixture(scope="session")
 def documented(tmp_path_factory: pytest.TempPathFactory) -> DocumentedProject:
-    """A clone of the project with its environment, in which nothing has run yet."""
+    """A clone of the project with its environment, before the first command is run."""
     return DocumentedProject(tmp_path_factory.mktemp("documented") / "project")

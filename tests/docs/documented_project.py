@@ -1,13 +1,10 @@
-"""The project as a reader of its pages has it: a clone in which documented commands run as they are written."""
+"""A clone of the project in which the documented commands run unchanged."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +15,23 @@ from pathlib import Path
 import yaml
 
 from dvc_clone import PROJECT, Clone
+from ports import free_port
+from resnet50_pipeline.telemetry import OFF
 
 _START_SECONDS = 120
-# What stands in the pages for places of the reader's own.
+# A program that loads the model imports Paddle, which creates these empty folders.
+OF_PADDLE = {".cache", ".cache/paddle", ".cache/paddle/dataset"}
+# The dataset folder that the pages use.
 DATA_SET = "/data/imagenet"
+# The class folders of `flowers`.
+FLOWERS = ("Rose rot", "Gänseblümchen #2", "tulip", "lily's", "маргаритка")
 
 
 class DocumentedProject:
-    """A clone with an environment that `make setup` finds installed; sizes are those of conf/test.
+    """A clone whose environment `make setup` considers installed, with the small sizes from conf/test.
 
-    What is written runs, but for three things: `/data/imagenet` is a folder of the clone (see `imagenet`), servers
-    listen on a free port, and a server is asked over HTTP and then stopped.
+    Commands run unchanged with three exceptions: `/data/imagenet` is a folder next to the clone (see `imagenet`),
+    servers use a free port, and servers are stopped after a request.
     """
 
     def __init__(self, root: Path) -> None:
@@ -38,7 +41,7 @@ class DocumentedProject:
         self.home.mkdir()
         self.imagenet = root.parent / "imagenet"
         self._take_environment_for_installed()
-        # Of conf/test everything but the names, which the pages have as conf/base says.
+        # Use everything in conf/test except the names, because the pages use the names in conf/base.
         names = {"parameters_model_registration.yml": {"model_registration": {"model_name": "resnet50-digits"}}}
         names["parameters_evaluation.yml"] = {"evaluation": {"compare_with": "models:/resnet50-digits@champion"}}
         for file, content in names.items():
@@ -47,22 +50,22 @@ class DocumentedProject:
         self.clone.commit("test sizes")
 
     def run(self, command: str) -> str:
-        """Run a block of a page with `sh -eu` in the clone, and return what it prints; an exit code but 0 fails."""
+        """Run a block with `sh -eu` in the clone, assert that the exit code is 0, and return the output."""
         done = subprocess.run(
             ["sh", "-eu", "-c", self._substitute(command)],
             cwd=self.root, env=self._environment(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
     def run_chain_once(self) -> None:
-        """Have the chain run on the sample, unless a page has done so."""
+        """Run all pipelines on the sample unless a page has already done so."""
         if not (self.root / "data/sample/08_reporting/registered_model.json").exists():
             self.run("make run")
 
     def run_python(self, program: str) -> str:
-        """Run a Python block of a page in the clone, and return what it prints."""
+        """Run a Python block in the clone and return its output."""
         path = self.root / ".block.py"
         path.write_text(self._substitute(program), encoding="utf-8")
         try:
@@ -71,24 +74,24 @@ class DocumentedProject:
             path.unlink()
 
     def serve(self, command: str, page: str, then: str = "") -> str:
-        """Start a server by a block of a page, wait until `page` of it answers, run `then`, and stop it as Ctrl-C does.
+        """Start a server with a block, wait until `page` answers, run `then`, and stop the server with SIGINT.
 
         Args:
-            command: the block; it ends with the server.
-            page: path of the address that must answer with 200.
-            then: a block to run while the server is up; 5000 in it is the server's port.
+            command: the block; it runs until the server stops.
+            page: path that must answer with status 200.
+            then: a block to run while the server is up, in which 5000 is replaced with the server's port.
 
         Returns:
-            What `then` prints.
+            The output of `then`.
         """
-        port = _free_port()
+        port = free_port()
         ports = dict.fromkeys(("UI_PORT", "VIZ_PORT", "DOCS_PORT", "MLFLOW_PORT"), str(port))
         log = self.root.parent / "server.log"
-        with log.open("w+") as words:
+        with log.open("w+") as output:
             process = subprocess.Popen(
                 ["sh", "-eu", "-c", self._substitute(command)],
                 cwd=self.root, env={**self._environment(), **ports}, stdin=subprocess.DEVNULL,
-                stdout=words, stderr=words, start_new_session=True,
+                stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         try:
             deadline = time.monotonic() + _START_SECONDS
@@ -106,19 +109,28 @@ class DocumentedProject:
                 process.wait(20)
 
     def make_imagenet(self) -> None:
-        """Put the sample's images where the pages have ImageNet: lists as it has them, without train/ and val/."""
+        """Copy the images of the sample to the folder that replaces /data/imagenet, with lists without prefixes."""
         if not self.imagenet.exists():
             shutil.copytree(self.root / "data/sample/01_raw/digits", self.imagenet)
 
     def make_flowers(self) -> None:
-        """Put five classes of the sample in the folder `flowers`: class folders, no lists."""
-        for split in ("train", "val"):
-            for synset in sorted((self.root / "data/sample/01_raw/digits" / split).iterdir())[:5]:
-                shutil.copytree(synset, self.root / "flowers" / split / synset.name, dirs_exist_ok=True)
+        """Create the `flowers` folder: five class folders with names as people write them, and no split."""
+        digits = self.root / "data/sample/01_raw/digits"
+        for name, synset in zip(FLOWERS, sorted((digits / "train").iterdir()), strict=False):
+            (self.root / "flowers" / name).mkdir(parents=True)
+            for split in ("train", "val"):
+                for number, image in enumerate(sorted((digits / split / synset.name).iterdir())):
+                    shutil.copy(image, self.root / "flowers" / name / f"{split} {number} ü.jpg")
+
+    def written_to_home(self) -> set[str]:
+        """Return what the commands so far have written to the home folder."""
+        return {str(path.relative_to(self.home)) for path in self.home.rglob("*")}
 
     def _environment(self) -> dict[str, str]:
+        # These variables are those of the tests. A user gets them from the installed environment and the Makefile.
+        of_tests = {*OFF, "DVC_SITE_CACHE_DIR", "MPLCONFIGDIR", "CI"}
         return {
-            **self.clone.environment,
+            **{name: value for name, value in self.clone.environment.items() if name not in of_tests},
             "HOME": str(self.home),
             "PATH": f"{self.root}/.venv/bin:{self.clone.environment['PATH']}",
             "COLUMNS": "120",
@@ -128,7 +140,7 @@ class DocumentedProject:
         return text.replace(DATA_SET, str(self.imagenet))
 
     def _take_environment_for_installed(self) -> None:
-        """Let .venv be that of this process, with the state in which tools/setup.sh leaves one."""
+        """Link .venv to this process's environment and write the state files of tools/setup.sh."""
         state = self.root / ".venv" / "installed"
         state.mkdir(parents=True)
         for part in Path(sys.prefix).iterdir():
@@ -136,37 +148,34 @@ class DocumentedProject:
                 (state.parent / part.name).symlink_to(part)
         (state / "root").write_text(f"{self.root}\n")
         (state / "name").write_text("requirements.lock\n")
+        (state / "dev").write_text("requirements-dev.lock\n")
         shutil.copy(PROJECT / "requirements.lock", state / "lock")
+        shutil.copy(PROJECT / "requirements-dev.lock", state / "dev.lock")
         shutil.copy(PROJECT / "pyproject.toml", state / "pyproject.toml")
 
     def _shrink_imagenet(self) -> None:
-        """Give conf/imagenet the sample's suite and the size of conf/test, on CPU ranks."""
+        """Give conf/imagenet the sample's suite, the size of conf/test, and CPU ranks."""
         small = yaml.safe_load((PROJECT / "conf/test/parameters_training.yml").read_text(encoding="utf-8"))["training"]
         base = yaml.safe_load((PROJECT / "conf/base/parameters_training.yml").read_text(encoding="utf-8"))["training"]
         blocking = yaml.safe_load((PROJECT / "conf/base/parameters_data_validation.yml").read_text(encoding="utf-8"))
         changes = {
             "dataset": {"class_num": 10},
             "data_validation": {"suite": "imagenet_layout", "blocking": blocking["data_validation"]["blocking"]},
-            "model_registration": {"gate": {"min_top1": 0.0, "max_top1_drop": 1.0}, "export_check_images": 4},
+            "model_registration": {"gate": {"min_accuracy": 0.0, "max_accuracy_drop": 1.0}, "export_check_images": 4},
             "evaluation": {"batch_size_per_rank": 16},
             "training": {
-                **{name: small[name] for name in small if name != "output_dir"},
+                **small,
                 **{name: base[name] for name in ("arch", "train_transform", "eval_transform", "loader")},
-                "lr": {**base["lr"], "decay_epochs": [], "values": []},  # the recipe's are of another schedule
+                "lr": {
+                    **base["lr"],
+                    "decay_epochs": [],
+                    "values": [],
+                },  # the recipe's values belong to another schedule
                 "images_per_step": None,
             },
         }
         for group, change in changes.items():
             self.clone.edit_parameters(f"parameters_{group}.yml", {group: change}, "imagenet")
-
-
-def _free_port() -> int:
-    """Return a port that nobody listens on; Kedro-Viz takes none of those that systems give by themselves."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _answers(address: str) -> bool:

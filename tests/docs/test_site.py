@@ -1,4 +1,4 @@
-"""The pages of docs/ as a site: it builds without a warning, holds every page, and loads nothing from elsewhere."""
+"""The documentation site builds without warnings, contains every page and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal, get_origin
 from urllib.parse import urlparse
 
 import pytest
 import yaml
 from command_blocks import PROJECT
 
+from resnet50_pipeline import parameters
+from resnet50_pipeline.frozen_model import models_of
+
 GENERATED = "reference/"
-# What a browser loads by itself; a link that a reader may follow is another matter.
+# Elements whose addresses a browser loads without a click.
 LOADED = {
     "script": "src",
     "link": "href",
@@ -29,16 +33,28 @@ LOADED = {
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    """A page of docs/ that `nav` of mkdocs.yml does not name is found by nobody; a name without a page is a mistake."""
+    """`nav` in mkdocs.yml contains all pages in docs/, and only existing pages."""
     named = {path for path in _paths(_read_configuration()["nav"]) if not path.startswith(GENERATED)}
     pages = {str(path.relative_to(PROJECT / "docs")) for path in (PROJECT / "docs").rglob("*.md")}
     assert pages - named == set(), "add these to nav in mkdocs.yml"
     assert named - pages == set(), "there are no such pages"
 
 
+@pytest.mark.parametrize("group", [name for name in parameters.__all__ if name.endswith("Parameters")])
+def test_every_parameter_has_a_description(group: str) -> None:
+    """Every parameter has a description, except groups and names of variants, whose model has a docstring."""
+    waiting = [getattr(parameters, group)]
+    while waiting:
+        model = waiting.pop()
+        for name, field in model.model_fields.items():
+            groups = models_of(field.annotation)
+            assert groups or get_origin(field.annotation) is Literal or field.description, f"{model.__name__}.{name}"
+            waiting += groups
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `make docs` builds it."""
+    """The site that `make docs` builds."""
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [str(Path(sys.executable).with_name("mkdocs")), "build", "--strict", "--site-dir", str(folder)],
@@ -56,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
-    """Scripts, styles, fonts and pictures lie in the site; so does everything that its styles name."""
+    """Pages and style sheets load scripts, styles, fonts and images only from the site."""
     for page in site.rglob("*.html"):
         for address in _loaded(page):
             assert not urlparse(address).netloc, f"{page.name} loads {address}"
@@ -66,8 +82,8 @@ def test_no_page_loads_anything_from_another_host(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_page_loads_is_there(site: Path) -> None:
-    """Every script, style and picture of a page is a file of the site."""
+def test_the_site_has_every_file_that_a_page_loads(site: Path) -> None:
+    """The site contains every script, style sheet and image that its pages load."""
     for page in site.rglob("*.html"):
         for address in _loaded(page):
             path = urlparse(address).path
@@ -77,20 +93,18 @@ def test_what_a_page_loads_is_there(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_parameter_command_and_event_has_its_place(site: Path) -> None:
-    """The generated pages name every field of every group, every command with its options, and every event."""
+def test_the_reference_has_every_parameter_command_and_event(site: Path) -> None:
+    """The generated pages contain every parameter, every command and every event."""
     from resnet50_pipeline.cli import COMMANDS
-    from resnet50_pipeline.imagenet.manifest import MANIFEST_COLUMNS
-    from resnet50_pipeline.parameters import LaunchParameters, TrainingParameters
+    from resnet50_pipeline.imagenet.scan.manifest import MANIFEST_COLUMNS
 
-    parameters = (site / "reference/parameters.html").read_text(encoding="utf-8")
-    for model in (TrainingParameters, LaunchParameters):
-        for name, field in model.model_fields.items():
-            assert name in parameters
-            assert (field.description or "")[:20].partition("`")[0] in parameters
+    page = (site / "reference/parameters.html").read_text(encoding="utf-8")
+    for model in (parameters.TrainingParameters, parameters.LaunchParameters):
+        for name in model.model_fields:
+            assert name in page
     for file in (PROJECT / "conf/base").glob("parameters_*.yml"):
         for group in yaml.safe_load(file.read_text(encoding="utf-8")):
-            assert f'id="{group}"' in parameters, f"add {group} to GROUPS in tools/site/reference_parameters.py"
+            assert f'id="{group}"' in page, f"add {group} to GROUPS in tools/site/reference_parameters.py"
     commands = (site / "reference/commands.html").read_text(encoding="utf-8")
     for command in COMMANDS:
         assert f"kedro {command.name}" in commands
@@ -101,8 +115,8 @@ def test_every_parameter_command_and_event_has_its_place(site: Path) -> None:
 
 
 @pytest.mark.slow
-def test_search_finds_what_pages_say(site: Path) -> None:
-    """The index that a browser reads from the folder has every page, the generated ones too."""
+def test_search_index_has_every_page(site: Path) -> None:
+    """The search index contains both written and generated pages."""
     script = (site / "search/search_index.js").read_text(encoding="utf-8")
     index = json.loads(script[script.index("{") : script.rindex("}") + 1])
     places = {entry["location"].partition("#")[0] for entry in index["docs"]}
@@ -110,7 +124,7 @@ def test_search_finds_what_pages_say(site: Path) -> None:
 
 
 class _Addresses(HTMLParser):
-    """Collects what a page loads."""
+    """Collects the addresses that a page loads."""
 
     def __init__(self) -> None:
         super().__init__()

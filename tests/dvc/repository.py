@@ -1,4 +1,4 @@
-"""A small git repository with this project's DVC settings, for tests that need data but no pipeline."""
+"""A small git repository with this project's DVC settings, for tests that do not run pipelines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Repository:
-    """A folder in which git and DVC are called as a user would, with the settings and patterns of this project."""
+    """A git and DVC repository with this project's settings and ignore patterns."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @classmethod
     def create(cls, root: Path) -> Repository:
-        """Make a repository whose .dvc/config, .dvcignore and .gitignore are the project's."""
+        """Create a repository with the project's .dvc/config, .dvcignore and .gitignore."""
         repository = cls(root)
         root.mkdir(parents=True)
         repository.git("init", "--quiet")
@@ -35,17 +35,17 @@ class Repository:
         return Repository(root)
 
     def dvc(self, *arguments: str) -> str:
-        """Run DVC of this environment, and return what it prints."""
+        """Run this environment's DVC and return its output."""
         environment = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(self.root / ".dvc/tmp/site")}
         return self._run([sys.executable, "-m", "dvc", *arguments], environment)
 
     def git(self, *arguments: str) -> str:
-        """Run git, and return what it prints."""
+        """Run git and return its output."""
         who = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         return self._run(["git", *arguments], who)
 
     def commit(self, message: str) -> None:
-        """Commit everything that git offers."""
+        """Commit all changes."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "-m", message)
 

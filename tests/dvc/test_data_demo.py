@@ -1,4 +1,4 @@
-"""The README's walk-through of versioned data: every command of it is run, and says what the text promises."""
+"""Every command in the tutorial on versioned data runs and has the effect that the page describes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from dvc_clone import PROJECT, Clone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-BLURRED = "data/sample/01_raw/digits/train/n00000003"
-METRICS = "data/sample/08_reporting/metrics.json"
+BLURRED = "data/dvc/01_raw/digits/train/n00000003"
+METRICS = "data/dvc/08_reporting/metrics.json"
 
 
 @pytest.fixture(scope="module")
 def commands() -> list[str]:
-    """The commands of the README, as `make data-demo` reads them: a text for each of its blocks."""
+    """The shell blocks of the tutorial, as `make data-demo` reads them."""
     printed = subprocess.run(
         ["sh", "tools/data_demo.sh", "--print"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    text = (PROJECT / "docs/tutorial-versioned-data.md").read_text(encoding="utf-8")
     part = text.split("<!-- data-demo -->")[1].split("<!-- /data-demo -->")[0]
     blocks = re.findall(r"^```sh\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
     assert printed.stdout == "".join(blocks)
     return blocks
 
 
+@pytest.mark.exhaustive
 def test_the_walk_through_does_what_it_says(commands: list[str], published: Clone, tmp_path: Path) -> None:
-    """v1, changed images, v2, the two compared, v1 again without a training, and v2 again."""
-    # Where the first block has been run already, for all tests of DVC: what it says is done from the next one on.
+    """The tutorial creates two versions, compares them and restores each one without training."""
+    # The `published` fixture has already run the first block, so no stage runs here.
     clone = published.clone_to(tmp_path / "clone")
     clone.run("dvc", "pull", "--quiet", "dvc.yaml")
     clone.run("git", "tag", "--delete", "data-v1")
@@ -44,7 +45,7 @@ def test_the_walk_through_does_what_it_says(commands: list[str], published: Clon
     metrics = clone.read_yaml(METRICS)
 
     said = clone.run("sh", "-eux", "-c", change)
-    assert "modified:           data/sample/01_raw/digits" in said
+    assert "modified:           data/dvc/01_raw/digits" in said
     blurred = _contents(clone)
     assert all(blurred[name] != images[name] for name in images)
 
@@ -74,13 +75,13 @@ def test_the_walk_through_does_what_it_says(commands: list[str], published: Clon
     assert clone.read_yaml(METRICS) == now
     assert clone.untracked() == set()
 
-    digest = json.loads((clone.root / "data/sample/08_reporting/validation_report.json").read_text())["data_digest"]
+    digest = json.loads((clone.root / "data/dvc/08_reporting/validation_report.json").read_text())["data_digest"]
     for stage in ("data_validation", "training", "evaluation", "model_registration"):
         assert clone.dataset_digests(stage) == {digest}
 
 
 def test_make_has_the_walk_through() -> None:
-    """`make data-demo` starts the script that reads the README."""
+    """`make data-demo` starts the script that reads the tutorial."""
     if shutil.which("make") is None:
         pytest.skip("needs make")
     plan = subprocess.run(["make", "--dry-run", "data-demo"], cwd=PROJECT, capture_output=True, text=True, check=True)

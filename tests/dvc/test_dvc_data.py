@@ -1,4 +1,4 @@
-"""`data/` takes archives and shards: linked and not copied, seen by git and DVC alike, imported from where they are."""
+"""DVC stores and imports archives and shards in data/ as links, and both git and DVC ignore the same files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from repository import Repository
 
 from resnet50_pipeline.files import digest_file, unshare_files
-from resnet50_pipeline.imagenet.archived_images import index_archives
+from resnet50_pipeline.imagenet.archives.images import index_archives
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -26,18 +26,18 @@ RAW = "data/imagenet/01_raw"
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """A repository with the settings of this project."""
+    """A repository with this project's settings."""
     return Repository.create(tmp_path / "repository")
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """ILSVRC2012_img_val.tar in small: 8 MB, outside of the repository."""
+    """A small ILSVRC2012_img_val.tar of 8 MB, outside the repository."""
     return write_archive(tmp_path / "published" / "ILSVRC2012_img_val.tar")
 
 
 def write_archive(path: Path, seed: int = 0) -> Path:
-    """Write a plain tar of one image by many names; another seed, another image."""
+    """Write a plain tar file that contains one image under many names; another seed produces another image."""
     buffer = io.BytesIO()
     Image.effect_noise((32, 32), 64 + seed).save(buffer, "JPEG")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +50,13 @@ def write_archive(path: Path, seed: int = 0) -> Path:
 
 
 def used_bytes(folder: Path) -> int:
-    """Return what the files below a folder take on the disk, those with several names once."""
+    """Return the disk space that the files in a folder use; a file with several names is counted once."""
     stats = {(one.st_dev, one.st_ino): one.st_blocks * 512 for path in folder.rglob("*") if (one := path.lstat())}
     return sum(stats.values())
 
 
 def test_an_added_archive_takes_its_room_once(repository: Repository, archive: Path) -> None:
-    """After `dvc add` of shards or archives, cache and workspace are two names of one read-only file."""
+    """After `dvc add`, the cache and the workspace share one read-only file."""
     (repository.root / RAW).mkdir(parents=True)
     added = repository.root / RAW / archive.name
     archive.replace(added)
@@ -69,8 +69,8 @@ def test_an_added_archive_takes_its_room_once(repository: Repository, archive: P
     assert repository.git("status", "--porcelain", "--untracked-files=all") == f"?? {RAW}/{archive.name}.dvc\n"
 
 
-def test_an_added_folder_takes_its_room_once_when_it_is_linked_anew(repository: Repository) -> None:
-    """DVC 3.67 copies the files of a folder into its cache; `dvc checkout --relink` gives the room back."""
+def test_an_added_folder_takes_its_room_once_after_relink(repository: Repository) -> None:
+    """DVC 3.67 copies the files in a folder to its cache; `dvc checkout --relink` replaces them with links."""
     folder = repository.root / RAW / "shards"
     for number in range(3):
         write_archive(folder / f"{number}.tar", number)
@@ -81,7 +81,7 @@ def test_an_added_folder_takes_its_room_once_when_it_is_linked_anew(repository: 
 
 @pytest.mark.parametrize("name", ["README.md", "imagenet/01_raw/train.dvc", "imagenet/01_raw/.gitignore"])
 def test_git_and_dvc_see_the_small_files(repository: Repository, name: str) -> None:
-    """What belongs to git below data/ is ignored by neither: DVC, too, skips what it takes for ignored."""
+    """Neither git nor DVC ignores the files in data/ that git tracks."""
     assert not _ignored_by_dvc(repository, f"data/{name}")
     assert not _ignored_by_git(repository, f"data/{name}")
 
@@ -90,13 +90,13 @@ def test_git_and_dvc_see_the_small_files(repository: Repository, name: str) -> N
     "name", ["imagenet/01_raw/train/n01440764/a.JPEG", "sample/08_reporting/metrics.json", "test/mlflow.db"]
 )
 def test_git_and_dvc_ignore_data_and_results(repository: Repository, name: str) -> None:
-    """Images and results, metrics included, are offered to git by nothing."""
+    """Git and DVC ignore images and results, including metrics."""
     assert _ignored_by_dvc(repository, f"data/{name}")
     assert _ignored_by_git(repository, f"data/{name}")
 
 
 def test_added_data_is_found_without_naming_it(repository: Repository, archive: Path) -> None:
-    """`dvc status` and `dvc push` without arguments take the data below data/*/01_raw into account."""
+    """`dvc status` and `dvc push` without arguments include the data in data/*/01_raw."""
     (repository.root / RAW).mkdir(parents=True)
     added = archive.replace(repository.root / RAW / archive.name)
     repository.dvc("add", f"{RAW}/{archive.name}")
@@ -105,7 +105,7 @@ def test_added_data_is_found_without_naming_it(repository: Repository, archive: 
 
 
 def test_archives_that_are_symbolic_links_are_read(repository: Repository, archive: Path) -> None:
-    """With the cache on another disk (cache.type symlink) an archive is a link, which the scan of archives follows."""
+    """With symbolic links (cache.type symlink), the scan reads archives through the links."""
     repository.dvc("config", "--local", "cache.type", "symlink")
     (repository.root / RAW).mkdir(parents=True)
     added = archive.replace(repository.root / RAW / archive.name)
@@ -115,14 +115,14 @@ def test_archives_that_are_symbolic_links_are_read(repository: Repository, archi
 
 
 def test_an_archive_is_imported_from_a_folder(repository: Repository, archive: Path) -> None:
-    """`dvc import-url` of a file elsewhere: the content is versioned, linked, and `dvc update` takes a new one."""
+    """`dvc import-url` of a local file stores a linked version, and `dvc update` stores a new one."""
     (repository.root / RAW).mkdir(parents=True)
     _import_and_update(repository, str(archive), archive)
 
 
 @pytest.fixture
 def published(archive: Path) -> Iterator[str]:
-    """The address of an HTTP server for the archive's folder, which names versions by ETag as real ones do."""
+    """The address of an HTTP server that serves the archive and sends an ETag."""
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments: object) -> None:
@@ -134,11 +134,11 @@ def published(archive: Path) -> Iterator[str]:
             super().end_headers()
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
+            """Suppress the request log."""
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_arguments: object) -> None:
-            """Say nothing of DVC, which asks for a file, looks at the headers and hangs up."""
+            """Ignore the error that occurs because DVC closes the connection after the headers."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -147,7 +147,7 @@ def published(archive: Path) -> Iterator[str]:
 
 
 def test_an_archive_is_imported_from_a_server(repository: Repository, archive: Path, published: str) -> None:
-    """The same over HTTP, where the server's ETag says whether there is something new."""
+    """An import over HTTP detects new versions by the server's ETag."""
     (repository.root / RAW).mkdir(parents=True)
     _import_and_update(repository, published, archive)
 
@@ -159,15 +159,14 @@ def _import_and_update(repository: Repository, address: str, archive: Path) -> N
     assert imported.stat().st_nlink == 2
     assert "up to date" in repository.dvc("status")
     write_archive(archive, seed=1)
-    assert digest_file(imported) != digest_file(
-        archive
-    )  # an import is frozen: it is asked for anew by `dvc update` only
+    # An import is frozen: only `dvc update` looks for a new version.
+    assert digest_file(imported) != digest_file(archive)
     repository.dvc("update", f"{RAW}/{archive.name}.dvc")
     assert digest_file(imported) == digest_file(archive)
 
 
 def test_a_file_with_two_names_gets_its_own_content(tmp_path: Path) -> None:
-    """What is appended to after `unshare_files` is in the folder only; files of one name are not written again."""
+    """After `unshare_files`, appending changes only the folder; files with a single name are not rewritten."""
     cached, folder = tmp_path / "cached", tmp_path / "folder"
     (folder / "log").mkdir(parents=True)
     cached.write_text("before")

@@ -1,4 +1,4 @@
-"""An interrupted `dvc repro` has lost nothing of its training: the next one goes on from the last checkpoint set."""
+"""An interrupted `dvc repro` keeps its training run, and the next one resumes from the last checkpoint set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from resnet50_pipeline.training_dir import checkpoint_paths, events_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-TRAINING = "data/sample/06_models/training"
+TRAINING = "data/dvc/unpublished/06_models/training"
+PUBLISHED = "data/dvc/06_models/training"
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,12 @@ def clone(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return clone
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
-def test_an_interrupted_training_goes_on(clone: Clone, how: signal.Signals) -> None:
-    """Ctrl-C, or the end of everything at once, in the third epoch: repro trains the rest, and not what was trained."""
-    rate = 0.01 + how / 10_000  # another training than the finished one of before
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), signal.SIGKILL], ids=lambda how: how.name
+)
+def test_an_interrupted_training_resumes(clone: Clone, how: signal.Signals) -> None:
+    """After Ctrl-C or SIGKILL in the third epoch, repro trains only the remaining epochs."""
+    rate = 0.01 + how / 10_000  # differs from the finished training run before it
     clone.edit_parameters(
         "parameters_training.yml", {"training": {"epochs": 5, "keep_checkpoints": 9, "lr": {"learning_rate": rate}}}
     )
@@ -42,16 +45,20 @@ def test_an_interrupted_training_goes_on(clone: Clone, how: signal.Signals) -> N
         time.sleep(0.05)
     os.killpg(repro.pid, how)
     assert repro.wait(60) != 0
-    _wait_until_nobody_trains(clone)
+    _wait_until_ranks_have_exited(clone)
+    clone.run("dvc", "checkout", "--force")
     reached = checkpoint_paths(training)[-1].name
-    assert not any(isinstance(event, Finished) for event in read_events(events_path(training))[0])
+    assert not any(isinstance(event, Finished) for event in read_events(events_path(training)))
 
     assert clone.repro("training") == ["training"]
-    events = read_events(events_path(training))[0]
+    events = read_events(events_path(training))
     assert isinstance(events[-1], Finished)
     assert len([event for event in events if isinstance(event, Started)]) == 2
     assert f"checkpoints/{reached}" in _used_configuration(clone)
     assert not list(training.parent.glob("training.unfinished-*"))
+    published = events_path(clone.root / PUBLISHED)
+    assert published.read_bytes() == events_path(training).read_bytes()
+    assert not published.samefile(events_path(training))
     assert "up to date" in clone.run("dvc", "repro", "training")
 
 
@@ -60,8 +67,8 @@ def _used_configuration(clone: Clone) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-def _wait_until_nobody_trains(clone: Clone) -> None:
-    """Wait until the ranks of a killed run are gone, which they see to themselves."""
+def _wait_until_ranks_have_exited(clone: Clone) -> None:
+    """Wait until the ranks of a killed run have exited."""
     deadline = time.monotonic() + 30
     while (
         subprocess.run(["pgrep", "-f", str(clone.root / "src")], check=False, stdout=subprocess.DEVNULL).returncode == 0

@@ -1,4 +1,4 @@
-"""Data goes to a remote and comes back in a fresh clone: a folder, SSH (a real sshd), S3's protocol (a real server)."""
+"""Data is pushed and pulled through a folder, SSH (a real sshd) and S3 (a real server)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from repository import Repository
 
+from ports import free_port
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 RAW = "data/imagenet/01_raw"
@@ -24,12 +26,12 @@ SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
 @dataclass(frozen=True)
 class Remote:
-    """Where data is pushed to.
+    """A DVC remote.
 
     Attributes:
-        url: for `dvc remote add`.
-        settings: of the remote, which go to .dvc/config, and so to everybody.
-        secrets: of the user, which go to .dvc/config.local, and stay.
+        url: address for `dvc remote add`.
+        settings: settings in .dvc/config, which is committed.
+        secrets: settings in .dvc/config.local, which is not committed.
     """
 
     url: str
@@ -38,7 +40,7 @@ class Remote:
 
 
 def push_and_pull(remote: Remote, folder: Path) -> None:
-    """Add an archive and a folder, push, pull in a fresh clone, and compare; no secret is committed."""
+    """Push an archive and a folder, pull them in a new clone and compare; assert that no secret is committed."""
     first = Repository.create(folder / "first")
     raw = first.root / RAW
     (raw / "devkit").mkdir(parents=True)
@@ -67,27 +69,18 @@ def push_and_pull(remote: Remote, folder: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    """A shared disk is a remote by its path."""
+    """A folder on a shared disk works as a remote."""
     push_and_pull(Remote(str(tmp_path / "remote")), tmp_path)
 
 
-@pytest.fixture
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Wait until a server that was started answers."""
+    """Wait until a started server accepts connections."""
     deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            assert server.poll() is None, "the server ended at once"
+            assert server.poll() is None, "the server exited at once"
             assert time.monotonic() < deadline
             time.sleep(0.1)
         else:
@@ -96,7 +89,7 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """A function that starts a server and waits for its port; the server ends with the test."""
+    """A function that starts a server and waits for its port; the server stops when the test ends."""
     servers = []
 
     def start_server(port: int, *command: str) -> None:
@@ -111,21 +104,22 @@ def start(tmp_path: Path) -> Iterator[Callable[..., None]]:
 
 @pytest.mark.skipif(SSHD is None, reason="needs sshd (Debian: openssh-server)")
 @pytest.mark.skipif(importlib.util.find_spec("dvc_ssh") is None, reason="needs dvc-ssh")
-def test_a_server_with_ssh(tmp_path: Path, free_port: int, start: Callable[..., None]) -> None:
-    """`ssh://host/folder` with a key of the user's own; where the key lies is not committed."""
+def test_a_server_with_ssh(tmp_path: Path, start: Callable[..., None]) -> None:
+    """`ssh://host/folder` works with a private key, whose path is not committed."""
+    port = free_port()
     for name in ("host_key", "user_key"):
         key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
         subprocess.run(key, check=True)
-    Path("/run/sshd").mkdir(exist_ok=True)  # where sshd separates privileges, when root starts it
+    Path("/run/sshd").mkdir(exist_ok=True)  # sshd needs this folder for privilege separation if it is started by root
     (tmp_path / "sshd_config").write_text(
-        f"Port {free_port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host_key\nPidFile none\nUsePAM no\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host_key\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {tmp_path}/user_key.pub\nStrictModes no\nPermitRootLogin yes\n"
         "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
     )
-    start(free_port, str(SSHD), "-D", "-e", "-f", str(tmp_path / "sshd_config"))
+    start(port, str(SSHD), "-D", "-e", "-f", str(tmp_path / "sshd_config"))
     push_and_pull(
         Remote(
-            f"ssh://127.0.0.1:{free_port}{tmp_path}/remote",
+            f"ssh://127.0.0.1:{port}{tmp_path}/remote",
             settings=(("user", getpass.getuser()),),
             secrets=(("keyfile", f"{tmp_path}/user_key"),),
         ),
@@ -136,12 +130,13 @@ def test_a_server_with_ssh(tmp_path: Path, free_port: int, start: Callable[..., 
 
 @pytest.mark.skipif(importlib.util.find_spec("dvc_s3") is None, reason="needs dvc-s3")
 @pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="needs moto[server]")
-def test_a_server_of_s3s_protocol(tmp_path: Path, free_port: int, start: Callable[..., None]) -> None:
-    """`s3://bucket/folder` at an endpoint of one's own; the secret key is not committed."""
+def test_a_server_of_s3s_protocol(tmp_path: Path, start: Callable[..., None]) -> None:
+    """`s3://bucket/folder` works with a custom endpoint; the secret key is not committed."""
+    port = free_port()
     import boto3
 
-    start(free_port, sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(free_port))
-    endpoint = f"http://127.0.0.1:{free_port}"
+    start(port, sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
+    endpoint = f"http://127.0.0.1:{port}"
     secrets = (("access_key_id", "AKIAEXAMPLE"), ("secret_access_key", "a-secret-of-the-user"))
     client = boto3.client(
         "s3",

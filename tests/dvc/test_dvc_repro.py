@@ -1,4 +1,4 @@
-"""`dvc repro` in a clean clone does what `kedro run` does, then nothing, then only what a change asks for."""
+"""`dvc repro` runs every stage in a clean clone, then no stage, and after a change only the affected stages."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import pytest
 import yaml
 
 from dvc_clone import Clone
+from resnet50_pipeline.pipeline_registry import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def reproduced(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with all results, to be changed."""
+    """A clone with all results; tests may change it."""
     clone = published.clone_to(tmp_path_factory.mktemp("clones") / "clone")
     clone.run("dvc", "pull", "dvc.yaml")
     return clone
 
 
 def test_a_first_repro_writes_every_out(published: Clone) -> None:
-    """Every stage runs, every out is there and in dvc.lock, and nothing of it all is left to git but the lock."""
+    """The first repro writes every out and records it in dvc.lock; git sees no change except in the lock file."""
     stages = published.read_yaml("dvc.yaml")["stages"]
     outs = {
         out if isinstance(out, str) else next(iter(out))
@@ -34,24 +35,26 @@ def test_a_first_repro_writes_every_out(published: Clone) -> None:
 
 
 def test_a_second_repro_runs_nothing(published: Clone) -> None:
-    """Nothing that a run or Python leaves behind (logs, __pycache__, the MLflow database) counts as a change."""
+    """Files that a run leaves behind (logs, __pycache__, the MLflow database) do not count as changes."""
     assert published.repro() == []
 
 
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("imagenet/sample.py", ["sample_data", "data_validation", "data_preparation"]),
-        ("expectations/suite.py", ["data_validation"]),
-        ("trainer/optimizer.py", ["training"]),
-        ("trainer/export.py", ["model_registration"]),
+        ("imagenet/sample.py", list(STAGES)),
+        ("expectations/suite.py", ["data_validation", "data_preparation"]),
         ("imaging/decode.py", ["data_validation", "data_preparation", "training", "evaluation", "model_registration"]),
+        ("trainer/optimization/optimizer.py", ["training", "evaluation", "model_registration"]),
         ("reporting/metrics.py", ["evaluation"]),
+        ("serving/predictor.py", ["model_registration"]),
         ("exceptions.py", []),
     ],
 )
-def test_a_change_of_code_concerns_the_stages_that_use_it(reproduced: Clone, module: str, stages: list[str]) -> None:
-    """DVC would run the stages that import a changed module (and what follows, if their results then differ)."""
+def test_a_code_change_affects_the_stages_that_import_its_package(
+    reproduced: Clone, module: str, stages: list[str]
+) -> None:
+    """If a module changes, DVC runs the stages that depend on its package."""
     path = reproduced.root / "src" / "resnet50_pipeline" / module
     before = path.read_bytes()
     path.write_bytes(before + b"\n# changed\n")
@@ -61,8 +64,8 @@ def test_a_change_of_code_concerns_the_stages_that_use_it(reproduced: Clone, mod
         path.write_bytes(before)
 
 
-def test_another_learning_rate_runs_training_and_what_follows(reproduced: Clone) -> None:
-    """A changed learning rate leaves data and lists alone, and a new model is trained, evaluated and registered."""
+def test_a_new_learning_rate_runs_training_and_the_later_stages(reproduced: Clone) -> None:
+    """After a change of learning rate, a new model is trained, evaluated and registered; no data stage runs."""
     lock = reproduced.root / "dvc.lock"
     before = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
     reproduced.edit_parameters("parameters_training.yml", {"training": {"lr": {"learning_rate": 0.0123}}})
@@ -71,5 +74,5 @@ def test_another_learning_rate_runs_training_and_what_follows(reproduced: Clone)
     for stage in ("sample_data", "data_validation", "data_preparation"):
         assert after[stage] == before[stage]
     assert "learning_rate: 0.0123" in (
-        reproduced.root / "data" / "sample" / "05_model_input" / "training_config.yaml"
+        reproduced.root / "data" / "dvc" / "06_models" / "training" / "training_config.yaml"
     ).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What dvc.yaml says of a stage is what Kedro's catalog, parameters and source say: the two cannot drift apart."""
+"""dvc.yaml agrees with the catalog, the parameters and the imports of the Kedro pipelines."""
 
 from __future__ import annotations
 
@@ -11,54 +11,44 @@ import grimp
 import pytest
 import yaml
 from dvc.repo import Repo
-from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, pipelines, settings
 from kedro.pipeline import Pipeline
 
-from resnet50_pipeline.commands.data_version import VERSION_FILE
+from resnet50_pipeline.commands.dvc.data_version import VERSION_FILE
 from resnet50_pipeline.pipeline_registry import STAGES
+from resnet50_pipeline.recipes import RecipeConfigLoader
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "resnet50_pipeline"
-# How a run is shown, watched and ended, which error is raised, how bytes reach the disk: no result depends on it.
+SOURCE = f"src/{PACKAGE}"
+# These modules determine how a run is displayed, supervised and stopped, and how bytes are written to disk. Results do
+# not depend on them, so no stage runs again when they change.
 WITHOUT_INFLUENCE = frozenset(
-    f"{PACKAGE}.{module}"
-    for module in (
+    {
         "exceptions",
         "files",
+        "frozen_model",
         "git",
-        "interruption",
         "logs",
-        "paddleclas.failure",
-        "paddleclas.guard",
-        "paddleclas.heartbeats",
-        "paddleclas.machines",
-        "paddleclas.processes",
-        "paddleclas.progress",
-        "paddleclas.supervise",
+        "processes",
         "progress",
-        "trainer.heartbeat",
-        "trainer.saver",
-        "trainer.stopping",
-    )
+        "tailing",
+        "text",
+    }
 )
-# What no import shows: the trainer is started by its path, with the name of one of its parts, and MLflow is given the
-# name of the module that loads a model.
+# Dependencies that no import statement shows: the trainer is started by its path, and MLflow is given the name of the
+# module that loads a model.
 STARTED_BY_NAME = {
-    "paddleclas.launch": "trainer.__main__",
-    "paddleclas.train": "trainer.training",
-    "paddleclas.prediction": "trainer.evaluation",
-    "paddleclas.export": "trainer.export",
-    "tracking.registry": "serving.pyfunc",
+    "paddleclas.launch.command": "trainer.__main__",
+    "tracking.registry.versions": "serving.pyfunc",
 }
-# Their ranks open the images that the lists name. Lists of the same names may name other images, and the manifest
-# has the digest of every one: it stands for them.
-READING_IMAGES = frozenset({"training", "evaluation"})
+# The folder in which the `training` stage of dvc.yaml runs.
+UNPUBLISHED = "data/dvc/unpublished"
 
 
 @dataclass(frozen=True)
 class Chain:
-    """One dvc.yaml and the Kedro environment that its stages run in."""
+    """A dvc.yaml and the Kedro environment of its stages."""
 
     file: str
     environment: str
@@ -70,14 +60,19 @@ class Chain:
         return loaded
 
     def catalog(self) -> dict[str, str]:
-        """Return {dataset: path} of the environment, with nothing of conf/local."""
-        loader = OmegaConfigLoader(
+        """Return {dataset: path} of the environment without conf/local."""
+        loader = RecipeConfigLoader(
             str(PROJECT / "conf"), env=self.environment, **{**settings.CONFIG_LOADER_ARGS, "default_run_env": "base"}
         )
-        return {name: entry["filepath"] for name, entry in loader["catalog"].items() if "filepath" in entry}
+        # A PathDataset only tells a node where to write the result that another entry saves.
+        return {
+            name: entry["filepath"]
+            for name, entry in loader["catalog"].items()
+            if "filepath" in entry and not entry["type"].endswith(".PathDataset")
+        }
 
     def parameter_files(self, group: str) -> set[str]:
-        """Return the files of base and of this environment that set the parameter `group`."""
+        """Return the files in conf/base and in this environment that set parameters of `group`."""
         files = {path for name in ("base", self.environment) for path in (PROJECT / "conf" / name).glob("*.yml")}
         return {
             path.relative_to(PROJECT).as_posix()
@@ -87,10 +82,10 @@ class Chain:
 
 
 CHAINS = (
-    Chain("dvc.yaml", "base", "kedro run --pipelines {stage}"),
+    Chain("dvc.yaml", "dvc", "kedro run --env dvc --pipelines {stage}"),
     Chain("conf/imagenet/dvc.yaml", "imagenet", "kedro run --env imagenet --pipelines {stage}"),
 )
-# Every chain makes or is given its data set; only the sample is made.
+# Only the sample is created by a stage; ImageNet is provided by the user.
 CHAIN_STAGES = [
     pytest.param(chain, stage, id=f"{chain.environment}-{stage}")
     for chain in CHAINS
@@ -111,42 +106,49 @@ def pipeline_of(stage: str) -> Pipeline:
 
 
 def paths_of(entries: list[str | dict[str, Any]]) -> Iterator[str]:
-    """Yield the paths of a stage's deps, outs, metrics or plots, whether they carry settings or not."""
+    """Yield the paths of a stage's deps, outs, metrics or plots, with or without settings."""
     for entry in entries:
         yield entry if isinstance(entry, str) else next(iter(entry))
 
 
 def outputs_of(stage: dict[str, Any]) -> list[str]:
-    """Return every path that a stage says it writes."""
+    """Return the paths of all outs, metrics and plots of a stage."""
     return [path for kind in ("outs", "metrics", "plots") for path in paths_of(stage.get(kind, []))]
 
 
 def version_file_of(catalog: dict[str, str]) -> str:
-    """Return the file of `kedro data-version`."""
+    """Return the file that `kedro data-version` writes."""
     return str(Path(catalog["manifest"]).with_name(VERSION_FILE))
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
 def test_every_pipeline_is_a_stage(chain: Chain) -> None:
-    """dvc.yaml has the stages of the chain, by the same names and in the same order, and no other but data_version."""
-    made = STAGES if chain.environment == "base" else ("data_version", *STAGES[1:])
+    """The stages in dvc.yaml have the same names and order as the pipelines; only `data_version` is added."""
+    made = STAGES if chain.environment == "dvc" else ("data_version", *STAGES[1:])
     assert tuple(chain.stages()) == made
     assert set(pipelines) - {"__default__"} == set(STAGES)
 
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
 def test_a_stage_runs_its_own_pipeline(chain: Chain, stage: str) -> None:
-    """The command of a stage is the pipeline of the same name, run in the project folder."""
+    """A stage runs the pipeline of the same name in the project folder."""
     definition = chain.stages()[stage]
-    # Interrupted, it goes on from its last checkpoint set.
-    resuming = " --params training.resume=auto" if stage == "training" else ""
-    assert definition["cmd"] == chain.command.format(stage=stage) + resuming
+    run = chain.command.format(stage=stage)
+    if stage != "training":
+        assert definition["cmd"] == run
+    elif chain.environment == "imagenet":
+        assert definition["cmd"] == f"{run} --params training.resume=auto"
+    else:
+        assert definition["cmd"] == [
+            f"{run} --params run_dir={UNPUBLISHED},training.resume=auto",
+            f"kedro publish-training {UNPUBLISHED} --env dvc",
+        ]
     assert (PROJECT / chain.file).parent.joinpath(definition.get("wdir", ".")).resolve() == PROJECT.resolve()
 
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
 def test_outs_are_the_files_that_the_pipeline_writes(chain: Chain, stage: str) -> None:
-    """Every catalog file among a pipeline's outputs is an out of its stage, and nothing else is."""
+    """The outs of a stage are exactly the catalog files among the outputs of its pipeline."""
     catalog = chain.catalog()
     written = sorted(catalog[name] for name in pipeline_of(stage).all_outputs() if name in catalog)
     assert sorted(outputs_of(chain.stages()[stage])) == written
@@ -154,10 +156,10 @@ def test_outs_are_the_files_that_the_pipeline_writes(chain: Chain, stage: str) -
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
 def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: str) -> None:
-    """Every catalog file among a pipeline's free inputs is a dep of its stage, and no other data but the manifest is.
+    """The data deps of a stage are exactly the catalog files that its pipeline reads.
 
-    The ImageNet folder is the exception: 150 GB are not hashed, so the stages that read it do not name it, and the file
-    that names the version of its images stands for it where they are first read.
+    The ImageNet folder is the exception: 150 GB is too much to hash, so no stage depends on it. `data_validation`
+    depends on the file that `kedro data-version` writes instead.
     """
     catalog = chain.catalog()
     read = {catalog[name] for name in pipeline_of(stage).inputs() if name in catalog}
@@ -165,15 +167,13 @@ def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: st
         read.discard(catalog["dataset_root"])
         if stage == "data_validation":
             read.add(version_file_of(catalog))
-    if stage in READING_IMAGES:
-        read.add(catalog["manifest"])
     deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if not path.startswith(("src/", "conf/"))]
     assert sorted(deps) == sorted(read)
 
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
 def test_a_stage_that_uses_a_recipe_watches_its_file(chain: Chain, stage: str) -> None:
-    """Another recipe, or another value in it, makes every stage run again that looks at `training`, and no other."""
+    """The recipe file is a dep of the stages that use `params:training`, and of no others."""
     chosen = PROJECT / "conf" / chain.environment / "parameters_recipe.yml"
     uses = chosen.exists() and "params:training" in pipeline_of(stage).inputs()
     stages = Repo(PROJECT).stage.load_all(str(PROJECT / chain.file))
@@ -184,7 +184,7 @@ def test_a_stage_that_uses_a_recipe_watches_its_file(chain: Chain, stage: str) -
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
 def test_params_are_the_groups_that_the_pipeline_uses(chain: Chain, stage: str) -> None:
-    """Every `params:` input of a pipeline is watched in every file of conf/ that sets it, and no other is."""
+    """The params of a stage are exactly the `params:` inputs of its pipeline, in every file of conf/ that sets them."""
     names = {name.removeprefix("params:") for name in pipeline_of(stage).inputs() if name.startswith("params:")}
     expected = {(file, name) for name in names for file in chain.parameter_files(name.partition(".")[0])}
     watched = {
@@ -195,65 +195,87 @@ def test_params_are_the_groups_that_the_pipeline_uses(chain: Chain, stage: str) 
 
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
-    """Who runs whom in the package: a part of the trainer counts for those who start that part only."""
+    """The imports of the package, including those that no import statement shows."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
-    for part in graph.find_modules_directly_imported_by(f"{PACKAGE}.trainer.__main__"):
-        if part.startswith(f"{PACKAGE}.trainer."):
-            graph.remove_import(importer=f"{PACKAGE}.trainer.__main__", imported=part)
-    # Every stage imports all parameters, and those of training are checked by the operators that they name; a stage
-    # that does more with them, for it renders or runs a training, imports imaging itself.
-    input_pipeline = f"{PACKAGE}.parameters.input_pipeline"
-    for module in graph.find_modules_directly_imported_by(input_pipeline):
-        if module.startswith(f"{PACKAGE}.imaging."):
-            graph.remove_import(importer=input_pipeline, imported=module)
+    # Every stage imports all parameters, and the training parameters consist of recipe models. A stage that renders or
+    # runs training imports `recipe` itself.
+    parameters = f"{PACKAGE}.parameters.training"
+    for module in graph.find_modules_directly_imported_by(parameters):
+        if module.startswith(f"{PACKAGE}.recipe."):
+            graph.remove_import(importer=parameters, imported=module)
     for starter, started in STARTED_BY_NAME.items():
         graph.add_import(importer=f"{PACKAGE}.{starter}", imported=f"{PACKAGE}.{started}")
     return graph
 
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
-def test_code_deps_are_the_modules_that_the_pipeline_imports(
+def test_code_deps_are_the_packages_that_the_pipeline_imports(
     chain: Chain, stage: str, imports: grimp.ImportGraph
 ) -> None:
-    """A change of any module that a stage runs makes it run again, and a change of any other does not."""
-    package = f"{PACKAGE}.pipelines.{stage}"
-    modules = imports.find_descendants(package) | imports.find_upstream_modules(package, as_package=True)
-    used = {source_of(module) for module in modules - WITHOUT_INFLUENCE} - {None}
-    deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if path.startswith("src/")]
-    unwatched = {path for path in used if not any(path == dep or path.startswith(f"{dep}/") for dep in deps)}
-    unused = {dep for dep in deps if not any(path == dep or path.startswith(f"{dep}/") for path in used)}
-    assert not unwatched, f"{chain.file}: {stage} imports these and does not list them in deps"
-    assert not unused, f"{chain.file}: {stage} lists these in deps and does not import them"
+    """The code deps of a stage are exactly the packages and top-level modules that its pipeline imports."""
+    pipeline = f"{PACKAGE}.pipelines.{stage}"
+    imported = imports.find_descendants(pipeline) | imports.find_upstream_modules(pipeline, as_package=True)
+    deps = {path for path in paths_of(chain.stages()[stage]["deps"]) if path.startswith("src/")}
+    assert deps == {dep_of(module) for module in imported} - {None}
 
 
-def source_of(module: str) -> str | None:
-    """Return the module's file, relative to the project; None for a package, whose __init__ says nothing."""
-    path = PROJECT / "src" / Path(*module.split(".")).with_suffix(".py")
-    return path.relative_to(PROJECT).as_posix() if path.is_file() else None
+def dep_of(module: str) -> str | None:
+    """Return the dep that covers a module: its package below resnet50_pipeline, or its own file.
+
+    The result is None for modules that no result depends on, and for the packages `resnet50_pipeline` and `pipelines`,
+    whose __init__.py has no code.
+    """
+    _, *names = module.split(".")
+    if not names or names[0] in WITHOUT_INFLUENCE or names == ["pipelines"]:
+        return None
+    if names[0] == "pipelines":
+        return f"{SOURCE}/pipelines/{names[1]}"
+    return f"{SOURCE}/{names[0]}" if (PROJECT / SOURCE / names[0]).is_dir() else f"{SOURCE}/{names[0]}.py"
 
 
-@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.environment)
-def test_checkpoints_outlive_the_start_of_a_stage(chain: Chain) -> None:
-    """DVC deletes outs before a stage runs; it must leave checkpoints, shards, and what is only written when new."""
-    catalog = chain.catalog()
-    persistent = {
-        path
+def settings_of_outs(chain: Chain) -> dict[str, dict[str, Any]]:
+    """Return {path: settings} for every out in a dvc.yaml."""
+    entries = [
+        entry
         for stage in chain.stages().values()
         for kind in ("outs", "metrics", "plots")
         for entry in stage.get(kind, [])
-        if isinstance(entry, dict)
-        for path, settings_of_out in entry.items()
-        if settings_of_out.get("persist")
-    }
-    assert persistent == {
-        catalog["training_dir"],
-        catalog["shards"],
-        *([version_file_of(catalog)] if "data_version" in chain.stages() else []),
+    ]
+    return {
+        path: settings_of_out
+        for entry in entries
+        for path, settings_of_out in ({entry: {}} if isinstance(entry, str) else entry).items()
     }
 
 
-def test_the_version_of_imagenet_is_always_asked_for() -> None:
-    """Without the images among its deps DVC cannot know that they changed: it asks each time and watches the answer."""
+def test_dvc_never_writes_to_the_workspace_of_imagenet() -> None:
+    """Every ImageNet out is uncached and persistent, so it is deleted neither by a checkout nor when a stage starts."""
+    outs = settings_of_outs(CHAINS[1])
+    assert outs
+    assert {path: found for path, found in outs.items() if found != {"cache": False, "persist": True}} == {}
+
+
+def test_only_dvc_stages_write_to_a_cached_out() -> None:
+    """No out of dvc.yaml is in a folder that `kedro run` writes to in another environment."""
+    assert [path for path in settings_of_outs(CHAINS[0]) if not path.startswith("data/dvc/")] == []
+    for environment in ("base", "imagenet", "test"):
+        assert not [path for path in Chain("", environment, "").catalog().values() if path.startswith("data/dvc/")]
+
+
+def test_a_training_in_progress_is_in_no_out() -> None:
+    """Checkpoints of an unfinished training run are outside every out of dvc.yaml."""
+    outs = settings_of_outs(CHAINS[0])
+    assert not [out for out in outs if f"{UNPUBLISHED}/".startswith(f"{out}/") or out.startswith(UNPUBLISHED)]
+
+
+def test_shards_outlive_the_start_of_a_stage() -> None:
+    """DVC does not delete the shards before the stage runs, so the stage can reuse them."""
+    persistent = {path for path, found in settings_of_outs(CHAINS[0]).items() if found.get("persist")}
+    assert persistent == {CHAINS[0].catalog()["shards"]}
+
+
+def test_the_version_of_imagenet_is_always_computed() -> None:
+    """`data_version` runs on every `dvc repro`, because the images are not among its deps."""
     stages, catalog = CHAINS[1].stages(), CHAINS[1].catalog()
     assert {name for name, stage in stages.items() if stage.get("always_changed")} == {"data_version"}
     assert stages["data_version"]["cmd"] == "kedro data-version --env imagenet"

@@ -1,4 +1,4 @@
-"""A checkpoint set, its weights in a file, the model exported from it: each gives the same rows."""
+"""A checkpoint set, a .pdparams file and an exported model with the same weights produce the same predictions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from placed import PlacedDataset, render_training_config
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.paddleclas.config import render_training_config
 from resnet50_pipeline.paddleclas.evaluated_model import find_best_model, find_model
 from resnet50_pipeline.paddleclas.export import export_inference_model
 from resnet50_pipeline.paddleclas.prediction import predict_list
 from resnet50_pipeline.parameters import (
-    DatasetParameters,
     EvaluationParameters,
     ModelRegistrationParameters,
     TrainingParameters,
@@ -33,16 +32,16 @@ LABEL_MAP = {"class_num": 3, "classes": [{"id": i, "synset": f"n0000000{i}", "na
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory, striped_dataset: Path, make_training_parameters) -> TrainingParameters:
-    """A finished training of one rank."""
+    """A finished training run with one rank."""
     parameters = make_training_parameters(tmp_path_factory.mktemp("trained") / "training")
-    train(parameters, DatasetParameters(root=striped_dataset, class_num=3))
+    train(parameters, PlacedDataset(root=striped_dataset, class_num=3))
     return parameters
 
 
 @pytest.fixture(scope="module")
 def config(training: TrainingParameters, striped_dataset: Path):
-    """What the parameters alone say, as for a model that was not trained here."""
-    dataset = DatasetParameters(root=striped_dataset, class_num=3)
+    """The configuration from the parameters, as used for a model that this project did not train."""
+    dataset = PlacedDataset(root=striped_dataset, class_num=3)
     val_list = striped_dataset / "val_list.txt"
     return render_training_config(training, dataset, val_list, val_list)
 
@@ -60,7 +59,7 @@ def predict(model, list_file: Path, training: TrainingParameters, image_root: Pa
 
 @pytest.fixture(scope="module")
 def best(training, striped_dataset) -> tuple[pd.DataFrame, dict]:
-    """What the best checkpoint predicts."""
+    """The predictions and summary for the best checkpoint."""
     return predict(find_best_model(training.output_dir), striped_dataset / "val_list.txt", training, striped_dataset)
 
 
@@ -73,8 +72,8 @@ def assert_same_rows(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     )
 
 
-def test_the_best_checkpoint_names_itself(best, training):
-    """The summary says which set, weights and list the rows are of, and that it is the training's best."""
+def test_the_summary_describes_the_best_checkpoint(best, training):
+    """The summary identifies the checkpoint set and the weights and list digests, and marks the best checkpoint."""
     _, summary = best
     checkpoint = training.output_dir / summary["checkpoint"]
     digests = json.loads((checkpoint / "MANIFEST.json").read_text())
@@ -83,8 +82,8 @@ def test_the_best_checkpoint_names_itself(best, training):
     assert summary["list_digest"].startswith("sha256:")
 
 
-def test_a_checkpoint_set_brings_its_own_configuration(best, training, config, striped_dataset):
-    """Named by its folder, with parameters of another network, the set is read as it was trained."""
+def test_a_checkpoint_set_has_its_configuration(best, training, config, striped_dataset):
+    """A checkpoint set is loaded into its own network, even if the parameters specify a different one."""
     other = config.model_copy(update={"Arch": config.Arch.model_copy(update={"name": "ResNet50"})})
     path = training.output_dir / best[1]["checkpoint"]
     model = find_model(path, other, str(path))
@@ -94,8 +93,8 @@ def test_a_checkpoint_set_brings_its_own_configuration(best, training, config, s
     assert summary["is_best_checkpoint"] is False
 
 
-def test_weights_of_paddleclas_give_the_same_rows(best, training, config, striped_dataset, tmp_path):
-    """A .pdparams, as PaddleClas writes them, is evaluated without having been trained here; no epoch is known."""
+def test_pdparams_give_the_same_predictions(best, training, config, striped_dataset, tmp_path):
+    """A .pdparams file written by PaddleClas can be evaluated, but its epoch and step are unknown."""
     path = tmp_path / "ResNet18_pretrained.pdparams"
     write_pdparams(training.output_dir / best[1]["checkpoint"], path)
     model = find_model(path, config, str(path))
@@ -105,8 +104,8 @@ def test_weights_of_paddleclas_give_the_same_rows(best, training, config, stripe
     assert summary["weights_digest"] == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def test_an_exported_model_gives_the_same_rows(best, training, config, striped_dataset):
-    """With its own preprocessing and classes; the digest is that of the checkpoint that it was made of."""
+def test_an_exported_model_gives_the_same_predictions(best, training, config, striped_dataset):
+    """An exported model has its own preprocessing and classes, and the same weights digest as its checkpoint."""
     registration = ModelRegistrationParameters(model_name="probe", export_check_images=2)
     folder = export_inference_model(training.output_dir, LABEL_MAP, registration, training)
     other = config.model_copy(update={"Arch": config.Arch.model_copy(update={"class_num": 1000})})
@@ -117,8 +116,8 @@ def test_an_exported_model_gives_the_same_rows(best, training, config, striped_d
     assert (summary["checkpoint"], summary["weights_digest"]) == ("models:/probe/1", best[1]["weights_digest"])
 
 
-def test_another_list_may_lie_elsewhere(best, training, striped_dataset, tmp_path):
-    """A list of other images, below another folder, has a digest of its own, whatever the order of its lines."""
+def test_another_list_may_use_another_image_root(best, training, striped_dataset, tmp_path):
+    """A list of images in another folder has a different digest, which does not depend on the order of the lines."""
     (tmp_path / "new").symlink_to(striped_dataset / "val")
     lines = [line.replace("val/", "new/") for line in (striped_dataset / "val_list.txt").read_text().splitlines(True)]
     digests = set()
@@ -131,22 +130,22 @@ def test_another_list_may_lie_elsewhere(best, training, striped_dataset, tmp_pat
     assert digests != {best[1]["list_digest"]}
 
 
-def test_a_model_that_is_not_there_is_named(config, tmp_path):
-    """The message lists what the parameter may be."""
-    with pytest.raises(CheckpointError, match=r"there is no .*nowhere; it is a checkpoint set, a .pdparams"):
+def test_a_missing_model_is_an_error(config, tmp_path):
+    """If the model is missing, the error message includes its path."""
+    with pytest.raises(CheckpointError, match="nowhere"):
         find_model(tmp_path / "nowhere", config, "nowhere")
 
 
 @pytest.mark.parametrize("changes", [{"model": "models:/probe@champion"}, {"image_list": "new.txt"}])
-def test_other_evaluations_need_a_folder_of_their_own(changes, tmp_path):
-    """Results of another model or list never take the place of the training's own."""
-    with pytest.raises(ValidationError, match=r"add evaluation.output_dir=FOLDER to --params"):
+def test_other_evaluations_need_an_output_dir(changes, tmp_path):
+    """Results for another model or list cannot overwrite those from training."""
+    with pytest.raises(ValidationError, match=r"evaluation\.output_dir"):
         EvaluationParameters(batch_size_per_rank=1, **changes)
     assert EvaluationParameters(batch_size_per_rank=1, output_dir=tmp_path, **changes).output_dir == tmp_path
 
 
 def write_pdparams(checkpoint: Path, path: Path) -> None:
-    """Write a set's weights as `paddle.save` does, in a process of its own: this one does not import Paddle."""
+    """Write the weights of a set with `paddle.save`, in a subprocess because this process must not import Paddle."""
     program = (
         "import sys, paddle; from safetensors.numpy import load_file\n"
         "arrays = load_file(sys.argv[1])\n"

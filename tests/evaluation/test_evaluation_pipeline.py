@@ -1,4 +1,4 @@
-"""The `evaluation` pipeline on the catalog of `conf/test`: what its nodes read and write."""
+"""The `evaluation` pipeline reads and writes the entries in the `conf/test` catalog."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ configure_project("resnet50_pipeline")
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CLASSES = ("zero", "one", "two")
-# True class, predicted class; four of six are right.
+# True class, predicted class; four of six are correct.
 OUTCOMES = [(0, 0), (0, 1), (1, 1), (1, 1), (2, 2), (2, 0)]
 
 
@@ -38,7 +38,7 @@ def _config(env: str) -> OmegaConfigLoader:
 
 @pytest.fixture
 def catalog(tmp_path) -> DataCatalog:
-    """The catalog of `conf/test` below a temporary folder, holding what the stages before have written."""
+    """The `conf/test` catalog in a temporary folder, with the results of the earlier stages."""
     entries = _config("test")["catalog"]
     for entry in entries.values():
         entry["filepath"] = str(tmp_path / entry["filepath"])
@@ -86,7 +86,7 @@ def catalog(tmp_path) -> DataCatalog:
         "evaluation_summary": {
             **run,
             **{"checkpoint": "best", "epoch": 1, "step": 2, "images": 6, "images_per_second_without_loading": 3.0},
-            **{"is_best_checkpoint": True, "is_val_list": True, "arch": "ResNet50", "list": "val_list.txt"},
+            **{"is_best_checkpoint": True, "split": "val", "arch": "ResNet50", "list": "val_list.txt"},
             **{"list_digest": "sha256:1157", "weights_digest": "sha256:3e16"},
         },
     }.items():
@@ -97,8 +97,8 @@ def catalog(tmp_path) -> DataCatalog:
     return catalog
 
 
-def test_every_input_and_output_is_in_the_catalog():
-    """Nothing of the stage lives in memory only, and every node has a name of its own."""
+def test_all_inputs_and_outputs_are_in_the_catalog():
+    """All datasets in the pipeline are in the catalog, and each node has a name."""
     pipeline = create_pipeline()
     names = {node.name for node in pipeline.nodes}
 
@@ -114,7 +114,7 @@ def test_every_input_and_output_is_in_the_catalog():
 
 
 def test_parameters_reach_the_nodes_as_models():
-    """Kedro reads the types of the nodes' parameters, and so checks the YAML before anything runs."""
+    """Kedro finds the parameter types, so it can validate the YAML before the run."""
     types = TypeExtractor({"evaluation": create_pipeline()}).extract_types_from_pipelines()
 
     assert types == {"dataset": DatasetParameters, "training": TrainingParameters, "evaluation": EvaluationParameters}
@@ -122,15 +122,15 @@ def test_parameters_reach_the_nodes_as_models():
 
 @pytest.mark.parametrize("env", ["base", "imagenet", "test"])
 def test_every_environment_has_valid_parameters(env):
-    """The committed values build the model; none is left to a default."""
+    """The configuration of each environment is valid and sets all fields."""
     values = _config(env)["parameters"]["evaluation"]
 
     assert set(values) == set(EvaluationParameters.model_fields)
     EvaluationParameters.model_validate(values)
 
 
-def test_metrics_pictures_and_report_are_written_where_the_catalog_says(catalog, tmp_path, monkeypatch):
-    """From predictions to report through Kedro: every file has the right numbers, and no temporary folder stays."""
+def test_the_pipeline_writes_metrics_figures_and_report(catalog, tmp_path, monkeypatch):
+    """All files of the evaluation contain the right numbers, and no temporary folder remains."""
     staging = tmp_path / "staging"
     staging.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(staging))
@@ -151,14 +151,14 @@ def test_metrics_pictures_and_report_are_written_where_the_catalog_says(catalog,
         for name in ("class_accuracy", "confusion", "reliability", "training_curves")
     }
     report = (reporting / "evaluation_report.html").read_text(encoding="utf-8")
-    assert "66.67\u00a0%" in report
+    assert "66.67%" in report
     assert "epochs: 1" in report
     assert report.count("<img ") == 4 + 2
     assert list(staging.iterdir()) == []
 
 
-def test_a_failed_drawing_leaves_no_folder(catalog, tmp_path, monkeypatch):
-    """Where a table is refused, the staged folder is gone again."""
+def test_a_failed_node_leaves_no_temporary_folder(catalog, tmp_path, monkeypatch):
+    """If a table is invalid, the staged folder is removed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = set(tmp_path.iterdir())
 
@@ -175,15 +175,15 @@ def test_a_failed_drawing_leaves_no_folder(catalog, tmp_path, monkeypatch):
     assert set(tmp_path.iterdir()) == before
 
 
-def test_plots_can_be_looked_at_by_everybody(catalog):
-    """The folder does not keep the permissions of a private temporary folder."""
+def test_the_plots_folder_is_readable_by_all_users(catalog):
+    """The output folder does not have the permissions of a temporary folder."""
     SequentialRunner().run(create_pipeline().only_nodes("compute_metrics", "draw_plots"), catalog)
 
     assert catalog.load("plots").stat().st_mode & 0o777 == 0o755
 
 
-def test_registering_the_pipeline_imports_nothing_heavy():
-    """Other stages do not pay for matplotlib, Jinja2's page or the launcher when Kedro collects the pipelines."""
+def test_registering_the_pipeline_imports_no_heavy_modules():
+    """Kedro finds the pipelines without importing matplotlib, scikit-learn, OpenCV or the launcher."""
     heavy = "matplotlib", "sklearn", "cv2", "resnet50_pipeline.paddleclas", "resnet50_pipeline.reporting"
     program = (
         "import sys, resnet50_pipeline.pipelines.evaluation\n"

@@ -1,4 +1,4 @@
-"""Whose predictions an evaluation is compared with, and what is said where there are none."""
+"""An evaluation is compared with a file or a registered version, or gives the reason why it is not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from mlflow_stores import DESCRIPTION, sqlite_store
 from resnet50_pipeline.exceptions import EvaluationTableError, TrackingError
 from resnet50_pipeline.parameters import EvaluationParameters
-from resnet50_pipeline.pipelines.evaluation.subject import compare_with_rival
+from resnet50_pipeline.pipelines.evaluation.models import compare_with_rival
 from resnet50_pipeline.tracking.runs import open_run
 
 
 def predictions(*predicted: int) -> pd.DataFrame:
-    """Return a table of images of class 0 that were taken for these classes of three."""
+    """Return predictions for images of class 0, with the given predicted classes out of three."""
     order = [[first, *(one for one in range(3) if one != first)] for first in predicted]
     return pd.DataFrame(
         {
@@ -33,8 +33,8 @@ def parameters(rival: object) -> EvaluationParameters:
     return EvaluationParameters(batch_size_per_rank=1, compare_with=None if rival is None else str(rival))
 
 
-def test_a_table_on_the_disk_is_a_rival(tmp_path: Path):
-    """Pairs of answers are counted under the file's name."""
+def test_the_rival_may_be_a_file(tmp_path: Path):
+    """A comparison with a file uses the path as the rival's name."""
     predictions(0, 1, 1, 0).to_parquet(tmp_path / "rival.parquet")
     found = compare_with_rival(predictions(0, 0, 0, 1), parameters(tmp_path / "rival.parquet"))
     assert found["rival"] == str(tmp_path / "rival.parquet")
@@ -42,17 +42,17 @@ def test_a_table_on_the_disk_is_a_rival(tmp_path: Path):
     assert counts == [2, 1, 1, 0]
 
 
-def test_nobody_is_no_rival():
-    """Null asks for no comparison, and that is no error."""
+def test_no_rival_is_not_an_error():
+    """If `compare_with` is null, there is no comparison and no reason."""
     assert compare_with_rival(predictions(0), parameters(None)) == {"rival": None, "reason": ""}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "there is no "), (b"text", "is no table"), (predictions(0, 0), "images")],
+    [(None, r"rival\.parquet"), (b"text", r"rival\.parquet"), (predictions(0, 0), r"1 and 2, 1 ")],
 )
-def test_a_file_that_is_none_is_refused_by_its_name(tmp_path: Path, content, message: str):
-    """Missing, of another format, or of other images: one message, and no traceback of the reader's."""
+def test_an_invalid_rival_file_is_rejected(tmp_path: Path, content, message: str):
+    """A missing file, a wrong format and different images are errors."""
     path = tmp_path / "rival.parquet"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -63,13 +63,13 @@ def test_a_file_that_is_none_is_refused_by_its_name(tmp_path: Path, content, mes
 
 
 @pytest.mark.slow
-def test_a_champion_may_be_missing_and_a_version_may_not(tmp_path: Path):
-    """The first version has nobody to be compared with; who names a version means that one."""
+def test_an_alias_may_be_missing_but_a_version_may_not(tmp_path: Path):
+    """A missing alias is a reason to skip the comparison, but a missing version number is an error."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
     run.connect()
     found = compare_with_rival(predictions(0), parameters("models:/m@champion"))
     assert found["rival"] is None
-    assert "there is no models:/m@champion" in found["reason"]
-    with pytest.raises(TrackingError, match="there is no models:/m/3"):
+    assert "models:/m@champion" in found["reason"]
+    with pytest.raises(TrackingError, match="models:/m/3"):
         compare_with_rival(predictions(0), parameters("models:/m/3"))
     run.end("FINISHED")

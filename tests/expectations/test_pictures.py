@@ -1,20 +1,25 @@
-"""The pictures of the Data Docs: every image counted once, readable at 10 and at 1000 classes, and valid SVG."""
+"""The figures in Data Docs count each image once, and are readable for 10 as well as 1000 classes."""
 
 from __future__ import annotations
 
-import re
-from xml.etree import ElementTree
+import base64
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle, StepPatch
+from PIL import Image
 
-from resnet50_pipeline.expectations.distributions import as_json, compute_distributions
-from resnet50_pipeline.expectations.pictures import draw_pictures
+from resnet50_pipeline.expectations import pictures
+from resnet50_pipeline.expectations.distributions import Distributions, as_json, compute_distributions
+from resnet50_pipeline.figures import DARK, LIGHT
 
 
 def make_manifest(counts: list[int], **columns: object) -> pd.DataFrame:
-    """Return a manifest of as many train images of each class, and of one val image of each."""
+    """Return a manifest with the given number of training images per class, and one val image per class."""
     labels = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.arange(len(counts))])
     return pd.DataFrame(
         {
@@ -30,73 +35,110 @@ def make_manifest(counts: list[int], **columns: object) -> pd.DataFrame:
     )
 
 
-def draw(manifest: pd.DataFrame) -> dict[str, tuple[ElementTree.Element, str]]:
-    """Return element and caption of each picture, by title."""
-    pictures = draw_pictures(compute_distributions(manifest))
-    return {one.title: (ElementTree.fromstring(one.svg), one.caption) for one in pictures}
+def distributions_of(counts: list[int], **columns: object) -> Distributions:
+    """Return the distributions of `make_manifest`."""
+    return compute_distributions(make_manifest(counts, **columns))
 
 
-def titles(picture: ElementTree.Element) -> list[str]:
-    """Return the tooltips of a picture."""
-    return [str(one.text) for one in picture.iter("title")]
+def bars(figure: Figure) -> list[float]:
+    """Return the heights of the bars in a figure, from left to right."""
+    return [float(patch.get_height()) for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
 
 
-def test_few_classes_are_bars_with_their_names() -> None:
-    """Ten classes are ten bars, in the order of labels, whose tooltips say synset and images."""
-    picture, caption = draw(make_manifest([5, 9, 7] + [6] * 7))["Class balance of train/"]
-    assert titles(picture)[:3] == ["n00000000: 5 images", "n00000001: 9 images", "n00000002: 7 images"]
-    heights = [float(one.attrib["height"]) for one in picture.iter("rect")]
-    assert heights[1] / heights[0] == pytest.approx(9 / 5, rel=0.01)
-    assert caption.startswith("10 classes of 5 to 9 images, median 6 (dashed). Fewest: n00000000 5, ")
+def tick_labels(figure: Figure) -> list[str]:
+    """Return the tick labels on the horizontal axis."""
+    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+def test_few_classes_are_named_bars() -> None:
+    """Ten classes are drawn as ten bars in label order, each with the name of its class folder."""
+    counts = distributions_of([5, 9, 7] + [6] * 7).class_counts["train"]
+    figure = pictures.draw_class_balance("train", counts)
+    assert bars(figure) == [5, 9, 7] + [6] * 7
+    assert tick_labels(figure)[:3] == ["n00000000", "n00000001", "n00000002"]
 
 
 def test_a_thousand_classes_are_one_falling_outline() -> None:
-    """A thousand classes are one path that falls from left to right, and a page that stays small."""
-    counts = [1 + number % 97 for number in range(1000)]
-    picture, caption = draw(make_manifest(counts))["Class balance of train/"]
-    assert not list(picture.iter("rect"))
-    (path,) = picture.iter("path")
-    heights = [float(value) for value in re.findall(r"V([\d.]+)H", path.attrib["d"])]
+    """A thousand classes are drawn as one filled outline that descends from left to right."""
+    counts = distributions_of([1 + number % 97 for number in range(1000)]).class_counts["train"]
+    figure = pictures.draw_class_balance("train", counts)
+    assert bars(figure) == []
+    (outline,) = (patch for patch in figure.axes[0].patches if isinstance(patch, StepPatch))
+    heights = outline.get_data().values
     assert len(heights) == 1000
-    assert heights == sorted(heights)
-    assert len(path.attrib["d"]) < 20_000
-    assert "Fewest: n00000970 1, n00000873 1, n00000776 1; most: n00000096 97, " in caption
+    assert (np.diff(heights) <= 0).all()
 
 
-def test_classes_of_one_size_are_said_once() -> None:
-    """Where all classes have as many images, the caption says no more than that."""
-    assert draw(make_manifest([4, 4, 4]))["Class balance of train/"][1] == "3 classes of 4 images each."
+def test_the_caption_names_the_smallest_and_largest_classes() -> None:
+    """The caption gives the range, the median, and the smallest and largest classes."""
+    counts = distributions_of([1 + number % 97 for number in range(1000)]).class_counts["train"]
+    caption = pictures.describe_class_balance(counts)
+    smallest, largest = caption.split("Largest")
+    assert all(name in smallest for name in ("n00000000 (1)", "n00000097 (1)", "n00000194 (1)"))
+    assert all(name in largest for name in ("n00000096 (97)", "n00000193 (97)", "n00000290 (97)"))
+    assert "1 to 97" in caption
 
 
-def test_every_image_is_in_one_bin_of_each_picture() -> None:
-    """Sizes below the first and above the last bin are counted in the outermost."""
-    manifest = make_manifest([4, 4], width=[1, 8, 500, 501, 500, 375, 10**6, 64, 33, 2], height=375)
-    pictures = draw(manifest)
-    for title in ("Width and height", "Shorter side"):
-        counted = [int(text.split(": ")[1].split(" ")[0]) for text in titles(pictures[title][0])]
-        assert sum(counted) == 10
-    assert "Width 1 / " in pictures["Width and height"][1]
+def test_classes_of_equal_size_have_a_short_caption() -> None:
+    """The caption does not list classes if they all have the same number of images."""
+    caption = pictures.describe_class_balance(distributions_of([4, 4, 4]).class_counts["train"])
+    assert "n0000" not in caption
+    assert "4 images" in caption
 
 
-def test_what_was_not_read_is_not_drawn() -> None:
-    """After a scan of folders only, there are no pictures of pixels; of an empty manifest there is none at all."""
-    assert draw(make_manifest([4, 4], width=0, height=0)).keys() == {
-        "Class balance of train/",
-        "Class balance of val/",
-        "File size",
-    }
-    assert draw(make_manifest([4, 4]).head(0)) == {}
+def test_each_image_is_in_one_bin_of_each_figure() -> None:
+    """Sizes outside the bins are counted in the first or last bin."""
+    distributions = distributions_of(
+        [4, 4], width=[1, 8, 500, 501, 500, 375, 10**6, 64, 33, 2], height=375, bytes=[1, 10**9] * 5
+    )
+    assert sum(bars(pictures.draw_short_sides(distributions.short_sides))) == 10
+    assert sum(bars(pictures.draw_file_sizes(distributions.file_sizes))) == 10
+    (mesh,) = (one for one in pictures.draw_sides(distributions.sides).axes[0].collections if isinstance(one, QuadMesh))
+    cells = mesh.get_array()
+    assert cells is not None
+    assert cells.sum() == 10
 
 
-def test_names_are_text_and_not_markup() -> None:
-    """A class folder whose name is markup stands in the picture as its name."""
-    picture, _ = draw(make_manifest([4, 4], synset="<b>&"))["Class balance of train/"]
-    assert titles(picture)[0] == "<b>&: 4 images"
+def test_a_wide_image_is_right_of_the_diagonal() -> None:
+    """The heat map shows width on the horizontal axis and height on the vertical axis."""
+    figure = pictures.draw_sides(distributions_of([1], width=1000, height=100).sides)
+    (mesh,) = (one for one in figure.axes[0].collections if isinstance(one, QuadMesh))
+    cells = np.ma.filled(mesh.get_array(), 0).reshape(mesh.get_coordinates().shape[0] - 1, -1)
+    ((row, column),) = np.argwhere(cells > 0)
+    assert column > row
 
 
-def test_the_report_has_the_numbers_behind_the_pictures() -> None:
-    """Quantiles of sizes and the images of each label are in the report."""
-    numbers = as_json(compute_distributions(make_manifest([2, 4])))
+def test_figures_without_data_are_left_out() -> None:
+    """A folder scan produces no figures of image sizes, and an empty manifest produces no figures at all."""
+    without_sizes = pictures.draw_pictures(distributions_of([4, 4], width=0, height=0))
+    assert [one.title for one in without_sizes] == ["Class balance in train/", "Class balance in val/", "File size"]
+    assert pictures.draw_pictures(compute_distributions(make_manifest([4, 4]).head(0))) == []
+
+
+def test_each_picture_has_a_light_and_a_dark_version() -> None:
+    """Both versions are PNG files with their theme's background, and equal data gives equal bytes."""
+    distributions = distributions_of([4, 6])
+    drawn = pictures.draw_pictures(distributions)
+    assert len(drawn) == 5
+    for picture in drawn:
+        for uri, theme in ((picture.light, LIGHT), (picture.dark, DARK)):
+            image = Image.open(BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+            corner = image.convert("RGB").getpixel((0, 0))
+            assert corner == tuple(bytes.fromhex(theme.background[1:]))
+    assert pictures.draw_pictures(distributions) == drawn
+
+
+@pytest.mark.filterwarnings("error")
+def test_class_names_are_not_read_as_math() -> None:
+    """A class folder with `$` or markup in its name is drawn under that name."""
+    figure = pictures.draw_class_balance("train", distributions_of([4, 4], synset=r"<b>$\x$").class_counts["train"])
+    figure.canvas.draw()
+    assert tick_labels(figure)[0] == r"<b>$\x$"
+
+
+def test_the_report_has_the_numbers_behind_the_figures() -> None:
+    """The report contains the size quantiles and the number of images per label."""
+    numbers = as_json(distributions_of([2, 4]))
     assert numbers["images_per_class"]["train"] == {
         "min": 2.0,
         "p05": pytest.approx(2.1),

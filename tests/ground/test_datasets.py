@@ -1,19 +1,22 @@
-"""The catalog's datasets save whole results and say what is missing."""
+"""The catalog's datasets save complete results and report missing ones by path."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
+from resnet50_pipeline.commands.errors import find_expected_error
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
-from resnet50_pipeline.exceptions import DatasetNotFoundError
+from resnet50_pipeline.exceptions import DatasetNotFoundError, ResultNotSavedError
 
 
-def test_text_is_saved_byte_for_byte_and_loads_as_its_path(tmp_path: Path):
-    """Lists reach the ranks as the very bytes that the node returned."""
+def test_text_is_saved_unchanged_and_loads_as_its_path(tmp_path: Path):
+    """The ranks read lists exactly as they were saved, byte for byte."""
     dataset = TextFileDataset(filepath=str(tmp_path / "deep" / "train_list.txt"))
     dataset.save("train/ä.JPEG 0\n")
     assert dataset.load() == tmp_path / "deep" / "train_list.txt"
@@ -21,7 +24,7 @@ def test_text_is_saved_byte_for_byte_and_loads_as_its_path(tmp_path: Path):
 
 
 def test_json_and_parquet_round_trip(tmp_path: Path):
-    """Objects and tables come back as they were."""
+    """Objects and tables are loaded exactly as they were saved."""
     json_dataset = JSONDataset(filepath=str(tmp_path / "metrics.json"))
     json_dataset.save({"top1": 0.5, "name": "Kröte"})
     assert json_dataset.load() == {"top1": 0.5, "name": "Kröte"}
@@ -32,16 +35,16 @@ def test_json_and_parquet_round_trip(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
 
 
-def test_a_table_loads_the_columns_that_the_catalog_names(tmp_path: Path):
-    """Others stay on the disk; without names, all are loaded."""
+def test_table_loads_only_columns_in_catalog(tmp_path: Path):
+    """Only the columns named in the catalog are loaded; if none are named, all are loaded."""
     path = str(tmp_path / "table.parquet")
     ParquetDataset(filepath=path).save(pd.DataFrame({"a": [1], "b": [2], "c": [3]}))
     assert list(ParquetDataset(filepath=path, columns=["c", "a"]).load()) == ["c", "a"]
     assert list(ParquetDataset(filepath=path).load()) == ["a", "b", "c"]
 
 
-def test_table_that_cannot_be_saved_leaves_the_old_one(tmp_path: Path):
-    """A failing save leaves the file of before and no temporary one."""
+def test_failed_save_keeps_old_table(tmp_path: Path):
+    """A failed save keeps the old file and leaves no temporary file behind."""
     dataset = ParquetDataset(filepath=str(tmp_path / "table.parquet"))
     dataset.save(pd.DataFrame({"a": [1]}))
     with pytest.raises(DatasetError):
@@ -50,8 +53,8 @@ def test_table_that_cannot_be_saved_leaves_the_old_one(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_directory_takes_over_a_staged_one_and_accepts_its_own(tmp_path: Path):
-    """A staged folder moves into place; one written in place stays as it is."""
+def test_directory_moves_staged_folder_and_keeps_folder_in_place(tmp_path: Path):
+    """A staged folder is moved to the path of the dataset, and a folder written there directly is kept."""
     dataset = DirectoryDataset(filepath=str(tmp_path / "plots"))
     staged = tmp_path / "staged"
     staged.mkdir()
@@ -63,10 +66,39 @@ def test_directory_takes_over_a_staged_one_and_accepts_its_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", [TextFileDataset, JSONDataset, ParquetDataset, DirectoryDataset])
-def test_missing_result_names_its_path(kind: type, tmp_path: Path):
-    """Loading what was never written says which file and what to run."""
+def test_missing_result_error_names_path_and_command(kind: type, tmp_path: Path):
+    """The error about a missing result includes the file and the command to run."""
     dataset = kind(filepath=str(tmp_path / "nothing"))
     assert not dataset.exists()
     with pytest.raises(DatasetError, match="nothing does not exist") as caught:
         dataset.load()
     assert isinstance(caught.value.__cause__, DatasetNotFoundError)
+
+
+@pytest.mark.parametrize("kind", [TextFileDataset, JSONDataset, ParquetDataset, DirectoryDataset])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_result_that_cannot_be_saved_is_one_error(
+    kind: type, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk, missing rights and a read-only file system are one error with the path of the result."""
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    data = {
+        TextFileDataset: "text",
+        JSONDataset: {},
+        ParquetDataset: pd.DataFrame({"a": [1]}),
+        DirectoryDataset: staged,
+    }[kind]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    path = tmp_path / "results" / "name"
+    with pytest.raises(DatasetError) as raised:
+        kind(filepath=str(path)).save(data)
+    error = find_expected_error(raised.value)
+    assert isinstance(error, ResultNotSavedError)
+    assert str(error).startswith(f"{path}: ")
+    assert os.strerror(number) in str(error)
+    assert list(path.parent.iterdir()) == []

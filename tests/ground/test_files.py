@@ -1,8 +1,11 @@
-"""Results appear whole, by one rename, or not at all."""
+"""Results are moved into place with a single rename, or not at all."""
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -10,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from resnet50_pipeline.files import replace_directory, replacing_file, write_text
+from resnet50_pipeline.files import replace_directory, replacing_file, staging_directory, write_text
+from resnet50_pipeline.processes import locks
 
 
-def test_file_stands_as_it_was_when_writing_fails(tmp_path: Path):
-    """An error half-way leaves the old content and no temporary file."""
+def test_failed_write_keeps_old_content(tmp_path: Path):
+    """An error while writing keeps the old content and leaves no temporary file behind."""
     path = tmp_path / "list.txt"
     write_text(path, "old")
     with pytest.raises(RuntimeError), replacing_file(path) as temporary:
@@ -24,8 +28,8 @@ def test_file_stands_as_it_was_when_writing_fails(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
 
 
-def test_file_stands_as_it_was_when_the_writer_is_killed(tmp_path: Path):
-    """SIGKILL while writing never leaves half a file under the final name."""
+def test_killed_writer_leaves_no_partial_file(tmp_path: Path):
+    """SIGKILL during a write never leaves a partial file under the final name."""
     path = tmp_path / "list.txt"
     write_text(path, "old")
     program = (
@@ -61,8 +65,8 @@ else:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path, kind: str):
-    """A temporary file or folder of a live process stays, that of a killed one is deleted by whoever writes next."""
+def test_next_writer_deletes_temporary_files_of_killed_writers(tmp_path: Path, kind: str):
+    """The next writer deletes temporary files of killed processes and keeps those of running ones."""
     path = tmp_path / "result"
 
     def write() -> None:
@@ -78,7 +82,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path, kind: 
         return sorted(one.name for one in tmp_path.iterdir() if one.name.endswith(".tmp"))
 
     write()
-    (tmp_path / ".result.other.tmp").touch()  # not of ours, whatever it is
+    (tmp_path / ".result.other.tmp").touch()  # not a temporary file of this project
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path), kind], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"writing\n"
@@ -93,7 +97,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path, kind: 
 
 
 def test_directory_is_replaced_as_a_whole(tmp_path: Path):
-    """The new folder takes the old one's place, files of the old one do not stay, nor does the staged one."""
+    """The new folder completely replaces the old one, and no staged folder is left behind."""
     old, staged = tmp_path / "docs", tmp_path / "staged"
     old.mkdir()
     (old / "stale.html").touch()
@@ -105,7 +109,7 @@ def test_directory_is_replaced_as_a_whole(tmp_path: Path):
 
 
 def test_readers_never_see_a_missing_file(tmp_path: Path):
-    """While a file is replaced again and again, every read finds one of its whole versions."""
+    """Readers always find a complete version while a file is replaced repeatedly."""
     path = tmp_path / "metrics.json"
     write_text(path, "0" * 1000)
     program = (
@@ -120,3 +124,84 @@ def test_readers_never_see_a_missing_file(tmp_path: Path):
             assert len(set(text)) == 1
             time.sleep(0.001)
     assert process.returncode == 0
+
+
+# ── file systems that refuse calls ──
+
+
+@pytest.fixture
+def cifs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse what CIFS refuses: flushing a folder, and changing permissions and times."""
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real_fsync(descriptor)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for name in ("chmod", "utime"):
+        monkeypatch.setattr(os, name, refuse)
+
+
+def test_results_are_written_where_folders_cannot_be_flushed(cifs: None, tmp_path: Path):
+    """Files and folders are saved on a file system that refuses fsync of folders and chmod."""
+    write_text(tmp_path / "list.txt", "new")
+    with staging_directory(tmp_path) as staged:
+        (staged / "a").write_text("a")
+    replace_directory(staged, tmp_path / "folder")
+    assert (tmp_path / "folder" / "a").read_text() == "a"
+
+
+def test_a_folder_moves_to_a_file_system_without_permissions(
+    cifs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A staged folder on another device is copied without permissions and times, and then removed."""
+    with staging_directory(tmp_path) as staged:
+        (staged / "deep").mkdir()
+        (staged / "deep" / "a").write_text("a")
+        (staged / "link").symlink_to("deep/a")
+    real_replace = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if self == staged:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    replace_directory(staged, tmp_path / "folder")
+    assert (tmp_path / "folder" / "deep" / "a").read_text() == "a"
+    assert (tmp_path / "folder" / "link").readlink() == Path("deep/a")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_flushing_a_file_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An error while flushing a file is not ignored: its content may be lost."""
+
+    def fsync(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Invalid argument"):
+        write_text(tmp_path / "list.txt", "new")
+
+
+def test_locks_that_are_not_supported_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """On a file system without locks, folders are claimed with a warning, and no holder is found."""
+
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks, "lock_descriptor", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
+    with locks.claiming(tmp_path / ".lock") as holder:
+        assert holder is None
+        assert locks.find_holder(tmp_path / ".lock") is None
+    with locks.holding(tmp_path) as is_free:
+        assert is_free
+    assert len([record for record in caplog.records if str(tmp_path) in record.getMessage()]) == 2

@@ -1,4 +1,4 @@
-"""What a run says of the source code it was made with."""
+"""The Git commit that a run records."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def git(folder, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def test_commit_and_changes_are_told(tmp_path):
-    """A clean folder gives its commit; a new file makes it dirty, an ignored one does not."""
+def test_commit_and_uncommitted_changes_are_detected(tmp_path):
+    """A new file makes a clean folder dirty, but an ignored file does not."""
     git(tmp_path, "init")
     (tmp_path / ".gitignore").write_text("data\n")
     git(tmp_path, "add", ".")
@@ -29,8 +29,8 @@ def test_commit_and_changes_are_told(tmp_path):
     assert describe_git(tmp_path).is_dirty
 
 
-def test_what_dvc_repro_writes_between_two_stages_is_no_change_of_source(tmp_path):
-    """A new or changed dvc.lock, of either chain, leaves the folder clean; seen from a folder inside as well."""
+def test_dvc_lock_is_not_a_source_change(tmp_path):
+    """A new or changed dvc.lock leaves the folder clean, even when seen from a subfolder."""
     inside = tmp_path / "conf" / "imagenet"
     inside.mkdir(parents=True)
     git(tmp_path, "init")
@@ -45,19 +45,48 @@ def test_what_dvc_repro_writes_between_two_stages_is_no_change_of_source(tmp_pat
     assert describe_git(inside).is_dirty
 
 
-def test_no_commit_is_no_commit(tmp_path):
-    """Before the first commit there is nothing to name, and the files count as not committed."""
+def test_repository_without_commits_has_no_commit(tmp_path):
+    """Before the first commit, there is no commit and the folder is dirty."""
     git(tmp_path, "init")
     state = describe_git(tmp_path)
     assert (state.commit, state.is_dirty, state.has_commit) == ("none", True, False)
 
 
-@pytest.mark.parametrize(("words", "commit", "is_dirty"), [("4f0c\n", "4f0c", False), ("none-dirty\n", "none", True)])
-def test_a_wheel_knows_what_it_was_built_of(tmp_path, words, commit, is_dirty):
-    """In a folder of another repository it is still the commit of the code that runs."""
+@pytest.mark.parametrize(("content", "commit", "is_dirty"), [("4f0c\n", "4f0c", False), ("none-dirty\n", "none", True)])
+def test_wheel_reports_its_build_commit(tmp_path, content, commit, is_dirty):
+    """A wheel reports the commit it was built from, even inside another repository."""
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "another repository's")
-    (tmp_path / "COMMIT").write_text(words)
+    (tmp_path / "COMMIT").write_text(content)
     state = describe_git(tmp_path, built_of=tmp_path / "COMMIT")
     assert (state.commit, state.is_dirty) == (commit, is_dirty)
-    assert str(state) == words.strip()
+    assert str(state) == content.strip()
+
+
+def test_a_new_file_counts_whatever_the_user_prefers(tmp_path):
+    """status.showUntrackedFiles=no does not hide a new file."""
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "first")
+    git(tmp_path, "config", "status.showUntrackedFiles", "no")
+    assert not describe_git(tmp_path).is_dirty
+    (tmp_path / "new.py").touch()
+    assert describe_git(tmp_path).is_dirty
+
+
+def test_what_git_refuses_to_read_has_a_reason(tmp_path, monkeypatch):
+    """A repository of another user has no commit, and the state contains git's own reason and advice."""
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "first")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    state = describe_git(tmp_path)
+    assert (state.commit, state.is_dirty) == ("none", True)
+    assert "safe.directory" in state.problem
+
+
+def test_a_missing_git_is_a_problem_only_in_a_repository(tmp_path, monkeypatch):
+    """Outside a repository, a missing git program is not a problem, because there is no commit to record."""
+    git(tmp_path, "init")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "git" in describe_git(tmp_path).problem
+    (tmp_path / ".git").rename(tmp_path / "other")
+    assert describe_git(tmp_path).problem == ""

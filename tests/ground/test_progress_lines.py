@@ -1,4 +1,4 @@
-"""Progress: libraries tell how far they are, and whoever shows it decides how and how often."""
+"""Libraries report their progress, and the view decides how and how often to show it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from resnet50_pipeline.progress import (
     ProgressLines,
     Stage,
     current_view,
-    format_count,
-    format_duration,
+    format_amount,
     show_activity,
     show_progress,
     showing_in,
@@ -22,24 +21,24 @@ from resnet50_pipeline.progress import (
 
 
 def shown_with_clock(caplog, monkeypatch, *seconds: float) -> None:
-    """Let the clock say these seconds, one after the other."""
+    """Make the clock return these values in seconds, one after another."""
     clock = iter(seconds)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     caplog.set_level(logging.INFO)
 
 
-def test_bytes_are_counted_as_such(caplog, monkeypatch):
-    """The verification of an archive counts megabytes."""
-    # The view is made, the work begins and is shown, the first part is done and shown.
+def test_byte_amounts_are_shown_as_sizes(caplog, monkeypatch):
+    """Amounts in bytes are shown as sizes."""
+    # The times at which the view is created, the work starts and is shown, and the first part is done and shown.
     shown_with_clock(caplog, monkeypatch, 0.0, 0.0, 0.0, 10.0, 10.0)
     with showing_in(ProgressLines()), show_progress(138_000_000_000, what="verifying a.tar", unit="bytes") as advance:
         advance(6_000_000_000)
     (record,) = caplog.records
-    assert record.getMessage() == "verifying a.tar: 6.0 GB of 138.0 GB, 600.0 MB/s, 3:40 left"
+    assert record.getMessage() == "verifying a.tar: 5.59 GiB of 129 GiB, 572 MiB/s, 3:40 left"
 
 
-def test_a_line_comes_every_few_seconds_and_no_oftener(caplog, monkeypatch):
-    """Of three steps within ten seconds one line is written, with rate, time to go, and the numbers as fields."""
+def test_progress_line_appears_at_most_every_few_seconds(caplog, monkeypatch):
+    """Three steps within ten seconds produce one line with the rate, the remaining time, and the numbers as fields."""
     shown_with_clock(caplog, monkeypatch, 0.0, 0.0, 0.0, 5.0, 5.0, 10.0, 10.0, 12.0, 12.0)
     with showing_in(ProgressLines()), show_progress(1000) as advance:
         for _ in range(3):
@@ -55,21 +54,21 @@ def test_a_line_comes_every_few_seconds_and_no_oftener(caplog, monkeypatch):
     }
 
 
-def test_a_node_that_tells_nothing_is_named_after_a_while(caplog, monkeypatch):
-    """An export, of which nobody can say how far it is, is named once a minute, and not at all while others tell."""
+def test_node_without_progress_is_named_after_a_minute(caplog, monkeypatch):
+    """A node without progress is logged once per minute, but not while others report progress."""
     shown_with_clock(caplog, monkeypatch, 0.0, 59.0, 60.0, 61.0, 120.0)
     lines = ProgressLines()
     stages = [Stage("training", 2, done=2), Stage("model_registration", 2, node="export_inference_model")]
     for _ in range(4):
-        lines.break_silence(stages)
+        lines.log_silent_node(stages)
     assert [record.getMessage() for record in caplog.records] == [
-        "export_inference_model still runs, for 1:00 now",
-        "export_inference_model still runs, for 2:00 now",
+        "export_inference_model has been running for 1:00",
+        "export_inference_model has been running for 2:00",
     ]
 
 
-def test_an_open_run_is_watched_until_it_is_closed(caplog):
-    """The watch for silence works by itself, and ends with the run."""
+def test_watch_for_silence_ends_with_run(caplog):
+    """The thread that watches for silent nodes runs in the background and ends with the run."""
     caplog.set_level(logging.INFO)
     lines = ProgressLines(seconds_between_lines=0.02)
     lines.open_run([Stage("training", 1, node="train_network", node_started=time.monotonic())], {})
@@ -77,39 +76,33 @@ def test_an_open_run_is_watched_until_it_is_closed(caplog):
     while not caplog.records and time.monotonic() < deadline:
         time.sleep(0.01)
     lines.close_run()
-    assert caplog.records[0].getMessage().startswith("train_network still runs")
+    assert caplog.records[0].getMessage().startswith("train_network ")
 
 
-def test_what_a_view_is_shown_ends_with_the_work_whatever_ends_it():
-    """A view is told of the end, also by an exception, and the view of before is back then."""
+def test_view_ends_activities_and_is_restored():
+    """Every activity shown in a view is ended, even by an exception, and the previous view is restored."""
     before = current_view()
 
     class Recorder(ProgressLines):
         def __init__(self) -> None:
             super().__init__()
-            self.told: list[str] = []
+            self.shown: list[str] = []
 
         def show(self, progress: Progress) -> None:
-            self.told.append(progress.describe())
+            self.shown.append(progress.describe())
 
         def end(self, what: str) -> None:
-            self.told.append(f"end of {what}")
+            self.shown.append(f"end of {what}")
 
     recorder = Recorder()
     with pytest.raises(KeyError), showing_in(recorder), show_activity("exporting"):
         raise KeyError
-    assert recorder.told == ["exporting: 0", "end of exporting"]
+    assert recorder.shown == ["exporting: 0", "end of exporting"]
     assert current_view() is before
 
 
-def test_numbers_are_written_for_people():
-    """Durations as clocks, bytes in the units of disks."""
-    assert [format_duration(seconds) for seconds in (-1, 6.6, 201, 3723)] == ["0:00", "0:07", "3:21", "1:02:03"]
-    assert [format_count(size, "bytes") for size in (0, 999, 1000, 5 * 10**15)] == [
-        "0 bytes",
-        "999 bytes",
-        "1.0 kB",
-        "5000.0 TB",
-    ]
-    assert format_count(3, "images") == "3 images"
-    assert format_count(3, "") == "3"
+def test_amounts_have_readable_units():
+    """Bytes are shown in a suitable unit; other amounts are shown in the unit of the work, or without one."""
+    assert format_amount(64 << 20, "bytes") == "64 MiB"
+    assert format_amount(3, "images") == "3 images"
+    assert format_amount(3, "") == "3"

@@ -1,4 +1,4 @@
-"""The stages of one `dvc repro` under one parent run: real DVC, real Kedro sessions, a real MLflow store."""
+"""The stages of one `dvc repro` share a parent run. These tests use the real DVC, Kedro and MLflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow  # processes that import DVC, Kedro and MLflow
 
 EXPERIMENT = "resnet50-digits"
 PARENT = "mlflow.parentRunId"
-# The second stage depends on nothing, so that --keep-going goes on with it.
+# The second stage has no dependencies, so --keep-going runs it after the first has failed.
 STAGES = """\
 stages:
   data_validation:
@@ -32,11 +32,11 @@ stages:
 
 @pytest.fixture
 def dvc_project(probe_project) -> ProbeProject:
-    """The probe project with two DVC stages."""
+    """A small project with two DVC stages."""
     (probe_project.path / "dvc.yaml").write_text(STAGES)
     (probe_project.path / "params.yaml").write_text("seed: 1\n")
     assert start_dvc(probe_project, "init", "--no-scm").wait(60) == 0
-    probe_project.run("run", "--to-nodes", "validate")  # whose report the second stage reads in every order
+    probe_project.run("run", "--to-nodes", "validate")  # writes the report that the second stage reads
     return probe_project
 
 
@@ -55,7 +55,7 @@ def start_dvc(project: ProbeProject, *arguments: str) -> subprocess.Popen[str]:
 
 
 def runs_by_parent(project: ProbeProject):
-    """Return the parents, oldest first, and the children of each by their stage."""
+    """Return the parents, oldest first, and the children of each parent by stage."""
     runs = [run for run in find_runs(client_of(project.path), EXPERIMENT) if "dvc.stage" in run.data.tags]
     parents = [run for run in find_runs(client_of(project.path), EXPERIMENT) if "parent.kind" in run.data.tags]
     return parents, [
@@ -65,7 +65,7 @@ def runs_by_parent(project: ProbeProject):
 
 
 def test_stages_of_a_repro_are_children_of_one_run(dvc_project):
-    """One parent a repro, named after it, with the facts and figures of its children; the next repro has its own."""
+    """Each `dvc repro` has its own parent, which receives the metrics and tags of its children."""
     assert start_dvc(dvc_project, "repro").wait(120) == 0
     (dvc_project.path / "params.yaml").write_text("seed: 2\n")
     assert start_dvc(dvc_project, "repro").wait(120) == 0
@@ -82,11 +82,11 @@ def test_stages_of_a_repro_are_children_of_one_run(dvc_project):
         assert "kedro.pipelines" not in parent.data.tags
     assert children[1]["training"].data.params["training.seed"] == "2"
     alone, *_ = find_runs(client_of(dvc_project.path), EXPERIMENT)
-    assert PARENT not in alone.data.tags, "a `kedro run` by hand is gathered by nothing"
+    assert PARENT not in alone.data.tags, "a separate `kedro run` has no parent"
 
 
-def test_a_stage_that_fails_makes_the_parent_failed_for_good(dvc_project):
-    """With --keep-going a later stage that ends well does not turn the parent into FINISHED."""
+def test_a_failed_stage_makes_the_parent_fail(dvc_project):
+    """With --keep-going, a later successful stage does not change the parent to FINISHED."""
     (dvc_project.path / "dvc.yaml").write_text(
         STAGES.replace("data_validation:", "a_training:")
         .replace("cmd: kedro run --to-nodes validate", "cmd: kedro run --pipelines training --from-nodes train_network")
@@ -106,8 +106,8 @@ def test_a_stage_that_fails_makes_the_parent_failed_for_good(dvc_project):
     assert parent.data.tags["error"].startswith("RankFailedError")
 
 
-def test_a_repro_that_was_sigkilled_is_killed_at_the_next_start(dvc_project):
-    """Neither DVC nor its stage can say that they were killed; the next run says it for both."""
+def test_the_next_run_marks_a_sigkilled_repro_as_killed(dvc_project):
+    """After SIGKILL, neither DVC nor its stage can end its MLflow run, so the next run ends both."""
     dvc_project.behave("wait")
     process = start_dvc(dvc_project, "repro")
     deadline = time.monotonic() + 90
@@ -125,8 +125,8 @@ def test_a_repro_that_was_sigkilled_is_killed_at_the_next_start(dvc_project):
     assert {parent.info.status, of_one["training"].info.status} == {"KILLED"}
 
 
-def test_another_program_gathers_by_two_variables(probe_project, monkeypatch):
-    """What starts several `kedro run` names a key and a title, and they are children of one run."""
+def test_two_variables_give_runs_a_common_parent(probe_project, monkeypatch):
+    """A program that starts several `kedro run` processes sets a key and a title for their parent run."""
     monkeypatch.setenv("TRACKING_PARENT_SESSION", "search-17")
     monkeypatch.setenv("TRACKING_PARENT_NAME", "learning rates")
     for _ in range(2):
@@ -137,13 +137,13 @@ def test_another_program_gathers_by_two_variables(probe_project, monkeypatch):
     assert [run.data.tags.get(PARENT) for run in runs if run is not parent] == [parent.info.run_id] * 2
 
 
-def test_a_program_that_tries_again_has_not_failed(probe_project, monkeypatch):
-    """The parent is FAILED with the run that failed, and what the second try makes of it; its process is the last."""
+def test_a_successful_retry_finishes_the_parent(probe_project, monkeypatch):
+    """The parent is FAILED after the first attempt and FINISHED, without an error tag, after the second."""
     monkeypatch.setenv("TRACKING_PARENT_SESSION", "dag/2026-11-24")
     states = []
-    for attempt, behaviour in (("1", "fail"), ("2", "finish")):
+    for attempt, behavior in (("1", "fail"), ("2", "finish")):
         monkeypatch.setenv("TRACKING_PARENT_ATTEMPT", attempt)
-        probe_project.behave(behaviour)
+        probe_project.behave(behavior)
         probe_project.run("run")
         runs = find_runs(client_of(probe_project.path), EXPERIMENT)
         (parent,) = (run for run in runs if run.data.tags.get("parent.kind") == "program")

@@ -1,14 +1,15 @@
-"""ImageNet's archives: read without unpacking, unpacked safely, whatever is in them."""
+"""ImageNet's archives are read without unpacking and are unpacked safely, even if they are malicious."""
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnet50_pipeline.exceptions import DatasetError, DatasetNotFoundError, OutputDirectoryInUseError
-from resnet50_pipeline.imagenet import unpack
-from resnet50_pipeline.imagenet.archives import (
+from resnet50_pipeline.imagenet.archives import unpack
+from resnet50_pipeline.imagenet.archives.images import index_archives
+from resnet50_pipeline.imagenet.archives.parts import (
     MAX_MEMBER_BYTES,
     find_archive_parts,
-    iterate_archive_members,
-    list_part,
+    iterate_images,
+    list_images,
 )
-from resnet50_pipeline.imagenet.unpack import unpack_archives
+from resnet50_pipeline.imagenet.archives.unpack import unpack_archives
 
 CLASSES = {
     "n01440764": {"n01440764_18.JPEG": b"tench 18", "n01440764_7.JPEG": b"tench 7" * 200},
@@ -33,7 +35,7 @@ VAL = {f"ILSVRC2012_val_{number:08d}.JPEG": b"image %d" % number for number in (
 
 
 def make_tar(path: Path, files: dict[str, bytes], *members: tarfile.TarInfo) -> Path:
-    """Write a tar of files, and of members without content behind them."""
+    """Write a tar of files, followed by members without content."""
     with tarfile.open(path, "w") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
@@ -53,7 +55,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
 
 @pytest.fixture
 def class_tars(tmp_path: Path) -> Path:
-    """A folder with the tar of each class."""
+    """A folder with one tar per class."""
     folder = tmp_path / "classes"
     folder.mkdir()
     for synset, files in CLASSES.items():
@@ -63,20 +65,27 @@ def class_tars(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train_tar(tmp_path: Path, class_tars: Path) -> Path:
-    """The tar of tars."""
+    """The train archive, a tar of tars."""
     files = {path.name: path.read_bytes() for path in sorted(class_tars.iterdir())}
     return make_tar(tmp_path / "ILSVRC2012_img_train.tar", files)
 
 
 @pytest.fixture
 def val_tar(tmp_path: Path) -> Path:
-    """The flat tar."""
+    """The flat val archive."""
     return make_tar(tmp_path / "ILSVRC2012_img_val.tar", VAL)
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:
-    """Return path and content of each file, hidden ones too."""
+    """Return the path and content of each file, including hidden ones."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def read_images(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and bytes of each image in an archive or in a folder of archives."""
+    for part in find_archive_parts(path):
+        for member, data in iterate_images(part):
+            yield member.name, data
 
 
 EXPECTED_TRAIN = {f"{synset}/{name}": data for synset, files in CLASSES.items() for name, data in files.items()}
@@ -86,61 +95,61 @@ EXPECTED_TRAIN = {f"{synset}/{name}": data for synset, files in CLASSES.items() 
 
 
 def test_the_train_archive_is_read_without_unpacking(train_tar: Path, tmp_path: Path) -> None:
-    """Every image of the tar of tars comes with its class folder in its name and with its bytes; nothing is written."""
+    """Reading the train archive yields every image with its class folder and writes nothing."""
     before = everything_below(tmp_path)
-    assert dict(iterate_archive_members(train_tar)) == EXPECTED_TRAIN
+    assert dict(read_images(train_tar)) == EXPECTED_TRAIN
     assert everything_below(tmp_path) == before
 
 
 def test_class_archives_are_read_alone_and_from_their_folder(class_tars: Path) -> None:
-    """A class archive gives its class the file's name; a folder of them is read like the train archive."""
+    """A class archive can be read on its own, and a folder of class archives is read like the train archive."""
     (class_tars / "README.txt").write_text("no archive")
-    assert dict(iterate_archive_members(class_tars)) == EXPECTED_TRAIN
-    one = dict(iterate_archive_members(class_tars / "n01443537.tar"))
+    assert dict(read_images(class_tars)) == EXPECTED_TRAIN
+    one = dict(read_images(class_tars / "n01443537.tar"))
     assert one == {"n01443537/n01443537_2.JPEG": b"goldfish"}
 
 
 def test_the_val_archive_is_flat(val_tar: Path) -> None:
-    """The images of val have no class folder."""
-    assert dict(iterate_archive_members(val_tar)) == VAL
+    """Images in the val archive have no class folder."""
+    assert dict(read_images(val_tar)) == VAL
 
 
-def test_a_tar_of_class_folders_is_read_as_it_lies(tmp_path: Path) -> None:
-    """What `tar -c .` makes of an unpacked folder is read as well."""
+def test_tar_of_class_folders_is_read(tmp_path: Path) -> None:
+    """A tar of an unpacked folder (`tar -c .`) can be read."""
     for name, data in EXPECTED_TRAIN.items():
         path = tmp_path / "folder" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     with tarfile.open(tmp_path / "own.tar", "w") as archive:
         archive.add(tmp_path / "folder", arcname=".")
-    assert dict(iterate_archive_members(tmp_path / "own.tar")) == EXPECTED_TRAIN
+    assert dict(read_images(tmp_path / "own.tar")) == EXPECTED_TRAIN
 
 
-def test_gnu_tar_makes_what_is_read(tmp_path: Path, class_tars: Path) -> None:
-    """Archives of the tar program, and not of Python alone, are read."""
+def test_gnu_tar_archives_are_read(tmp_path: Path, class_tars: Path) -> None:
+    """Archives written by GNU tar can be read."""
     names = sorted(path.name for path in class_tars.iterdir())
     subprocess.run(["tar", "-cf", tmp_path / "gnu.tar", "-C", class_tars, *names], check=True)
-    assert dict(iterate_archive_members(tmp_path / "gnu.tar")) == EXPECTED_TRAIN
+    assert dict(read_images(tmp_path / "gnu.tar")) == EXPECTED_TRAIN
 
 
-def test_members_say_where_their_bytes_are(train_tar: Path) -> None:
-    """Listing reads headers only, and offset and size lead straight to the image in the outermost file."""
+def test_listed_offsets_locate_the_images(train_tar: Path) -> None:
+    """Listed offsets and sizes locate each image in the outermost file."""
     data = train_tar.read_bytes()
     found = {
         one.name: data[one.offset : one.offset + one.size]
         for part in find_archive_parts(train_tar)
-        for one in list_part(part)
+        for one in list_images(part)
     }
     assert found == EXPECTED_TRAIN
 
 
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
-    """20 MB of images, of which one is in memory at a time, take less than 3 MB."""
+    """Reading 20 MB of images one by one takes less than 3 MB of memory."""
     files = {f"n01440764_{number}.JPEG": bytes(10_000) for number in range(2000)}
     path = make_tar(tmp_path / "n01440764.tar", files)
     del files
     tracemalloc.start()
-    count = sum(1 for _ in iterate_archive_members(path))
+    count = sum(1 for _ in read_images(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000
@@ -148,65 +157,65 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inner", [False, True])
-def test_an_archive_that_was_cut_off_is_told_wherever_it_was(train_tar: Path, val_tar: Path, inner: bool) -> None:
-    """Cut at any block, and in the middle of any, an archive never passes for a shorter whole one."""
+def test_truncated_archive_is_reported(train_tar: Path, val_tar: Path, inner: bool) -> None:
+    """A truncated archive is never mistaken for a complete one, wherever it ends."""
     path = train_tar if inner else val_tar
     data = path.read_bytes().rstrip(b"\0")
     whole = -(-len(data) // 512) * 512
     for end in range(0, whole + 1, 256):
         path.write_bytes(data.ljust(whole, b"\0")[:end])
-        with pytest.raises(DatasetError, match="download it again"):
-            list(iterate_archive_members(path))
+        with pytest.raises(DatasetError, match=str(path)):
+            list(read_images(path))
 
 
-def test_a_damaged_header_is_not_the_end(val_tar: Path) -> None:
-    """A header in the middle that is garbage is an error, though tarfile takes it for the end of the archive."""
+def test_damaged_header_is_not_the_end_of_an_archive(val_tar: Path) -> None:
+    """A damaged header in the middle is an error, although tarfile mistakes it for the end of the archive."""
     data = bytearray(val_tar.read_bytes())
     data[1024:1100] = b"x" * 76
     val_tar.write_bytes(data)
-    with pytest.raises(DatasetError, match="cut off or damaged behind byte 1024"):
-        list(iterate_archive_members(val_tar))
+    with pytest.raises(DatasetError, match="byte 1024"):
+        list(read_images(val_tar))
 
 
-def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
-    """A missing file, a web page, an empty file, and a folder without class archives are each named."""
-    with pytest.raises(DatasetNotFoundError, match="there is no such archive"):
+def test_files_that_are_not_archives_are_reported(tmp_path: Path) -> None:
+    """A missing file, a web page, an empty file and a folder without class archives are rejected."""
+    with pytest.raises(DatasetNotFoundError, match=r"nothing\.tar"):
         find_archive_parts(tmp_path / "nothing.tar")
-    with pytest.raises(DatasetNotFoundError, match=r"there is no n01440764\.tar"):
+    with pytest.raises(DatasetNotFoundError, match=str(tmp_path)):
         find_archive_parts(tmp_path)
     page = tmp_path / "page.tar"
     for content in (b"<!doctype html>" * 100, b"", b"x"):
         page.write_bytes(content)
-        with pytest.raises(DatasetError, match="is no tar archive, or damaged"):
+        with pytest.raises(DatasetError, match=r"page\.tar"):
             find_archive_parts(page)
 
 
 # ── members that escape (fault 44) ──
 
 ESCAPES: dict[str, tuple[tarfile.TarInfo, str]] = {
-    "parent": (member("../escaped.JPEG"), r"leads out of its folder with `\.\.`"),
-    "parent inside": (member("a/../../../escaped.JPEG"), r"leads out of its folder with `\.\.`"),
-    "absolute": (member("/tmp/escaped.JPEG"), "is an absolute path"),  # noqa: S108 - never written
-    "symbolic link": (member("link.JPEG", tarfile.SYMTYPE, "/etc/passwd"), "is a symbolic link"),
-    "link to a folder": (member("folder", tarfile.SYMTYPE, "../.."), "is a symbolic link"),
-    "hard link": (member("link.JPEG", tarfile.LNKTYPE, "../../secret"), "is a hard link"),
-    "character device": (member("null.JPEG", tarfile.CHRTYPE), "is a device"),
-    "block device": (member("disk.JPEG", tarfile.BLKTYPE), "is a device"),
-    "FIFO": (member("fifo.JPEG", tarfile.FIFOTYPE), "is a FIFO"),
-    "folder outside": (member("../elsewhere", tarfile.DIRTYPE), r"leads out of its folder with `\.\.`"),
-    "backslash": (member("..\\escaped.JPEG"), "has a backslash"),
-    "hidden": (member(".bashrc"), "begins with a dot"),
-    "control character": (member("a\nb.JPEG"), "has characters that no image's name has"),
-    "not UTF-8": (member("a\udcff.JPEG"), "has characters that no image's name has"),
-    "too long": (member("a" * 300 + ".JPEG"), "is too long"),
-    "too deep": (member("a/b/c.JPEG"), "lies deeper than a class folder"),
+    "parent": (member("../escaped.JPEG"), r"\.\./.*`\.\.`"),
+    "parent inside": (member("a/../../../escaped.JPEG"), r"\.\./.*`\.\.`"),
+    "absolute": (member("/tmp/escaped.JPEG"), "/tmp/escaped.JPEG.*absolute"),  # noqa: S108 - never written
+    "symbolic link": (member("link.JPEG", tarfile.SYMTYPE, "/etc/passwd"), "a symbolic link"),
+    "link to a folder": (member("folder", tarfile.SYMTYPE, "../.."), "a symbolic link"),
+    "hard link": (member("link.JPEG", tarfile.LNKTYPE, "../../secret"), "a hard link"),
+    "character device": (member("null.JPEG", tarfile.CHRTYPE), "a device"),
+    "block device": (member("disk.JPEG", tarfile.BLKTYPE), "a device"),
+    "FIFO": (member("fifo.JPEG", tarfile.FIFOTYPE), "a FIFO"),
+    "folder outside": (member("../elsewhere", tarfile.DIRTYPE), r"\.\./.*`\.\.`"),
+    "backslash": (member("..\\escaped.JPEG"), "backslash"),
+    "hidden": (member(".bashrc"), r"\.bashrc"),
+    "control character": (member("a\nb.JPEG"), r"a\\nb\.JPEG"),
+    "not UTF-8": (member("a\udcff.JPEG"), r"a\\udcff\.JPEG"),
+    "too long": (member("a" * 300 + ".JPEG"), "255 bytes"),
+    "too deep": (member("a/b/c.JPEG"), r"a/b/c\.JPEG"),
 }
 
 
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("kind", ["train", "val"])
-def test_a_member_that_escapes_is_an_error_and_writes_nothing(tmp_path: Path, name: str, kind: str) -> None:
-    """Each kind of member that is no plain image is refused by name; the class that it is in leaves nothing behind."""
+def test_escaping_member_is_refused_and_writes_nothing(tmp_path: Path, name: str, kind: str) -> None:
+    """A member that is not a plain image is rejected by name, and no files of its class are left behind."""
     evil, message = ESCAPES[name]
     inner = make_tar(tmp_path / "evil.tar", {"n01443537_1.JPEG": b"harmless"}, evil)
     if kind == "train":
@@ -222,55 +231,53 @@ def test_a_member_that_escapes_is_an_error_and_writes_nothing(tmp_path: Path, na
     assert written == ({"deep/down/set/train/n01440764/a.JPEG": b"a"} if kind == "train" else {})
 
 
-def test_the_outer_archive_may_not_escape_either(tmp_path: Path) -> None:
-    """What has the name of no class archive is none, wherever its name leads."""
+def test_escaping_member_of_the_outer_archive_is_refused(tmp_path: Path) -> None:
+    """Every member of the train archive must have the name of a class archive."""
     inner = make_tar(tmp_path / "x.tar", {"a.JPEG": b"a"}).read_bytes()
-    for names, message in (
-        (["n01440764.tar", "../n01443537.tar"], "is not the archive of a class"),
-        (["n01440764.tar", "other.JPEG"], "is not the archive of a class"),
-    ):
-        with pytest.raises(DatasetError, match=message):
+    for name in ("../n01443537.tar", "other.JPEG"):
+        names = ["n01440764.tar", name]
+        with pytest.raises(DatasetError, match=re.escape(name)):
             unpack_archives(tmp_path / "root", {"train": make_tar(tmp_path / "t.tar", dict.fromkeys(names, inner))})
     assert not (tmp_path / "root").exists()
 
 
 def test_a_member_twice_or_too_large_is_refused(tmp_path: Path) -> None:
-    """One image cannot replace another, and no member can fill the memory."""
-    with pytest.raises(DatasetError, match="twice in the archive"):
-        list(iterate_archive_members(make_tar(tmp_path / "a.tar", {"a.JPEG": b""}, member("./a.JPEG"))))
+    """A repeated member and a member that is too large are rejected."""
+    with pytest.raises(DatasetError, match=r"a\.JPEG.*twice"):
+        list(read_images(make_tar(tmp_path / "a.tar", {"a.JPEG": b""}, member("./a.JPEG"))))
     huge = tarfile.TarInfo("huge.JPEG")
     huge.size = MAX_MEMBER_BYTES + 1
     (tmp_path / "b.tar").write_bytes(huge.tobuf())
-    with pytest.raises(DatasetError, match=f"has {MAX_MEMBER_BYTES + 1} bytes, more than"):
-        list(iterate_archive_members(tmp_path / "b.tar"))
+    with pytest.raises(DatasetError, match=f"{MAX_MEMBER_BYTES + 1:,} bytes"):
+        list(read_images(tmp_path / "b.tar"))
 
 
-def test_a_size_below_zero_does_not_lead_in_a_circle(tmp_path: Path) -> None:
-    """A header can state a negative size, after which tarfile would read the same header for ever."""
+def test_negative_member_size_does_not_loop(tmp_path: Path) -> None:
+    """A header with a negative size, which tarfile would read forever, is rejected."""
     info = tarfile.TarInfo("a.JPEG")
     header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 in GNU's binary form
     header[148:156] = b"        "
     header[148:156] = b"%06o\0 " % sum(header[:512])
     (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(1024))
-    with pytest.raises(DatasetError, match="download it again"):
-        list(iterate_archive_members(tmp_path / "a.tar"))
+    with pytest.raises(DatasetError, match=r"a\.tar"):
+        list(read_images(tmp_path / "a.tar"))
 
 
 # ── unpacking ──
 
 
-def test_both_archives_are_unpacked_to_the_layout(train_tar: Path, val_tar: Path, tmp_path: Path) -> None:
-    """train/<synset>/ and a flat val/ are there, byte for byte, and nothing else."""
+def test_archives_are_unpacked_to_the_dataset_layout(train_tar: Path, val_tar: Path, tmp_path: Path) -> None:
+    """Unpacking writes train/<synset>/ and a flat val/ byte for byte, and nothing else."""
     root = tmp_path / "root"
     done = unpack_archives(root, {"train": train_tar, "val": val_tar})
     expected = {f"train/{name}": data for name, data in EXPECTED_TRAIN.items()}
     assert everything_below(root) == expected | {f"val/{name}": data for name, data in VAL.items()}
-    assert (done.images, done.folders, done.folders_before) == (6, 3, 0)
+    assert (done.images, done.folders, done.existing_folders) == (6, 3, 0)
 
 
-def test_unpacking_goes_on_where_it_was(train_tar: Path, tmp_path: Path) -> None:
-    """Classes that are there are left, what a killed run left half-filled is gone, the rest is unpacked."""
+def test_unpacking_resumes(train_tar: Path, tmp_path: Path) -> None:
+    """Unpacking again keeps finished classes, removes a partial one and unpacks the rest."""
     root = tmp_path / "root"
     unpack_archives(root, {"train": train_tar})
     times = {path: path.stat().st_mtime_ns for path in (root / "train/n01440764").iterdir()}
@@ -278,14 +285,14 @@ def test_unpacking_goes_on_where_it_was(train_tar: Path, tmp_path: Path) -> None
     (root / "train/n01443537").rename(half)
     (half / "n01443537_2.JPEG").write_bytes(b"gol")
     done = unpack_archives(root, {"train": train_tar})
-    assert (done.images, done.folders, done.folders_before) == (1, 1, 1)
+    assert (done.images, done.folders, done.existing_folders) == (1, 1, 1)
     assert everything_below(root / "train") == EXPECTED_TRAIN
     assert {path: path.stat().st_mtime_ns for path in (root / "train/n01440764").iterdir()} == times
 
 
 @pytest.mark.parametrize("change", ["longer", "missing", "added", "link"])
-def test_a_folder_with_other_files_is_left_and_told(train_tar: Path, tmp_path: Path, change: str) -> None:
-    """Nothing of the user's is replaced: a class folder that is not the archive's is an error that names the files."""
+def test_folder_with_other_files_is_kept_and_reported(train_tar: Path, tmp_path: Path, change: str) -> None:
+    """A class folder that differs from the archive is never changed; the error lists the files."""
     root = tmp_path / "root"
     unpack_archives(root, {"train": train_tar})
     image = root / "train/n01440764/n01440764_18.JPEG"
@@ -299,45 +306,45 @@ def test_a_folder_with_other_files_is_left_and_told(train_tar: Path, tmp_path: P
             image.symlink_to(tmp_path / "elsewhere")
     before = everything_below(root)
     named = "mine.JPEG" if change == "added" else "n01440764_18.JPEG"
-    with pytest.raises(DatasetError, match=rf"n01440764: is there already, and 1 of its files .*\({named}\)"):
+    with pytest.raises(DatasetError, match=rf"n01440764: .*\b1 of \d+ files \({named}\)"):
         unpack_archives(root, {"train": train_tar})
     assert everything_below(root) == before
 
 
 def test_nothing_is_unpacked_through_a_link(train_tar: Path, tmp_path: Path) -> None:
-    """A train/ or a class folder that is a symbolic link to elsewhere is not followed."""
+    """A train/ or class folder that is a symbolic link is not followed."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     root = tmp_path / "root"
     (root / "train").mkdir(parents=True)
     (root / "train/n01440764").symlink_to(elsewhere)
-    with pytest.raises(DatasetError, match="is a symbolic link to"):
+    with pytest.raises(DatasetError, match=str(elsewhere)):
         unpack_archives(root, {"train": train_tar})
     (root / "train/n01440764").unlink()
     (root / "train").rmdir()
     (root / "train").symlink_to(elsewhere)
-    with pytest.raises(DatasetError, match="is a symbolic link to"):
+    with pytest.raises(DatasetError, match=str(elsewhere)):
         unpack_archives(root, {"train": train_tar})
     assert list(elsewhere.iterdir()) == []
 
 
-def test_swapped_archives_are_told(val_tar: Path, tmp_path: Path) -> None:
-    """A train archive without classes is probably the val archive."""
-    with pytest.raises(DatasetError, match="is it the val archive"):
+def test_swapped_archives_are_reported(val_tar: Path, tmp_path: Path) -> None:
+    """A train archive without classes is rejected because it is probably the val archive."""
+    with pytest.raises(DatasetError, match=str(val_tar)):
         unpack_archives(tmp_path / "root", {"train": val_tar})
 
 
-def test_a_full_disk_is_told_before_anything_is_written(train_tar: Path, tmp_path: Path, monkeypatch) -> None:
-    """The archive's size is held against the free space first."""
+def test_insufficient_space_is_reported_before_writing(train_tar: Path, tmp_path: Path, monkeypatch) -> None:
+    """Too little free space is reported before anything is written."""
     usage = unpack.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage._replace(free=10))
-    with pytest.raises(DatasetError, match="GB are free → make room"):
+    with pytest.raises(DatasetError, match="10 B "):
         unpack_archives(tmp_path / "root", {"train": train_tar})
     assert everything_below(tmp_path / "root") == {}
 
 
-def test_two_at_once_are_refused(train_tar: Path, tmp_path: Path) -> None:
-    """A second process does not write into what the first is filling."""
+def test_concurrent_unpacking_is_refused(train_tar: Path, tmp_path: Path) -> None:
+    """A second process is refused while the first is unpacking to the same folder."""
     (tmp_path / "root").mkdir()
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path / "root"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -345,7 +352,7 @@ def test_two_at_once_are_refused(train_tar: Path, tmp_path: Path) -> None:
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(OutputDirectoryInUseError, match="another process unpacks to it"):
+        with pytest.raises(OutputDirectoryInUseError, match=str(tmp_path / "root")):
             unpack_archives(tmp_path / "root", {"train": train_tar})
     finally:
         holder.communicate()
@@ -360,7 +367,7 @@ sys.stdin.read()
 """
 
 
-@settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     changes=st.lists(st.tuples(st.integers(0, 8191), st.integers(0, 255)), min_size=1, max_size=6),
     cut=st.none() | st.integers(0, 8191),
@@ -368,7 +375,7 @@ sys.stdin.read()
 def test_mutated_archives_never_write_outside(
     tmp_path_factory, changes: list[tuple[int, int]], cut: int | None
 ) -> None:
-    """Whatever bytes are changed, an archive is unpacked below its root or refused, and neither hangs nor crashes."""
+    """A mutated archive is unpacked below its root or rejected. It never causes a hang or crash."""
     folder = tmp_path_factory.mktemp("fuzz")
     inner = {
         f"{synset}.tar": make_tar(folder / "inner.tar", files).read_bytes()[: 2048 + 512]
@@ -405,13 +412,14 @@ def run_command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-def test_the_command_unpacks_and_ends_with_one_message(
+def test_unpack_command_reports_success_and_failure(
     train_tar: Path, val_tar: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    """`unpack` says what it did and exits with 0; a damaged archive is one line on stderr and exit code 1."""
+    """`unpack` prints the number of images; a damaged archive causes a one-line error and exit code 1."""
     done = run_command("--train", train_tar, "--val", val_tar, "--root", tmp_path / "root", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "6 images in 3 folders unpacked, 0 folders were there already" in done.stdout
+    assert "6 images" in done.stdout
+    assert "3 folders" in done.stdout
     damage(val_tar)
     failed = run_command("--val", val_tar, "--root", tmp_path / "other", cwd=tmp_path)
     assert failed.returncode == 1
@@ -421,22 +429,22 @@ def test_the_command_unpacks_and_ends_with_one_message(
 
 @pytest.fixture
 def damage() -> Callable[[Path], None]:
-    """A function that cuts a file off."""
+    """A function that truncates a file."""
     return lambda path: path.write_bytes(path.read_bytes()[:1024])
 
 
 UNPACKER = """
 import sys
 from pathlib import Path
-from resnet50_pipeline.imagenet.unpack import unpack_archives
+from resnet50_pipeline.imagenet.archives.unpack import unpack_archives
 unpack_archives(Path(sys.argv[1]), {"train": Path(sys.argv[2])})
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_unpacking_leaves_whole_classes_only_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    """Whenever it is killed, each class is whole or not there, and the next start completes the rest."""
+def test_killed_unpacking_leaves_complete_classes_and_resumes(tmp_path: Path, number: signal.Signals) -> None:
+    """A killed process leaves only complete classes, and the next one unpacks the rest."""
     files = {f"image_{index}.JPEG": bytes([index % 256]) * 5000 for index in range(3000)}
     inner = make_tar(tmp_path / "inner.tar", files).read_bytes()
     synsets = [f"n{index:08d}" for index in range(4)]
@@ -456,6 +464,62 @@ def test_a_killed_unpacking_leaves_whole_classes_only_and_goes_on(tmp_path: Path
     for folder in whole:
         assert everything_below(root / folder) == files
     done = unpack_archives(root, {"train": archive})
-    assert done.folders_before == len(whole)
+    assert done.existing_folders == len(whole)
     assert sorted(path.name for path in (root / "train").iterdir()) == synsets
     assert all(everything_below(root / "train" / synset) == files for synset in synsets)
+
+
+# ── archives of other people ──
+
+
+def make_mac_tar(path: Path, files: dict[str, bytes]) -> Path:
+    """Write a tar as macOS does: a `._name` member precedes each file."""
+    return make_tar(
+        path, {name: data for one in files for name, data in ((f"./._{one}", b"x"), (f"./{one}", files[one]))}
+    )
+
+
+def test_members_that_macos_added_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`._name`, `.DS_Store` and `__MACOSX` members are no images; the warning gives their number."""
+    folder = tmp_path / "classes"
+    folder.mkdir()
+    for synset, files in CLASSES.items():
+        make_mac_tar(folder / f"{synset}.tar", files)
+    assert dict(read_images(folder)) == EXPECTED_TRAIN
+    indexed = index_archives({"train": folder}, workers=1)["train"]
+    assert sorted(indexed.names) == sorted(EXPECTED_TRAIN)
+    assert any("3 members" in record.getMessage() for record in caplog.records)
+    unpack_archives(tmp_path / "root", {"train": folder})
+    assert everything_below(tmp_path / "root" / "train") == EXPECTED_TRAIN
+    whole = make_mac_tar(tmp_path / "train.tar", {path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+    assert dict(read_images(whole)) == EXPECTED_TRAIN
+
+
+def test_class_archives_may_have_any_name(tmp_path: Path) -> None:
+    """In a folder or an archive without archives of synsets, every `<class>.tar` is a class archive."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name in ("cat", "big dog"):
+        make_tar(folder / f"{name}.tar", {"1.jpg": name.encode()})
+    (folder / "README.txt").write_text("")
+    expected = {"cat/1.jpg": b"cat", "big dog/1.jpg": b"big dog"}
+    assert dict(read_images(folder)) == expected
+    whole = make_tar(tmp_path / "own.tar", {path.name: path.read_bytes() for path in folder.glob("*.tar")})
+    assert dict(read_images(whole)) == expected
+
+
+def test_a_folder_with_the_whole_archives_is_refused(tmp_path: Path, train_tar: Path) -> None:
+    """If the folder contains the train archive instead of class archives, the error names the archive."""
+    (tmp_path / "downloads").mkdir()
+    train_tar.rename(tmp_path / "downloads" / train_tar.name)
+    with pytest.raises(DatasetError, match=train_tar.name):
+        find_archive_parts(tmp_path / "downloads")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_a_compressed_archive_is_named_as_such(tmp_path: Path, kind: str) -> None:
+    """The error for a compressed archive says that it must be decompressed."""
+    with tarfile.open(tmp_path / f"train.tar.{kind}", f"w:{kind}") as archive:
+        archive.addfile(member("a.JPEG"))
+    with pytest.raises(DatasetError, match=r"compressed with .*decompress"):
+        find_archive_parts(tmp_path / f"train.tar.{kind}")

@@ -1,4 +1,4 @@
-"""Class names and the label map; the digest of a data set; a manifest that no longer fits its lists."""
+"""Tests of class names, the label map, the digest of a dataset, and manifests that no longer match their lists."""
 
 import hashlib
 import json
@@ -9,10 +9,10 @@ import pytest
 
 from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.imagenet import synsets
-from resnet50_pipeline.imagenet.digest import compute_data_digest
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
-from resnet50_pipeline.imagenet.manifest import require_unchanged
-from resnet50_pipeline.imagenet.scan import scan_dataset
+from resnet50_pipeline.imagenet.scan.digest import compute_data_digest
+from resnet50_pipeline.imagenet.scan.manifest import require_unchanged
+from resnet50_pipeline.imagenet.scan.scan import scan_dataset
 from resnet50_pipeline.imagenet.synsets import as_label_map, find_classes
 
 
@@ -29,7 +29,7 @@ def manifest(digits: Path, entries) -> pd.DataFrame:
 
 
 def test_classes_are_folders_with_names_from_synset_words(digits: Path, manifest: pd.DataFrame) -> None:
-    """A label's synset is its train folder, and its name is what synset_words.txt says; the map is plain JSON."""
+    """Synsets are the train folders, names come from synset_words.txt, and the label map is plain JSON."""
     label_map = as_label_map(find_classes(manifest, 10, digits))
     assert json.loads(json.dumps(label_map)) == label_map
     assert label_map["class_num"] == 10
@@ -38,15 +38,15 @@ def test_classes_are_folders_with_names_from_synset_words(digits: Path, manifest
 
 
 def test_names_may_come_from_kaggles_file(digits: Path, manifest: pd.DataFrame) -> None:
-    """LOC_synset_mapping.txt is read where there is no synset_words.txt, with a byte-order mark too."""
+    """Names come from LOC_synset_mapping.txt, with or without a byte-order mark, if synset_words.txt is missing."""
     (digits / "synset_words.txt").unlink()
     (digits / "LOC_synset_mapping.txt").write_text("n00000004 four, 4\nn00000005\n", encoding="utf-8-sig")
     names = [one.name for one in find_classes(manifest, 10, digits)]
     assert names[3:6] == ["n00000003", "four, 4", "n00000005"]
 
 
-def test_without_a_file_of_names_a_class_is_called_by_its_synset(digits: Path, manifest: pd.DataFrame) -> None:
-    """Synsets that are not ImageNet's thousand get no invented name; a label without images gets its number."""
+def test_class_without_a_name_is_named_after_its_synset(digits: Path, manifest: pd.DataFrame) -> None:
+    """Without names, a class is named after its synset, or after its label if it has no images."""
     (digits / "synset_words.txt").unlink()
     classes = find_classes(manifest, 11, digits)
     assert classes[7].name == "n00000007"
@@ -54,15 +54,15 @@ def test_without_a_file_of_names_a_class_is_called_by_its_synset(digits: Path, m
 
 
 def test_the_synset_of_a_label_is_the_folder_of_most_of_its_images(digits: Path, manifest: pd.DataFrame) -> None:
-    """One stray label does not rename a class."""
+    """A single mislabeled image does not change the synset of a class."""
     manifest.loc[0, "label"] = 5
     assert find_classes(manifest, 10, digits)[5].synset == "n00000005"
 
 
 def test_imagenets_own_names_come_with_the_wheel(tmp_path: Path, monkeypatch) -> None:
-    """For the thousand synsets that are known by their digest, in whatever order of labels, names are ImageNet's.
+    """The thousand ILSVRC2012 synsets, recognized by their digest, get ImageNet's names in any label order.
 
-    ILSVRC2012's synsets are not in any installed package; a thousand others stand in for them here.
+    No installed package contains these synsets, so the test uses a thousand others with a patched digest.
     """
     ordered = [f"n{number:08d}" for number in range(1000)]
     monkeypatch.setattr(synsets, "IMAGENET_SYNSETS_DIGEST", hashlib.sha256("\n".join(ordered).encode()).hexdigest())
@@ -75,8 +75,8 @@ def test_imagenets_own_names_come_with_the_wheel(tmp_path: Path, monkeypatch) ->
     assert len({one.name for one in classes}) > 990
 
 
-def test_names_that_two_classes_share_name_both(tmp_path: Path, monkeypatch) -> None:
-    """ImageNet's two cranes and its maillots are classes of their own in the label map, by label and by synset."""
+def test_classes_with_equal_names_stay_separate(tmp_path: Path, monkeypatch) -> None:
+    """Classes that share a name, such as ImageNet's two cranes, stay separate in the label map."""
     ordered = [f"n{number:08d}" for number in range(1000)]
     monkeypatch.setattr(synsets, "IMAGENET_SYNSETS_DIGEST", hashlib.sha256("\n".join(ordered).encode()).hexdigest())
     manifest = pd.DataFrame(
@@ -90,8 +90,8 @@ def test_names_that_two_classes_share_name_both(tmp_path: Path, monkeypatch) -> 
     assert len({one["synset"] for one in classes}) == 1000
 
 
-def test_the_digest_names_content_and_not_order(manifest: pd.DataFrame) -> None:
-    """Order, images in no list and the place of the folder do not count; a label, path or byte does."""
+def test_digest_depends_on_content_and_not_on_order(manifest: pd.DataFrame) -> None:
+    """The digest depends on labels, paths, splits and content, but not on order, unlisted images or location."""
     digest = compute_data_digest(manifest)
     assert digest.startswith("sha256:")
     assert compute_data_digest(manifest.sample(frac=1, random_state=0)) == digest
@@ -103,8 +103,8 @@ def test_the_digest_names_content_and_not_order(manifest: pd.DataFrame) -> None:
         assert compute_data_digest(changed) != digest
 
 
-def test_the_digest_of_images_that_were_not_read_says_so(manifest: pd.DataFrame) -> None:
-    """Below level full it does not pass for one of content; an image that cannot be read is no gap."""
+def test_digest_without_image_hashes_is_marked_incomplete(manifest: pd.DataFrame) -> None:
+    """The digest is marked incomplete if a readable image was not hashed. An unreadable image does not matter."""
     digest = compute_data_digest(manifest)
     manifest.loc[0, "sha256"] = ""
     assert compute_data_digest(manifest).startswith("incomplete-sha256:")
@@ -113,8 +113,8 @@ def test_the_digest_of_images_that_were_not_read_says_so(manifest: pd.DataFrame)
     assert compute_data_digest(manifest).startswith("sha256:")
 
 
-def test_the_digest_stays_what_it_was() -> None:
-    """The digest stands in registries, so this code must go on to give the same."""
+def test_digest_definition_is_stable() -> None:
+    """The definition of the digest never changes, because registries store digests."""
     manifest = pd.DataFrame(
         {
             "split": ["train", "val"],
@@ -128,13 +128,13 @@ def test_the_digest_stays_what_it_was() -> None:
     assert compute_data_digest(manifest) == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def test_lists_that_were_changed_since_are_refused(manifest: pd.DataFrame, entries, digits: Path) -> None:
-    """Another label, order or number of entries than the manifest has is told, and what to run."""
+def test_changed_lists_are_refused(manifest: pd.DataFrame, entries, digits: Path) -> None:
+    """Lists whose labels, order or number of entries differ from the manifest are rejected."""
     require_unchanged(entries, manifest)
     path = digits / "val_list.txt"
     lines = path.read_text().splitlines(keepends=True)
     for changed in (lines[::-1], lines[1:], [lines[0].replace(" 0", " 1"), *lines[1:]]):
         path.write_text("".join(changed))
         lists = read_lists(find_layout(digits), class_num=10)
-        with pytest.raises(DatasetError, match=r"val_list\.txt was changed since .*run data_validation"):
+        with pytest.raises(DatasetError, match=r"val_list\.txt .*data_validation"):
             require_unchanged({split: one.entries for split, one in lists.items()}, manifest)

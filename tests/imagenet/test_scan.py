@@ -1,4 +1,4 @@
-"""The scan: one row an image, the same whatever reads it, and nothing of the user's touched."""
+"""The scan gives one row per image, with any number of processes, and never changes the dataset."""
 
 import hashlib
 import os
@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from resnet50_pipeline.exceptions import DatasetError
-from resnet50_pipeline.imagenet.inspection_pool import inspect_images
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
-from resnet50_pipeline.imagenet.manifest import MANIFEST_COLUMNS
-from resnet50_pipeline.imagenet.scan import scan_dataset
+from resnet50_pipeline.imagenet.scan.executors import run_in_processes
+from resnet50_pipeline.imagenet.scan.manifest import MANIFEST_COLUMNS
+from resnet50_pipeline.imagenet.scan.scan import scan_dataset
+from resnet50_pipeline.imagenet.scan.tasks import InspectionTask, split_into_tasks
 
 
 def scan(root: Path, class_num: int = 10, workers: int = 1) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def scan(root: Path, class_num: int = 10, workers: int = 1) -> pd.DataFrame:
 
 
 def fingerprint(root: Path) -> dict[str, tuple[str, int]]:
-    """Return content and time of change of every file below a folder."""
+    """Return the content and modification time of every file below a folder."""
     return {
         str(path.relative_to(root)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(root.rglob("*"))
@@ -36,8 +37,8 @@ def fingerprint(root: Path) -> dict[str, tuple[str, int]]:
     }
 
 
-def test_the_manifest_has_a_row_a_list_entry_in_order(digits: Path) -> None:
-    """Rows are the entries of both lists, train first, in the lists' order, with the types that were agreed."""
+def test_manifest_has_one_row_per_list_entry(digits: Path) -> None:
+    """Rows follow the entries of both lists, train first, with the specified column types."""
     manifest = scan(digits)
     assert tuple(manifest.columns) == MANIFEST_COLUMNS
     lines = [
@@ -57,20 +58,26 @@ def test_the_manifest_has_a_row_a_list_entry_in_order(digits: Path) -> None:
 
 
 def test_scanning_changes_nothing(digits: Path) -> None:
-    """No file of the folder is changed, added or removed."""
+    """A scan changes, adds and removes no file."""
     before = fingerprint(digits)
     scan(digits)
     assert fingerprint(digits) == before
 
 
-def test_images_that_no_list_names_have_rows(digits: Path) -> None:
-    """Images of any suffix, at any depth, that no list names are found; what is no image, or hidden, is not."""
+def test_unlisted_images_have_rows(digits: Path) -> None:
+    """Unlisted images get rows, at any depth and with any image suffix. Other and hidden files have another status."""
     for name in ("train/n00000001/b.JPG", "train/n00000001/deep/c.png", "val/d.jpeg"):
         (digits / name).parent.mkdir(exist_ok=True)
         (digits / name).write_bytes(b"1234")
     for name in ("train/notes.txt", "train/n00000001/._a.JPEG", "train/.DS_Store"):
         (digits / name).write_bytes(b"")
-    unlisted = scan(digits).query("status == 'unlisted'")
+    manifest = scan(digits)
+    assert manifest.query("status == 'other_file'")["path"].tolist() == [
+        "train/.DS_Store",
+        "train/n00000001/._a.JPEG",
+        "train/notes.txt",
+    ]
+    unlisted = manifest.query("status == 'unlisted'")
     assert unlisted["path"].tolist() == ["train/n00000001/b.JPG", "train/n00000001/deep/c.png", "val/d.jpeg"]
     assert unlisted["label"].tolist() == [-1, -1, -1]
     assert unlisted["bytes"].tolist() == [4, 4, 4]
@@ -78,7 +85,7 @@ def test_images_that_no_list_names_have_rows(digits: Path) -> None:
 
 
 def test_a_flat_val_folder_takes_its_synsets_from_train(digits: Path) -> None:
-    """val/ILSVRC2012_val_00000001.JPEG has no class folder; its synset is that of its label in train/."""
+    """Images of a flat val/ get the synset of the train folder with the same label."""
     lines = (digits / "val_list.txt").read_text().splitlines()
     flat = []
     for number, line in enumerate(lines, start=1):
@@ -92,43 +99,45 @@ def test_a_flat_val_folder_takes_its_synsets_from_train(digits: Path) -> None:
     assert val["synset"].tolist() == [f"n{label:08d}" for label in val["label"]]
 
 
-def test_a_root_that_is_a_link_is_fine(digits: Path, tmp_path: Path) -> None:
-    """The dataset root itself may be a symbolic link."""
+def test_root_may_be_a_symbolic_link(digits: Path, tmp_path: Path) -> None:
+    """The dataset root may be a symbolic link."""
     (tmp_path / "link").symlink_to(digits)
     assert (scan(tmp_path / "link")["status"] == "ok").all()
 
 
-def test_processes_give_what_one_process_gives(digits: Path) -> None:
-    """A pool of two returns the same records in the same order, also where some images are bad."""
+def test_results_do_not_depend_on_the_number_of_processes(digits: Path) -> None:
+    """A pool of two processes produces the same results in the same order as one process, including damaged images."""
     (digits / "train/n00000000/empty.JPEG").write_bytes(b"")
     paths = sorted(str(path.relative_to(digits)) for path in digits.rglob("*.JPEG")) * 20
     assert len(paths) >= 1000
-    assert inspect_images(digits, paths, workers=2) == inspect_images(digits, paths, workers=1)
+    tasks = split_into_tasks(InspectionTask(str(digits), paths, "full", is_walked=False))
+    assert list(run_in_processes(tasks, workers=2)) == list(run_in_processes(tasks, workers=1))
 
 
-def test_lines_tell_the_progress_where_there_is_no_terminal(digits: Path, caplog) -> None:
-    """The scan ends with a line of numbers, also where no bar can be drawn."""
+def test_scan_logs_the_number_of_images(digits: Path, caplog) -> None:
+    """The scan logs the number of images, even without a terminal."""
     caplog.set_level("INFO")
     scan(digits)
-    assert "read 60 images in " in caplog.text
-    assert "0 images are in no list" in caplog.text
+    assert "60 images" in caplog.text
 
 
 SCAN_FOREVER = """
     import sys
     from pathlib import Path
-    from resnet50_pipeline.imagenet.inspection_pool import inspect_images
+    from resnet50_pipeline.imagenet.scan.executors import run_in_processes
+    from resnet50_pipeline.imagenet.scan.tasks import InspectionTask, split_into_tasks
 
     if __name__ == "__main__":
         root = Path(sys.argv[1])
         paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.JPEG"))
-        print(inspect_images(root, paths * 10_000, workers=2))
+        tasks = split_into_tasks(InspectionTask(str(root), paths * 10_000, "full", is_walked=False))
+        print(list(run_in_processes(tasks, workers=2)))
 """
 
 
 @pytest.fixture
 def endless_scan(digits: Path, tmp_path: Path):
-    """A process that scans without end with two workers, and the workers; all are gone afterwards."""
+    """A process that scans forever with two workers, and the workers. All are killed afterward."""
     script = tmp_path / "scan_forever.py"
     script.write_text(textwrap.dedent(SCAN_FOREVER))
     with subprocess.Popen([sys.executable, script, digits], stderr=subprocess.PIPE, text=True) as process:
@@ -147,7 +156,7 @@ def endless_scan(digits: Path, tmp_path: Path):
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something is so; fail if it does not become so."""
+    """Wait until a condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
@@ -155,20 +164,20 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_told(endless_scan) -> None:
-    """A worker that is killed (for want of memory, say) ends the scan with the setting that helps."""
+def test_killed_worker_is_reported(endless_scan) -> None:
+    """A killed worker (out of memory, for example) ends the scan, and the error mentions the setting."""
     process, workers = endless_scan
     workers[0].kill()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert f"{DatasetError.__name__}: a process that read images was killed" in errors
-    assert "set data_validation.workers below 2" in errors
+    assert DatasetError.__name__ in errors
+    assert "data_validation.workers below 2" in errors
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_worker_outlives_the_scan(endless_scan, number: signal.Signals) -> None:
-    """Whatever ends the scanning process, its workers are gone within 10 s."""
+    """The workers exit within 10 s after any signal ends the scanning process."""
     process, workers = endless_scan
     os.kill(process.pid, number)
     assert process.wait(timeout=10) != 0

@@ -1,4 +1,4 @@
-"""Mixing blends or cuts as PaddleClas' batch operators do, and says what each label is worth."""
+"""Tests of Mixup and CutMix against the formulas of PaddleClas' batch operators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -18,8 +18,9 @@ def images(count: int, side: int = 16) -> np.ndarray:
 
 
 @given(count=st.integers(1, 9), seed=st.integers(0, 10**6), alpha=st.floats(0.1, 2))
-def test_mixup_is_upstreams_formula(count: int, seed: int, alpha: float):
-    """`lam * imgs + (1 - lam) * imgs[idx]`, bit for bit, with upstream's order of draws: permutation, then share."""
+@settings(deadline=None)
+def test_mixup_matches_upstream(count: int, seed: int, alpha: float):
+    """The result is `lam * imgs + (1 - lam) * imgs[idx]`, bit for bit. The permutation is drawn before the share."""
     draw = np.random.default_rng(seed)
     index, share = draw.permutation(count), draw.beta(alpha, alpha)
     plan = Mixup(alpha=alpha).plan(count, 16, np.random.default_rng(seed))
@@ -31,8 +32,9 @@ def test_mixup_is_upstreams_formula(count: int, seed: int, alpha: float):
 
 
 @given(count=st.integers(1, 9), seed=st.integers(0, 10**6), alpha=st.floats(0.1, 2))
-def test_cutmix_is_upstreams_formula(count: int, seed: int, alpha: float):
-    """The rectangle, cut off at the border, and the share of the area that is left are upstream's."""
+@settings(deadline=None)
+def test_cutmix_matches_upstream(count: int, seed: int, alpha: float):
+    """CutMix uses the same window (clipped at the border) and the same share of the remaining area as upstream."""
     draw = np.random.default_rng(seed)
     index, share = draw.permutation(count), draw.beta(alpha, alpha)
     side = 16
@@ -50,8 +52,8 @@ def test_cutmix_is_upstreams_formula(count: int, seed: int, alpha: float):
     assert plan.share == pytest.approx(1 - (x2 - x1) * (y2 - y1) / side**2)
 
 
-def test_operators_come_as_often_as_asked():
-    """Of 2000 batches OpSampler mixes 50 % by mixup, 30 % by cutmix, and leaves the rest as they are."""
+def test_operators_are_drawn_with_their_probabilities():
+    """Of 2000 batches, OpSampler mixes 50% with Mixup and 30% with CutMix, and leaves the rest unchanged."""
     operator = SampledOperators.model_validate(
         {"MixupOperator": {"alpha": 0.2, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.3}}
     )
@@ -75,20 +77,20 @@ def test_operators_come_as_often_as_asked():
     [
         ({"FmixOperator": {}}, "FmixOperator"),
         ({"MixupOperator": {"alpha": 0}}, "greater than 0"),
-        ({"MixupOperator": {}, "CutmixOperator": {}}, "2 are given"),
-        ({}, "0 are given"),
-        ({"OpSampler": {}}, "at most 1 together"),
-        ({"OpSampler": {"MixupOperator": {"prob": 0.6}, "CutmixOperator": {"prob": 0.6}}}, "1.2 are given"),
+        ({"MixupOperator": {}, "CutmixOperator": {}}, r"OpSampler.* 2\b"),
+        ({}, r"OpSampler.* 0\b"),
+        ({"OpSampler": {}}, r"OpSampler .* 0\b"),
+        ({"OpSampler": {"MixupOperator": {"prob": 0.6}, "CutmixOperator": {"prob": 0.6}}}, r"OpSampler .* 1\.2\b"),
         ({"OpSampler": {"MixupOperator": {"alpha": 1}}}, "prob"),
     ],
 )
-def test_what_cannot_be_obeyed_is_refused(content: dict, named: str):
-    """Unknown operators, several of them, and probabilities that are missing or too many are named."""
+def test_invalid_operators_are_rejected(content: dict, named: str):
+    """The error about an invalid OpSampler states the operator, their number or the sum of the probabilities."""
     with pytest.raises(ValidationError, match=named):
         BatchTransformOp.model_validate(content)
 
 
-def test_form_round_trips():
-    """The YAML form reads back as the same operator and holds no key that was not given."""
+def test_yaml_form_round_trips():
+    """The YAML form of a mixing operator contains only the keys that were set."""
     content = {"OpSampler": {"MixupOperator": {"alpha": 0.2, "prob": 0.5}}}
     assert BatchTransformOp.model_validate(content).model_dump(mode="json") == content

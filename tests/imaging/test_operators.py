@@ -1,4 +1,4 @@
-"""The preprocessing gives PaddleClas' values bit for bit, and refuses what it does not know."""
+"""Tests that transforms match PaddleClas bit for bit, and that invalid operators are rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet50_pipeline.exceptions import ImageDecodeError, TrainingConfigError
@@ -28,15 +28,16 @@ def encode(height: int, width: int, seed: int = 0, suffix: str = ".jpg") -> byte
 
 
 def normalized(rgb: np.ndarray) -> np.ndarray:
-    """The formula of NormalizeImage and ToCHWImage, written plainly."""
+    """Return pixels after NormalizeImage and ToCHWImage, computed with NumPy."""
     mean = np.array([0.485, 0.456, 0.406]).reshape(1, 1, 3).astype("float32")
     std = np.array([0.229, 0.224, 0.225]).reshape(1, 1, 3).astype("float32")
     return ((rgb.astype("float32") * np.float32(1.0 / 255.0) - mean) / std).transpose(2, 0, 1)
 
 
 @given(height=st.integers(20, 90), width=st.integers(20, 90), seed=st.integers(0, 99))
-def test_eval_transform_is_resize_crop_normalise(height: int, width: int, seed: int):
-    """The eval transform equals decode → RGB → resize short side → centre crop → normalise, bit for bit."""
+@settings(deadline=None)
+def test_eval_transform_resizes_crops_and_normalizes(height: int, width: int, seed: int):
+    """The result is bit-identical to decoding, then resizing the short side, center-cropping and normalizing."""
     data = encode(height, width, seed)
     transform = build_transform([DECODE, {"ResizeImage": {"resize_short": 36}}, {"CropImage": {"size": 32}}, NORMALIZE])
 
@@ -55,8 +56,9 @@ def test_eval_transform_is_resize_crop_normalise(height: int, width: int, seed: 
 
 
 @given(height=st.integers(10, 90), width=st.integers(10, 90), seed=st.integers(0, 10**6))
-def test_train_transform_draws_as_paddleclas_does(height: int, width: int, seed: int):
-    """From the same random numbers, crop and flip are those of RandCropImage and RandFlipImage, bit for bit."""
+@settings(deadline=None)
+def test_train_transform_draws_random_numbers_as_paddleclas(height: int, width: int, seed: int):
+    """With the same random numbers, crop and flip are bit-identical to RandCropImage and RandFlipImage."""
     data = encode(height, width)
     transform = build_transform(
         [DECODE, {"RandCropImage": {"size": 24}}, {"RandFlipImage": {"flip_code": 1}}, NORMALIZE]
@@ -76,65 +78,65 @@ def test_train_transform_draws_as_paddleclas_does(height: int, width: int, seed:
     np.testing.assert_array_equal(transform(data, random.Random(seed)), normalized(rgb))
 
 
-def test_grey_image_becomes_three_equal_channels():
-    """A grey JPEG decodes to three channels."""
+def test_gray_image_becomes_three_equal_channels():
+    """A gray JPEG is decoded to three channels."""
     data = bytes(cv2.imencode(".jpg", np.full((8, 8), 77, np.uint8))[1])
     assert (decode_image(data) == 77).all()
     assert decode_image(data).shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\xff\xd8\xff\xe0 cut"])
-def test_bytes_without_an_image_are_refused(data: bytes):
-    """What is no image raises ImageDecodeError that says what was found, never a placeholder."""
-    with pytest.raises(ImageDecodeError, match=r"decode|is empty, 0 bytes"):
+def test_bytes_that_are_not_an_image_are_rejected(data: bytes):
+    """No placeholder is returned."""
+    with pytest.raises(ImageDecodeError):
         decode_image(data)
 
 
 @pytest.mark.parametrize(
     ("ops", "named"),
     [
-        ([DECODE, {"AugMix": {}}, NORMALIZE], "AugMix is not supported"),
-        ([DECODE, {"RandomErasing": {}}, NORMALIZE], "RandomErasing cannot stand between"),
-        ([DECODE, {"CropImage": {"size": 8}}, NORMALIZE, {"RandFlipImage": {}}], "RandFlipImage cannot stand behind"),
-        ([DECODE, {"ResizeImage": {}}, NORMALIZE], "either resize_short or size"),
-        ([DECODE, {"ResizeImage": {"size": 8, "resize_short": 8}}, NORMALIZE], "either resize_short or size"),
-        ([DECODE, {"ResizeImage": {"size": 8, "interpolation": "box"}}, NORMALIZE], "cv2 has no interpolation box"),
+        ([DECODE, {"AugMix": {}}, NORMALIZE], "AugMix"),
+        ([DECODE, {"RandomErasing": {}}, NORMALIZE], "RandomErasing .*DecodeImage"),
+        ([DECODE, {"CropImage": {"size": 8}}, NORMALIZE, {"RandFlipImage": {}}], "RandFlipImage .*NormalizeImage"),
+        ([DECODE, {"ResizeImage": {}}, NORMALIZE], "resize_short None .*size None"),
+        ([DECODE, {"ResizeImage": {"size": 8, "resize_short": 8}}, NORMALIZE], "resize_short 8 .*size 8"),
+        ([DECODE, {"ResizeImage": {"size": 8, "interpolation": "box"}}, NORMALIZE], "box .*cv2"),
         ([DECODE, {"RandCropImage": {"size": 8, "progress_size": [8, 9, 10, 11]}}, NORMALIZE], "progress_size"),
         ([DECODE, {"TimmAutoAugment": {"config_str": "augmix-m5"}}, NORMALIZE], "augmix"),
-        ([DECODE, {"TimmAutoAugment": {"config_str": "rand-m9-x3"}}, NORMALIZE], "'x3' is none of"),
-        ([DECODE, {"TimmAutoAugment": {"config_str": "rand-m9-inc0"}}, NORMALIZE], "leave inc out"),
-        ([DECODE, {"TimmAutoAugment": {"config_str": "rand-m9.5"}}, NORMALIZE], "whole numbers"),
-        ([DECODE, NORMALIZE, {"RandomErasing": {"sh": "__import__('os')"}}], "neither a number"),
+        ([DECODE, {"TimmAutoAugment": {"config_str": "rand-m9-x3"}}, NORMALIZE], "'x3'"),
+        ([DECODE, {"TimmAutoAugment": {"config_str": "rand-m9-inc0"}}, NORMALIZE], "inc0"),
+        ([DECODE, {"TimmAutoAugment": {"config_str": "rand-m9.5"}}, NORMALIZE], "rand-m9.5"),
+        ([DECODE, NORMALIZE, {"RandomErasing": {"sh": "__import__('os')"}}], "__import__"),
         ([DECODE, {"CropImage": {"size": 8, "padding": 1}}, NORMALIZE], "padding"),
         ([{"CropImage": {"size": 8}}, NORMALIZE], "DecodeImage"),
         ([DECODE, {"CropImage": {"size": 8}}], "NormalizeImage"),
-        ([DECODE, NORMALIZE, {"CropImage": {"size": 8}}, NORMALIZE], "CropImage cannot stand behind NormalizeImage"),
+        ([DECODE, NORMALIZE, {"CropImage": {"size": 8}}, NORMALIZE], "CropImage .*NormalizeImage"),
         ([DECODE, {"CropImage": {"size": 8}, "RandFlipImage": {}}, NORMALIZE], "one key"),
         ([{"DecodeImage": {"to_rgb": False}}, NORMALIZE], "to_rgb"),
         ([DECODE, {"NormalizeImage": {"scale": "__import__('os').system('true')"}}], "scale"),
     ],
 )
-def test_unsupported_operators_are_named(ops: list, named: str):
-    """An operator, argument or order that is not supported is refused by name, and no value is evaluated."""
+def test_unsupported_operators_are_rejected(ops: list, named: str):
+    """The error about an invalid operator identifies the operator, argument or value, and no value is run as code."""
     with pytest.raises(TrainingConfigError, match=named):
         build_transform(ops)
 
 
-def test_random_operator_without_random_numbers_is_refused():
-    """A random operator never falls back to hidden global randomness."""
+def test_random_operator_requires_random_numbers():
+    """A random operator never uses the global random state."""
     transform = build_transform([DECODE, {"RandCropImage": {"size": 8}}, NORMALIZE])
     with pytest.raises(TrainingConfigError, match="RandCropImage"):
         transform(encode(20, 20), None)
 
 
 def test_operator_mapping_round_trips():
-    """The YAML form of an operator reads back as the same operator."""
+    """Parsing the YAML form of an operator returns an equal operator."""
     op = TransformOp.model_validate({"RandCropImage": {"size": 24, "scale": [0.5, 1.0]}})
     assert TransformOp.model_validate(op.as_mapping()) == op
 
 
-def test_elongated_image_is_refused_before_memory_is_taken():
-    """60000 x 1 pixels, 6 KB, would become 4 gigapixels when its short side is scaled to 256."""
+def test_elongated_image_is_rejected_before_resizing():
+    """A 6 KB image of 60000 x 1 pixels would become 4 gigapixels when its short side is resized to 256."""
     data = bytes(cv2.imencode(".jpg", np.zeros((1, 60000), np.uint8))[1])
     resize, crop = {"ResizeImage": {"resize_short": 256}}, {"CropImage": {"size": 224}}
     transform = build_transform([DECODE, resize, crop, NORMALIZE])

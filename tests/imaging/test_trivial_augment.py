@@ -1,4 +1,4 @@
-"""TrivialAugmentWide: one operation a picture, each as likely as the others, from nothing to the full strength."""
+"""Tests of TrivialAugmentWide: equally likely operations, from the weakest to the strongest."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from upstream_operators import picture
 
 
 class Scripted(random.Random):
-    """Draws an operation by its name, a step of its strength, and no sign but the given one."""
+    """Draws the given operation, strength and sign."""
 
     def __init__(self, name: str, step: int, negative: bool = False) -> None:
         super().__init__(0)
         self._name, self._step, self._negative = name, step, negative
 
     def choice(self, seq):  # type: ignore[no-untyped-def]
-        """Return the operation."""
+        """Return the name of the operation."""
         assert self._name in seq
         return self._name
 
     def randrange(self, start, stop=None, step=1):  # type: ignore[no-untyped-def]
-        """Return the step."""
+        """Return the step of the strength."""
         assert start == 31
         return self._step
 
     def random(self) -> float:
-        """Return what the sign is made of."""
+        """Return a number that selects the sign."""
         return 0.0 if self._negative else 0.9
 
 
@@ -48,8 +48,8 @@ class Scripted(random.Random):
         ("Equalize", ImageOps.equalize),
     ],
 )
-def test_strongest_of_an_operation(name: str, expected):
-    """At the last step an operation is as strong as the paper's wide space allows, in the drawn direction."""
+def test_last_step_is_the_strongest(name: str, expected):
+    """The strength is the maximum of the paper's wide space, in the drawn direction."""
     found = TrivialAugmentWide().apply(picture(3), Scripted(name, step=30, negative=True))
     np.testing.assert_array_equal(found, np.asarray(expected(Image.fromarray(picture(3)))))
 
@@ -57,19 +57,19 @@ def test_strongest_of_an_operation(name: str, expected):
 @pytest.mark.parametrize(
     "name", ["ShearX", "ShearY", "TranslateY", "Rotate", "Color", "Contrast", "Sharpness", "Posterize"]
 )
-def test_weakest_of_an_operation_changes_nothing(name: str):
-    """At the first step nothing is left of an operation that can be weak."""
+def test_first_step_changes_nothing(name: str):
+    """The weakest operation leaves the image unchanged."""
     np.testing.assert_array_equal(TrivialAugmentWide().apply(picture(3), Scripted(name, step=0)), picture(3))
 
 
-def test_every_operation_is_as_likely(monkeypatch):
-    """In 4200 pictures each of the 14 operations comes about 300 times."""
-    seen: Counter[str] = Counter()
+def test_operations_are_equally_likely(monkeypatch):
+    """In 4200 images, each of the 14 operations is drawn about 300 times."""
+    counts: Counter[str] = Counter()
     for name in trivial_augment._OPERATIONS:
         monkeypatch.setitem(
-            trivial_augment._OPERATIONS, name, lambda image, *_, name=name: seen.update([name]) or image
+            trivial_augment._OPERATIONS, name, lambda image, *_, name=name: counts.update([name]) or image
         )
     for seed in range(4200):
         TrivialAugmentWide().apply(np.zeros((2, 2, 3), np.uint8), random.Random(seed))
-    assert len(seen) == 14
-    assert all(230 < count < 370 for count in seen.values())
+    assert len(counts) == 14
+    assert all(230 < count < 370 for count in counts.values())

@@ -1,10 +1,10 @@
-"""Reduces the training operator's definition of a PaddleJob to what a manifest of ours is checked against.
+"""Reduces the training operator's definition of a PaddleJob to the parts that the manifest uses.
 
     python tests/kubernetes/paddlejob_schema.py kubeflow.org_paddlejobs.yaml > tests/kubernetes/paddlejob.schema.json
 
 The definition (manifests/base/crds/kubeflow.org_paddlejobs.yaml of kubeflow/training-operator v1.9.0, Apache License
-2.0) is 600 kB, nearly all of it about what a pod can be. Kept are names and types; of what the manifest does not use,
-the names alone, so that a name that does not exist is still an error.
+2.0) is 600 kB, nearly all of it about pods. The result contains names and types. For parts that the manifest does not
+use, it contains only the names, so that an unknown name is still an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def schema_of(definition: Mapping[str, Any], version: str = "v1") -> dict[str, A
 
 
 def reduce_schema(schema: Mapping[str, Any], used: Any) -> dict[str, Any]:
-    """Return the schema without descriptions, and without what lies below names that `used` does not have."""
+    """Return the schema without descriptions and without the content of names that are not in `used`."""
     reduced: dict[str, Any] = {key: schema[key] for key in _KEPT if key in schema}
     if "properties" in schema:
         reduced["properties"] = {
@@ -50,10 +50,10 @@ def reduce_schema(schema: Mapping[str, Any], used: Any) -> dict[str, Any]:
 
 
 def main(path: Path) -> None:
-    """Print the reduced schema of a definition."""
+    """Print the reduced schema for a definition."""
     manifest = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
     reduced = reduce_schema(schema_of(yaml.safe_load(path.read_text(encoding="utf-8"))), manifest)
-    reduced["properties"]["metadata"] = {"type": "object"}  # the API server's own
+    reduced["properties"]["metadata"] = {"type": "object"}  # validated by the API server
     reduced["$comment"] = "names and types of kubeflow/training-operator v1.9.0 (Apache-2.0): paddlejob_schema.py"
     print(json.dumps(reduced, indent=1, sort_keys=True))
 

@@ -1,4 +1,4 @@
-"""The manifests are what Kubernetes and the training operator take, and start what this project has."""
+"""The manifests are valid for Kubernetes and the training operator, and start this project's commands."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SCHEMA = Path(__file__).with_name("paddlejob.schema.json")
 
 @pytest.fixture
 def job() -> dict[str, Any]:
-    """The PaddleJob."""
+    """Return the PaddleJob."""
     loaded: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
     return loaded
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
-    """Return the pod of every machine."""
+    """Return the pod of each machine."""
     pod: dict[str, Any] = job["spec"]["paddleReplicaSpecs"]["Worker"]["template"]["spec"]
     return pod
 
@@ -42,8 +42,8 @@ def check(job: dict[str, Any], schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(schema).validate(job)
 
 
-def test_the_job_is_what_the_operator_takes(job):
-    """Every name and type of the manifest is one of the operator's definition of a PaddleJob (v1.9.0)."""
+def test_the_job_is_valid_for_the_operator(job):
+    """Every name and type in the manifest is valid according to the operator's definition of a PaddleJob (v1.9.0)."""
     check(job, json.loads(SCHEMA.read_text()))
 
 
@@ -57,8 +57,8 @@ def test_the_job_is_what_the_operator_takes(job):
         (("spec", "runPolicy", "cleanPodPolicies"), "Running"),
     ],
 )
-def test_the_schema_sees_what_is_wrong(job, path, value):
-    """A misspelt name or a wrong type is found: the schema is not one that takes everything."""
+def test_the_schema_rejects_mistakes(job, path, value):
+    """The schema rejects a misspelled name and a wrong type."""
     changed = copy.deepcopy(job)
     place = changed
     for name in path[:-1]:
@@ -68,15 +68,15 @@ def test_the_schema_sees_what_is_wrong(job, path, value):
         check(changed, json.loads(SCHEMA.read_text()))
 
 
-def test_the_job_is_what_the_whole_definition_takes(job):
-    """The same against the operator's own file, which is not part of this project: PADDLEJOB_CRD names it."""
+def test_the_job_is_valid_for_the_complete_definition(job):
+    """If PADDLEJOB_CRD names the operator's complete definition, the manifest is valid according to it."""
     if "PADDLEJOB_CRD" not in os.environ:
         pytest.skip("set PADDLEJOB_CRD to manifests/base/crds/kubeflow.org_paddlejobs.yaml of the training operator")
     check(job, schema_of(yaml.safe_load(Path(os.environ["PADDLEJOB_CRD"]).read_text())))
 
 
 def test_the_operator_finds_container_and_port(job):
-    """It fills in the container `paddle`, and takes the port `master` (paddlepaddle_types.go)."""
+    """The manifest contains a `paddle` container and a `master` port, as the operator's paddlepaddle_types.go does."""
     (container,) = worker(job)["containers"]
     assert container["name"] == "paddle"
     assert [port["name"] for port in container["ports"]] == ["master"]
@@ -84,9 +84,9 @@ def test_the_operator_finds_container_and_port(job):
 
 @pytest.mark.parametrize(("machine", "start"), [("0", "resnet50-pipeline run"), ("1", "resnet50-pipeline join")])
 def test_every_machine_runs_its_part(job, tmp_path: Path, machine: str, start: str):
-    """The shell script of the pod, run with the operator's variables: machine 0 trains, the others join it.
+    """Given the operator's variables, the pod's script trains on machine 0 and joins on the others.
 
-    The parameters that it gives are parameters of this project and have the right values.
+    The parameters that the script passes exist in this project and have the expected values.
     """
     (container,) = worker(job)["containers"]
     program = tmp_path / "resnet50-pipeline"
@@ -114,22 +114,22 @@ def test_every_machine_runs_its_part(job, tmp_path: Path, machine: str, start: s
         for name, value in parameters.items()
         if name.startswith("training.launch.")
     }
-    told = LaunchParameters(device="gpu", devices=(0, 1, 2, 3), **launch)
-    assert (told.machines, told.rank, told.ranks) == (2, int(machine), 8)
-    assert (told.master, told.host) == ("resnet50-worker-0:37777", f"10.1.0.{machine}")
+    launched = LaunchParameters(device="gpu", devices=(0, 1, 2, 3), **launch)
+    assert (launched.machines, launched.rank, launched.ranks) == (2, int(machine), 8)
+    assert (launched.master, launched.host) == ("resnet50-worker-0:37777", f"10.1.0.{machine}")
     others = {name for name in parameters if name.startswith("training.") and name.count(".") == 1}
     assert {name.removeprefix("training.") for name in others} <= set(TrainingParameters.model_fields)
 
 
-def test_grace_of_the_pod_is_longer_than_ours(job):
-    """Kubernetes waits longer for the pod than Kedro waits for the ranks, so that they can save."""
+def test_the_grace_period_of_the_pod_is_longer_than_kedros(job):
+    """Kubernetes waits longer for the pod than Kedro waits for the ranks, so the ranks can save."""
     conf = yaml.safe_load((DEPLOY.parents[1] / "conf" / "imagenet" / "parameters_training.yml").read_text())
     grace = conf["training"]["launch"]["stop_grace_seconds"]
     assert worker(job)["terminationGracePeriodSeconds"] >= grace + 30
 
 
 def test_volumes_and_stages_exist():
-    """Claims that pods mount are those that are made, and the stages of the preparation are stages."""
+    """Pods mount existing claims, and the preparation job runs existing stages."""
     documents = {path: list(yaml.safe_load_all(path.read_text())) for path in sorted(DEPLOY.rglob("*.yaml"))}
     everything = [document for found in documents.values() for document in found]
     made = {one["metadata"]["name"] for one in everything if one["kind"] == "PersistentVolumeClaim"}
@@ -145,7 +145,7 @@ def test_volumes_and_stages_exist():
 )
 @pytest.mark.parametrize("folder", ["prepare", "train"])
 def test_kustomize_builds_the_folder(folder: str):
-    """`kubectl apply -k` gets every resource, in the namespace and with the tag of the image."""
+    """`kubectl apply -k` receives every resource with its namespace and the image tag."""
     done = subprocess.run(["kubectl", "kustomize", str(DEPLOY / folder)], capture_output=True, text=True, check=True)
     built = list(yaml.safe_load_all(done.stdout))
     assert {one["metadata"]["namespace"] for one in built} == {"training"}
@@ -154,11 +154,11 @@ def test_kustomize_builds_the_folder(folder: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", ["0", "1"])
-def test_preflight_accepts_what_every_machine_gets(job, tmp_path: Path, machine: str):
-    """Preflight, given the very parameters of the pod, misses nothing but GPUs and ImageNet, which are not here."""
+def test_preflight_accepts_the_parameters_of_every_machine(job, tmp_path: Path, machine: str):
+    """Preflight accepts the pod's parameters and complains only about the missing GPUs and ImageNet."""
     (container,) = worker(job)["containers"]
     program = tmp_path / "resnet50-pipeline"
-    # The pod's own words, with preflight in the place of run or join.
+    # The pod's command, with preflight instead of run or join.
     program.write_text(
         f"#!/bin/sh\nwhile [ $# -gt 0 ]; do [ $1 = --params ] && parameters=$2; shift; done\n"
         f"exec {sys.executable} -m resnet50_pipeline preflight --json --env imagenet --params $parameters\n"
@@ -183,5 +183,5 @@ def test_preflight_accepts_what_every_machine_gets(job, tmp_path: Path, machine:
     assert done.stdout, done.stderr
     findings = json.loads(done.stdout)["findings"]
     blocking = {one["check"] for one in findings if one["status"] == "blocking"}
-    assert blocking == {"Paddle", "data set"}
+    assert blocking == {"Paddle", "dataset"}
     assert {"rendezvous", "machine 0"} <= {one["check"] for one in findings if one["status"] == "ok"}

@@ -1,4 +1,4 @@
-"""Plain lines and JSON lines hold whatever is logged, without secrets."""
+"""Plain lines and JSON lines represent any log message, without secrets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnet50_pipeline.logs.context import ContextFilter, log_context
 from resnet50_pipeline.logs.formats import JsonFormatter, LineFormatter
-from resnet50_pipeline.logs.place import PlaceFilter, place
 from resnet50_pipeline.logs.secrets import make_mask
+from resnet50_pipeline.logs.set_up import _is_useful
 
-# Lone surrogates too: a file name that is not UTF-8 has them.
+# Includes lone surrogates, which occur in file names that are not UTF-8.
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
 ANY_VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
@@ -27,7 +28,7 @@ ANY_VALUE = st.recursive(
 
 
 def record(message: str, *arguments: Any, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
-    """Return a log record as handlers get it."""
+    """Return a log record with the attributes `more`."""
     made = logging.LogRecord("resnet50_pipeline.x", level, __file__, 1, message, arguments, None)
     vars(made).update(more)
     return made
@@ -35,7 +36,7 @@ def record(message: str, *arguments: Any, level: int = logging.INFO, **more: Any
 
 @given(ANY_TEXT, st.dictionaries(ANY_TEXT, ANY_VALUE, max_size=4))
 def test_any_message_is_one_valid_json_line(message, fields):
-    """Newlines, brackets, quotes, lone surrogates, NaN: one line of ASCII, which reads back as what was logged."""
+    """Newlines, quotes, lone surrogates and NaN produce one line of ASCII that parses to the original message."""
     line = JsonFormatter(str).format(record("%s", message, fields=fields))
     assert line.isascii()
     assert line.isprintable()
@@ -44,13 +45,13 @@ def test_any_message_is_one_valid_json_line(message, fields):
     assert set(fields) <= set(read)
 
 
-def test_a_json_line_says_when_where_and_how_much(monkeypatch):
-    """Time with its zone, level, logger, message, session, stage and node; fields never take their place."""
-    monkeypatch.setattr(place, "session", "2026-11-24T17.00.00.000Z")
-    monkeypatch.setattr(place, "stage", "training")
-    monkeypatch.setattr(place, "node", "train_network")
+def test_a_json_line_has_time_context_and_fields(monkeypatch):
+    """A line has a time with a zone, level, logger, message, session, stage and node. Fields cannot overwrite them."""
+    monkeypatch.setattr(log_context, "session", "2026-11-24T17.00.00.000Z")
+    monkeypatch.setattr(log_context, "stage", "training")
+    monkeypatch.setattr(log_context, "node", "train_network")
     logged = record("%d of %d", 3, 4, fields={"images": 3, "rate": math.inf, "level": "mine"})
-    assert PlaceFilter().filter(logged)
+    assert ContextFilter().filter(logged)
     read = json.loads(JsonFormatter(str).format(logged))
     assert datetime.fromisoformat(read.pop("time")).utcoffset() is not None
     assert read == {
@@ -65,15 +66,15 @@ def test_a_json_line_says_when_where_and_how_much(monkeypatch):
     }
 
 
-def test_arguments_that_do_not_fit_are_shown_beside_the_message():
-    """A mistake in some library's log call costs nobody the line, and prints no traceback."""
+def test_arguments_that_do_not_fit_follow_the_message():
+    """An incorrect log call in a library neither loses the message nor prints a traceback."""
     broken = record("%d images", "three")
     assert json.loads(JsonFormatter(str).format(broken))["message"] == "%d images ('three',)"
     assert LineFormatter(str, with_traceback=False).format(broken).endswith("INFO    %d images ('three',)")
 
 
-def test_a_plain_line_has_time_and_level_and_indents_what_follows():
-    """Every line that begins at the margin begins with a time."""
+def test_a_plain_line_has_time_and_level_and_indents_further_lines():
+    """Every line that is not indented starts with a time."""
     line = LineFormatter(str, with_traceback=False).format(record("first\nsecond", level=logging.WARNING))
     first, second = line.splitlines()
     assert datetime.strptime(first[:19], "%Y-%m-%d %H:%M:%S").year >= 2026
@@ -81,8 +82,8 @@ def test_a_plain_line_has_time_and_level_and_indents_what_follows():
     assert second == "  second"
 
 
-def test_tracebacks_are_for_the_file():
-    """The file's formatter adds the traceback of an error, the stream's does not."""
+def test_only_the_log_file_gets_tracebacks():
+    """The file's formatter adds the traceback of an error, but the stderr formatter does not."""
     try:
         {}["a bug"]
     except KeyError:
@@ -92,15 +93,15 @@ def test_tracebacks_are_for_the_file():
     assert "KeyError: 'a bug'" in json.loads(JsonFormatter(str).format(logged))["traceback"]
 
 
-def test_a_warning_of_python_is_one_line():
-    """Without the line of source code that the library `warnings` puts below."""
+def test_a_python_warning_is_one_line():
+    """The source line that the `warnings` module appends is dropped."""
     warned = record("%s", "/x/y.py:3: UserWarning: careful\n  warnings.warn('careful')\n", level=logging.WARNING)
     warned.name = "py.warnings"
     assert LineFormatter(str, with_traceback=False).format(warned).endswith("/x/y.py:3: UserWarning: careful")
 
 
-def test_secrets_of_the_environment_and_passwords_of_addresses_are_masked():
-    """A token is masked wherever it stands, a password in any address; other values, and short ones, are not."""
+def test_secret_variables_and_passwords_in_urls_are_masked():
+    """Tokens are masked everywhere and passwords in any URL; other values and short values are not."""
     mask = make_mask(
         {"CANARY_TOKEN": "canary-5f3e", "MLFLOW_TRACKING_PASSWORD": "s3cr3t/+", "DB_SECRET": "abc", "HOME": "/home/me"}
     )
@@ -110,3 +111,18 @@ def test_secrets_of_the_environment_and_passwords_of_addresses_are_masked():
     )
     assert mask("http://127.0.0.1:5000/a@b") == "http://127.0.0.1:5000/a@b"
     assert "canary" not in JsonFormatter(mask).format(record("x", fields={"env": {"a": ["canary-5f3e"]}}))
+
+
+@pytest.mark.parametrize(
+    ("logger", "message", "is_kept"),
+    [
+        ("kedro.runner.sequential_runner", 'There are 5 nodes … --from-nodes "train_network"', True),
+        ("kedro.runner.sequential_runner", 'There are 5 nodes … --from-nodes "stop_on_blocking_findings"', False),
+        ("resnet50_pipeline.x", 'repeat with --from-nodes "stop_on_blocking_findings"', True),
+    ],
+)
+def test_advice_to_start_at_the_node_that_reads_the_findings_is_dropped(logger: str, message: str, is_kept: bool):
+    """Kedro's advice after a blocking finding would only read the same findings again."""
+    advice = record(message)
+    advice.name = logger
+    assert _is_useful(advice) == is_kept

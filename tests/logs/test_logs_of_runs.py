@@ -1,16 +1,10 @@
-"""What real runs of a small project leave in terminal, stream and log file, however they end."""
+"""The output of real runs of a small project in the terminal, on stderr and in the log file."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
 import signal
-import struct
-import subprocess
-import termios
 import time
 from pathlib import Path
 
@@ -18,6 +12,7 @@ import pytest
 
 from mlflow_stores import client_of, find_runs
 from probe_project import ProbeProject
+from pseudo_terminal import run_in_terminal
 
 pytestmark = pytest.mark.slow  # processes that import Kedro and MLflow
 
@@ -26,15 +21,15 @@ _TOKEN = re.compile(r"\x1b\[(?P<arguments>[0-9;?]*)(?P<code>[a-zA-Z])|(?P<charac
 
 
 def log_file(project: ProbeProject) -> Path:
-    """Return the one log file of the project."""
+    """Return the project's only log file."""
     (file,) = (project.path / "data" / "sample" / "09_logs").iterdir()
     return file
 
 
 def draw(printed: str) -> list[str]:
-    """Return the lines of a terminal, as high as need be, after what a program has printed.
+    """Return the lines that a terminal of unlimited height would show for a program's output.
 
-    It knows what rich writes: colours, and to erase the line and go one up.
+    Supports the escape sequences that rich writes: colors, erase line and cursor up.
     """
     lines, row, column = [""], 0, 0
     for token in _TOKEN.finditer(printed):
@@ -55,8 +50,8 @@ def draw(printed: str) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def test_a_bug_is_in_the_log_file_and_in_mlflow_and_every_line_is_json(probe_project, monkeypatch):
-    """With `logs.format=json` the error that ends a run is a JSON line, too; the file has the traceback, no secret."""
+def test_a_bug_is_logged_as_json_to_stderr_file_and_mlflow(probe_project, monkeypatch):
+    """With `logs.format=json`, an unexpected error is also a JSON line. The file has the traceback but no secrets."""
     monkeypatch.setenv("CANARY_TOKEN", CANARY)
     probe_project.behave("bug")
     done = probe_project.run("run", "--params", f"logs.format=json,tracking.experiment={CANARY}")
@@ -69,18 +64,18 @@ def test_a_bug_is_in_the_log_file_and_in_mlflow_and_every_line_is_json(probe_pro
     file = log_file(probe_project)
     assert file.name == f"{session}.log"
     kept = [json.loads(line) for line in file.read_text().splitlines()]
-    (ends,) = [line for line in kept if line["message"] == "the run ends in train_network: a bug"]
-    assert 'raise ZeroDivisionError("a bug")' in ends["traceback"]
+    (failure,) = [line for line in kept if "train_network" in line["message"] and "a bug" in line["message"]]
+    assert 'raise ZeroDivisionError("a bug")' in failure["traceback"]
     assert CANARY not in file.read_text() + done.stderr
     assert "***" in kept[0]["message"]  # the command line
     client = client_of(probe_project.path)
     (run,) = find_runs(client, CANARY)
     uploaded = client.download_artifacts(run.info.run_id, f"logs/{file.name}")
-    assert "the run ends in train_network" in Path(uploaded).read_text()
+    assert failure["message"] in Path(uploaded).read_text()
 
 
-def test_an_error_of_a_node_says_where_the_log_is_and_quiet_says_nothing_else(probe_project):
-    """`--quiet` prints the error and where the log is, which has what was not printed; the exit code stays."""
+def test_quiet_prints_only_the_error_and_the_path_of_the_log(probe_project):
+    """`--quiet` prints a node's error and the path of the log file, which contains all messages."""
     probe_project.behave("fail")
     done = probe_project.run("run", "--quiet")
     file = log_file(probe_project)
@@ -98,8 +93,8 @@ def test_an_error_of_a_node_says_where_the_log_is_and_quiet_says_nothing_else(pr
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_killed_run_leaves_a_log_that_says_how_far_it_came(probe_project):
-    """Every line is in the file when it is logged, so SIGKILL takes none away."""
+def test_the_log_of_a_killed_run_ends_with_the_running_node(probe_project):
+    """Every line is written immediately, so none is lost on SIGKILL."""
     probe_project.behave("wait")
     process = probe_project.start("run")
     deadline = time.monotonic() + 60
@@ -115,27 +110,14 @@ def test_a_killed_run_leaves_a_log_that_says_how_far_it_came(probe_project):
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_shows_one_view_and_the_summary(probe_project, columns):
-    """In a real pseudo-terminal the stages stand above the summary, no line is wider, and the file has plain lines."""
-    main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = subprocess.Popen(
+    """In a pseudo-terminal, the stages appear above the summary, no line is too wide, and the file has plain lines."""
+    exit_code, printed = run_in_terminal(
         probe_project.command("run"),
         cwd=probe_project.path,
-        env={**environment, "TERM": "xterm-256color", "PYTHONWARNINGS": "ignore"},
-        stdin=side,
-        stdout=side,
-        stderr=side,
+        environment={"PYTHONWARNINGS": "ignore"},
+        columns=columns,
     )
-    os.close(side)
-    printed = b""
-    while True:
-        try:
-            printed += os.read(main, 65536)
-        except OSError:  # the other side is closed
-            break
-    os.close(main)
-    assert process.wait(timeout=60) == 0
+    assert exit_code == 0
     lines = draw(printed.decode())
     assert max(map(len, lines)) <= columns
     started = next(index for index, line in enumerate(lines) if line.startswith(" ✓ nodes "))

@@ -1,4 +1,4 @@
-"""The stage's last node: a checked, exported model becomes a version that says what it was made of."""
+"""The register_model node creates a version with the facts about the evaluated and exported model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from resnet50_pipeline.pipelines.model_registration import create_pipeline
 from resnet50_pipeline.pipelines.model_registration.nodes import register_model
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
-PARAMETERS = ModelRegistrationParameters(model_name="probe", gate=GateParameters(min_top1=0.5))
+PARAMETERS = ModelRegistrationParameters(model_name="probe", gate=GateParameters(min_accuracy=0.5))
 METRICS = {"top1": 0.9375, "top5": 1.0, "balanced_accuracy": 0.9, "loss": 0.25}
-SUMMARY = {"list_digest": "sha256:1157", "weights_digest": "sha256:3e16", "is_val_list": True, "list": "val_list.txt"}
+SUMMARY = {"list_digest": "sha256:1157", "weights_digest": "sha256:3e16", "split": "val", "list": "val_list.txt"}
 REPORT = {"data_digest": "sha256:da7a", "expectations": []}
 PREDICTIONS = pd.DataFrame({"path": ["a"], "label": [0]})
 
 
 @pytest.fixture
 def inputs(exported_model, tmp_path) -> dict[str, Any]:
-    """What the node takes, with an exported model that passed its check."""
+    """The inputs of the node, including an exported model that passed its check."""
     folder = shutil.copytree(exported_model.folder, tmp_path / "inference_model")
     (folder / "export_check.json").write_text(json.dumps({"passed": True, "weights_digest": "sha256:3e16"}))
     (tmp_path / "report.html").write_text("<p>report</p>")
@@ -45,7 +45,7 @@ def inputs(exported_model, tmp_path) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path) -> Iterator[TrackedRun]:
-    """A run that is under way in a store of its own."""
+    """An active run in a temporary store."""
     sqlite_store(tmp_path)
     tags = {"git_commit": "c0ffee", "recipe": "ResNet18/probe"}
     opened = open_run(RunDescription("session-1", "probe", tags, {}), SQLITE, tmp_path)
@@ -54,8 +54,8 @@ def run(tmp_path) -> Iterator[TrackedRun]:
 
 
 @pytest.mark.slow
-def test_the_version_carries_what_it_was_made_of(inputs, run, tmp_path):
-    """What the node returns, and the version's tags, name commit, data, list, weights, recipe, result and decision."""
+def test_the_version_has_the_facts_of_its_model(inputs, run, tmp_path):
+    """The output and tags include the commit, data, list and weights digests, recipe, metrics and gate decision."""
     registered = register_model(**inputs)
     facts = {**METRICS, "data_digest": "sha256:da7a", "list_digest": "sha256:1157", "weights_digest": "sha256:3e16"}
     facts |= {"git_commit": "c0ffee", "recipe": "ResNet18/probe"}
@@ -70,8 +70,8 @@ def test_the_version_carries_what_it_was_made_of(inputs, run, tmp_path):
     }
     assert gate["passed"]
     assert [check["rule"] for check in gate["checks"]] == [
-        "min_top1",
-        "max_top1_drop",
+        "min_accuracy",
+        "max_accuracy_drop",
         "data_is_valid",
         "export_agrees",
     ]
@@ -82,8 +82,8 @@ def test_the_version_carries_what_it_was_made_of(inputs, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_version_that_fails_is_registered_without_alias(inputs, run, tmp_path):
-    """The gate keeps it from the alias and says why; the version is there, to be looked at."""
+def test_a_version_that_fails_the_gate_has_no_alias(inputs, run, tmp_path):
+    """A version that fails the gate is registered, but the alias is not moved."""
     finding = {"name": "images_decode", "is_blocking": True, "success": False}
     registered = register_model(**{**inputs, "validation_report": {**REPORT, "expectations": [finding]}})
     assert (registered["version"], registered["alias"], registered["gate"]["passed"]) == (1, "", False)
@@ -93,24 +93,24 @@ def test_a_version_that_fails_is_registered_without_alias(inputs, run, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"weights_digest": "sha256:07e4"}, "made with other weights"), ({"is_val_list": False}, "made on val_list.txt")],
+    [({"weights_digest": "sha256:07e4"}, "sha256:07e4"), ({"split": None}, r"val_list\.txt")],
 )
-def test_metrics_of_another_evaluation_are_refused(inputs, run, tmp_path, changes, message):
-    """Figures of another model, or of another list, never become a version's."""
+def test_metrics_of_another_evaluation_are_rejected(inputs, run, tmp_path, changes, message):
+    """Metrics from different weights or a different list are an error, and no version is registered."""
     with pytest.raises(EvaluationTableError, match=message):
         register_model(**{**inputs, "evaluation_summary": {**SUMMARY, **changes}})
     assert client_of(tmp_path).search_registered_models() == []
 
 
 @pytest.mark.slow
-def test_without_a_run_nothing_is_registered(inputs):
-    """Outside a tracked run the node says what opens one."""
-    with pytest.raises(TrackingError, match="no MLflow run is open"):
+def test_registration_needs_a_run(inputs):
+    """If there is no active MLflow run, the node raises an error."""
+    with pytest.raises(TrackingError):
         register_model(**inputs)
 
 
-def test_the_stage_takes_and_gives_what_the_catalog_holds():
-    """Its free inputs are results of earlier stages, and it leaves an inference model and a registered version."""
+def test_the_stage_has_the_documented_inputs_and_outputs():
+    """The inputs are results of earlier stages, and the outputs are an inference model and a registered version."""
     pipeline = create_pipeline()
     assert {name for name in pipeline.inputs() if not name.startswith("params:")} == {
         "training_dir",

@@ -1,16 +1,19 @@
-"""The launch command is the one that PaddleClas' own instructions give, and its environment holds no secret."""
+"""The launch command matches PaddleClas' own instructions, and its environment contains no secret."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
+from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.parameters import LaunchParameters
 
 
@@ -24,8 +27,8 @@ from resnet50_pipeline.parameters import LaunchParameters
         ("npu", (1,), "--devices=1"),
     ],
 )
-def test_device_selection(device: str, devices: tuple[int, ...], selection: str):
-    """Cards are named as Paddle's launcher wants them; CPU ranks are counted."""
+def test_devices_are_selected_by_number_or_count(device: str, devices: tuple[int, ...], selection: str):
+    """GPUs are selected by number and CPU ranks by count."""
     command = build_launch_command(LaunchParameters(device=device, devices=devices), Path("log"), ["train"])
     assert command.arguments == (
         sys.executable,
@@ -39,13 +42,13 @@ def test_device_selection(device: str, devices: tuple[int, ...], selection: str)
     )
 
 
-def test_program_is_there():
-    """The path that the launcher starts exists in the installed package."""
+def test_program_exists_in_package():
+    """The program that the launcher starts exists in the installed package."""
     assert TRAINER_PROGRAM.is_file()
 
 
-def test_environment_is_an_allow_list():
-    """Variables that nobody named, as tokens and passwords, do not reach the launcher, which logs what it has."""
+def test_only_allowed_variables_reach_launcher():
+    """Variables outside the allow-list, such as tokens, never reach the launcher, which logs its environment."""
     inherited = {
         "PATH": "/bin",
         "NCCL_DEBUG": "INFO",
@@ -66,15 +69,15 @@ def test_environment_is_an_allow_list():
     assert environment["OMP_NUM_THREADS"] == "3"
 
 
-def test_packages_of_the_user_come_behind():
-    """A PYTHONPATH of `launch.environment` adds to the one by which ranks find this package."""
+def test_user_pythonpath_follows_package_path():
+    """A PYTHONPATH in `launch.environment` extends the path on which ranks find this package."""
     launch = LaunchParameters(device="cpu", devices=(0,), environment={"PYTHONPATH": "/opt/etcd3"})
     environment = build_launch_command(launch, Path("log"), [], {}).environment
     assert environment["PYTHONPATH"] == f"{TRAINER_PROGRAM.parents[2]}:/opt/etcd3"
 
 
-def test_variables_of_devices_reach_the_ranks():
-    """What custom devices are found by, and what limits them, is passed on as CUDA's is."""
+def test_device_variables_reach_ranks():
+    """The variables of custom devices are passed on, like those of CUDA."""
     inherited = {
         "CUSTOM_DEVICE_ROOT": "/opt/plugins",
         "ASCEND_RT_VISIBLE_DEVICES": "0,1",
@@ -97,16 +100,16 @@ def test_variables_of_devices_reach_the_ranks():
         ("iluvatar_gpu", "ILUVATAR_GPU_VISIBLE_DEVICES"),
     ],
 )
-def test_cards_that_a_scheduler_gave_are_not_taken_over(device: str, variable: str):
-    """Paddle finds a card by its number in the variable, which stays as it is: 4 of "4,5" works, 0 of them does not."""
+def test_devices_select_from_visible_cards(device: str, variable: str):
+    """The visible-devices variable is kept, and devices are its numbers: with "4,5", 4 works and 0 does not."""
     given = {variable: "4,5"}
     launch = LaunchParameters(device=device, devices=(5,))
     assert build_launch_command(launch, Path("log"), [], given).environment[variable] == "4,5"
-    with pytest.raises(ParameterError, match=rf"devices is \[0, 4\], but {variable} is '4,5', so .* not see \[0\]"):
+    with pytest.raises(ParameterError, match=rf"\[0, 4\].*{variable} is '4,5'.*\[0\]"):
         build_launch_command(LaunchParameters(device=device, devices=(0, 4)), Path("log"), [], given)
 
 
-def test_no_card_visible_is_an_error_and_all_is_all():
+def test_no_visible_card_is_an_error():
     """An empty CUDA_VISIBLE_DEVICES hides every card; `all` hides none."""
     launch = LaunchParameters(device="gpu", devices=(0,))
     with pytest.raises(ParameterError, match="CUDA_VISIBLE_DEVICES is ''"):
@@ -114,8 +117,8 @@ def test_no_card_visible_is_an_error_and_all_is_all():
     build_launch_command(launch, Path("log"), [], {"CUDA_VISIBLE_DEVICES": "all"})
 
 
-def test_paddle_looks_numbers_up_in_the_variable():
-    """The rule above is that of the installed Paddle, asked itself."""
+def test_paddle_selects_from_visible_cards():
+    """The installed Paddle launcher interprets CUDA_VISIBLE_DEVICES the same way as this project."""
     code = (
         "from paddle.distributed.launch.context.device import Device\n"
         "device = Device.parse_device()\n"
@@ -133,8 +136,8 @@ def test_paddle_looks_numbers_up_in_the_variable():
     assert done.stdout.splitlines() == ["['1']", "'0' is not in list"]
 
 
-def test_machines_meet():
-    """Further machines are Paddle's own arguments; elastic training leaves their numbers to Paddle."""
+def test_several_machines_use_paddle_options():
+    """Several machines use Paddle's own options; in elastic training Paddle numbers the machines."""
     two = {"nnodes": 2, "master": "10.0.0.1:8765", "rank": 1, "host": "10.0.0.2"}
     launch = LaunchParameters(device="cpu", devices=(0, 1), **two)
     assert build_launch_command(launch, Path("log"), []).arguments[6:-1] == (
@@ -163,17 +166,49 @@ def test_machines_meet():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"nnodes": 2}, "set master to host:port of machine 0"),
-        ({"nnodes": "2:4", "master": "10.0.0.1:8765"}, "takes an etcd"),
-        ({"nnodes": "4:2", "master": "etcd://10.0.0.1:2379"}, "the fewest machines come first"),
-        ({"nnodes": "two", "master": "10.0.0.1:8765"}, "it is a number of machines"),
-        ({"nnodes": 0}, "it is a number of machines"),
-        ({"nnodes": 2, "master": "10.0.0.1", "rank": 1}, "it is host:port"),
-        ({"nnodes": 2, "master": "10.0.0.1:8765", "rank": 2}, r"rank 2 is outside 0\.\.1"),
-        ({"rank": 1}, r"rank 1 is outside 0\.\.0"),
+        ({"nnodes": 2}, "nnodes is 2.*master"),
+        ({"nnodes": "2:4", "master": "10.0.0.1:8765"}, "2:4.*etcd://"),
+        ({"nnodes": "4:2", "master": "etcd://10.0.0.1:2379"}, "4:2.*2:4"),
+        ({"nnodes": "two", "master": "10.0.0.1:8765"}, "nnodes is 'two'"),
+        ({"nnodes": 0}, "nnodes is 0"),
+        ({"nnodes": 2, "master": "10.0.0.1", "rank": 1}, "10.0.0.1'"),
+        ({"nnodes": 2, "master": "10.0.0.1:8765", "rank": 2}, "rank is 2.*from 0 to 1"),
+        ({"rank": 1}, "rank is 1.*from 0 to 0"),
     ],
 )
-def test_machines_that_could_not_meet_are_refused(values, message: str):
-    """What Paddle's launcher would wait for without an end is an error of the parameters."""
+def test_unreachable_machine_settings_are_refused(values, message: str):
+    """Settings that would make Paddle's launcher wait forever are parameter errors."""
     with pytest.raises(ValueError, match=message):
         LaunchParameters(device="cpu", devices=(0,), **values)
+
+
+@pytest.mark.parametrize(
+    ("resolved", "values", "interface"),
+    [
+        (None, {}, "lo"),
+        ("192.0.2.1", {}, "lo"),
+        ("10.0.0.1", {}, None),
+        ("10.0.0.1", {"host": "127.0.0.1"}, "lo"),
+        (None, {"host": "10.0.0.1", "nnodes": 2, "master": "10.0.0.1:8765"}, "eth0"),
+        (None, {"devices": (0,)}, None),
+        (None, {"device": "gpu"}, None),
+    ],
+)
+def test_cpu_ranks_find_each_other_without_a_host_name(monkeypatch, resolved, values, interface):
+    """Gloo needs a host name that resolves, so without one it gets an interface of this machine."""
+
+    def resolve(_name: str) -> str:
+        if resolved is None:
+            raise socket.gaierror(-2, "Name or service not known")
+        return str(resolved)
+
+    addresses = {
+        name: [SimpleNamespace(address=address)] for name, address in (("lo", "127.0.0.1"), ("eth0", "10.0.0.1"))
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: addresses)
+    monkeypatch.setattr(socket, "gethostbyname", resolve)
+    launch = LaunchParameters(**{"device": "cpu", "devices": (0, 1), **values})
+    environment = build_launch_command(launch, Path("log"), [], {}).environment
+    assert environment.get("GLOO_SOCKET_IFNAME") == interface
+    given = build_launch_command(launch, Path("log"), [], {"GLOO_SOCKET_IFNAME": "ib0"}).environment
+    assert given["GLOO_SOCKET_IFNAME"] == "ib0"

@@ -1,4 +1,4 @@
-"""Progress shows the figures that a person waits for, live in a terminal and as plain lines elsewhere."""
+"""Progress is shown live in a terminal and as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STAGES = [Stage("data_preparation", 3, done=3, seconds=61.2), Stage("training", 
 
 
 def show_in_terminal(width: int, events=EVENTS) -> str:
-    """Return what stands in a terminal after these events, while the run goes on."""
+    """Return the terminal's content after these events, while the run continues."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, height=30)
     view = TerminalView(console, ProgressLines())
     with showing_in(view):
@@ -58,27 +58,27 @@ def show_in_terminal(width: int, events=EVENTS) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_terminal_shows_stages_bar_figures_and_the_last_evaluation(width):
-    """In a small window and in a wide one everything that a person waits for is there, and no line is broken."""
+def test_terminal_shows_progress_and_last_evaluation(width):
+    """The progress figures fit on a line in both narrow and wide terminals."""
     shown = show_in_terminal(width)
     for figure in (
         *("data_preparation", "1:01", "training", "train_network"),
-        *("50%", "0:30 left", "epoch 2/3", "loss 1.234", "top-1 50.0 %", "46 images/s"),
-        *("last evaluation", "epoch 2: top-1 90.00 %, top-5 99.00 %, loss 0.500"),
+        *("50%", "0:30 left", "epoch 2/3", "loss 1.234", "top-1 50.0%", "46 images/s"),
+        *("last evaluation", "epoch 2: top-1 90.00%, top-5 99.00%, loss 0.500"),
         "data/sample/09_logs/a.log",
     ):
         assert figure in shown
     assert len(shown.splitlines()) == 6
 
 
-def test_a_later_evaluation_that_is_no_better_shows_the_best():
-    """A person sees at a glance whether training still helps."""
+def test_worse_evaluation_is_shown_with_best():
+    """The last evaluation is shown together with the best one."""
     worse = EVENTS[2].model_copy(update={"epoch": 3, "top1": 0.8, "is_best": False})
-    assert "epoch 3: top-1 80.00 % (best 90.00 %)" in show_in_terminal(80, [*EVENTS[:3], worse])
+    assert "epoch 3: top-1 80.00% (best 90.00%)" in show_in_terminal(80, [*EVENTS[:3], worse])
 
 
-def test_without_a_terminal_lines_say_the_same(caplog: pytest.LogCaptureFixture):
-    """A line says how far the training is, with the time left, and carries the numbers for JSON."""
+def test_lines_without_terminal_contain_progress_and_fields(caplog: pytest.LogCaptureFixture):
+    """Lines contain the progress and the remaining time, and carry the numbers as JSON fields."""
     with (
         caplog.at_level(logging.INFO),
         showing_in(ProgressLines(seconds_between_lines=0)),
@@ -87,12 +87,12 @@ def test_without_a_terminal_lines_say_the_same(caplog: pytest.LogCaptureFixture)
         for event in EVENTS:
             progress(event)
     text = caplog.text
-    line = "training: 15 of 30 steps, epoch 2/3, loss 1.234, top-1 50.0 %, lr 0.02, 46 images/s, 0:30 left"
+    line = "training: 15 of 30 steps, epoch 2/3, loss 1.234, top-1 50.0%, lr 0.02, 46 images/s, 0:30 left"
     assert line in text
     assert "2 ranks on cpu" in text
-    assert "val loss 0.5000, top-1 90.00 %, top-5 99.00 % on 60 images, the best so far" in text
+    assert "val loss 0.5000, top-1 90.00%, top-5 99.00% on 60 images, the best so far" in text
     assert "an image was skipped" in text
-    assert "best top-1 90.00 % after epoch 2" in text
+    assert "best top-1 90.00% after epoch 2" in text
     (fields,) = [record.fields for record in caplog.records if record.getMessage() == line]
     assert fields == {
         "activity": "training",
@@ -110,13 +110,13 @@ def test_without_a_terminal_lines_say_the_same(caplog: pytest.LogCaptureFixture)
     }
 
 
-def test_events_of_a_run_without_its_start_do_not_break_it():
-    """A follower that came late shows what it can."""
+def test_progress_works_without_start_event():
+    """Progress works even if the event that starts the run is missing."""
     assert "epoch 2 · loss 1.234" in show_in_terminal(160, EVENTS[1:])
 
 
-def test_an_evaluation_shows_how_far_it_is(caplog: pytest.LogCaptureFixture):
-    """The ranks of an evaluation tell how many images they have seen."""
+def test_evaluation_shows_its_progress(caplog: pytest.LogCaptureFixture):
+    """An evaluation shows how many images have been processed."""
     with caplog.at_level(logging.INFO), showing_in(ProgressLines(0)), showing_evaluation(50_000) as on_event:
         on_event(EvalProgress(images=20_000, total=50_000, images_per_second=1000.0))
         on_event(WarningRaised(message="of no interest here"))

@@ -1,4 +1,4 @@
-"""What PaddleClas is given is the same YAML without what it does not know, and what it cannot do is refused."""
+"""PaddleClas gets the same YAML file without native keys, and unsupported settings are refused."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Any
 import pytest
 import yaml
 
+from placed import render_training_config
 from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.paddleclas.upstream import PaddleClasCheckout
-from resnet50_pipeline.paddleclas.upstream_config import to_upstream_config
+from resnet50_pipeline.paddleclas.config import TrainingPaths
+from resnet50_pipeline.paddleclas.config import render_training_config as render_config
+from resnet50_pipeline.paddleclas.upstream.checkout import PaddleClasCheckout
+from resnet50_pipeline.paddleclas.upstream.config import to_upstream_config
 from resnet50_pipeline.parameters import LaunchParameters
-from resnet50_pipeline.training_config import AMPConfig, TrainingConfig
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.recipe.precision import AMPConfig
 
 STUB = Path(__file__).parents[1] / "stub_paddleclas"
 
 
 @pytest.fixture
 def render(training_parameters, dataset_parameters, striped_dataset):
-    """A function from changed parameters to the configuration."""
+    """Return a function that renders changed parameters."""
 
     def build(**changes: Any) -> TrainingConfig:
         lists = (striped_dataset / f"{split}_list.txt" for split in ("train", "val"))
@@ -30,7 +33,7 @@ def render(training_parameters, dataset_parameters, striped_dataset):
 
 
 def without(document: dict, *places: str) -> dict:
-    """Return the document without the keys at dotted places."""
+    """Return the document without the keys at the given dotted paths."""
     for place in places:
         *sections, last = place.split(".")
         section = document
@@ -40,8 +43,8 @@ def without(document: dict, *places: str) -> dict:
     return document
 
 
-def test_only_native_keys_are_taken_out(render):
-    """Everything else is, value by value, what the native trainer reads."""
+def test_only_native_keys_are_removed(render):
+    """Except for native keys and paths, upstream's configuration has the same values as the native one."""
     config = render()
     native = yaml.safe_load(config.to_yaml())
     upstream = yaml.safe_load(to_upstream_config(config, ranks=1).text)
@@ -58,22 +61,22 @@ def test_only_native_keys_are_taken_out(render):
             for key in ("max_skipped_images", "decode", "normalize_on_device")
         ),
     )
-    # Upstream takes this one for a wish where it stands, without a value too.
+    # Upstream enables this setting if the key exists, even without a value.
     if "clip_norm" in expected["Optimizer"]:
         without(expected, "Optimizer.clip_norm")
     assert upstream == expected
 
 
 def test_paths_are_absolute(render, tmp_path, monkeypatch):
-    """Upstream runs in its own folder, where the user's relative paths lead nowhere."""
+    """Paths in upstream's configuration are absolute, because upstream runs in its own folder."""
     monkeypatch.chdir(tmp_path)
     document = yaml.safe_load(to_upstream_config(render(output_dir=Path("out/training")), ranks=1).text)
     assert document["Global"]["output_dir"] == str(tmp_path / "out/training")
     assert document["Global"]["save_inference_dir"] == str(tmp_path / "out/training/inference")
 
 
-def test_what_upstream_would_ignore_is_refused_by_name(render):
-    """All of it in one message, with what to do; the recipe of the sample is such a one."""
+def test_settings_that_upstream_ignores_are_refused(render):
+    """One message lists all unsupported settings; the sample's recipe contains some."""
     arch = {"name": "ResNet18", "zero_init_residual": True, "batch_norm_momentum": 0.8}
     with pytest.raises(TrainingConfigError) as caught:
         to_upstream_config(render(arch=arch), ranks=1)
@@ -83,8 +86,8 @@ def test_what_upstream_would_ignore_is_refused_by_name(render):
     assert "training.engine: native" in message
 
 
-def test_operators_that_upstream_does_not_have_are_refused(render):
-    """They stand in lists of the data loader; upstream would fail at the first batch, in a worker."""
+def test_unsupported_operators_are_refused(render):
+    """Unsupported operators are refused; upstream would fail in a worker at the first batch."""
     config = render(
         train_transform={
             "size": 32,
@@ -92,53 +95,47 @@ def test_operators_that_upstream_does_not_have_are_refused(render):
             "progressive_resize": {"initial_size": 16, "start_epoch": 1, "end_epoch": 2},
         }
     )
-    with pytest.raises(TrainingConfigError, match=r"(?s)TrivialAugmentWide is.*ProgressiveResize is"):
+    with pytest.raises(TrainingConfigError, match=r"(?s)TrivialAugmentWide.*ProgressiveResize"):
         to_upstream_config(config, ranks=1)
 
 
-def test_what_only_keeps_a_run_safe_is_told_and_not_refused(render):
-    """How many sets stay does not change what is trained."""
+def test_checkpoint_settings_are_reported_not_refused(render):
+    """Settings that affect only how many checkpoints are kept are reported, not refused."""
     upstream = to_upstream_config(render(keep_checkpoints=5, save_interval_steps=3), ranks=1)
-    assert upstream.not_honoured == ("Global.save_interval_steps: 3", "Global.keep_checkpoints: 5")
+    assert upstream.ignored_settings == ("Global.save_interval_steps: 3", "Global.keep_checkpoints: 5")
 
 
 def test_two_cpu_ranks_are_refused(render):
-    """They would train an epoch and fail in the evaluation (ParallelEnv().device_id)."""
+    """Two CPU ranks are refused, because upstream's evaluation would fail (ParallelEnv().device_id)."""
     with pytest.raises(TrainingConfigError, match=r"2 ranks on cpu.*training\.launch\.devices: \[0\]"):
         to_upstream_config(render(), ranks=2)
 
 
-def test_a_run_without_an_evaluation_is_refused(render):
-    """Upstream evaluates at whole intervals only, not at the end."""
-    with pytest.raises(TrainingConfigError, match="eval_interval 3 is above"):
+def test_run_without_evaluation_is_refused(render):
+    """An evaluation interval above the number of epochs is refused, because upstream would never evaluate."""
+    with pytest.raises(TrainingConfigError, match="eval_interval 3"):
         to_upstream_config(render(eval_interval=3), ranks=1)
 
 
-def test_mixed_precision_on_a_cpu_is_refused(render):
-    """Paddle has no half precision there, and upstream does not emulate it."""
+def test_mixed_precision_on_cpu_is_refused(render):
+    """Mixed precision on a CPU is refused, because Paddle does not support it."""
     config = render().model_copy(update={"AMP": AMPConfig(use_promote=True)})
     with pytest.raises(TrainingConfigError, match=r"(?s)use_promote.*AMP on cpu"):
         to_upstream_config(config, ranks=1)
 
 
-def test_other_weights_than_pdparams_are_refused(render):
-    """Upstream would look for `weights.safetensors.pdparams`."""
+def test_weights_other_than_pdparams_are_refused(render):
+    """Weights other than .pdparams are refused; upstream would append `.pdparams` to the name."""
     config = render()
     settings = config.Global.model_copy(update={"pretrained_model": "weights.safetensors"})
-    with pytest.raises(TrainingConfigError, match=r"reads \.pdparams only"):
+    with pytest.raises(TrainingConfigError, match=r"weights\.safetensors"):
         to_upstream_config(config.model_copy(update={"Global": settings}), ranks=1)
 
 
-def test_evaluation_does_without_how_the_weights_came_to_be(render):
-    """A network that started with zero scales is evaluated as any other."""
-    config = render(arch={"name": "ResNet18", "zero_init_residual": True})
-    assert "zero_init_residual" not in to_upstream_config(config, ranks=1, for_training=False).text
-
-
-def test_the_launch_is_the_one_of_the_reference():
-    """`python -u -m paddle.distributed.launch --gpus=… tools/train.py -c …`, in the checkout and importing from it."""
+def test_launch_command_matches_reference():
+    """The command is `python -u -m paddle.distributed.launch --gpus=… tools/train.py -c …`, run in the checkout."""
     launch = LaunchParameters(device="gpu", devices=(0, 1, 2, 3))
-    command = PaddleClasCheckout(STUB).command("train", Path("/data/config.yaml"), launch, Path("/data/log"))
+    command = PaddleClasCheckout(STUB).train_command(Path("/data/config.yaml"), launch, Path("/data/log"))
     assert command.arguments[1:] == (
         *("-u", "-m", "paddle.distributed.launch", "--gpus=0,1,2,3", "--log_dir=/data/log"),
         *(str(STUB / "tools" / "train.py"), "-c", "/data/config.yaml"),
@@ -146,18 +143,27 @@ def test_the_launch_is_the_one_of_the_reference():
     assert (command.working_dir, command.environment["PYTHONPATH"]) == (STUB, str(STUB))
 
 
-def test_the_checkout_is_found_by_parameter_or_variable(monkeypatch):
-    """The parameter wins; without either the error names both."""
+def test_checkout_is_found_by_parameter_or_variable(monkeypatch):
+    """The parameter takes precedence; without either, the error lists both."""
     monkeypatch.setenv("PADDLECLAS_HOME", "/elsewhere")
     assert PaddleClasCheckout.find(STUB).home == STUB
     monkeypatch.setenv("PADDLECLAS_HOME", str(STUB))
     assert PaddleClasCheckout.find(None).home == STUB
     monkeypatch.delenv("PADDLECLAS_HOME")
-    with pytest.raises(ParameterError, match=r"training\.paddleclas_home or PADDLECLAS_HOME"):
+    with pytest.raises(ParameterError, match=r"training\.paddleclas_home.*PADDLECLAS_HOME"):
         PaddleClasCheckout.find(None)
 
 
-def test_a_folder_without_the_engine_is_refused(tmp_path):
-    """The folder of the wheel, say, which has no tools."""
-    with pytest.raises(ParameterError, match=r"tools/train\.py and ppcls/engine/engine\.py is not there"):
+def test_folder_without_engine_is_refused(tmp_path):
+    """A folder without the training engine, such as that of the wheel, is refused."""
+    with pytest.raises(ParameterError, match=r"tools/train\.py.*ppcls/engine/engine\.py"):
         PaddleClasCheckout.find(tmp_path)
+
+
+def test_lists_with_tabs_set_the_delimiter_of_the_dataset(training_parameters, dataset_parameters):
+    """Upstream splits lines at a space unless the dataset has a delimiter. A list with spaces needs none."""
+    paths = TrainingPaths(Path("root"), Path("train_list.txt"), Path("val_list.txt"), Path("training"))
+    config = render_config(training_parameters(), dataset_parameters.class_num, paths, ("\t", " "))
+    loaders = yaml.safe_load(to_upstream_config(config, ranks=1).text)["DataLoader"]
+    assert loaders["Train"]["dataset"]["delimiter"] == "\t"
+    assert "delimiter" not in loaders["Eval"]["dataset"]

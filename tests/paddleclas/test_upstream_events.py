@@ -1,4 +1,4 @@
-"""What events follow from PaddleClas' log lines."""
+"""PaddleClas' log lines become the project's events."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from resnet50_pipeline.events import EpochEnd, EvalEnd, Finished, Started, TrainStep, WarningRaised
 from resnet50_pipeline.exceptions import NonFiniteLossError, RankFailedError
-from resnet50_pipeline.paddleclas.upstream_events import EventBuilder, RunFacts
-from resnet50_pipeline.paddleclas.upstream_log import (
+from resnet50_pipeline.paddleclas.upstream.events import EventBuilder, RunFacts
+from resnet50_pipeline.paddleclas.upstream.log import (
     BestMetric,
     EvalAverage,
     EvalLine,
@@ -41,8 +41,8 @@ def line(iteration: int, loss: float, top1: float, *, epoch: int = 1, iterations
     return TrainLine(epoch, iteration, iterations, 0.1, values)
 
 
-def test_running_means_become_means_since_the_last_line():
-    """Upstream prints the epoch's means so far; an event says what happened since the event before."""
+def test_running_means_become_interval_means():
+    """Upstream's means since the start of the epoch become means since the previous event."""
     losses, hits, images = [2.0, 1.0, 4.0, 3.0, 0.5, 1.5], [1, 0, 4, 2, 3, 1], [4, 4, 4, 4, 4, 1]
     builder = EventBuilder(FACTS)
     seen = np.cumsum(images)
@@ -60,8 +60,8 @@ def test_running_means_become_means_since_the_last_line():
     assert steps[1].images_per_second == 4 * 2 / 0.5
 
 
-def test_the_story_of_an_epoch():
-    """Start at the first line, an event a line, the epoch's own means, the evaluation, and the end."""
+def test_epoch_yields_events_in_order():
+    """An epoch yields a start event, one event per line, its means, the evaluation, and an end event."""
     builder = EventBuilder(replace(FACTS, epochs=1), clock=itertools.count(10.0).__next__)
     entries = [
         PaddleFound("2.6.2"),
@@ -79,13 +79,13 @@ def test_the_story_of_an_epoch():
     assert (started.ranks, started.steps_per_epoch, started.paddle_version) == (2, 6, "2.6.2")
     assert epoch.seconds == pytest.approx(3.0)
     assert epoch.images_per_second == pytest.approx(42 / 3.0)
-    # 16 of 21, exactly, and not the five decimals that were printed.
+    # The exact 16 of 21, not the printed value with five decimals.
     assert (evaluated.top1, evaluated.images, evaluated.is_best) == (16 / 21, 21, True)
     assert (finished.best_epoch, finished.best_top1, finished.step) == (1, 16 / 21, 6)
 
 
-def test_a_resumed_run_counts_on():
-    """Steps go on from the finished epochs, and only a better epoch than the best before is the best."""
+def test_resumed_run_continues_step_count():
+    """A resumed run continues the step count, and an epoch becomes the new best only if it beats the previous best."""
     builder = EventBuilder(replace(FACTS, finished_epochs=1), best_epoch=1, best_top1=0.5)
     started, step = builder.add(line(0, 2.0, 0.25, epoch=2))
     assert (started.first_step, step.step) == (6, 7)
@@ -96,8 +96,8 @@ def test_a_resumed_run_counts_on():
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_the_run(loss: float):
-    """Upstream would train on to the last epoch."""
+def test_loss_that_is_not_finite_ends_upstream_run(loss: float):
+    """A loss that is not finite ends the run."""
     builder = EventBuilder(FACTS)
     with pytest.raises(NonFiniteLossError, match=r"step 3 \(epoch 1\)"):
         builder.add(line(2, loss, 0.0))
@@ -106,8 +106,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(loss: float):
         builder.add(BestMetric(1, is_ema=False))
 
 
-def test_averaged_weights_are_the_ones_that_count():
-    """With EMA upstream evaluates twice, and saves the averaged weights as .pdparams."""
+def test_evaluation_of_averaged_weights_counts():
+    """With EMA, the evaluation of the averaged weights is used."""
     builder = EventBuilder(replace(FACTS, has_ema=True))
     assert builder.add(EvalAverage(1, {"loss": 1.0, "top1": 2 / 21, "top5": 1.0})) == []
     assert builder.add(BestMetric(1, is_ema=False)) == []
@@ -116,8 +116,8 @@ def test_averaged_weights_are_the_ones_that_count():
     assert evaluated.top1 == 5 / 21
 
 
-def test_accumulated_gradients_make_fewer_steps():
-    """With Global.update_freq an event's step is an optimizer step, and upstream leaves out what fills none."""
+def test_accumulation_counts_optimizer_steps():
+    """With Global.update_freq, steps are optimizer steps, and batches that do not fill one are not counted."""
     facts = replace(FACTS, update_freq=4)
     assert (facts.iterations, facts.steps_after(1, 4), facts.steps_after(2, 3), facts.steps_after(3, 0)) == (4, 1, 1, 2)
     builder = EventBuilder(facts)
@@ -125,27 +125,27 @@ def test_accumulated_gradients_make_fewer_steps():
     assert started.steps_per_epoch == 1
 
 
-def test_an_epoch_of_another_length_is_refused():
-    """A list that changed, or a checkout that counts otherwise, would put every event at the wrong step."""
-    with pytest.raises(RankFailedError, match="7 batches an epoch where 6 follow"):
+def test_unexpected_epoch_length_is_an_error():
+    """An unexpected number of batches per epoch is an error, because every step number would be wrong."""
+    with pytest.raises(RankFailedError, match=r"\b7 batches.*\b6\b"):
         EventBuilder(FACTS).add(line(0, 1.0, 0.0, iterations=7))
 
 
-def test_dali_counts_for_itself():
-    """Its loader pads as it likes, so the log's own number of batches holds."""
+def test_dali_batches_come_from_the_log():
+    """With DALI, the number of batches is taken from the log."""
     builder = EventBuilder(FACTS, uses_dali=True)
     started, step = builder.add(line(0, 1.0, 0.0, epoch=2, iterations=7))
     assert (started.steps_per_epoch, step.step) == (7, 8)
 
 
-def test_repeated_images_come_in_256s():
-    """RASampler's epoch is whole times 256 images over all ranks."""
+def test_repeated_sampling_rounds_to_256_images():
+    """A RASampler epoch has a multiple of 256 images over all ranks."""
     facts = replace(FACTS, train_images=600, repeats_images=True)
     assert (facts.images_per_rank, facts.iterations) == (256, 64)
 
 
-def test_mixed_batches_have_no_accuracy():
-    """Upstream prints none with batch_transform_ops; the event says NaN, not 0."""
+def test_mixed_batches_have_nan_accuracy():
+    """With batch_transform_ops, upstream prints no accuracy, and the event contains NaN."""
     builder = EventBuilder(FACTS)
     without = TrainLine(1, 0, 6, 0.1, {"loss": 1.0, "batch_cost": 0.5, "reader_cost": 0.1})
     _, step = builder.add(without)
@@ -154,14 +154,14 @@ def test_mixed_batches_have_no_accuracy():
     assert math.isnan(epoch.top1)
 
 
-def test_a_replaced_image_is_a_warning():
-    """Upstream takes a random other image, in evaluation too, and only its log says so."""
+def test_replaced_image_is_a_warning():
+    """An image that upstream replaced becomes a warning."""
     (event,) = EventBuilder(FACTS).add(ImageReplaced("a.JPEG with msg: broken"))
     assert isinstance(event, WarningRaised)
     assert "a.JPEG" in event.message
 
 
-def test_an_early_end_without_an_error_is_one():
-    """Exit code 0 before the last epoch is no success."""
+def test_early_exit_before_last_epoch_is_an_error():
+    """Exit code 0 before the last epoch is an error."""
     with pytest.raises(RankFailedError, match="after epoch 0 of 2"):
         EventBuilder(FACTS).finish()

@@ -1,4 +1,4 @@
-"""Lines that PaddleClas really printed, read back."""
+"""Real lines of PaddleClas' log are parsed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from resnet50_pipeline.paddleclas.upstream_log import (
+from resnet50_pipeline.paddleclas.upstream.log import (
     BestMetric,
     EvalAverage,
     EvalLine,
@@ -21,8 +21,8 @@ from resnet50_pipeline.paddleclas.upstream_log import (
 _PREFIX = "[2026/11/24 09:27:34] ppcls INFO: "
 
 
-def test_an_iteration():
-    """Epoch, place, rate, means and costs; units and the time left are no values."""
+def test_iteration_line_is_parsed():
+    """An iteration line gives epoch, index, rate, means, and costs; units and the remaining time are not values."""
     entry = read_log_line(
         f"{_PREFIX}[Train][Epoch 1/120][Iter: 30/5005]lr(LinearWarmup): 0.01931432, top1: 0.00313, top5: 0.01250, "
         "CELoss: 6.97001, loss: 6.97002, batch_cost: 0.21142s, reader_cost: 0.00408, ips: 302.71 samples/s, "
@@ -34,8 +34,8 @@ def test_an_iteration():
     assert (entry.values["batch_cost"], entry.values["reader_cost"], entry.values["ips"]) == (0.21142, 0.00408, 302.71)
 
 
-def test_the_rate_of_older_releases():
-    """Before release/2.5 the rate had no schedule's name with it."""
+def test_learning_rate_of_older_releases_is_parsed():
+    """Releases before 2.5 print the rate without the name of the schedule."""
     entry = read_log_line(f"{_PREFIX}[Train][Epoch 3/9][Iter: 0/6]lr: 0.1, loss: 1.0, batch_cost: 1.0s")
     assert isinstance(entry, TrainLine)
     assert entry.learning_rate == 0.1
@@ -44,15 +44,15 @@ def test_the_rate_of_older_releases():
 @pytest.mark.parametrize(
     ("text", "value"), [("nan", math.nan), ("inf", math.inf), ("-inf", -math.inf), ("1e-05", 1e-5)]
 )
-def test_values_that_are_no_plain_decimals(text: str, value: float):
-    """A diverged loss is printed as nan or inf, and must not be taken for a missing one."""
+def test_nan_and_inf_are_parsed(text: str, value: float):
+    """Printed nan and inf are values, so that a diverged loss is not mistaken for a missing one."""
     entry = read_log_line(f"{_PREFIX}[Train][Epoch 1/2][Avg]top1: 0.1, CELoss: {text}, loss: {text}")
     assert isinstance(entry, TrainAverage)
     assert entry.values["loss"] == pytest.approx(value, nan_ok=True)
 
 
-def test_an_evaluation():
-    """Its lines, its average and the end of it, which says whether the averaged weights were meant."""
+def test_evaluation_lines_are_parsed():
+    """The lines, average, and end of an evaluation are parsed; the end says whether it used averaged weights."""
     line = read_log_line(
         f"{_PREFIX}[Eval][Epoch 1][Iter: 5/6]CELoss: 64.0, loss: 64.0, top1: 0.33333, top3: 1.0, batch_cost: 0.00696s, "
         "reader_cost: 0.00010, ips: 143.62579 images/sec"
@@ -65,8 +65,8 @@ def test_an_evaluation():
     assert read_log_line(f"{_PREFIX}[Eval][Epoch 7][best metric ema: 0.4]") == BestMetric(7, is_ema=True)
 
 
-def test_what_else_matters():
-    """Saved files, the version of Paddle and images that upstream has replaced."""
+def test_other_relevant_lines_are_parsed():
+    """Saved files, Paddle's version, and replaced images are parsed."""
     assert read_log_line(f"{_PREFIX}Already save model in /data/a b/epoch_12") == ModelSaved("/data/a b/epoch_12")
     assert read_log_line(f"{_PREFIX}train with paddle 3.3.1 and device Place(gpu:0)") == PaddleFound("3.3.1")
     replaced = read_log_line(
@@ -86,6 +86,6 @@ def test_what_else_matters():
         "[Train][Epoch 1/2][Iter: 3/6] without the logger's prefix",
     ],
 )
-def test_the_rest_says_nothing(line: str):
-    """Banners, the printed configuration and the launcher's own words are no entries."""
+def test_irrelevant_lines_are_ignored(line: str):
+    """Banners, the printed configuration, and the launcher's lines are ignored."""
     assert read_log_line(line) is None

@@ -1,4 +1,4 @@
-"""Small file systems of their own, where the tests run as root."""
+"""Mounts small file systems, which needs root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Return a function that mounts a tmpfs of so many MiB and gives its folder."""
+    """Return a function that mounts a tmpfs with the given size in MiB and returns its folder."""
     mounted: list[Path] = []
 
     def make(mebibytes: int) -> Path:

@@ -1,4 +1,4 @@
-"""What a SLURM job was given is held against what the run is going to use."""
+"""The nodes, tasks and GPUs of a SLURM job are compared with the parameters of the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ONE = LaunchParameters(device="gpu", devices=(0, 1))
     ],
 )
 def test_job_and_parameters_are_compared(launch, environment, expected):
-    """Too few nodes or cards, or a task a card, end badly; too many are wasted; outside a job nothing is said."""
+    """Too few nodes or GPUs, or several tasks per node, block; too many nodes or GPUs warn; no job gives no finding."""
     found = {one.check: one.status for one in check_slurm(launch, environment)}
     assert {check: found[check] for check in expected} == expected
     assert bool(found) == bool(environment)

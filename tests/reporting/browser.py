@@ -1,8 +1,8 @@
-"""A page in headless Chromium: what it looks like, and what it says on its console.
+"""Takes screenshots of HTML pages with headless Chromium, and reads the page's console.
 
     python tests/reporting/browser.py data/sample/08_reporting/evaluation_report.html docs/images/report.png
 
-writes the picture that the README shows (`make screenshot`).
+writes the screenshot in the README (`make screenshot`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# Without these, Chromium asks its maker's servers for updates at every start.
+# Without these options, Chromium contacts update servers every time it starts.
 OFFLINE = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -27,9 +27,9 @@ README_SIZE = 1200, 2500
 
 
 def take_screenshot(page: Path, screenshot: Path, *, scheme: str, width: int, height: int) -> list[str]:
-    """Write a PNG of the first `height` pixels of a page, and return the lines that it wrote to its console."""
+    """Write a PNG of the top `height` pixels of a page, and return the lines in its console."""
     if CHROMIUM is None:
-        raise FileNotFoundError("no Chromium on this machine: apt-get install chromium")
+        raise FileNotFoundError("Chromium is not installed; run: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         finished = subprocess.run(
             [

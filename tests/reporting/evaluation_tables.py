@@ -1,4 +1,4 @@
-"""Tables of an evaluation as the pipeline hands them on, made up, of any size, from a seed."""
+"""Generates evaluation tables of any size from a seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True)
 class EvaluationTables:
-    """What the catalog holds after an evaluation."""
+    """The catalog entries that an evaluation writes."""
 
     scores: NDArray[np.float64]
     predictions: pd.DataFrame
@@ -31,7 +31,7 @@ class EvaluationTables:
 def make_evaluation(
     class_num: int, images_per_class: int, seed: int = 0, names: list[str] | None = None, skill: float = 4.0
 ) -> EvaluationTables:
-    """Return tables of `class_num` classes whose neighbours look alike; more `skill`, fewer mistakes."""
+    """Return tables in which neighboring classes are confused. A higher `skill` means fewer mistakes."""
     draw = np.random.default_rng(seed)
     labels = np.repeat(np.arange(class_num), images_per_class)
     scores = draw.normal(size=(len(labels), class_num))
@@ -50,7 +50,7 @@ def make_evaluation(
         predictions=predictions_from_scores(paths, labels, scores),
         evaluation_summary={
             "checkpoint": "checkpoints/best", "is_best_checkpoint": True, "arch": "ResNet50", "epoch": 5, "step": 235,
-            "ranks": 2, "device": "cpu", "list": "val_list.txt", "list_digest": "sha256:1157", "is_val_list": True,
+            "ranks": 2, "device": "cpu", "list": "val_list.txt", "list_digest": "sha256:1157", "split": "val",
             "weights_digest": "sha256:3e16", "images": len(labels), "seconds": 12.5,
             "images_per_second": len(labels) / 12.5,
             "images_per_second_without_loading": len(labels) / 11.0, "paddle_version": "3.3.1",
@@ -67,7 +67,7 @@ def make_evaluation(
 
 
 def predictions_from_scores(paths: list[str], labels: NDArray[np.int64], scores: NDArray[np.float64]) -> pd.DataFrame:
-    """Return the predictions of scores [N, C]; of equal scores the higher id comes first, as in scikit-learn."""
+    """Return the predictions for scores [N, C]. If scores are equal, the higher id comes first, as in scikit-learn."""
     k = min(5, scores.shape[1])
     order = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -85,7 +85,7 @@ def predictions_from_scores(paths: list[str], labels: NDArray[np.int64], scores:
 
 
 def make_history(epochs: int, steps_per_epoch: int, print_every: int = 5, seed: int = 0) -> pd.DataFrame:
-    """Return the training history of a run with a cosine rate after one epoch of warm-up."""
+    """Return the history of a training run with one warm-up epoch and a cosine learning rate schedule."""
     draw = np.random.default_rng(seed)
     total = epochs * steps_per_epoch
     rows = []
@@ -108,7 +108,7 @@ def make_history(epochs: int, steps_per_epoch: int, print_every: int = 5, seed: 
 
 
 def make_validation_report(class_num: int, images_per_class: int) -> dict[str, Any]:
-    """Return a validation report with one check that holds and one warning that does not."""
+    """Return a validation report with one passed expectation and one warning."""
     split = {"classes": class_num, "min_images_per_class": images_per_class, "max_images_per_class": images_per_class}
     images = class_num * images_per_class
     return {
@@ -121,23 +121,24 @@ def make_validation_report(class_num: int, images_per_class: int) -> dict[str, A
             "formats": {"JPEG": 4 * images - 1, "PNG": 1},
             "modes": {"L": 4 * images},
         },
-        "notices": ["train_list.txt: a byte-order mark was stripped"],
+        "notices": ["train_list.txt: removed a byte-order mark"],
         "expectations": [
             {
-                "name": "images_decode", "description": "Every listed image decodes whole.", "is_blocking": True,
-                "success": True, "observed": f"{4 * images} of {4 * images}", "problems": [], "problem_count": 0,
+                "name": "images_decode", "description": "Every pixel of every image can be decoded.",
+                "is_blocking": True, "success": True, "observed": f"{4 * images} of {4 * images}",
+                "problems": [], "problem_count": 0,
             },
             {
-                "name": "no_unlisted_images", "description": "Every image below the root stands in a list.",
+                "name": "no_unlisted_images", "description": "Every image in train/ and val/ is in a list.",
                 "is_blocking": False, "success": False, "observed": 2, "problem_count": 2,
-                "problems": ["val/n00000000/x_1.JPEG: in no list", "val/n00000000/x_2.JPEG: in no list"],
+                "problems": ["val/n00000000/x_1.JPEG: is in no list", "val/n00000000/x_2.JPEG: is in no list"],
             },
         ],
     }  # fmt: skip
 
 
 def write_digits(root: Path, paths: list[str]) -> None:
-    """Write a real handwritten digit as JPEG to each of the paths below `root`."""
+    """Write an MNIST digit as a JPEG file to each path under `root`."""
     digits = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)
     for index, path in enumerate(paths):
         target = root / path

@@ -1,4 +1,4 @@
-"""Renders reports of made-up evaluations, and reads their HTML."""
+"""Renders reports for generated evaluations, and parses their HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resnet50_pipeline.reporting.report import ReportInputs, render_report
 RECIPE = "Global:\n  epochs: 5\nArch:\n  name: ResNet50\n  class_num: 10\n"
 PROVENANCE = Provenance(
     written_at=datetime(2026, 11, 24, 6, 30, tzinfo=UTC),
-    source="4f0c2a7d9b1e4f0c2a7d9b1e4f0c2a7d9b1e4f0c (files differ from it)",
+    source="4f0c2a7d9b1e4f0c2a7d9b1e4f0c2a7d9b1e4f0c (with uncommitted changes)",
     versions={"paddleclas": "2.6.0", "kedro": "1.7.0"},
     command="kedro run --env imagenet",
     machine="Linux x86_64, Python 3.11.2",
@@ -27,7 +27,7 @@ _VOID = {"meta", "link", "source", "img", "br"}
 
 
 def draw_plots(directory: Path, evaluation: EvaluationTables) -> Path:
-    """Write the plots of an evaluation and return their folder."""
+    """Write the figures for an evaluation, and return their folder."""
     write_plots(
         directory,
         predictions=evaluation.predictions,
@@ -40,7 +40,7 @@ def draw_plots(directory: Path, evaluation: EvaluationTables) -> Path:
 
 
 def report_inputs(directory: Path, evaluation: EvaluationTables, plots_dir: Path, **changes: Any) -> ReportInputs:
-    """Return the inputs of a report that looks for its images in `directory`."""
+    """Return the inputs for a report that reads its images from `directory`."""
     inputs: dict[str, Any] = {
         "metrics": compute_metrics(evaluation.predictions, evaluation.evaluation_summary),
         "predictions": evaluation.predictions,
@@ -61,12 +61,12 @@ def report_inputs(directory: Path, evaluation: EvaluationTables, plots_dir: Path
 
 
 def render_page(directory: Path, evaluation: EvaluationTables, plots_dir: Path, **changes: Any) -> str:
-    """Return the report of an evaluation."""
+    """Return the report on an evaluation."""
     return render_report(report_inputs(directory, evaluation, plots_dir, **changes))
 
 
 class Page(HTMLParser):
-    """An HTML page: its tags in order, and the text of each section. Fails where a tag is not closed in its place."""
+    """The tags in an HTML page, in order, and the text of each section. Fails if tags are not nested correctly."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Page(HTMLParser):
         assert not self._open, f"never closed: {self._open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Remember the tag; a section, the header and the title each have a text of their own."""
+        """Record the tag. Start a new text if it opens a section, the header or the title."""
         attributes = {name: value or "" for name, value in attrs}
         self.tags.append((tag, attributes))
         if tag not in _VOID:
@@ -89,16 +89,16 @@ class Page(HTMLParser):
             self.sections[self._section] = ""
 
     def handle_endtag(self, tag: str) -> None:
-        """Close the tag that was opened last."""
+        """Check that the closing tag matches the innermost open tag."""
         assert self._open.pop() == tag, f"</{tag}> closes another tag"
         if tag in _TEXTS:
             self._section = ""
 
     def handle_data(self, data: str) -> None:
-        """Add to the text of the section, with single spaces."""
+        """Append to the text of the current section, collapsing whitespace."""
         if self._section:
             self.sections[self._section] = " ".join(f"{self.sections[self._section]} {data}".split())
 
     def of(self, tag: str) -> list[dict[str, str]]:
-        """Return the attributes of every tag of that name."""
+        """Return the attributes of each tag with this name."""
         return [attributes for name, attributes in self.tags if name == tag]

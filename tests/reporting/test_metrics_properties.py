@@ -1,4 +1,4 @@
-"""What holds for the metrics of any predictions."""
+"""The metrics have the expected properties for arbitrary predictions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from resnet50_pipeline.reporting.metrics import (
     per_class_table,
 )
 
-# A busy machine is no fault of the metrics.
-UNHURRIED = settings(deadline=None)
+# Hypothesis' deadline would be exceeded on a busy machine.
+NO_DEADLINE = settings(deadline=None)
 
 
 @st.composite
 def scored_images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels [N] and scores [N, C]; whole numbers of a narrow range, so that many scores are equal."""
+    """Return labels [N] and scores [N, C]. The scores are small integers, so many of them are equal."""
     class_num = draw(st.integers(3, 12))
     images = draw(st.integers(1, 25))
     labels = draw(arrays(np.int64, images, elements=st.integers(0, class_num - 1)))
@@ -47,10 +47,10 @@ def _label_map(class_num: int) -> dict[str, Any]:
     return {"class_num": class_num, "classes": classes}
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(scored_images())
-def test_accuracies_are_scikit_learn_s_also_where_scores_are_equal(images):
-    """With the same order of equal scores, top-1 and top-5 are exactly scikit-learn's."""
+def test_accuracies_equal_scikit_learn_for_tied_scores(images):
+    """If ties are broken the same way, top-1 and top-5 match scikit-learn."""
     labels, scores = images
     classes = np.arange(scores.shape[1])
 
@@ -63,10 +63,10 @@ def test_accuracies_are_scikit_learn_s_also_where_scores_are_equal(images):
         assert metrics["top5"] == 1.0
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(scored_images())
-def test_more_guesses_never_hit_less(images):
-    """top-1 ≤ top-5, for the whole and for every class, and all accuracies lie within 0..1."""
+def test_top1_is_at_most_top5(images):
+    """Top-1 is at most top-5, both overall and for each class, and all accuracies are in 0..1."""
     labels, scores = images
     table = _table(labels, scores)
 
@@ -79,10 +79,10 @@ def test_more_guesses_never_hit_less(images):
     assert classes["top5"].between(0, 1).all()
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(scored_images(), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_changes_nothing(images, random):
-    """Any order of the val list gives the same metrics, classes, confusions and mistakes."""
+    """Shuffling the predictions does not change the metrics, classes, confusions, or mistakes."""
     labels, scores = images
     table, label_map = _table(labels, scores), _label_map(scores.shape[1])
     rows = list(range(len(labels)))
@@ -96,10 +96,10 @@ def test_the_order_of_the_rows_changes_nothing(images, random):
     pd.testing.assert_frame_equal(confident_mistakes(shuffled, label_map, 9), confident_mistakes(table, label_map, 9))
 
 
-@UNHURRIED
+@NO_DEADLINE
 @given(scored_images())
 def test_the_confusion_matrix_counts_every_image_once(images):
-    """Its rows add up to the images of each class, its diagonal to the hits, its other cells to the confused pairs."""
+    """Rows sum to the images per class, the diagonal contains the hits, and other cells match the confused pairs."""
     labels, scores = images
     class_num = scores.shape[1]
     table = _table(labels, scores)

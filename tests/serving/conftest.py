@@ -1,4 +1,4 @@
-"""A registered version of the small exported model, as whoever loads or serves it gets it."""
+"""Provides a registered version of the small exported model, as its users get it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from mlflow_stores import DESCRIPTION, sqlite_store
-from resnet50_pipeline.tracking.registry import ModelFiles, register_model
+from resnet50_pipeline.tracking.registry.versions import ModelFiles, register_model
 from resnet50_pipeline.tracking.runs import open_run
 
 
 @pytest.fixture(scope="session")
 def registered_folder(exported_model, tmp_path_factory) -> Path:
-    """The files of a registered version, as a machine gets them that has nothing else."""
+    """The files of a registered version, which is all that a serving machine gets."""
     project = tmp_path_factory.mktemp("registered")
     run = open_run(DESCRIPTION, sqlite_store(project), project)
     version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags={}, metrics={})

@@ -1,4 +1,4 @@
-"""The registered model in an environment made of nothing but the requirements that it names itself."""
+"""The registered model works in a new environment with only the requirements that it lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 
 PROGRAM = """
 import base64, json, pathlib, sys
@@ -35,7 +35,7 @@ print(json.dumps({"home": resnet50_pipeline.__file__, "rows": answers[0].to_dict
 
 @pytest.fixture(scope="module")
 def python(registered_folder: Path, tmp_path_factory) -> Path:
-    """The interpreter of a new environment with the model's requirements; skips where pip finds no index."""
+    """The interpreter of a new environment with the model's requirements. Skipped if pip cannot reach an index."""
     root = tmp_path_factory.mktemp("clean")
     subprocess.run([sys.executable, "-m", "venv", root / "venv"], check=True)
     interpreter: Path = root / "venv" / "bin" / "python"
@@ -45,7 +45,7 @@ def python(registered_folder: Path, tmp_path_factory) -> Path:
     probe = [*pip, "download", "--quiet", "--no-deps", "--retries", "0", "--timeout", "10", "--dest", root, first]
     found = subprocess.run(probe, env=environment, capture_output=True, text=True, check=False)
     if found.returncode != 0:
-        pytest.skip(f"pip gets no {first} here: {found.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"pip cannot download {first}: {found.stderr.strip().splitlines()[-1]}")
     install = [*pip, "install", "--quiet", "--no-compile", "--requirement", registered_folder / "requirements.txt"]
     done = subprocess.run(install, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -53,13 +53,13 @@ def python(registered_folder: Path, tmp_path_factory) -> Path:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return the variables of a shell of its own: where pip asks, and nothing of Python's."""
+    """Return environment variables with pip's index settings and nothing from this environment's Python."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
     return {**kept, "PATH": "/usr/bin:/bin", "HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def test_the_model_needs_its_requirements_and_nothing_else(python: Path, registered_folder, exported_model, tmp_path):
-    """Bytes, base64 and paths, with neither this project nor any package of its environment: the network's answers."""
+def test_model_needs_only_its_requirements(python: Path, registered_folder, exported_model, tmp_path):
+    """Bytes, base64 and paths give the network's predictions without this project or its environment."""
     paths = []
     for number, image in enumerate(exported_model.images):
         paths.append(tmp_path / f"{number:02}.img")

@@ -1,4 +1,4 @@
-"""The exported model classifies encoded images as the network that it was made of does."""
+"""The exported model classifies encoded images as the original network does."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def predictor(exported_model) -> Predictor:
     return Predictor(exported_model.folder)
 
 
-def test_predictions_are_those_of_the_network(predictor, exported_model):
-    """Ids, names, synsets and probabilities are the eager network's five best, the best one first."""
+def test_predictions_match_the_network(predictor, exported_model):
+    """The predicted IDs, names, synsets, and probabilities match the eager network's top five classes, in order."""
     for prediction, expected in zip(
         predictor.predict(exported_model.images), exported_model.probabilities, strict=True
     ):
@@ -38,40 +38,41 @@ def test_predictions_are_those_of_the_network(predictor, exported_model):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
 def test_any_number_of_images_gives_as_many_predictions(predictor, exported_model, count):
-    """A batch of one is a batch, an empty one is none, and an image's answer does not depend on its neighbours."""
+    """Any number of images is valid, including zero and one, and a prediction does not depend on the other images."""
     everything = predictor.predict(exported_model.images)
     some = predictor.predict(exported_model.images[:count])
     assert [prediction.ids for prediction in some] == [prediction.ids for prediction in everything[:count]]
 
 
-def test_large_batches_are_cut(predictor, exported_model, monkeypatch):
-    """More images than fit into one batch are predicted in several, in their order."""
+def test_large_batches_are_split(predictor, exported_model, monkeypatch):
+    """More than MAX_BATCH images are predicted in several batches, in order."""
     whole = predictor.predict(exported_model.images)
     monkeypatch.setattr(module, "MAX_BATCH", 4)
     assert [p.ids for p in predictor.predict(exported_model.images)] == [p.ids for p in whole]
 
 
 @pytest.mark.parametrize("broken", [b"", b"<html>not an image</html>", b"\xff\xd8\xff\xe0 no more than a beginning"])
-def test_a_broken_image_has_an_error_of_its_own(predictor, exported_model, broken):
-    """Bytes that are no image give an error in their place, and the images around them their predictions."""
+def test_broken_image_gets_an_error(predictor, exported_model, broken):
+    """Bytes that are not an image produce an error at their position; the other images receive predictions."""
     first, wrong, last = predictor.predict([exported_model.images[0], broken, exported_model.images[1]])
     assert (wrong.ids, wrong.probabilities) == ((), ())
-    assert "not an image" in wrong.error
+    assert wrong.error
+    assert wrong.status == 415
     assert [first.ids, last.ids] == [p.ids for p in predictor.predict(exported_model.images[:2])]
 
 
 @pytest.mark.parametrize("missing", ["inference.yml", "label_map.json", "inference.pdiparams"])
-def test_a_missing_file_is_named(exported_model, tmp_path, missing):
-    """A folder without one of the model's files is an error that says which."""
+def test_missing_file_is_an_error(exported_model, tmp_path, missing):
+    """A folder that lacks one of the model's files raises an error that identifies the file."""
     folder = tmp_path / "model"
     shutil.copytree(exported_model.folder, folder)
     (folder / missing).unlink()
-    with pytest.raises(ExportError, match=f"{missing} is missing"):
+    with pytest.raises(ExportError, match=missing):
         Predictor(folder)
 
 
-def test_threads_get_their_own_answers(predictor, exported_model):
-    """Requests at the same time, as MLflow's server makes them, do not get each other's predictions."""
+def test_concurrent_requests_get_their_own_predictions(predictor, exported_model):
+    """Concurrent calls, as in MLflow's server, do not return each other's predictions."""
     images = exported_model.images[:4]
     alone = [predictor.predict([image])[0].probabilities for image in images]
 
@@ -82,7 +83,7 @@ def test_threads_get_their_own_answers(predictor, exported_model):
         assert all(pool.map(ask, range(80)))
 
 
-def test_loading_warns_of_nothing():
-    """Whoever loads the registered model is not told of a compiler's cache that nothing here needs."""
+def test_loading_gives_no_warning():
+    """Loading the model does not print Paddle's warning that ccache is missing."""
     command = [sys.executable, "-W", "default::UserWarning", "-c", "import resnet50_pipeline.serving.predictor"]
     assert "ccache" not in subprocess.run(command, check=True, capture_output=True, text=True).stderr

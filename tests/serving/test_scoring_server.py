@@ -1,4 +1,4 @@
-"""The registered model behind `mlflow models serve`: real requests, and where the project is not installed."""
+"""The registered model answers requests in `mlflow models serve`, and loads without the project installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import site
-import socket
 import subprocess
 import sys
 import time
@@ -20,18 +19,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ports import free_port
+
 pytestmark = pytest.mark.slow
 
 
 @contextlib.contextmanager
 def serving(model: Path, folder: Path) -> Iterator[str]:
-    """Serve a model on a port of its own, from a folder without this project; gives the address of its answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """Serve a model on a free port, in a folder without this project, and yield the URL for requests."""
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model), "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # MLflow starts uvicorn by name, which is on the PATH only if the environment is activated.
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -55,7 +56,7 @@ def answers(address: str) -> bool:
 
 
 def ask(address: str, content: object) -> tuple[int, dict]:
-    """Return status and body of the answer to a request in JSON."""
+    """Return the status and body of the response to a JSON request."""
     request = urllib.request.Request(
         address, json.dumps(content).encode(), headers={"Content-Type": "application/json"}
     )
@@ -66,8 +67,8 @@ def ask(address: str, content: object) -> tuple[int, dict]:
         return error.code, json.loads(error.read())
 
 
-def test_a_server_answers_real_requests(registered_folder, exported_model, tmp_path):
-    """One image and many, fewer classes by parameter; a bad row has its own status, a bad table is the request's."""
+def test_server_answers_requests(registered_folder, exported_model, tmp_path):
+    """The server accepts several images and `top_k`. Each bad row has a status, and a bad table returns status 400."""
     texts = [base64.b64encode(image).decode() for image in exported_model.images]
     with serving(registered_folder, tmp_path) as address:
         status, one = ask(address, {"dataframe_split": {"columns": ["image"], "data": [[texts[0]]]}})
@@ -95,12 +96,12 @@ def test_a_server_answers_real_requests(registered_folder, exported_model, tmp_p
         assert "error_code" in refused
 
 
-def test_the_model_loads_where_the_project_is_installed_nowhere(registered_folder, exported_model, tmp_path):
-    """With the packages of the environment, but neither this project nor its source, the model's own copy is used."""
+def test_model_loads_without_the_project(registered_folder, exported_model, tmp_path):
+    """If the project is not installed, the copy of the package in the model's folder is imported."""
     (tmp_path / "image.png").write_bytes(exported_model.images[0])
     program = (
         "import sys\n"
-        "sys.path.append(sys.argv[1])\n"  # without its .pth files, which lead to this project
+        "sys.path.append(sys.argv[1])\n"  # without processing .pth files, which would add this project
         "import importlib.util\n"
         "assert importlib.util.find_spec('resnet50_pipeline') is None\n"
         "import mlflow, pandas as pd\n"

@@ -1,4 +1,4 @@
-"""The probe project with stages of moments that train, stop and go on as the real ones do."""
+"""Gives the probe project fast stages that train, stop and resume as the real ones do."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def validate(dataset: DatasetParameters):
     return {"is_valid": True, "data_digest": "sha256:" + 64 * "d", "statistics": {"train": split, "val": split}}
 
 
-def train(validation_report, training: TrainingParameters):
-    """An epoch reaches the learning rate as top-1, and waits while there is a file `hold`."""
-    output = training.output_dir
+def train(validation_report, training_folder, training: TrainingParameters):
+    """Report the learning rate as the top-1 of each epoch, and wait while the file `hold` exists."""
+    output = training_folder
     sets = output / "checkpoints"
     done = len(list(sets.glob("*"))) if training.resume else 0
     sets.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,8 @@ def create_pipelines():
         "data_validation": Pipeline([Node(validate, "params:dataset", "validation_report", name="validate")]),
         "data_preparation": none,
         "training": Pipeline([
-            Node(train, ["validation_report", "params:training"], "training_dir", name="train_network"),
+            Node(train, ["validation_report", "training_folder", "params:training"], "training_dir",
+                 name="train_network"),
         ]),
         "evaluation": Pipeline([Node(evaluate, "training_dir", "metrics", name="evaluate")]),
     }
@@ -83,7 +84,6 @@ from probe.nodes import create_pipelines
 def register_pipelines():
     return create_pipelines()
 """
-# Of one study, with rates that do well or not as the test needs it.
 SWEEP: dict[str, Any] = {
     "study": "probe",
     "trials": 2,
@@ -98,7 +98,7 @@ SWEEP: dict[str, Any] = {
 
 
 def prepare(project: ProbeProject, **changes: Any) -> Path:
-    """Give the probe project these stages and a sweep; return the study's folder."""
+    """Give the probe project these stages and a sweep, and return the study's folder."""
     package = project.path / "src" / "probe"
     (package / "nodes.py").write_text(NODES)
     (package / "pipeline_registry.py").write_text(REGISTRY)
@@ -107,11 +107,11 @@ def prepare(project: ProbeProject, **changes: Any) -> Path:
     return project.path / "data" / "sample" / "09_sweeps" / "probe"
 
 
-def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until something is so."""
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
@@ -124,7 +124,7 @@ def evaluations(folder: Path) -> list[int]:
 
 @pytest.fixture
 def hold(probe_project: ProbeProject) -> Path:
-    """A file that makes trainings wait after an epoch, until it is deleted."""
+    """A file that makes training runs wait after an epoch until it is deleted."""
     path = probe_project.path / "hold"
     path.touch()
     return path

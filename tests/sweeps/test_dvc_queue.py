@@ -1,4 +1,4 @@
-"""DVC's queue of experiments: real DVC, real Kedro sessions, and the MLflow store of the project itself."""
+"""Tests of DVC's experiment queue with real DVC, real Kedro sessions and the project's MLflow store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IGNORED = ".dvc_site\nmlflow.db\nmlartifacts\n.mlflow_outbox\n.cache\ndata/*/0[2
 
 @pytest.fixture
 def repository(probe_project) -> ProbeProject:
-    """The probe project as a git and DVC repository with one stage."""
+    """The probe project as a Git and DVC repository with one stage."""
     root = probe_project.path
     (root / "dvc.yaml").write_text(STAGES)
     (root / "params.yaml").write_text("seed: 1\n")
@@ -40,7 +40,7 @@ def repository(probe_project) -> ProbeProject:
 
 
 def run(root: Path, *command: str) -> str:
-    """Run a command in the repository and return what it prints."""
+    """Run a command in the repository and return its output."""
     who = {f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, **who, "PATH": programs, "DVC_SITE_CACHE_DIR": str(root / ".dvc_site")}
@@ -50,8 +50,8 @@ def run(root: Path, *command: str) -> str:
 
 
 @pytest.mark.slow
-def test_queued_experiments_tell_the_projects_own_mlflow(repository):
-    """Two of them, in copies of the project that are deleted: each is a run named after it, with its stage below."""
+def test_queued_experiments_are_logged_to_the_projects_mlflow(repository):
+    """Each experiment runs in a copy of the project that DVC deletes, and its run has its stage as a child run."""
     root = repository.path
     for name in ("low", "high"):
         seed = f"seed={len(name)}"
@@ -65,7 +65,7 @@ def test_queued_experiments_tell_the_projects_own_mlflow(repository):
         assert child.data.params["training.seed"] == str(len(name))
         assert {parent.info.status, child.info.status} == {"FINISHED"}
         assert parent.data.metrics["evaluation/top1"] == 0.75
-        assert client_of(root).list_artifacts(child.info.run_id), "artifacts outlive the copy"
+        assert client_of(root).list_artifacts(child.info.run_id), "the artifacts outlive the copy"
     assert not (root / ".mlflow_outbox").exists()
 
 
@@ -78,6 +78,6 @@ def test_queued_experiments_tell_the_projects_own_mlflow(repository):
         ("/srv/repository/.dvc/tmp/exps/tmpabc/project", "/srv/repository/project"),
     ],
 )
-def test_a_copy_of_dvc_belongs_to_its_project(project, home):
-    """Wherever the project lies in its repository; any other folder is its own."""
+def test_copy_of_dvc_belongs_to_its_project(project, home):
+    """The project may be a subfolder of its repository. Any other folder is a separate project."""
     assert find_home(Path(project)) == Path(home)

@@ -1,4 +1,4 @@
-"""A sweep of real trainings of ResNet18 on a few digits: one trial is killed with its sweep, one is given up."""
+"""Tests a sweep that really trains ResNet18 on a few digits: one trial is killed and resumed, one is pruned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweep_project import evaluations, wait_for
 from project_copy import copy_project
 from resnet50_pipeline.events import Started, read_events
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 RATE = "training.lr.learning_rate"
@@ -41,7 +41,7 @@ EVALUATION = {"compare_with": None, "bootstrap_resamples": 100, "gallery_images"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the project whose environment `test` sweeps with small trainings."""
+    """A copy of the project whose `test` environment sweeps over small training runs."""
     copy_project(tmp_path)
     for group, changes in (("sweep", SWEEP), ("training", TRAINING), ("evaluation", EVALUATION)):
         path = tmp_path / "conf" / "test" / f"parameters_{group}.yml"
@@ -63,30 +63,30 @@ def start_sweep(project: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_three_trials_one_killed_and_gone_on_with_one_given_up(project):
-    """Trials 0 (killed with the sweep, resumed), 1 and 2 are three runs below one; the pruned one is KILLED."""
+def test_sweep_resumes_a_killed_trial_and_prunes_another(project):
+    """The three trials are three child runs of the sweep's run. The run of the pruned trial is KILLED."""
     study = project / "data" / "test" / "09_sweeps" / "test"
     sweep = start_sweep(project)
     wait_for(lambda: evaluations(study / "trial-0000") == [1], seconds=180)
     sweep.kill()
     sweep.communicate()
     sweep = start_sweep(project)
-    said, _ = sweep.communicate(timeout=400)
-    assert sweep.returncode == 0, said
-    events, _ = read_events(study / "trial-0000" / "06_models" / "training" / "events.jsonl")
+    output, _ = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0, output
+    events = read_events(study / "trial-0000" / "06_models" / "training" / "events.jsonl")
     starts = [event.first_step for event in events if isinstance(event, Started)]
     assert len(starts) == 2
-    assert starts[1] >= 3, "from a checkpoint set after the first epoch"
+    assert starts[1] >= 3, "the trial resumed from a checkpoint set after the first epoch"
     client = MlflowClient(f"sqlite:///{project / 'data' / 'test' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("resnet50-test").experiment_id])
     (parent,) = (run for run in runs if run.data.tags.get("parent.kind") == "sweep")
     trials = {int(run.data.tags["sweep.trial"]): run for run in runs if "sweep.trial" in run.data.tags}
     assert len([run for run in runs if "sweep.trial" in run.data.tags]) == len(trials) == 3
     assert {run.data.tags["mlflow.parentRunId"] for run in trials.values()} == {parent.info.run_id}
-    found = {number: (run.info.status, run.data.tags["sweep.state"]) for number, run in trials.items()}
-    assert found[0] == ("FINISHED", "complete")
-    assert found[1] == ("KILLED", "pruned")
+    states = {number: (run.info.status, run.data.tags["sweep.state"]) for number, run in trials.items()}
+    assert states[0] == ("FINISHED", "complete")
+    assert states[1] == ("KILLED", "pruned")
     assert evaluations(study / "trial-0001") == [1]
     assert parent.info.status == "FINISHED"
     epochs = [point.step for point in client.get_metric_history(trials[0].info.run_id, "val/loss")]
-    assert sorted(epochs) == [1, 2, 3], "the curve of the trial that went on has each epoch once"
+    assert sorted(epochs) == [1, 2, 3], "the curve of the resumed trial has each epoch once"

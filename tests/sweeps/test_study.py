@@ -1,16 +1,22 @@
-"""Studies: one trial a claim, whoever is killed, and the same values however often a sweep is started."""
+"""Tests of studies: claims on trials, resuming after a kill, and reproducible values."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
+import pandas as pd
 import pytest
+from optuna.trial import TrialState
 
+from resnet50_pipeline.events import EvalEnd, EventWriter
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.sweeps.study import Study, study_exists
+from resnet50_pipeline.sweeps.report import write_report
+from resnet50_pipeline.sweeps.study import DIVERGED, Study, study_exists
+from resnet50_pipeline.sweeps.sweep import TrialWatcher
 
 RATE = "training.lr.learning_rate"
 
@@ -28,35 +34,39 @@ def parameters_of(folder, **changes: object) -> SweepParameters:
     return SweepParameters.model_validate({**values, **changes})
 
 
+def complete(study: Study, trial, value: float) -> None:
+    study.optuna_study.tell(trial, value)
+
+
 def run_trials(parameters: SweepParameters, count: int) -> list[dict]:
-    """Run some trials of a new `Study`, with a value that depends on what was chosen; return the choices."""
+    """Run some trials of a new `Study`, with a value that depends on the chosen one; return the chosen values."""
     study, chosen = Study(parameters), []
     for _ in range(count):
         with study.next_trial() as trial:
             chosen.append(trial.params)
-            trial.complete(1 - abs(trial.params[RATE] - 0.1))
+            complete(study, trial, 1 - abs(trial.params[RATE] - 0.1))
     return chosen
 
 
-def test_values_do_not_depend_on_how_often_the_sweep_was_started(tmp_path):
-    """Six trials at once, and six in three sweeps: the same values, and no value twice."""
+def test_values_do_not_depend_on_the_number_of_sweep_starts(tmp_path):
+    """Six trials in one sweep and six in three sweeps get the same values, and all are different."""
     whole = run_trials(parameters_of(tmp_path / "whole"), 6)
     parts = parameters_of(tmp_path / "parts")
     assert run_trials(parts, 1) + run_trials(parts, 3) + run_trials(parts, 2) == whole
     assert len({params[RATE] for params in whole}) == 6
     with Study(parts).next_trial() as trial:
-        assert trial is None, "the number of trials is the total"
+        assert trial is None, "the number of trials is the total of all sweeps"
 
 
 def _hold(parameters: SweepParameters, is_held) -> None:
     with Study(parameters).next_trial() as trial:
-        trial.report(1, 0.5)
+        trial.report(0.5, 1)
         is_held.set()
         signal.pause()
 
 
-def test_the_trial_of_a_killed_process_is_gone_on_with(tmp_path):
-    """SIGKILL: the next sweep has the same trial, with what it had reported, and there is one of it."""
+def test_trial_of_a_killed_process_is_resumed(tmp_path):
+    """After SIGKILL the next sweep gets the same trial, with the values that it reported."""
     parameters = parameters_of(tmp_path)
     context = multiprocessing.get_context("spawn")
     is_held = context.Event()
@@ -65,9 +75,10 @@ def test_the_trial_of_a_killed_process_is_gone_on_with(tmp_path):
     assert is_held.wait(60)
     (row,) = Study(parameters).rows()
     assert (row.state, row.detail) == ("running", f"process {process.pid}")
-    with Study(parameters).next_trial() as other:
-        assert other.number == 1, "what another process runs is its own"
-        other.complete(0.4)
+    study = Study(parameters)
+    with study.next_trial() as other:
+        assert other.number == 1, "a trial belongs to one process"
+        complete(study, other, 0.4)
     with pytest.raises(OutputDirectoryInUseError, match=str(process.pid)):
         Study(parameters).give_up(0)
     os.kill(process.pid, signal.SIGKILL)
@@ -75,72 +86,103 @@ def test_the_trial_of_a_killed_process_is_gone_on_with(tmp_path):
     assert Study(parameters).rows()[0].state == "stopped"
     study = Study(parameters)
     with study.next_trial() as trial:
-        assert (trial.number, trial.goes_on) == (0, True)
-        assert trial.params == row.params
-        assert not trial.report(1, 0.9), "an epoch that is evaluated again counts once"
-        trial.complete(0.7)
+        assert (trial.number, trial.params) == (0, row.params)
+        complete(study, trial, 0.7)
     assert [(row.number, row.state, row.value) for row in study.rows()] == [(0, "complete", 0.7), (1, "complete", 0.4)]
-    assert study.frozen(0).intermediate_values == {1: 0.5}
+    assert study.optuna_study.trials[0].intermediate_values == {1: 0.5}
     assert study.best_number() == 0
 
 
-def test_a_trial_below_the_median_is_to_be_given_up(tmp_path):
-    """The pruner sees what was reported; a trial that diverged is pruned and says so."""
-    study = Study(parameters_of(tmp_path))
-    with study.next_trial() as trial:
-        trial.report(1, 0.8)
-        trial.complete(0.9)
-    with study.next_trial() as trial:
-        assert trial.report(1, 0.1)
-        trial.prune()
-    with study.next_trial() as trial:
-        trial.prune(has_diverged=True)
-    assert [(row.state, row.value) for row in study.rows()] == [
-        ("complete", 0.9),
-        ("pruned", 0.1),
-        ("diverged", None),
-    ]
+def watch(parameters: SweepParameters, trial, events: Path, epochs: int = 3) -> TrialWatcher:
+    return TrialWatcher(parameters, trial, events, epochs)
 
 
-def test_a_trial_that_is_given_up_is_not_counted(tmp_path):
-    """Another one takes its place; one that has ended cannot be given up."""
+def evaluate(events: Path, epoch: int, top1: float) -> None:
+    """Append the event of an evaluation."""
+    values = {"images": 3, "loss": 1.0, "top5": 1.0, "images_per_second": 9, "is_best": True}
+    EventWriter(events).write(EvalEnd(epoch=epoch, step=epoch, top1=top1, **values))
+
+
+def test_resumed_trial_reports_each_epoch_once(tmp_path):
+    """A resumed training evaluates an epoch again: Optuna uses the first value, the trial the best one."""
+    parameters, events = parameters_of(tmp_path), tmp_path / "events.jsonl"
+    study = Study(parameters)
+    with study.next_trial() as trial:
+        evaluate(events, 1, 0.5)
+        assert watch(parameters, trial, events).should_continue()
+    with study.next_trial() as trial:
+        watcher = watch(parameters, trial, events)
+        evaluate(events, 1, 0.9)
+        assert watcher.should_continue()
+        assert watcher.best == 0.9
+    assert study.optuna_study.trials[0].intermediate_values == {1: 0.5}
+
+
+def test_trial_below_the_median_is_pruned_before_its_last_epoch(tmp_path):
+    """The pruner sees the evaluations; after the last epoch a trial is not pruned."""
+    parameters = parameters_of(tmp_path)
+    study = Study(parameters)
+    with study.next_trial() as trial:
+        trial.report(0.8, 1)
+        complete(study, trial, 0.9)
+    with study.next_trial() as trial:
+        evaluate(tmp_path / "events.jsonl", 1, 0.1)
+        assert watch(parameters, trial, tmp_path / "events.jsonl", epochs=1).should_continue()
+        assert not watch(parameters, trial, tmp_path / "events.jsonl").should_continue()
+        study.optuna_study.tell(trial, state=TrialState.PRUNED)
+    with study.next_trial() as trial:
+        trial.set_user_attr(DIVERGED, True)
+        study.optuna_study.tell(trial, state=TrialState.PRUNED)
+    states = [(row.state, row.value) for row in study.rows()]
+    assert states == [("complete", 0.9), ("pruned", 0.1), ("diverged", None)]
+
+
+def test_skipped_trial_is_replaced(tmp_path):
+    """Another trial takes the place of a skipped one. A finished trial cannot be skipped."""
     study = Study(parameters_of(tmp_path, trials=1))
     with study.next_trial() as trial:
         number = trial.number
     study.give_up(number)
     with study.next_trial() as trial:
         assert trial.number == number + 1
-        trial.complete(0.5)
-    assert [row.state for row in study.rows()] == ["given up", "complete"]
-    with pytest.raises(ParameterError, match="trial 1 of study s has ended"):
+        complete(study, trial, 0.5)
+    assert [row.state for row in study.rows()] == ["skipped", "complete"]
+    with pytest.raises(ParameterError, match=r"study s .*trial 1"):
         study.give_up(1)
 
 
-def test_other_values_are_another_study(tmp_path):
-    """A space, metric or direction that differs is refused, value by value; more trials are not."""
+def test_study_with_other_values_is_refused(tmp_path):
+    """The error lists each difference in space, metric and direction. The number of trials may change."""
     Study(parameters_of(tmp_path))
     Study(parameters_of(tmp_path, trials=60))
-    with pytest.raises(ParameterError, match=r'direction: "maximize" there, "minimize" here') as refused:
+    with pytest.raises(ParameterError, match=r'direction: "maximize".*"minimize"') as refused:
         Study(parameters_of(tmp_path, metric="val/loss", direction="minimize", space={RATE: {"low": 0.1, "high": 1}}))
     assert "space.training.seed" in str(refused.value)
-    assert "name another one (sweep.study)" in str(refused.value)
+    assert "sweep.study" in str(refused.value)
 
 
-def test_importances_need_trials(tmp_path):
-    """None of one trial; of many, shares of the parameters that come to one."""
-    parameters = parameters_of(tmp_path, trials=12)
-    run_trials(parameters, 1)
-    assert Study(parameters).importances() == {}
+def test_report_contains_the_plots_that_the_trials_allow(tmp_path):
+    """Without a value only the table is written. The importance plot needs several distinct values."""
+    space = {**parameters_of(tmp_path).space, "training.ema_decay": {"choices": [None, 0.9]}}
+    parameters = parameters_of(tmp_path, trials=12, space=space)
+    study = Study(parameters)
+    with study.next_trial() as trial:
+        assert {path.name for path in write_report(study)} == {"trials.csv"}
+        trial.report(0.5, 1)
+        complete(study, trial, 0.5)
+    names = {path.name for path in write_report(study)}
+    assert names == {"trials.csv", "curves.png", "history.png", "parameters.png"}
     run_trials(parameters, 11)
-    shares = Study(parameters).importances()
-    assert set(shares) == {RATE, "training.seed"}
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares[RATE] > shares["training.seed"]
+    names = {path.name for path in write_report(study)}
+    assert names == {"trials.csv", "curves.png", "history.png", "parameters.png", "importances.png"}
+    table = pd.read_csv(study.folder / "report" / "trials.csv")
+    assert table["trial"].tolist() == list(range(12))
+    assert table[RATE].tolist() == pytest.approx([row.params[RATE] for row in study.rows()])
 
 
-def test_a_database_that_is_none_is_refused(tmp_path):
-    """An URL that leads nowhere is one clear error; asking whether a study is there makes none."""
-    with pytest.raises(ParameterError, match=r"sweep\.storage: Optuna cannot use it"):
+def test_wrong_database_url_is_refused(tmp_path):
+    """The error mentions the parameter. Asking whether a study exists creates nothing."""
+    with pytest.raises(ParameterError, match=r"sweep\.storage.*NoSuchModuleError"):
         Study(parameters_of(tmp_path, storage="nonsense://host/optuna"))
     assert not study_exists(parameters_of(tmp_path))
     assert list(tmp_path.glob("*/*")) == []

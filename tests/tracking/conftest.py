@@ -1,4 +1,4 @@
-"""Fixtures of the tests against a real server that comes and goes."""
+"""Fixtures for tests with a real server that starts and stops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow_stores import MlflowServer
 
 @pytest.fixture
 def server(tmp_path):
-    """A server that was not started yet."""
+    """A server that has not been started."""
     folder = tmp_path / "server"
     folder.mkdir()
     with MlflowServer(folder) as server:

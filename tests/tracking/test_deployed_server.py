@@ -1,4 +1,4 @@
-"""The server of `compose.yaml`, on a real PostgreSQL and an S3 store, with all that a run tells it."""
+"""Runs and models on the server of `compose.yaml`, with a real PostgreSQL and an S3 store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from test_outbox import loss_steps, wait_until, write_steps
 
 from deployed_mlflow import Deployment, deployed_mlflow, find_obstacle
 from mlflow_stores import find_runs, points
-from resnet50_pipeline.tracking.operations import LogDataset
-from resnet50_pipeline.tracking.outbox import FOLDER
-from resnet50_pipeline.tracking.promotion import list_champions, promote_version, roll_back
-from resnet50_pipeline.tracking.registry import ModelFiles, register_model
+from resnet50_pipeline.tracking.address import OUTBOX
+from resnet50_pipeline.tracking.delivery.curve_uploads import uploading_curves
+from resnet50_pipeline.tracking.delivery.operations import LogDataset, UploadCurves
+from resnet50_pipeline.tracking.registry.promotion import list_champions, promote_version, roll_back
+from resnet50_pipeline.tracking.registry.versions import ModelFiles, register_model
 from resnet50_pipeline.tracking.runs import RunDescription, open_run
-from resnet50_pipeline.tracking.uploader import uploading_curves
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,14 +28,14 @@ DIGEST = "sha256:" + 64 * "d"
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
-    """PostgreSQL, the S3 store and MLflow, once for all tests here."""
+    """PostgreSQL, the S3 store and MLflow, started once for all tests in this module."""
     with deployed_mlflow(tmp_path_factory.mktemp("deployment")) as deployment:
         yield deployment
 
 
 @pytest.fixture(autouse=True)
 def credentials(deployment: Deployment, monkeypatch):
-    """What a user sets to be let in; a request that fails does so at once."""
+    """Set a user's environment variables, and make failing requests fail immediately."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", deployment.secrets.admin)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -43,7 +43,7 @@ def credentials(deployment: Deployment, monkeypatch):
 
 @pytest.fixture
 def project(tmp_path):
-    """A project folder with a training folder, a report and what goes for an exported model."""
+    """A project folder with a training folder, a report and a placeholder for an exported model."""
     for name in ("training", "model"):
         (tmp_path / name).mkdir()
     (tmp_path / "model" / "inference.yml").write_text("arch: ResNet50\n")
@@ -58,14 +58,14 @@ def describe(session: str) -> RunDescription:
 def status_of(url: str, **headers: str) -> int:
     """Return the HTTP status of a GET request."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
-            return answer.status
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as response:
+            return response.status
     except urllib.error.HTTPError as error:
         return error.code
 
 
-def test_only_a_user_with_a_password_is_let_in(deployment):
-    """Without credentials, or with wrong ones, a request is refused; the health check needs none."""
+def test_requests_need_a_password(deployment):
+    """Requests with no or wrong credentials are rejected; the health check needs none."""
     server = deployment.mlflow
     url = f"{server.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     right, wrong = (base64.b64encode(f"admin:{word}".encode()).decode() for word in (deployment.secrets.admin, "guess"))
@@ -75,24 +75,24 @@ def test_only_a_user_with_a_password_is_let_in(deployment):
     assert status_of(f"{server.uri}/health") == 200
 
 
-def test_a_host_header_of_another_name_is_refused(deployment):
-    """A page of another site that points its own name at this server gets nothing from it."""
+def test_other_host_headers_are_rejected(deployment):
+    """A page on another site that resolves its own name to this server gets status 403."""
     right = base64.b64encode(f"admin:{deployment.secrets.admin}".encode()).decode()
     url = f"{deployment.mlflow.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     assert status_of(url, Authorization=f"Basic {right}", Host="evil.example") == 403
 
 
 def test_runs_curves_files_models_and_champions_go_through_it(deployment, project):
-    """All that a run tells is in PostgreSQL, once, its files are objects of the store, and a champion can be moved."""
+    """PostgreSQL has every point once, the S3 store has the files, and champions can be promoted and rolled back."""
     write_steps(project / "training", 1, 2500)
     run = open_run(describe("whole"), deployment.mlflow.parameters, project)
-    run.name_data(
+    run.log_datasets(
         *(
             LogDataset(name=f"digits/{split}", digest=DIGEST, context=context, source="{}", profile="{}")
             for split, context in (("train", "training"), ("val", "validation"))
         )
     )
-    run.upload_curves(project / "training")
+    run.outbox.deliver(UploadCurves(session=run.session, training_dir=project / "training"))
     run.log_artifact(project / "report.html", "evaluation")
     run.log_metrics({"evaluation/top1": 0.75}, on_val=True)
     versions = [
@@ -127,41 +127,41 @@ def test_runs_curves_files_models_and_champions_go_through_it(deployment, projec
     assert [entry.version for entry in list_champions(client, "deployed")] == [1, 2, 1]
 
 
-def test_what_is_told_twice_is_there_once(deployment, project):
-    """A cursor that was lost after MLflow took the points has them sent again, and PostgreSQL keeps them once."""
+def test_points_that_are_sent_twice_are_stored_once(deployment, project):
+    """If the cursor is lost, all points are sent again, but PostgreSQL stores each of them only once."""
     write_steps(project / "training", 1, 1200)
     run = open_run(describe("twice"), deployment.mlflow.parameters, project)
-    run.upload_curves(project / "training")
+    run.outbox.deliver(UploadCurves(session=run.session, training_dir=project / "training"))
     (project / "training" / ".mlflow_cursor.json").unlink()
-    run.upload_curves(project / "training")
+    run.outbox.deliver(UploadCurves(session=run.session, training_dir=project / "training"))
     run.end("FINISHED")
     assert loss_steps(run) == list(range(1, 1201))
 
 
-def test_a_server_that_is_killed_and_started_again_loses_nothing(deployment, project):
-    """Killed in the middle of a training, back before its end: each point is in PostgreSQL once."""
+def test_a_killed_server_loses_nothing(deployment, project):
+    """The server is killed during a training and restarted before its end; PostgreSQL has each point once."""
     run = open_run(describe("outage"), deployment.mlflow.parameters, project)
-    with uploading_curves(run, project / "training", continues=False, poll_seconds=0.1):
+    with uploading_curves(run.outbox, project / "training", resumes=False, poll_seconds=0.1):
         write_steps(project / "training", 1, 60)
         wait_until(lambda: len(loss_steps(run)) == 60)
         deployment.mlflow.kill()
         try:
             write_steps(project / "training", 61, 120)
             run.log_artifact(project / "report.html", "evaluation")
-            assert (project / FOLDER).exists()
+            assert (project / OUTBOX).exists()
         finally:
             deployment.mlflow.start()
     run.end("FINISHED")
     client, run_id = run.connect()
     assert [step for step, _ in points(client, run_id, "train/loss")] == list(range(1, 121))
     assert [file.path for file in client.list_artifacts(run_id, "evaluation")] == ["evaluation/report.html"]
-    assert not (project / FOLDER).exists()
+    assert not (project / OUTBOX).exists()
     (stored,) = (one for one in find_runs(client) if one.info.run_id == run_id)
     assert stored.info.status == "FINISHED"
 
 
-def test_no_secret_is_kept_by_server_or_store(deployment):
-    """PostgreSQL's dump and the servers' logs hold none of the passwords that all of this was done with."""
+def test_database_and_logs_contain_no_secret(deployment):
+    """Neither the PostgreSQL dump nor the servers' logs contain any of the deployment's passwords."""
     dump = deployment.postgres.dump()
     assert "ResNet50 whole" in dump
     logs = "".join(path.read_text(errors="replace") for path in deployment.mlflow.folder.glob("*.log"))

@@ -1,4 +1,4 @@
-"""MLflow runs that end as what they were, told from real processes that end in every way."""
+"""MLflow runs have the right content and the right end state. The tests end real processes in every possible way."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 from mlflow_stores import DESCRIPTION, EXPERIMENT, SQLITE, client_of, find_runs, sqlite_store
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import DatasetParameters
-from resnet50_pipeline.tracking.operations import MAX_PARAM_LENGTH, LogDataset
+from resnet50_pipeline.tracking.delivery.operations import LogDataset
+from resnet50_pipeline.tracking.limits import MAX_PARAM_LENGTH
 from resnet50_pipeline.tracking.process import ProcessIdentity
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, flatten_params, open_run, require_current_run
 
-# A program that tracks a run, says so, and then does what its argument says.
+# Opens a run, prints a line, and ends in the way that its argument specifies.
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -48,8 +49,8 @@ def start_child(project: Path, what: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def project(tmp_path):
-    """A project folder, with a name that has to be quoted, and an empty store in it."""
-    folder = tmp_path / "somebody's project"
+    """A project folder with an empty store. Its name contains a quote."""
+    folder = tmp_path / "a user's project"
     folder.mkdir()
     sqlite_store(folder)
     return folder
@@ -60,10 +61,8 @@ def open_probe(project: Path, session: str = "session-1", **params: object) -> T
 
 
 def test_a_run_has_name_tags_and_flat_parameters(project):
-    """MLflow shows the run's name, the facts about it, its process, and parameters by dotted names."""
-    run = open_probe(
-        project, dataset=DatasetParameters(root=Path("data"), class_num=10), note={"empty": {}, "n": [1, 2]}
-    )
+    """MLflow has the name, the tags, the process and the parameters, which are keyed by dotted name."""
+    run = open_probe(project, dataset=DatasetParameters(class_num=10), note={"empty": {}, "n": [1, 2]})
     run.end("FINISHED")
     (stored,) = find_runs(client_of(project))
     assert stored.info.run_name == "ResNet50 probe"
@@ -76,7 +75,7 @@ def test_a_run_has_name_tags_and_flat_parameters(project):
 
 
 def test_mlflow_limits_are_respected(project):
-    """A parameter that is too long is cut, a name that MLflow refuses is changed, and more than a hundred fit."""
+    """Long values are truncated, invalid names are changed, and more than 100 parameters can be logged."""
     many = {f"field{number}": number for number in range(250)}
     run = open_probe(project, group={"long": "x" * 9000, "what (is) it?": 1} | many)
     run.set_tags({"error": "y" * 9000})
@@ -88,8 +87,8 @@ def test_mlflow_limits_are_respected(project):
     assert stored.data.tags["error"].endswith("…")
 
 
-def test_flattening_keeps_what_is_not_a_mapping_whole():
-    """Lists, numbers and None stay one value each."""
+def test_only_mappings_are_flattened():
+    """A list, a number and None each become one value."""
     assert flatten_params({"a": {"b": {"c": 1}, "d": [1, {"e": 2}]}, "f": None}) == {
         "a.b.c": "1",
         "a.d": "[1, {'e': 2}]",
@@ -97,8 +96,8 @@ def test_flattening_keeps_what_is_not_a_mapping_whole():
     }
 
 
-def test_figures_files_and_data_are_the_runs_own(project):
-    """Metrics, a file, a folder and the data set's splits appear in the run."""
+def test_metrics_files_and_datasets_are_logged(project):
+    """The run has the metrics, the file, the folder and both splits of the dataset."""
     (project / "plots").mkdir()
     (project / "plots" / "curve.png").write_bytes(b"png")
     (project / "report.html").write_text("<html>")
@@ -107,7 +106,7 @@ def test_figures_files_and_data_are_the_runs_own(project):
     run.log_artifact(project / "plots", "evaluation")
     run.log_artifact(project / "report.html", "evaluation")
     for split, context in (("train", "training"), ("val", "validation")):
-        run.tell(
+        run.outbox.deliver(
             LogDataset(name=f"digits/{split}", digest="sha256:" + 64 * "a", context=context, source="{}", profile="{}")
         )
     run.end("FINISHED")
@@ -124,7 +123,7 @@ def test_figures_files_and_data_are_the_runs_own(project):
 
 @pytest.mark.parametrize("state", ["FINISHED", "FAILED", "KILLED"])
 def test_the_first_end_counts(project, state):
-    """A run that has ended is not made to end otherwise by what comes later."""
+    """A second call to `end` does not change the end state."""
     run = open_probe(project)
     run.end(state)
     run.end("FINISHED")
@@ -133,12 +132,12 @@ def test_the_first_end_counts(project, state):
     assert stored.info.end_time >= stored.info.start_time
 
 
-def test_the_open_run_can_be_asked_for(project):
-    """Code inside a run finds it; outside of one it is told that there is none."""
+def test_the_open_run_can_be_required(project):
+    """`require_current_run` returns the open run, and raises an error after the run has ended."""
     run = open_probe(project)
     assert require_current_run() is run
     run.end("FINISHED")
-    with pytest.raises(TrackingError, match="no MLflow run is open"):
+    with pytest.raises(TrackingError):
         require_current_run()
 
 
@@ -146,18 +145,18 @@ def test_the_open_run_can_be_asked_for(project):
 @pytest.mark.parametrize(
     ("what", "exit_code", "status"),
     [("end", 0, "FINISHED"), ("raise", -signal.SIGINT, "KILLED"), ("forget", 0, "KILLED")],
-    ids=["ends its run", "Ctrl-C past every hook", "exits with the run open"],
+    ids=["ends its run", "is interrupted outside the hooks", "exits with the run open"],
 )
-def test_a_process_that_exits_leaves_a_true_end_state(project, what, exit_code, status):
-    """A process that goes without ending its run leaves KILLED, and not FINISHED as MLflow's own atexit hook would."""
+def test_a_process_that_exits_leaves_the_right_end_state(project, what, exit_code, status):
+    """A process that exits with an open run sets it to KILLED, not to FINISHED as MLflow's own atexit hook would."""
     assert start_child(project, what).wait(60) == exit_code
     (stored,) = find_runs(client_of(project))
     assert stored.info.status == status
 
 
 @pytest.mark.slow
-def test_the_run_of_a_sigkilled_process_is_killed_at_the_next_start(project):
-    """SIGKILL leaves RUNNING, which the project's next run makes KILLED; those of living processes are left alone."""
+def test_the_next_run_ends_the_run_of_a_sigkilled_process(project):
+    """SIGKILL leaves the run RUNNING. The next run changes it to KILLED, but does not change runs of live processes."""
     dead, alive = start_child(project, "wait"), start_child(project, "wait")
     dead.send_signal(signal.SIGKILL)
     dead.wait()
@@ -171,8 +170,8 @@ def test_the_run_of_a_sigkilled_process_is_killed_at_the_next_start(project):
     alive.wait()
 
 
-def test_runs_of_other_projects_and_hosts_are_left_alone(project):
-    """A RUNNING run of another folder, or of another machine, is nobody's business here."""
+def test_runs_of_other_projects_and_hosts_do_not_change(project):
+    """Reconciliation ignores runs in progress that belong to other project folders or machines."""
     other = ProcessIdentity(host="elsewhere", pid=1, started=0.0)
     gone = ProcessIdentity.of_this_process().model_copy(update={"started": 1.0})
     open_probe(project).end("FINISHED")
@@ -187,8 +186,8 @@ def test_runs_of_other_projects_and_hosts_are_left_alone(project):
     assert {client.get_run(run.info.run_id).info.status for run in runs} == {"RUNNING"}
 
 
-def test_a_process_is_told_from_a_later_one_with_its_number():
-    """The same process number with another start time is another process."""
+def test_a_reused_pid_is_another_process():
+    """A process with the same PID but a different start time is not the same process."""
     this = ProcessIdentity.of_this_process()
     assert this.may_be_alive()
     assert not this.model_copy(update={"started": this.started - 60}).may_be_alive()

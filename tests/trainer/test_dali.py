@@ -1,4 +1,4 @@
-"""DALI's batches are those of the rank itself: the same images, windows and mirrors, decoded by somebody else."""
+"""DALI's batches contain the same images, crops and flips as the ordinary loader's; only the decoder differs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import numpy as np
 import paddle
 import pytest
 
+from placed import render_training_config
 from resnet50_pipeline.exceptions import ImageDecodeError, TrainingConfigError
-from resnet50_pipeline.imagenet.list_files import read_list_file
+from resnet50_pipeline.imagenet.lists.files import read_list_file
 from resnet50_pipeline.imaging.mixing import Cutmix, Mixup
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.trainer.dali import DaliLoader, build_train_loader, mix_on_device
-from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.trainer.data.batches import Batch
+from resnet50_pipeline.trainer.data.dali import DaliLoader, build_train_loader, mix_on_device
+from resnet50_pipeline.trainer.data.dataset import ListDataset
+from resnet50_pipeline.trainer.data.loader import Loader
+from resnet50_pipeline.trainer.data.sampling import TrainBatches
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.sampling import TrainBatches
-from resnet50_pipeline.training_config import TrainingConfig
 
 ALONE = Ranks(rank=0, count=1, device="cpu")
 MIX = [{"OpSampler": {"MixupOperator": {"alpha": 0.5, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.5}}}]
@@ -26,7 +28,7 @@ MIX = [{"OpSampler": {"MixupOperator": {"alpha": 0.5, "prob": 0.5}, "CutmixOpera
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    """Twelve smooth pictures of many sizes, one turned by its EXIF orientation, one as PNG, in a list."""
+    """Twelve smooth images of various sizes with a list file; one has an EXIF rotation, and one is a PNG."""
     root = tmp_path_factory.mktemp("pictures")
     (root / "train").mkdir()
     lines = []
@@ -70,45 +72,45 @@ def load(config: TrainingConfig, with_dali: bool, epoch: int = 1, start_step: in
 
 
 def assert_alike(ones: list[Batch], others: list[Batch]) -> None:
-    """Same images in the same order, pixels within what two decoders and two resizers differ by."""
+    """Check that images and order are equal, and that pixels differ by no more than decoders and resizers allow."""
     assert len(ones) == len(others) > 0
     for one, other in zip(ones, others, strict=True):
         assert one.index.tolist() == other.index.tolist()
         assert one.labels.tolist() == other.labels.tolist()
         assert one.images.shape == other.images.shape
         difference = np.abs(one.images.numpy() - other.images.numpy())
-        # One grey level is 0.017 of a normalized value.
+        # One gray level is 0.017 after normalization.
         assert difference.mean() < 0.02
         assert difference.max() < 0.35
 
 
 class TestWithDali:
-    """On DALI's CPU backend, where it is installed."""
+    """Tests on DALI's CPU backend; skipped if DALI is not installed."""
 
     @pytest.fixture(autouse=True)
     def _dali(self) -> None:
         pytest.importorskip("nvidia.dali")
 
-    def test_crops_mirrors_and_order_are_the_ranks_own(self, config: TrainingConfig):
-        """Sizes, EXIF orientation, window, mirror, label and the smaller last batch are those of OpenCV's way."""
+    def test_crops_flips_and_order_match_the_loader(self, config: TrainingConfig):
+        """Size, EXIF rotation, crop, flip, label and the smaller last batch match the OpenCV path."""
         for epoch in (1, 2):
             assert_alike(load(config, with_dali=True, epoch=epoch), load(config, with_dali=False, epoch=epoch))
 
-    def test_opencvs_resizing_is_dalis_without_antialias(self, config: TrainingConfig):
-        """Backend cv2 looks at neighbours only, and so does DALI then."""
+    def test_cv2_backend_resizes_without_antialiasing(self, config: TrainingConfig):
+        """OpenCV interpolates between neighbors only, and DALI does the same for the cv2 backend."""
         ops = [dict(op) for op in config.model_dump(mode="json")["DataLoader"]["Train"]["dataset"]["transform_ops"]]
         ops[1] = {"RandCropImage": {"size": 32}}
         plain = changed(config, transform_ops=ops)
         assert_alike(load(plain, with_dali=True), load(plain, with_dali=False))
 
-    def test_rest_of_an_epoch_is_the_same(self, config: TrainingConfig):
-        """From the middle of an epoch on, pixels are those of the whole epoch, bit for bit."""
+    def test_epoch_can_start_in_the_middle(self, config: TrainingConfig):
+        """From the middle of an epoch on, pixels equal those of the full epoch bit for bit."""
         whole, rest = load(config, with_dali=True), load(config, with_dali=True, start_step=1)
         for one, other in zip(whole[1:], rest, strict=True):
             np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
 
-    def test_batches_are_mixed_and_grow_alike(self, config: TrainingConfig):
-        """Mixing and growing crops go with DALI as they go without."""
+    def test_mixing_and_progressive_resizing_match_the_loader(self, config: TrainingConfig):
+        """Mixing, and the crop size of each epoch, are the same with and without DALI."""
         progress = {"initial_size": 16, "start_epoch": 1, "end_epoch": 2, "divisor": 16}
         mixing = changed(config, batch_transform_ops=MIX, progressive_resize=progress)
         for epoch, side in ((1, 16), (2, 32)):
@@ -120,13 +122,13 @@ class TestWithDali:
                 assert one.mixed.share.tolist() == other.mixed.share.tolist()
 
     def test_unreadable_images_fail_or_are_skipped(self, config: TrainingConfig, pictures: Path, tmp_path: Path):
-        """As without DALI: an error with the name, or, where it is allowed, the next one of the list."""
-        root = shutil.copytree(pictures, tmp_path / "torn")
+        """An unreadable image raises an error or, if allowed, is replaced as it would be without DALI."""
+        root = shutil.copytree(pictures, tmp_path / "damaged")
         (root / "train" / "7.JPEG").write_bytes((root / "train" / "7.JPEG").read_bytes()[:-9])
-        torn = changed(config, image_root=str(root))
-        with pytest.raises(ImageDecodeError, match=r"7\.JPEG: image: was cut off"):
-            load(torn, with_dali=True)
-        allowed = torn.model_copy(deep=True)
+        damaged = changed(config, image_root=str(root))
+        with pytest.raises(ImageDecodeError, match=r"7\.JPEG"):
+            load(damaged, with_dali=True)
+        allowed = damaged.model_copy(deep=True)
         split = allowed.DataLoader.Train
         loader = split.loader.model_copy(update={"max_skipped_images": 1})
         data_loader = allowed.DataLoader.model_copy(update={"Train": split.model_copy(update={"loader": loader})})
@@ -135,16 +137,16 @@ class TestWithDali:
         assert_alike(ones, others)
         assert [batch.skipped for batch in ones] == [batch.skipped for batch in others]
 
-    def test_other_operators_are_refused(self, config: TrainingConfig):
-        """DALI is not asked to do what it is not set to do."""
+    def test_unsupported_operators_are_rejected(self, config: TrainingConfig):
+        """The error about an operator that DALI does not implement identifies the operator."""
         ops = config.model_dump(mode="json")["DataLoader"]["Train"]["dataset"]["transform_ops"]
-        with pytest.raises(TrainingConfigError, match="here are DecodeImage, RandCropImage, RandAugment"):
+        with pytest.raises(TrainingConfigError, match="RandAugment"):
             load(changed(config, transform_ops=[*ops[:2], {"RandAugment": {}}, *ops[2:]]), with_dali=True)
 
 
 @pytest.mark.parametrize("operator", [Mixup(alpha=0.4), Cutmix(alpha=1.0)])
-def test_device_mixes_as_the_host_does(operator):
-    """What the device makes of a plan is what NumPy makes of it, bit for bit on a CPU."""
+def test_mixing_on_the_device_matches_the_host(operator):
+    """Mixing with Paddle produces the same result as NumPy; on a CPU, bit for bit."""
     images = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
     for seed in range(9):
         plan = operator.plan(6, 8, np.random.default_rng(seed))
@@ -153,16 +155,16 @@ def test_device_mixes_as_the_host_does(operator):
         np.testing.assert_array_equal(mix_on_device(paddle.to_tensor(images), plan).numpy(), expected)
 
 
-def test_other_devices_are_refused(config: TrainingConfig):
-    """DALI on a CPU or a custom device is an error before anything of it is imported."""
-    wish = config.model_copy(update={"Global": config.Global.model_copy(update={"use_dali": True})})
+def test_devices_without_cuda_are_rejected(config: TrainingConfig):
+    """Using DALI on a CPU, a custom device or a CPU build of Paddle raises an error that identifies the device."""
+    with_dali = config.model_copy(update={"Global": config.Global.model_copy(update={"use_dali": True})})
     for device in ("cpu", "iluvatar_gpu:0", "gpu:0"):  # no CUDA in this Paddle
-        with pytest.raises(TrainingConfigError, match=f"NVIDIA's GPUs, and this rank is on {device}"):
-            build_train_loader(None, None, wish, device)
+        with pytest.raises(TrainingConfigError, match=device):
+            build_train_loader(None, None, with_dali, device)
 
 
-def test_missing_dali_is_named(config: TrainingConfig, monkeypatch):
-    """Where it is not installed, the error says what to install."""
+def test_missing_dali_is_an_error(config: TrainingConfig, monkeypatch):
+    """If DALI is not installed, the error states which package to install."""
     monkeypatch.setitem(__import__("sys").modules, "nvidia.dali", None)
-    with pytest.raises(TrainingConfigError, match="pip install nvidia-dali-cuda120"):
+    with pytest.raises(TrainingConfigError, match="nvidia-dali-cuda120"):
         load(config, with_dali=True)

@@ -1,4 +1,4 @@
-"""Who sees which image when: every image, evenly, and the same whatever was loaded before."""
+"""Each epoch uses every image, evenly distributed over the ranks and regardless of what was loaded before."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from placed import render_training_config
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.recipe.data_loader import DataLoaderConfig, DatasetConfig, SplitConfig
+from resnet50_pipeline.recipe.loaders import SamplerConfig
+from resnet50_pipeline.trainer.data.batches import Batch
+from resnet50_pipeline.trainer.data.dataset import ListDataset
+from resnet50_pipeline.trainer.data.loader import Loader
+from resnet50_pipeline.trainer.data.sampling import EvalBatches, TrainBatches, epoch_order
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.sampling import EvalBatches, TrainBatches, epoch_order
-from resnet50_pipeline.training_config import DataLoaderConfig, DatasetConfig, SamplerConfig, SplitConfig
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def with_sampler(split: SplitConfig, **changes: object) -> SplitConfig:
 
 @given(images=st.integers(1, 200), ranks=st.integers(1, 7), batch=st.integers(1, 33), drop_last=st.booleans())
 def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bool):
-    """Ranks take the same number of steps of the same sizes, and together see every image (unless dropped)."""
+    """All ranks have equally many batches of the same sizes. Together they load every image that is not dropped."""
     split = SplitConfig.model_construct(
         sampler=SamplerConfig(batch_size=batch, drop_last=drop_last, shuffle=True), dataset=None, loader=None
     )
@@ -45,15 +48,15 @@ def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bo
         list(TrainBatches(images, split, Ranks(rank=rank, count=ranks, device="cpu"), seed=3)) for rank in range(ranks)
     ]
     assert len({tuple(map(len, mine)) for mine in batches}) == 1
-    seen = {index for mine in batches for step in mine for _, index, _ in step}
-    assert seen <= set(range(images))
+    loaded = {index for mine in batches for step in mine for _, index, _ in step}
+    assert loaded <= set(range(images))
     if not drop_last:
-        assert seen == set(range(images))
+        assert loaded == set(range(images))
 
 
 @given(images=st.integers(1, 200), ranks=st.integers(1, 7), batch=st.integers(1, 33))
 def test_evaluation_has_every_image_exactly_once(images: int, ranks: int, batch: int):
-    """No image is padded in or left out, also where the number of ranks divides nothing."""
+    """No image is repeated or left out, even if the number of images is not a multiple of the number of ranks."""
     indices = [
         index
         for rank in range(ranks)
@@ -63,8 +66,8 @@ def test_evaluation_has_every_image_exactly_once(images: int, ranks: int, batch:
     assert sorted(indices) == list(range(images))
 
 
-def test_order_depends_on_seed_and_epoch_alone(splits):
-    """Two epochs and two seeds differ; the same seed and epoch do not."""
+def test_order_depends_only_on_seed_and_epoch(splits):
+    """The same seed and epoch produce the same order; a different seed or epoch gives a different order."""
     alone = Ranks(rank=0, count=1, device="cpu")
 
     def order(seed: int, epoch: int) -> list[int]:
@@ -77,8 +80,8 @@ def test_order_depends_on_seed_and_epoch_alone(splits):
     assert order(1, 1) != order(2, 1)
 
 
-def test_augmentation_of_an_image_is_its_own(splits, striped_dataset: Path):
-    """An image's random crop depends on (seed, epoch, index), not on what was loaded before it."""
+def test_augmentation_does_not_depend_on_earlier_images(splits, striped_dataset: Path):
+    """An image's random crop depends only on (seed, epoch, row)."""
     entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
     dataset = ListDataset(entries, splits[0], seed=7)
     first = dataset[1, 5][0]
@@ -89,8 +92,8 @@ def test_augmentation_of_an_image_is_its_own(splits, striped_dataset: Path):
     assert not np.array_equal(ListDataset(entries, splits[0], seed=8)[1, 5][0], first)
 
 
-def test_workers_give_what_the_rank_itself_would(splits, striped_dataset: Path):
-    """Loader processes change nothing about the batches."""
+def test_workers_load_the_same_batches_as_the_rank(splits, striped_dataset: Path):
+    """Batches are identical with and without worker processes."""
     entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
     dataset = ListDataset(entries, splits[0], seed=7)
 
@@ -104,8 +107,8 @@ def test_workers_give_what_the_rank_itself_would(splits, striped_dataset: Path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_can_begin_in_its_middle(splits, striped_dataset: Path, workers: int):
-    """The batches from `start_step` on are those of the whole epoch, and the next epoch is whole again."""
+def test_epoch_can_start_in_the_middle(splits, striped_dataset: Path, workers: int):
+    """The batches from `start_step` on equal those of the full epoch, and the next epoch is complete."""
     entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
     split = splits[0].model_copy(update={"loader": splits[0].loader.model_copy(update={"num_workers": workers})})
     batches = TrainBatches(len(entries), split, Ranks(rank=0, count=1, device="cpu"), seed=7)
@@ -124,8 +127,8 @@ def test_an_epoch_can_begin_in_its_middle(splits, striped_dataset: Path, workers
         np.testing.assert_array_equal(images, expected_images)
 
 
-def test_image_that_vanished_is_an_error(splits, striped_dataset: Path, tmp_path: Path):
-    """A missing image is named; it is never replaced by another one."""
+def test_missing_image_is_an_error(splits, striped_dataset: Path, tmp_path: Path):
+    """If an image file is missing, the error contains its path."""
     list_file = tmp_path / "val_list.txt"
     list_file.write_text("val/n00000000/gone.JPEG 0\n")
     dataset = ListDataset(read_list_file(list_file, class_num=3), splits[1], seed=7)
@@ -156,8 +159,8 @@ MIX = {
 
 
 @given(images=st.integers(1, 2000), ranks=st.integers(1, 7), repeats=st.integers(2, 4))
-def test_repeated_augmentation_is_upstreams(images: int, ranks: int, repeats: int):
-    """An epoch of RASampler is as long as upstream's, and an image's copies are told apart and go to ranks in turn."""
+def test_repeated_augmentation_matches_upstream(images: int, ranks: int, repeats: int):
+    """A RASampler epoch is as long as upstream's; an image's copies have different keys and go to consecutive ranks."""
     sampler = SamplerConfig(name="RASampler", batch_size=5, shuffle=True, num_repeats=repeats)
     split = SplitConfig.model_construct(sampler=sampler, dataset=None, loader=None)
     mine = [
@@ -172,16 +175,16 @@ def test_repeated_augmentation_is_upstreams(images: int, ranks: int, repeats: in
     ]
 
 
-def test_copies_of_an_image_are_augmented_apart(splits, striped_dataset: Path):
-    """Two copies of an image in one epoch have random numbers of their own."""
+def test_copies_of_an_image_are_augmented_differently(splits, striped_dataset: Path):
+    """Two copies of an image in one epoch have different random numbers."""
     entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
     dataset = ListDataset(entries, splits[0], seed=7)
     assert not np.array_equal(dataset[1, 5, 0].pixels, dataset[1, 5, 1].pixels)
     np.testing.assert_array_equal(dataset[1, 5, 0].pixels, dataset[1, 5].pixels)
 
 
-def test_mixed_batches_depend_on_their_place_alone(splits):
-    """With workers or without, from the start or from the middle, a batch is mixed with the same partners."""
+def test_mixing_depends_only_on_the_position_in_the_run(splits):
+    """A batch is mixed with the same partners, with or without workers, from the start or the middle of an epoch."""
     split = with_dataset(splits[0], batch_transform_ops=[MIX])
     whole = load_epoch(split)
     plain = load_epoch(splits[0])
@@ -200,8 +203,8 @@ def test_mixed_batches_depend_on_their_place_alone(splits):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_crops_grow_with_the_epochs(splits, workers: int):
-    """Batches have the size of their epoch, whoever loads them."""
+def test_progressive_resizing_changes_the_crop_by_epoch(splits, workers: int):
+    """Batches use the crop size of their epoch, with and without workers."""
     progress = {"initial_size": 16, "start_epoch": 1, "end_epoch": 3, "divisor": 8}
     split = with_loader(with_dataset(splits[0], progressive_resize=progress), num_workers=workers)
     assert [load_epoch(split, epoch)[0].images.shape for epoch in (1, 2, 3, 9)] == [
@@ -210,9 +213,9 @@ def test_crops_grow_with_the_epochs(splits, workers: int):
 
 
 @pytest.fixture
-def torn(splits, striped_dataset: Path, tmp_path: Path) -> SplitConfig:
-    """The train split, with rows 3 and 4 damaged: cut off, and gone."""
-    root = shutil.copytree(striped_dataset, tmp_path / "torn")
+def damaged(splits, striped_dataset: Path, tmp_path: Path) -> SplitConfig:
+    """The train split with two damaged images: row 3 is truncated, row 4 is missing."""
+    root = shutil.copytree(striped_dataset, tmp_path / "damaged")
     paths = [root / line.split()[0] for line in (root / "train_list.txt").read_text().splitlines()]
     paths[3].write_bytes(paths[3].read_bytes()[:-9])
     paths[4].unlink()
@@ -220,52 +223,57 @@ def torn(splits, striped_dataset: Path, tmp_path: Path) -> SplitConfig:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_next_readable_image_stands_in(torn: SplitConfig, splits, workers: int):
-    """Where it is allowed, batches keep their sizes and order, and each skipped image is named once an epoch."""
-    whole, mended = load_epoch(splits[0]), load_epoch(with_loader(torn, num_workers=workers, max_skipped_images=2))
+def test_next_readable_image_replaces_an_unreadable_one(damaged: SplitConfig, splits, workers: int):
+    """If skipping is allowed, batches keep their size and order, and each skipped image is named once per epoch."""
+    whole = load_epoch(splits[0])
+    replaced = load_epoch(with_loader(damaged, num_workers=workers, max_skipped_images=2))
     expected = [[5 if row in (3, 4) else row for row in batch.index.tolist()] for batch in whole]
-    assert [batch.index.tolist() for batch in mended] == expected
-    problems = [problem for batch in mended for problem in batch.skipped]
+    assert [batch.index.tolist() for batch in replaced] == expected
+    problems = [problem for batch in replaced for problem in batch.skipped]
     assert sorted(problem.rsplit("/")[-1][:15] for problem in problems) == ["n00000000_3.JPE", "n00000000_4.JPE"]
-    resumed = load_epoch(with_loader(torn, max_skipped_images=2), start_step=3)
-    for one, again in zip(mended[3:], resumed, strict=True):
+    resumed = load_epoch(with_loader(damaged, max_skipped_images=2), start_step=3)
+    for one, again in zip(replaced[3:], resumed, strict=True):
         np.testing.assert_array_equal(one.images.numpy(), again.images.numpy())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_image_fails_by_default(torn: SplitConfig, workers: int):
-    """Nothing stands in unless it is allowed, nor from further away than allowed."""
+def test_unreadable_image_fails_by_default(damaged: SplitConfig, workers: int):
+    """If skipping is not allowed, or the next readable row is too far away, the error includes an unreadable image."""
     for allowed in (0, 1):
         with pytest.raises(ImageDecodeError, match=r"n00000000_[34]\.JPEG"):
-            load_epoch(with_loader(torn, num_workers=workers, max_skipped_images=allowed))
+            load_epoch(with_loader(damaged, num_workers=workers, max_skipped_images=allowed))
 
 
-def test_single_image_at_the_end_is_told(splits):
-    """A last batch of one image is worth a notice, unless it is dropped or batches are of one image anyway."""
+def test_last_batch_of_one_image_gives_a_warning(splits):
+    """There is no warning if the batch is dropped or full. A batch size of 1 gives a different warning."""
 
     def warnings(images: int, **changes: object) -> list[str]:
         return TrainBatches(images, with_sampler(splits[0], **changes), ALONE, seed=1).warnings()
 
-    assert "37 images in batches of 6" in warnings(37, batch_size=6)[0]
+    (warning,) = warnings(37, batch_size=6)
+    assert "37" in warning
+    assert "training.loader.drop_last" in warning
     assert not warnings(37, batch_size=6, drop_last=True)
     assert not warnings(36, batch_size=6)
-    assert not warnings(37, batch_size=1)
+    (warning,) = warnings(37, batch_size=1)
+    assert "training.batch_size_per_rank" in warning
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    "changes",
     [
-        ({"dataset": {"batch_transform_ops": [MIX]}}, "neither mixes"),
-        ({"loader": {"max_skipped_images": 1}}, "every image"),
-        ({"loader": {"normalize_on_device": True}}, "for Train"),
-        ({"sampler": {"drop_last": True}}, "every image"),
-        ({"sampler": {"name": "RASampler", "num_repeats": 3}}, "neither mixes"),
+        {"dataset": {"batch_transform_ops": [MIX]}},
+        {"loader": {"max_skipped_images": 1}},
+        {"loader": {"normalize_on_device": True}},
+        {"sampler": {"drop_last": True}},
+        {"sampler": {"name": "RASampler", "num_repeats": 3}},
     ],
 )
-def test_evaluation_takes_every_image_as_it_is(splits, changes: dict, named: str):
-    """No key lets an evaluation leave images out, replace or change them."""
+def test_evaluation_rejects_keys_that_change_its_images(splits, changes: dict):
+    """No key lets an evaluation skip, repeat, replace or mix images. Without the key, the section is valid."""
     train, evaluation = (split.model_dump(mode="json") for split in splits)
+    DataLoaderConfig.model_validate({"Train": train, "Eval": evaluation})
     ((section, values),) = changes.items()
     evaluation[section] |= values
-    with pytest.raises(ValidationError, match=named):
+    with pytest.raises(ValidationError, match="Eval"):
         DataLoaderConfig.model_validate({"Train": train, "Eval": evaluation})

@@ -1,4 +1,4 @@
-"""The moving average is the formula's, and the network gets its own weights back."""
+"""The moving average follows its formula, and the network gets its own weights back after an evaluation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import paddle
 import pytest
 
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
+from resnet50_pipeline.recipe.run import ArchConfig
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.training_config import ArchConfig
+from resnet50_pipeline.trainer.optimization.ema import ExponentialMovingAverage
 
 Arrays = dict[str, np.ndarray]
 IMAGES = paddle.to_tensor(np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32))
@@ -30,21 +30,21 @@ def averaged(average: ExponentialMovingAverage) -> Arrays:
 
 
 def train(network: paddle.nn.Layer, average: ExponentialMovingAverage, steps: int) -> list[Arrays]:
-    """Move the weights and return what they were after each step."""
+    """Train for some steps and return the weights after each one."""
     network.train()
     optimizer = paddle.optimizer.SGD(0.01, parameters=[p for p in network.parameters() if not p.stop_gradient])
-    seen = []
+    weights = []
     for _ in range(steps):
         network(IMAGES).square().mean().backward()
         optimizer.step()
         optimizer.clear_grad()
         average.update()
-        seen.append(state(network))
-    return seen
+        weights.append(state(network))
+    return weights
 
 
-def test_average_is_the_formula_s(network: paddle.nn.Layer):
-    """It is 0.9 of itself and 0.1 of the weights after each step, from the first on; so are running statistics."""
+def test_average_follows_the_formula(network: paddle.nn.Layer):
+    """Each step gives 0.9 · average + 0.1 · weights, starting from the initial weights, for running statistics too."""
     expected = {name: array.astype(np.float64) for name, array in state(network).items()}
     average = ExponentialMovingAverage(network, decay=0.9)
     for weights in train(network, average, steps=5):
@@ -56,21 +56,21 @@ def test_average_is_the_formula_s(network: paddle.nn.Layer):
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_network_has_the_average_inside_and_its_own_weights_after(network: paddle.nn.Layer):
-    """Inside `applied` the network is the average; after it, also after an error, it is itself bit by bit."""
+def test_network_has_the_average_inside_and_its_weights_afterward(network: paddle.nn.Layer):
+    """Inside `applied` the network has the average. Afterward it has its weights bit for bit, even after an error."""
     average = ExponentialMovingAverage(network, decay=0.5)
-    own = train(network, average, steps=2)[-1]
-    with pytest.raises(RuntimeError, match="in the middle"), average.applied():
+    weights = train(network, average, steps=2)[-1]
+    with pytest.raises(KeyError), average.applied():
         inside = state(network)
-        raise RuntimeError("in the middle")
+        raise KeyError
     for name, array in averaged(average).items():
         np.testing.assert_array_equal(inside[name], array, err_msg=name)
-        np.testing.assert_array_equal(network.state_dict()[name].numpy(), own[name], err_msg=name)
-    assert not np.array_equal(inside["fc.weight"], own["fc.weight"])
+        np.testing.assert_array_equal(network.state_dict()[name].numpy(), weights[name], err_msg=name)
+    assert not np.array_equal(inside["fc.weight"], weights["fc.weight"])
 
 
-def test_restored_average_goes_on_bit_by_bit(network: paddle.nn.Layer):
-    """The average of a run that was stopped is the average of the unbroken one."""
+def test_restored_average_continues_exactly(network: paddle.nn.Layer):
+    """A restored average and the original one are equal bit for bit after the next update."""
     whole = ExponentialMovingAverage(network, decay=0.9)
     train(network, whole, steps=2)
     resumed = ExponentialMovingAverage(network, decay=0.9)
@@ -84,8 +84,8 @@ def test_restored_average_goes_on_bit_by_bit(network: paddle.nn.Layer):
 
 
 @pytest.mark.parametrize("damage", ["missing", "shape"])
-def test_average_of_another_network_is_refused(network: paddle.nn.Layer, damage: str):
-    """A tensor that is missing or of another shape is named."""
+def test_average_of_another_network_is_rejected(network: paddle.nn.Layer, damage: str):
+    """The error about a missing or differently shaped tensor identifies the tensor."""
     average = ExponentialMovingAverage(network, decay=0.9)
     arrays = averaged(average)
     arrays["fc.bias"] = arrays["fc.bias"][:2]

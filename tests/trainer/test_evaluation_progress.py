@@ -1,4 +1,4 @@
-"""The first rank tells how far an evaluation of all ranks is, now and then."""
+"""Rank 0 reports the progress of an evaluation on all ranks every five seconds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from resnet50_pipeline.trainer.evaluation import EvaluationReporter
 from resnet50_pipeline.trainer.ranks import Ranks
 
 
-def told(rank: int, monkeypatch) -> list[tuple[int, int, float]]:
-    """Return what the rank tells of three batches of 30 images at 4, 6 and 12 seconds; two ranks see 100 images."""
+def reports(rank: int, monkeypatch) -> list[tuple[int, int, float]]:
+    """Return one rank's progress reports for 3 batches of 30 images, completed after 4, 6 and 12 seconds.
+
+    Two ranks split 100 images between them.
+    """
     clock = iter([0.0, 4.0, 6.0, 12.0])
     monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(clock))
     events: list[EvalProgress] = []
@@ -19,11 +22,11 @@ def told(rank: int, monkeypatch) -> list[tuple[int, int, float]]:
     return [(event.images, event.total, event.images_per_second) for event in events]
 
 
-def test_the_first_rank_tells_every_five_seconds_what_all_have_done(monkeypatch):
-    """Nothing before five seconds; ranks are as fast as each other, and never do more than there is."""
-    assert told(0, monkeypatch) == [(100, 100, 100 / 6), (100, 100, 100 / 12)]
+def test_first_rank_reports_every_five_seconds(monkeypatch):
+    """The number of images is rank 0's number times the number of ranks, but at most the total."""
+    assert reports(0, monkeypatch) == [(100, 100, 100 / 6), (100, 100, 100 / 12)]
 
 
-def test_the_other_ranks_tell_nothing(monkeypatch):
-    """One rank writes the events."""
-    assert told(1, monkeypatch) == []
+def test_other_ranks_do_not_report(monkeypatch):
+    """Only rank 0 writes progress events."""
+    assert reports(1, monkeypatch) == []

@@ -1,11 +1,11 @@
-"""Copies on the host have the tensors' values, and stay in their place."""
+"""Host copies contain the tensors' values, and every copy uses the same memory."""
 
 from __future__ import annotations
 
 import numpy as np
 import paddle
 
-from resnet50_pipeline.trainer.host_copies import HostCopies
+from resnet50_pipeline.trainer.checkpoints.host_copies import HostCopies
 
 
 def tensors(seed: int) -> dict[str, paddle.Tensor]:
@@ -14,8 +14,8 @@ def tensors(seed: int) -> dict[str, paddle.Tensor]:
     return {name: paddle.to_tensor(random.random(shape, dtype=np.float32)) for name, shape in shapes.items()}
 
 
-def test_copies_have_the_values_and_do_not_follow_the_tensors():
-    """Later steps, which change tensors in place, do not change what was copied."""
+def test_copies_keep_their_values_when_tensors_change():
+    """Later steps, which change tensors in place, do not change a copy."""
     source = tensors(1)
     expected = {name: tensor.numpy().copy() for name, tensor in source.items()}
     copies = HostCopies().copy("weights", source)
@@ -26,20 +26,20 @@ def test_copies_have_the_values_and_do_not_follow_the_tensors():
         np.testing.assert_array_equal(copies[name], array, err_msg=name, strict=True)
 
 
-def test_next_copy_is_in_the_same_memory():
-    """The second set takes no new memory, whether room was made before or by the first."""
+def test_next_copy_uses_the_same_memory():
+    """The second copy overwrites the first, in memory that was reserved earlier."""
     host = HostCopies()
-    host.make_room("weights", {name: tensor.shape for name, tensor in tensors(1).items()})
+    host.reserve("weights", {name: tensor.shape for name, tensor in tensors(1).items()})
     first = host.copy("weights", tensors(1))
-    places = {name: array.ctypes.data for name, array in first.items()}
+    addresses = {name: array.ctypes.data for name, array in first.items()}
     second = host.copy("weights", tensors(2))
-    assert {name: array.ctypes.data for name, array in second.items()} == places
+    assert {name: array.ctypes.data for name, array in second.items()} == addresses
     for name, tensor in tensors(2).items():
         np.testing.assert_array_equal(first[name], tensor.numpy(), err_msg=name)
 
 
 def test_files_do_not_share_memory():
-    """Tensors of one name in two files, as weights and their average, are copied to two places."""
+    """Tensors with the same name in two files, such as weights and their average, have separate memory."""
     host = HostCopies()
     weights, average = host.copy("weights", tensors(1)), host.copy("ema", tensors(2))
     for name, tensor in tensors(1).items():

@@ -1,4 +1,4 @@
-"""Losses against the formulas, written out in NumPy."""
+"""Losses match their formulas, written in NumPy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import paddle
 import pytest
 
-from resnet50_pipeline.trainer.data import Mixed
-from resnet50_pipeline.trainer.losses import build_loss
-from resnet50_pipeline.training_config import CELossConfig, LossItem, MultiLabelLossConfig
+from resnet50_pipeline.recipe.losses import CELossConfig, LossItem, MultiLabelLossConfig
+from resnet50_pipeline.trainer.data.batches import Mixed
+from resnet50_pipeline.trainer.optimization.losses import build_loss
 
 CLASSES, IMAGES = 7, 5
 RANDOM = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("epsilon", [None, 0.1])
 def test_cross_entropy(mixed: bool, epsilon: float | None):
-    """-Σ target · log softmax, the mean over images; smoothing takes its share of mixed targets too."""
+    """The loss is the mean of -Σ target · log softmax. Label smoothing applies to mixed targets too."""
     expected = -(target(mixed, epsilon or 0.0) * log_softmax(LOGITS)).sum(axis=1).mean()
     assert value(LossItem(CELoss=CELossConfig(epsilon=epsilon)), mixed) == pytest.approx(expected, rel=1e-6)
 
@@ -50,7 +50,7 @@ def test_cross_entropy(mixed: bool, epsilon: float | None):
 @pytest.mark.parametrize("size_sum", [False, True])
 @pytest.mark.parametrize("threshold", [None, 0.2])
 def test_binary_cross_entropy(mixed: bool, epsilon: float | None, size_sum: bool, threshold: float | None):
-    """-(t log s + (1 - t) log(1 - s)), s the sigmoid, of each class; mean or sum over them, then the mean."""
+    """The loss is -(t log s + (1 - t) log(1 - s)), s = sigmoid, its mean or sum over classes, averaged over images."""
     goal = target(mixed, epsilon or 0.0)
     if threshold is not None:
         goal = (goal > threshold).astype(np.float64)
@@ -61,15 +61,15 @@ def test_binary_cross_entropy(mixed: bool, epsilon: float | None, size_sum: bool
     assert value(LossItem(MultiLabelLoss=config), mixed) == pytest.approx(expected, rel=1e-6)
 
 
-def test_half_precision_logits_lose_nothing_more():
-    """Logits that come in half precision are widened before anything is summed."""
+def test_half_precision_logits_are_summed_in_float32():
+    """float16 logits give exactly the same loss as the same values in float32."""
     item = LossItem(CELoss=CELossConfig(epsilon=0.1))
     halves = LOGITS.astype(np.float16)
     assert value(item, mixed=False, logits=halves) == value(item, mixed=False, logits=halves.astype(np.float32))
 
 
-def test_share_of_one_is_the_whole_image():
-    """An image that nothing was mixed into costs what it would cost in a batch without mixing."""
+def test_share_of_one_equals_no_mixing():
+    """With a share of 1, the second label does not affect the loss."""
     loss = build_loss((LossItem(CELoss=CELossConfig()),), CLASSES)
     logits, labels = paddle.to_tensor(LOGITS), paddle.to_tensor(LABELS)
     whole = Mixed(labels=paddle.to_tensor(OTHERS), share=paddle.ones([IMAGES]))

@@ -1,4 +1,4 @@
-"""Optimizers against their formulas in NumPy, and their state by the network's names."""
+"""Optimizers match their formulas in NumPy, and their state is saved under the network's names."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import paddle
 import pytest
 
 from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.recipe.optimization import AdamWConfig, MomentumConfig, OptimizerConfig
+from resnet50_pipeline.recipe.run import ArchConfig
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.trainer.optimizer import (
-    build_optimizer,
+from resnet50_pipeline.trainer.optimization.optimizer import build_optimizer, build_schedule
+from resnet50_pipeline.trainer.optimization.optimizer_state import (
     optimizer_shapes,
     optimizer_tensors,
     restore_optimizer,
 )
-from resnet50_pipeline.trainer.schedule import build_schedule
-from resnet50_pipeline.training_config import AdamWConfig, ArchConfig, MomentumConfig, OptimizerConfig, Regularizer
 
 Arrays = dict[str, np.ndarray]
 LR = {"name": "Cosine", "learning_rate": 0.05, "warmup_epoch": 1, "warmup_start_lr": 0.01}
@@ -32,7 +32,7 @@ def momentum(**changes: Any) -> MomentumConfig:
             "name": "Momentum",
             "momentum": 0.9,
             "lr": LR,
-            "regularizer": Regularizer(name="L2", coeff=0.01),
+            "regularizer": {"name": "L2", "coeff": 0.01},
             **changes,
         }
     )
@@ -43,7 +43,7 @@ def adamw(**changes: Any) -> AdamWConfig:
 
 
 class Run:
-    """A network, its optimizer and schedule, and what the gradients were."""
+    """A network with its optimizer and schedule."""
 
     def __init__(self, config: OptimizerConfig, arch: ArchConfig | None = None) -> None:
         paddle.seed(1)
@@ -61,7 +61,7 @@ class Run:
         return gradients
 
     def trained(self) -> list[tuple[str, paddle.Tensor]]:
-        """Return the parameters that an optimizer moves, by name."""
+        """Return the trainable parameters, keyed by name."""
         return [(name, p) for name, p in self.network.named_parameters() if not p.stop_gradient]
 
     def weights(self) -> Arrays:
@@ -69,28 +69,28 @@ class Run:
         return {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
 
     def state(self) -> Arrays:
-        """Return a copy of what the optimizer remembers."""
+        """Return a copy of the optimizer's state."""
         return {name: tensor.numpy() for name, tensor in optimizer_tensors(self.network, self.optimizer).items()}
 
 
-def is_spared(name: str) -> bool:
+def has_no_decay(name: str) -> bool:
     return name.endswith((".bias", ".bn.weight"))
 
 
-def momentum_formula(nesterov: bool, spared: Callable[[str], bool]) -> Callable[..., tuple[np.ndarray, Arrays]]:
+def momentum_formula(nesterov: bool, without_decay: Callable[[str], bool]) -> Callable[..., tuple[np.ndarray, Arrays]]:
     def update(name: str, w: np.ndarray, g: np.ndarray, state: Arrays, *, rate: float, step: int):
-        g = g + (0 if spared(name) else 0.01) * w
+        g = g + (0 if without_decay(name) else 0.01) * w
         v = 0.9 * state.get("v", 0) + g
         return w - rate * (g + 0.9 * v if nesterov else v), {"v": v}
 
     return update
 
 
-def adamw_formula(spared: Callable[[str], bool]) -> Callable[..., tuple[np.ndarray, Arrays]]:
+def adamw_formula(without_decay: Callable[[str], bool]) -> Callable[..., tuple[np.ndarray, Arrays]]:
     def update(name: str, w: np.ndarray, g: np.ndarray, state: Arrays, *, rate: float, step: int):
         m = 0.9 * state.get("m", 0) + 0.1 * g
         v = 0.99 * state.get("v", 0) + 0.01 * g**2
-        w = w * (1 - rate * (0 if spared(name) else 0.1))
+        w = w * (1 - rate * (0 if without_decay(name) else 0.1))
         return w - rate * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.99**step)) + 1e-8), {"m": m, "v": v}
 
     return update
@@ -101,19 +101,19 @@ def adamw_formula(spared: Callable[[str], bool]) -> Callable[..., tuple[np.ndarr
     [
         (momentum(), momentum_formula(False, lambda _: False)),
         (momentum(use_nesterov=True), momentum_formula(True, lambda _: False)),
-        (momentum(one_dim_param_no_weight_decay=True), momentum_formula(False, is_spared)),
+        (momentum(one_dim_param_no_weight_decay=True), momentum_formula(False, has_no_decay)),
         (
             momentum(no_weight_decay_name="fc stem"),
             momentum_formula(False, lambda name: "fc" in name or "stem" in name),
         ),
         (adamw(), adamw_formula(lambda _: False)),
-        (adamw(one_dim_param_no_weight_decay=True), adamw_formula(is_spared)),
-        (adamw(no_weight_decay_name="bn fc.bias"), adamw_formula(is_spared)),
+        (adamw(one_dim_param_no_weight_decay=True), adamw_formula(has_no_decay)),
+        (adamw(no_weight_decay_name="bn fc.bias"), adamw_formula(has_no_decay)),
     ],
     ids=["plain", "nesterov", "no-1d-decay", "no-decay-by-name", "adamw", "adamw-no-1d", "adamw-by-name"],
 )
-def test_every_weight_moves_by_the_formula(config: OptimizerConfig, formula: Callable[..., tuple[np.ndarray, Arrays]]):
-    """Each step of each weight is what the formula, in double precision, makes of the gradient and its past."""
+def test_every_weight_follows_the_formula(config: OptimizerConfig, formula: Callable[..., tuple[np.ndarray, Arrays]]):
+    """Each step changes each weight as the formula does in double precision, given the same gradients."""
     run = Run(config)
     state: dict[str, Arrays] = {}
     for step in range(1, 5):
@@ -127,8 +127,8 @@ def test_every_weight_moves_by_the_formula(config: OptimizerConfig, formula: Cal
             np.testing.assert_allclose(after[name], expected, rtol=1e-5, atol=1e-4 * moved + 1e-8, err_msg=name)
 
 
-def test_no_decay_reaches_scales_shifts_and_biases_alone():
-    """With no gradient at all, decay is all that moves a weight: kernels and the head's matrix, nothing else."""
+def test_only_one_dimensional_parameters_are_exempt_from_decay():
+    """With zero gradients, weight decay alone changes convolution kernels and the head's matrix, and nothing else."""
     run = Run(momentum(one_dim_param_no_weight_decay=True, momentum=0.0))
     before = run.weights()
     for _, parameter in run.trained():
@@ -140,12 +140,12 @@ def test_no_decay_reaches_scales_shifts_and_biases_alone():
 
 
 def test_lr_mult_list_scales_the_rate_of_each_stage():
-    """Stem and four stages have their factors, the head has 1; with momentum 0 a step is rate · factor · gradient.
+    """With momentum 0 a step is rate · factor · gradient; the factor of the head is 1.
 
-    Also where some parameters have no decay: Paddle's parameter groups would set all factors to 1.
+    Some parameters have no decay here, because Paddle's parameter groups would then set all factors to 1.
     """
     arch = ArchConfig(name="ResNet18", class_num=5, lr_mult_list=(0.1, 0.2, 0.3, 0.4, 0.5))
-    config = momentum(momentum=0.0, regularizer=Regularizer(name="L2", coeff=0.0), one_dim_param_no_weight_decay=True)
+    config = momentum(momentum=0.0, regularizer={"name": "L2", "coeff": 0.0}, one_dim_param_no_weight_decay=True)
     run = Run(config, arch)
     before, rate = run.weights(), run.schedule()
     gradients = run.step()
@@ -161,9 +161,9 @@ def test_lr_mult_list_scales_the_rate_of_each_stage():
         np.testing.assert_allclose(before[name] - after[name], rate * factor * gradients[name], rtol=2e-2, atol=1e-8)
 
 
-def test_clip_norm_bounds_every_gradient_on_its_own():
-    """ClipGradByNorm: no parameter moves by more than rate · clip_norm (momentum 0, no decay)."""
-    run = Run(momentum(momentum=0.0, regularizer=Regularizer(name="L2", coeff=0.0), clip_norm=1e-3))
+def test_clip_norm_limits_each_gradient_separately():
+    """Gradient clipping limits each step: with momentum 0 and no decay, the change is at most rate · clip_norm."""
+    run = Run(momentum(momentum=0.0, regularizer={"name": "L2", "coeff": 0.0}, clip_norm=1e-3))
     before, rate = run.weights(), run.schedule()
     gradients = run.step()
     after = run.weights()
@@ -172,8 +172,8 @@ def test_clip_norm_bounds_every_gradient_on_its_own():
 
 
 @pytest.mark.parametrize("config", [momentum(), momentum(one_dim_param_no_weight_decay=True), adamw()])
-def test_restored_optimizer_goes_on_bit_by_bit(config: OptimizerConfig):
-    """State by name, taken to an optimizer of another network in the same process, gives the same weights exactly."""
+def test_restored_optimizer_continues_exactly(config: OptimizerConfig):
+    """The state, restored into a second network in the same process, produces the same weights bit for bit."""
     whole = Run(config)
     for _ in range(2):
         whole.step()
@@ -193,8 +193,8 @@ def test_restored_optimizer_goes_on_bit_by_bit(config: OptimizerConfig):
         np.testing.assert_array_equal(again[name], array, err_msg=name)
 
 
-def test_state_has_the_network_s_names():
-    """Keys are the network's names, whatever Paddle calls its tensors in this process."""
+def test_state_has_the_names_of_the_network():
+    """Keys are the network's names, independent of the names that Paddle gives its tensors in this process."""
     run = Run(adamw())
     assert run.state() == {}
     run.step()
@@ -205,41 +205,42 @@ def test_state_has_the_network_s_names():
 
 
 @pytest.mark.parametrize("config", [momentum(), adamw()])
-def test_shapes_are_known_before_there_is_a_state(config: OptimizerConfig):
-    """What the optimizer will remember of each weight after the first step is known by name and shape before it."""
+def test_shapes_are_known_before_the_first_step(config: OptimizerConfig):
+    """`optimizer_shapes` predicts the names and shapes of the state after the first step."""
     run = Run(config)
     expected = optimizer_shapes(run.network, run.optimizer)
     run.step()
     assert expected == {name: list(array.shape) for name, array in run.state().items()}
 
 
-def test_state_before_the_first_step_is_restored_too():
-    """A set from before the first step has no optimizer tensors, and that is what is restored."""
+def test_empty_state_can_be_restored():
+    """A checkpoint set saved before the first step has no optimizer state, but the run can start from it."""
     run = Run(momentum())
     restore_optimizer(run.network, run.optimizer, {}, run.schedule.state_dict())
     run.step()
 
 
-@pytest.mark.parametrize("damage", ["missing", "strange", "shape", "other optimizer"])
-def test_state_that_does_not_fit_is_refused(damage: str):
-    """What is missing, too much, of another shape or of another optimizer is named."""
+@pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "other optimizer"])
+def test_state_of_another_network_or_optimizer_is_rejected(damage: str):
+    """The error about a missing, unknown, misshapen or foreign tensor identifies the tensor."""
     run = Run(momentum())
     run.step()
     arrays = run.state()
     if damage == "missing":
         del arrays["fc.weight/velocity"]
-    elif damage == "strange":
+    elif damage == "unknown":
         arrays["fc.wait/velocity"] = arrays["fc.weight/velocity"]
     elif damage == "shape":
         arrays["fc.weight/velocity"] = arrays["fc.weight/velocity"][:, :2]
     else:
         arrays = {name.replace("/velocity", "/moment1"): array for name, array in arrays.items()}
-    with pytest.raises(CheckpointError, match="optimizer's state is not of this network"):
+    named = {"unknown": r"fc\.wait/velocity", "other optimizer": "/moment1"}.get(damage, r"fc\.weight/velocity")
+    with pytest.raises(CheckpointError, match=named):
         restore_optimizer(run.network, run.optimizer, arrays, run.schedule.state_dict())
 
 
-def test_frozen_layers_have_no_state_and_do_not_move():
-    """The optimizer knows trainable parameters only."""
+def test_frozen_layers_have_no_state_and_do_not_change():
+    """The optimizer contains only trainable parameters."""
     run = Run(momentum(), ArchConfig(name="ResNet18", class_num=5, freeze=("stem", "blocks.[0-3]")))
     before = run.weights()
     run.step()

@@ -1,4 +1,4 @@
-"""Learning rates are PaddleClas' formulas, and pure functions of the step."""
+"""Learning rates follow PaddleClas' formulas and depend only on the step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet50_pipeline.exceptions import TrainingConfigError
-from resnet50_pipeline.trainer.schedule import ScheduleConfig, build_schedule, steps_per_epoch
-from resnet50_pipeline.training_config import Cosine, Linear, Piecewise
+from resnet50_pipeline.recipe.optimization import Cosine, Linear, Piecewise
+from resnet50_pipeline.trainer.optimization.optimizer import ScheduleConfig, build_schedule
+from resnet50_pipeline.trainer.run_data import steps_per_epoch
 
 REFERENCE = Piecewise(name="Piecewise", decay_epochs=(30, 60, 90), values=(0.1, 0.01, 0.001, 0.0001))
 
@@ -26,21 +27,21 @@ def rates(config: ScheduleConfig, epochs: int, steps: int) -> list[float]:
 
 
 def test_piecewise_drops_at_the_ends_of_epochs():
-    """The reference schedule: 0.1 for 30 epochs, then a tenth at 30, 60 and 90."""
+    """The reference schedule starts at 0.1 and is divided by 10 after epochs 30, 60 and 90."""
     expected = [0.1] * 300 + [0.01] * 300 + [0.001] * 300 + [0.0001] * 300
     assert rates(REFERENCE, epochs=120, steps=10) == expected
 
 
 def test_boundaries_are_shifted_by_the_warm_up():
-    """As upstream: decay_epochs count from the end of the warm-up."""
+    """As in upstream, decay_epochs count from the end of the warm-up."""
     config = REFERENCE.model_copy(update={"warmup_epoch": 5, "decay_epochs": (2,), "values": (0.1, 0.01)})
     found = rates(config, epochs=10, steps=2)
     np.testing.assert_allclose(found[:10], np.arange(10) / 100)
     assert found[10:] == [0.1] * 4 + [0.01] * 6
 
 
-def test_cosine_rises_linearly_and_falls_as_half_a_cosine():
-    """lr(t) = eta_min + (peak - eta_min) (1 + cos(pi t / T)) / 2 after the warm-up."""
+def test_cosine_follows_half_a_period_after_a_linear_warm_up():
+    """After the warm-up, Cosine has the rate lr(t) = eta_min + (peak - eta_min) (1 + cos(pi t / T)) / 2."""
     config = Cosine(name="Cosine", learning_rate=0.4, eta_min=0.1, warmup_epoch=1, warmup_start_lr=0.2)
     found = rates(config, epochs=5, steps=10)
     np.testing.assert_allclose(found[:10], np.linspace(0.2, 0.4, 11)[:10], rtol=1e-12)
@@ -49,7 +50,7 @@ def test_cosine_rises_linearly_and_falls_as_half_a_cosine():
 
 
 def test_linear_is_a_power_of_a_line():
-    """lr(t) = end + (peak - end) (1 - t / T)^power."""
+    """The Linear schedule has the rate lr(t) = end + (peak - end) (1 - t / T)^power."""
     config = Linear(name="Linear", learning_rate=0.4, end_lr=0.1, power=2.0, warmup_epoch=1)
     expected = [0.1 + 0.3 * (1 - t / 40) ** 2 for t in range(40)]
     np.testing.assert_allclose(rates(config, epochs=5, steps=10)[10:], expected, rtol=1e-12)
@@ -64,8 +65,8 @@ def test_linear_is_a_power_of_a_line():
     ],
     ids=lambda config: config.name,
 )
-def test_by_epoch_moves_at_the_ends_of_epochs_only(config: ScheduleConfig):
-    """Every step of an epoch has the rate that a schedule of one step an epoch has there."""
+def test_by_epoch_changes_the_rate_between_epochs_only(config: ScheduleConfig):
+    """With `by_epoch`, all steps in an epoch have the same rate as in a schedule with one step per epoch."""
     by_step = config.model_copy(update={"by_epoch": False})
     assert rates(config, epochs=6, steps=7) == [rate for rate in rates(by_step, 6, 1) for _ in range(7)]
 
@@ -77,8 +78,8 @@ def test_by_epoch_moves_at_the_ends_of_epochs_only(config: ScheduleConfig):
     warm_up=st.integers(0, 5),
     by_epoch=st.booleans(),
 )
-def test_resumed_schedule_goes_on_exactly(epochs: int, steps: int, stop: float, warm_up: int, by_epoch: bool):
-    """A new schedule with the state of one that stopped anywhere gives the very same rates from there on."""
+def test_resumed_schedule_continues_exactly(epochs: int, steps: int, stop: float, warm_up: int, by_epoch: bool):
+    """A new schedule with the state of one that stopped at any step returns identical rates from there on."""
     config = Cosine(name="Cosine", learning_rate=0.1, warmup_epoch=min(warm_up, epochs - 1), by_epoch=by_epoch)
     whole = rates(config, epochs, steps)
     stopped_at = int(stop * (len(whole) - 1))
@@ -94,8 +95,8 @@ def test_resumed_schedule_goes_on_exactly(epochs: int, steps: int, stop: float, 
     assert found == whole[stopped_at:]
 
 
-def test_batches_left_over_make_no_step():
-    """As upstream: 11 batches make 5 steps of 2; fewer batches than one step needs are an error."""
+def test_incomplete_steps_are_dropped():
+    """As in upstream, 11 batches make 5 steps of 2. Having fewer batches than one step needs is an error."""
     assert steps_per_epoch(11, update_freq=2) == 5
-    with pytest.raises(TrainingConfigError, match=r"update_freq: 12 .* only 11"):
+    with pytest.raises(TrainingConfigError, match=r"Global\.update_freq.*12.*11"):
         steps_per_epoch(11, update_freq=12)

@@ -1,4 +1,4 @@
-"""Schedules, optimizers, losses and the average give what PaddleClas' own give from the same section of the YAML."""
+"""Schedules, optimizers, losses and the average match PaddleClas' own when built from the same YAML sections."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from pydantic import TypeAdapter
 
 import upstream_optimization as cases
-from resnet50_pipeline.trainer.data import Mixed
-from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
-from resnet50_pipeline.trainer.losses import build_loss
-from resnet50_pipeline.trainer.optimizer import build_optimizer
-from resnet50_pipeline.trainer.schedule import build_schedule
-from resnet50_pipeline.training_config import LossItem, OptimizerConfig
+from resnet50_pipeline.recipe.losses import LossItem
+from resnet50_pipeline.recipe.optimization import OptimizerConfig
+from resnet50_pipeline.trainer.data.batches import Mixed
+from resnet50_pipeline.trainer.optimization.ema import ExponentialMovingAverage
+from resnet50_pipeline.trainer.optimization.losses import build_loss
+from resnet50_pipeline.trainer.optimization.optimizer import build_optimizer, build_schedule
 
 UPSTREAM: dict[str, Any] = json.loads(cases.RESULTS.read_text())
 ANY_OPTIMIZER: TypeAdapter[OptimizerConfig] = TypeAdapter(OptimizerConfig)
@@ -31,8 +31,8 @@ def optimizer_of(section: dict[str, Any]) -> OptimizerConfig:
 
 
 @pytest.mark.parametrize("case", cases.SCHEDULES)
-def test_rates_are_upstreams(case: str):
-    """Every step of every epoch has upstream's rate, whether it moves by step or by epoch."""
+def test_learning_rates_match_upstream(case: str):
+    """Every step of every epoch has upstream's rate, with and without `by_epoch`."""
     config = optimizer_of({**cases.OPTIMIZERS["momentum"], "lr": cases.SCHEDULES[case]}).lr
     schedule = build_schedule(config, cases.EPOCHS, cases.STEPS)
     found = []
@@ -43,22 +43,22 @@ def test_rates_are_upstreams(case: str):
 
 
 @pytest.mark.parametrize("case", [case for case in cases.OPTIMIZERS if case != "no decay by name"])
-def test_weights_move_as_upstreams(case: str):
-    """Fifteen steps of given gradients lead upstream's weights and ours to the same place."""
+def test_weights_match_upstream(case: str):
+    """Fifteen steps with the same gradients produce the same weights as upstream."""
     config, network = optimizer_of(cases.OPTIMIZERS[case]), cases.build_small_network()
     schedule = build_schedule(config.lr, cases.EPOCHS, cases.STEPS)
-    found = cases.move(network, build_optimizer(config, schedule, network), schedule)
+    found = cases.optimize(network, build_optimizer(config, schedule, network), schedule)
     np.testing.assert_allclose(found, UPSTREAM["moved"][case], rtol=1e-5, atol=1e-6)
 
 
-def test_upstream_s_momentum_with_names_has_no_decay_at_all():
-    """Why `no_weight_decay_name` of Momentum is not compared: upstream then regularizes nothing (see optimizer.py)."""
+def test_upstream_momentum_ignores_decay_with_names():
+    """With `no_weight_decay_name`, upstream's Momentum applies no decay, so it is not compared (see optimizer.py)."""
     assert UPSTREAM["moved"]["no decay by name"] == UPSTREAM["moved"]["no decay"]
 
 
 @pytest.mark.parametrize("case", cases.LOSSES)
-def test_losses_are_upstreams(case: str):
-    """The loss of labels, and of the mixtures that upstream gives as vectors, is upstream's."""
+def test_losses_match_upstream(case: str):
+    """The loss equals upstream's for labels, and for mixed targets, which upstream passes as vectors."""
     section, is_mixed = cases.LOSSES[case]
     logits, labels, others, share = (paddle.to_tensor(array) for array in cases.given_logits())
     loss = build_loss((LossItem.model_validate(section),), cases.CLASSES)
@@ -66,8 +66,8 @@ def test_losses_are_upstreams(case: str):
     assert found == pytest.approx(UPSTREAM["losses"][case], rel=1e-6)
 
 
-def test_average_is_upstreams():
-    """The average after four updates is upstream's, running statistics included."""
+def test_average_matches_upstream():
+    """The average after four updates equals upstream's, including running statistics."""
     network = cases.build_small_network()
     average = ExponentialMovingAverage(network, cases.DECAY)
     cases.average(network, average.update)
@@ -77,8 +77,8 @@ def test_average_is_upstreams():
 
 @pytest.mark.slow
 @pytest.mark.skipif("PADDLECLAS_HOME" not in os.environ, reason="needs a checkout of PaddleClas release/2.6")
-def test_kept_results_are_upstreams():
-    """The checkout itself gives the numbers that are kept here."""
+def test_recorded_results_match_the_checkout():
+    """A PaddleClas checkout produces the numbers recorded in this repository."""
     command = [sys.executable, str(Path(cases.__file__)), os.environ["PADDLECLAS_HOME"]]
     found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert found.keys() == UPSTREAM.keys()

@@ -1,4 +1,4 @@
-"""Loader processes: what they share is used again, and goes with them, however a run ends."""
+"""Data loader workers share memory that is reused, and that is released however the run ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import numpy as np
 import psutil
 import pytest
 
+from placed import render_training_config
 from resnet50_pipeline.exceptions import LoaderProcessError
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.trainer.buffers import Buffers
-from resnet50_pipeline.trainer.data import Batch, ListDataset, Loader
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.recipe.data_loader import SplitConfig
+from resnet50_pipeline.trainer.data.batches import Batch
+from resnet50_pipeline.trainer.data.buffers import Buffers
+from resnet50_pipeline.trainer.data.dataset import ListDataset
+from resnet50_pipeline.trainer.data.loader import Loader
+from resnet50_pipeline.trainer.data.sampling import TrainBatches
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.sampling import TrainBatches
-from resnet50_pipeline.training_config import SplitConfig
 
 ALONE = Ranks(rank=0, count=1, device="cpu")
 
@@ -49,17 +51,17 @@ def load(split: SplitConfig) -> list[Batch]:
     return list(make_loader(split)[0])
 
 
-def test_a_part_is_free_when_nothing_looks_at_it():
-    """A buffer is not written to while an array shares it, and is when none does."""
+def test_buffer_is_free_when_no_array_refers_to_it():
+    """A buffer is reused only after every array that shares its memory is gone."""
     buffers = Buffers(2, 64)
     first, second = buffers.take((4,), np.float32), buffers.take((4,), np.float32)
-    part = first[1:]
+    rest = first[1:]
     third = buffers.take((4,), np.float32)
     assert not any(np.shares_memory(third, other) for other in (first, second))
     address = first.ctypes.data
     del first
     assert not buffers.free
-    del part
+    del rest
     gc.collect()
     assert buffers.take((4,), np.float32).ctypes.data == address
     assert not np.shares_memory(buffers.take((40,), np.float32), second)
@@ -67,7 +69,7 @@ def test_a_part_is_free_when_nothing_looks_at_it():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_kept_batches_keep_their_values(split: SplitConfig, workers: int):
-    """Who keeps every batch of an epoch finds in each what the rank alone would have loaded."""
+    """A caller that keeps all batches of an epoch gets the images that the rank would load without workers."""
     expected = [batch.images.numpy() for batch in load(split)]
     kept = load(with_values(split, "loader", num_workers=workers))
     for batch, images in zip(kept, expected, strict=True):
@@ -76,8 +78,8 @@ def test_kept_batches_keep_their_values(split: SplitConfig, workers: int):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("mix", [None, {"MixupOperator": {"alpha": 0.2}}, {"CutmixOperator": {"alpha": 1.0}}])
-def test_batches_of_bytes_are_those_of_float32(split: SplitConfig, workers: int, mix: dict | None):
-    """Sent as uint8, normalised and mixed on the device, a batch is the same within a rounding."""
+def test_uint8_batches_match_float32_batches(split: SplitConfig, workers: int, mix: dict | None):
+    """A batch that is normalized and mixed on the device equals one prepared on the host, within rounding."""
     split = with_values(split, "dataset", batch_transform_ops=[mix] if mix else [])
     sent = with_values(split, "loader", normalize_on_device=True, num_workers=workers)
     assert make_loader(sent)[0]._dataset.image_dtype == np.uint8
@@ -88,12 +90,12 @@ def test_batches_of_bytes_are_those_of_float32(split: SplitConfig, workers: int,
             assert one.mixed.labels.tolist() == other.mixed.labels.tolist()
 
 
-def test_arithmetic_on_the_device_is_the_tables():
-    """What a GPU computes of uint8 images is what the table says, within a rounding."""
+def test_arithmetic_on_the_device_matches_the_table():
+    """The arithmetic for GPUs produces the same values as the CPU's lookup table, within rounding."""
     import paddle
 
     from resnet50_pipeline.imaging.normalize import NormalizeImage
-    from resnet50_pipeline.trainer.on_device import normalize_on_device
+    from resnet50_pipeline.trainer.data.on_device import normalize_on_device
 
     values = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
     found = normalize_on_device(paddle.to_tensor(values), NormalizeImage()).numpy()
@@ -102,7 +104,7 @@ def test_arithmetic_on_the_device_is_the_tables():
 
 
 def test_erasing_is_sent_as_float32(split: SplitConfig):
-    """RandomErasing works on normalised pixels, so such batches are float32 all the way, as without the wish."""
+    """RandomErasing needs normalized pixels, so `normalize_on_device` has no effect on such batches."""
     ops = [*split.model_dump(mode="json")["dataset"]["transform_ops"], {"RandomErasing": {"EPSILON": 1.0}}]
     split = with_values(split, "dataset", transform_ops=ops)
     sent = with_values(split, "loader", normalize_on_device=True)
@@ -110,8 +112,8 @@ def test_erasing_is_sent_as_float32(split: SplitConfig):
         np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
 
 
-def test_an_epoch_that_is_left_does_not_disturb_the_next(split: SplitConfig):
-    """After a break in mid-epoch the next iteration has its own batches only."""
+def test_aborted_iteration_does_not_affect_the_next(split: SplitConfig):
+    """An iteration that follows one that ended early yields only its own batches."""
     expected = [batch.images.numpy() for batch in load(split)]
     loader, _ = make_loader(with_values(split, "loader", num_workers=2))
     for _ in range(3):
@@ -122,17 +124,17 @@ def test_an_epoch_that_is_left_does_not_disturb_the_next(split: SplitConfig):
         np.testing.assert_array_equal(batch.images.numpy(), images)
 
 
-def test_without_shared_memory_batches_come_through_the_pipe(split: SplitConfig):
-    """`use_shared_memory: false` changes nothing about the batches."""
+def test_batches_are_the_same_without_shared_memory(split: SplitConfig):
+    """`use_shared_memory: false` sends images through a pipe and does not change them."""
     expected = [batch.images.numpy() for batch in load(split)]
     found = load(with_values(split, "loader", num_workers=2, use_shared_memory=False))
     for batch, images in zip(found, expected, strict=True):
         np.testing.assert_array_equal(batch.images.numpy(), images)
 
 
-def test_a_killed_loader_process_is_an_error(split: SplitConfig):
-    """A loader process that the kernel kills ends the run with what to do, and does not hang it."""
-    # Those of loaders before it may still be about to go.
+def test_killed_worker_is_an_error(split: SplitConfig):
+    """A worker that the kernel kills does not hang the run; the error states which parameter to lower."""
+    # Workers of earlier tests may still be about to end.
     others = set(psutil.Process().children())
     loader, _ = make_loader(with_values(split, "loader", num_workers=1))
     loading = iter(loader)
@@ -145,31 +147,45 @@ def test_a_killed_loader_process_is_an_error(split: SplitConfig):
             next(loading)
 
 
-class _WantsTwo(Exception):  # noqa: N818 - as libraries have them
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what} {why}")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_workers_ignore_signals_of_the_terminal(split: SplitConfig, number: int):
+    """Ctrl-C and a closed terminal signal all processes, but the rank needs its workers until it has saved."""
+    others = set(psutil.Process().children())
+    loader, _ = make_loader(with_values(split, "loader", num_workers=1))
+    loading = iter(loader)
+    first = next(loading)
+    (started,) = [child for child in psutil.Process().children() if child not in others]
+    started.send_signal(number)
+    assert 1 + len(list(loading)) == len(load(split))
+    assert first.images.shape[0] > 0
 
 
-def test_an_error_that_cannot_be_sent_is_not_a_killed_process(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
-    """An exception that cannot be built from its message arrives with its name and its words."""
+class _TwoArgumentError(Exception):
+    def __init__(self, subject: str, problem: str) -> None:
+        super().__init__(f"{subject} {problem}")
+
+
+def test_unpicklable_error_is_reported_as_itself(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
+    """An exception that cannot be unpickled is reported with its type and message, not as a killed worker."""
 
     def fail(*_: object) -> None:
-        raise _WantsTwo("decoder", "broke")
+        raise _TwoArgumentError("decoder", "broke")
 
     monkeypatch.setattr(ListDataset, "read", fail)
     loader, _ = make_loader(with_values(split, "loader", num_workers=1))
-    with pytest.raises(LoaderProcessError, match="a loader process failed: _WantsTwo: decoder broke"):
+    with pytest.raises(LoaderProcessError, match="_TwoArgumentError: decoder broke"):
         next(iter(loader))
 
 
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from resnet50_pipeline.training_config import SplitConfig
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.data import ListDataset, Loader
+from resnet50_pipeline.recipe.data_loader import SplitConfig
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.trainer.data.dataset import ListDataset
+from resnet50_pipeline.trainer.data.loader import Loader
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.sampling import TrainBatches
+from resnet50_pipeline.trainer.data.sampling import TrainBatches
 split = SplitConfig.model_validate_json(Path(sys.argv[1]).read_text())
 entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
 batches = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), seed=7)
@@ -183,8 +199,8 @@ sys.stdin.read()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, None], ids=["killed", "ended"])
-def test_processes_and_memory_go_with_the_rank(split: SplitConfig, tmp_path: Path, how: signal.Signals | None):
-    """A rank that is killed, or ends in mid-epoch, leaves no loader process and nothing in /dev/shm."""
+def test_workers_and_memory_end_with_the_rank(split: SplitConfig, tmp_path: Path, how: signal.Signals | None):
+    """A rank that is killed or ends inside an epoch leaves behind no worker process and no file in /dev/shm."""
     config = tmp_path / "split.json"
     config.write_text(with_values(split, "loader", num_workers=2).model_dump_json())
     with subprocess.Popen(
@@ -207,24 +223,24 @@ def test_processes_and_memory_go_with_the_rank(split: SplitConfig, tmp_path: Pat
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_decoding_regions_changes_no_batch(split: SplitConfig, workers: int):
-    """With or without nvImageCodec, in the rank or in processes of its own, the batches are the same."""
+def test_region_decoding_does_not_change_batches(split: SplitConfig, workers: int):
+    """Batches are the same with `decode: region`, with or without nvImageCodec and workers."""
     region = with_values(split, "loader", decode="region", num_workers=workers)
     for one, other in zip(load(split), load(region), strict=True):
         np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
 
 
-def test_missing_binding_is_told(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
-    """A wish for regions that cannot be fulfilled is named at the start, with the package."""
-    monkeypatch.setattr("resnet50_pipeline.trainer.data.can_decode_regions", lambda: False)
+def test_missing_region_decoder_gives_a_warning(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
+    """If regions cannot be decoded, the warning at the start states which package to install."""
+    monkeypatch.setattr("resnet50_pipeline.trainer.data.dataset.can_decode_regions", lambda: False)
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
     assert not ListDataset(entries, split, seed=7).warnings()
     (warning,) = ListDataset(entries, with_values(split, "loader", decode="region"), seed=7).warnings()
     assert "nvidia-nvimgcodec-cu12" in warning
 
 
-def test_wishes_reach_the_train_loader_only(striped_dataset: Path, dataset_parameters, training_parameters):
-    """`training.loader` sets what is decoded and sent in training; an evaluation is as ever."""
+def test_loader_options_apply_to_training_only(striped_dataset: Path, dataset_parameters, training_parameters):
+    """`training.loader` sets decoding and normalization of train batches; evaluation keeps the defaults."""
     training = training_parameters(loader={"num_workers": 1, "decode": "region", "normalize_on_device": True})
     lists = (striped_dataset / f"{name}_list.txt" for name in ("train", "val"))
     splits = render_training_config(training, dataset_parameters, *lists).DataLoader

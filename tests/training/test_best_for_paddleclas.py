@@ -1,4 +1,4 @@
-"""`best.pdparams`: the best weights, for whoever goes on with PaddleClas itself."""
+"""`best.pdparams` contains the best weights in PaddleClas' format."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import yaml
 from resnet50_pipeline.training_dir import best_checkpoint
 from short_training import train
 
-# As `Arch.pretrained` does it in the wheel (ppcls/utils/save_load.py): the path without its ending, and nothing of
-# this project; then the logits of the two networks.
+# Loads the weights like `Arch.pretrained` in the wheel (ppcls/utils/save_load.py), from the path without its suffix and
+# without this project's code. Then compares the logits of the two networks.
 PADDLECLAS = """
 import logging, sys, importlib.util
 from pathlib import Path
@@ -34,9 +34,9 @@ OURS = """
 import sys
 from pathlib import Path
 import numpy as np, paddle
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
+from resnet50_pipeline.trainer.checkpoints.weights import load_evaluated_weights
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.training_config import read_training_config
+from resnet50_pipeline.recipe.document import read_training_config
 network = build_network(read_training_config(Path(sys.argv[4])).Arch)
 load_evaluated_weights(Path(sys.argv[1]), network)
 network.eval()
@@ -46,12 +46,14 @@ np.save(sys.argv[3], network(paddle.to_tensor(np.load(sys.argv[2]))).numpy())
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "ema_decay"), [("ResNet50", None), ("ResNet18", 0.5)], ids=["weights", "averaged weights"]
+    ("name", "ema_decay"),
+    [pytest.param("ResNet50", None, marks=pytest.mark.exhaustive), ("ResNet18", 0.5)],
+    ids=["weights", "averaged weights"],
 )
 def test_paddleclas_loads_the_best_weights(
     dataset_parameters, training_parameters: Callable, tmp_path: Path, name: str, ema_decay: float | None
 ):
-    """As PaddleClas' `Arch.pretrained` they give the logits of the best checkpoint set, bit for bit."""
+    """best.pdparams, loaded by PaddleClas, gives bit-identical logits to the best checkpoint set."""
     folder = train(training_parameters(epochs=1, arch={"name": name}, ema_decay=ema_decay), dataset_parameters)
     images = tmp_path / "images.npy"
     np.save(images, np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32))

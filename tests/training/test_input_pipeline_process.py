@@ -1,4 +1,4 @@
-"""Real ranks on augmented, mixed, growing and partly unreadable images."""
+"""Real ranks train on augmented, mixed, progressively resized, and partly unreadable images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from placed import PlacedDataset
 from resnet50_pipeline.events import EpochEnd, WarningRaised, read_events
 from resnet50_pipeline.exceptions import PipelineError
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
@@ -35,18 +36,18 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module")
 def torn(tmp_path_factory, striped_dataset: Path) -> DatasetParameters:
-    """The striped folder, in which two train images were damaged after the validation."""
+    """The striped folder with two training images damaged after validation."""
     root = shutil.copytree(striped_dataset, tmp_path_factory.mktemp("torn") / "striped")
     paths = [root / line.split()[0] for line in (root / "train_list.txt").read_text().splitlines()]
     paths[7].write_bytes(paths[7].read_bytes()[:-20])
     paths[20].unlink()
-    return DatasetParameters(root=root, class_num=3)
+    return PlacedDataset(root=root, class_num=3)
 
 
-def test_resume_is_exact_with_everything_on(
+def test_resume_is_exact_with_all_augmentations(
     torn: DatasetParameters, make_training_parameters: Callable[..., TrainingParameters], tmp_path: Path
 ):
-    """Two ranks, stopped inside an epoch of skipped, erased, mixed and smaller images, end as the unbroken run."""
+    """Resume is exact with skipped, erased, mixed, and progressively resized images."""
     whole = make_training_parameters(
         tmp_path / "whole",
         ranks=2,
@@ -56,29 +57,30 @@ def test_resume_is_exact_with_everything_on(
         loader={"num_workers": 1, "max_skipped_images": 2},
     )
     train(whole, torn)
-    events, _ = read_events(events_path(whole.output_dir))
+    events = read_events(events_path(whole.output_dir))
     assert [event.skipped_images for event in events if isinstance(event, EpochEnd)] == [2, 2]
     warnings = "".join(event.message for event in events if isinstance(event, WarningRaised))
-    assert "epoch 1: 2 train images so far could not be read" in warnings
-    assert "(2 are allowed in an epoch)" in warnings
+    assert "epoch 1: 2 " in warnings
+    assert "training.loader.max_skipped_images" in warnings
 
     stopped = whole.model_copy(update={"output_dir": tmp_path / "stopped", "resume": True})
     shutil.copytree(whole.output_dir, stopped.output_dir)
     stop_after(stopped.output_dir, epoch=1, step=5)
     train(stopped, torn)
     assert_same_end(whole.output_dir, stopped.output_dir)
-    resumed, _ = read_events(events_path(stopped.output_dir))
+    resumed = read_events(events_path(stopped.output_dir))
     assert [event.skipped_images for event in resumed if isinstance(event, EpochEnd)][-1] == 2
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_more_than_allowed_fails(torn: DatasetParameters, training_parameters, allowed: int):
-    """Without leave the first unreadable image ends the run with its name; with leave for one, the second does."""
+def test_too_many_unreadable_images_end_the_run(torn: DatasetParameters, training_parameters, allowed: int):
+    """If more images are unreadable than allowed, the run ends with an error that identifies one of them."""
     training = training_parameters(epochs=1, loader={"num_workers": 0, "max_skipped_images": allowed})
     with pytest.raises(PipelineError) as failed:
         train(training, torn)
     message = str(failed.value)
     if allowed:
-        assert "2 train images could not be read, and training.loader.max_skipped_images allows 1" in message
+        assert "epoch 1: 2 " in message
+        assert "training.loader.max_skipped_images allows only 1" in message
     else:
         assert "n00000000_7.JPEG" in message or "n00000001_8.JPEG" in message

@@ -1,4 +1,4 @@
-"""`conf/imagenet` takes PaddleClas' reference recipe: every value, the launch command and the environment."""
+"""`conf/imagenet` matches PaddleClas' reference recipe in every value, the launch command and the environment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resnet50_pipeline.paddleclas.config import render_training_config
-from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
+from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
+from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
 from resnet50_pipeline.recipes import RecipeConfigLoader
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
@@ -31,9 +31,9 @@ LOADER = {
 METRIC = [{"TopkAcc": {"topk": [1, 5]}}]
 LOSS = [{"CELoss": {"weight": 1.0, "epsilon": None}}]
 
-# ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`; `seed` and `use_dali` are its
-# own optional keys; `keep_checkpoints`, `save_interval_steps`, those of the loaders below `use_shared_memory`,
-# `zero_init_residual` and `batch_norm_momentum` are the native trainer's (the last two at Paddle's values).
+# ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`. `seed` and `use_dali` are optional
+# keys of PaddleClas. Only the native trainer reads `keep_checkpoints`, `save_interval_steps`, the loader keys after
+# `use_shared_memory`, `zero_init_residual` and `batch_norm_momentum` (the last two with Paddle's defaults).
 REFERENCE = {
     "Global": {
         "checkpoints": None,
@@ -136,16 +136,22 @@ def training(parameters: dict) -> TrainingParameters:
     return TrainingParameters.model_validate(parameters["training"])
 
 
-def test_every_value_of_the_yaml(parameters: dict, training: TrainingParameters):
-    """The rendered YAML is the reference file, value by value."""
+def test_rendered_yaml_equals_reference(parameters: dict, training: TrainingParameters):
+    """The rendered YAML equals the reference file."""
     dataset = DatasetParameters.model_validate(parameters["dataset"])
     folder = Path("data/imagenet/05_model_input")
-    config = render_training_config(training, dataset, folder / "train_list.txt", folder / "val_list.txt")
+    paths = TrainingPaths(
+        dataset_root=Path("/data/imagenet"),
+        train_list=folder / "train_list.txt",
+        val_list=folder / "val_list.txt",
+        training_dir=Path("data/imagenet/06_models/training"),
+    )
+    config = render_training_config(training, dataset.class_num, paths)
     assert yaml.safe_load(config.to_yaml()) == REFERENCE
 
 
-def test_launch_command_and_environment(training: TrainingParameters):
-    """Four cards, the launcher's own arguments, and the three variables of the reference."""
+def test_launch_command_and_environment_match_reference(training: TrainingParameters):
+    """The launch command has the arguments and the three environment variables of the reference, for four GPUs."""
     command = build_launch_command(
         training.launch, Path("log"), ["train", "--config", "training_config.yaml"], inherited={"PATH": "/usr/bin"}
     )
@@ -170,5 +176,6 @@ def test_launch_command_and_environment(training: TrainingParameters):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(TRAINER_PROGRAM.parents[2]),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
         "PYTHONSAFEPATH": "1",
     }

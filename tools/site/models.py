@@ -1,4 +1,4 @@
-"""What a pydantic model says of its fields, in words for a table."""
+"""Describes the fields of pydantic models as tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from resnet50_pipeline.frozen_model import models_of
+
 _NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", Any: "any"}
 
 
-def describe_type(annotation: Any) -> str:  # noqa: PLR0911 - one a kind of type
-    """Return a type as a reader of YAML would call it: `list of integer`, `path or null`."""
+def describe_type(annotation: Any) -> str:  # noqa: PLR0911 - one return per kind of type
+    """Describe a type for people who write YAML: `list of integer`, `path or null`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in _NAMES:
         return _NAMES[annotation]
@@ -40,7 +42,7 @@ def describe_type(annotation: Any) -> str:  # noqa: PLR0911 - one a kind of type
 
 
 def describe_rule(field: FieldInfo) -> str:
-    """Return the bounds of a field: `≥ 1, < 10`; empty where there are none."""
+    """Describe the bounds of a field, such as `≥ 1, < 10`. Return "" if there are none."""
     signs = {annotated_types.Ge: ("≥", "ge"), annotated_types.Gt: (">", "gt")} | {
         annotated_types.Le: ("≤", "le"),
         annotated_types.Lt: ("<", "lt"),
@@ -60,22 +62,15 @@ def describe_rule(field: FieldInfo) -> str:
 
 
 def walk_groups(name: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield a group and the groups inside it, each with its path, as `training` and `training.launch`."""
+    """Yield a parameter group and its nested groups, with paths such as `training.launch`. Variants are separate."""
     yield name, model
     for key, field in model.model_fields.items():
-        inner = inner_model(field)
-        if inner is not None:
+        for inner in models_of(field.annotation):
             yield from walk_groups(f"{name}.{key}", inner)
 
 
-def inner_model(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the model of a field that is a group itself."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
 def show_value(value: Any) -> str:
-    """Return a value for a table's cell, as YAML has it; long lists by their length."""
+    """Return a value as YAML for a table cell. For a long list, return only its length."""
     if value is None or value in ("", [], {}, ()):
         return ""
     if isinstance(value, list | dict) and len(json.dumps(value)) > 60:
@@ -84,7 +79,7 @@ def show_value(value: Any) -> str:
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a Markdown table; cells may hold anything but a line break."""
+    """Return the lines of a Markdown table. Cells must not contain line breaks."""
     lines = [head, tuple("---" for _ in head), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 

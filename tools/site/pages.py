@@ -1,6 +1,6 @@
-"""MkDocs' hook: adds the reference pages that are made from the code, and mends links that lead out of docs/.
+"""MkDocs hook that adds the reference pages generated from the code and replaces links to files outside docs/.
 
-The site has no address of a repository, so a link to a file of the project becomes the file's path.
+The site does not know a repository address, so a link to a project file is replaced with the file's path.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAGES = {
     "reference/library/index.md": render_index,
 } | {f"reference/library/{room}.md": partial(render_room, room) for room in ROOMS}
 _SHIM, _OWN_SHIM = "https://unpkg.com/iframe-worker/shim", "javascripts/iframe-worker.js"
-# A link that leads a folder up.
+# A link to a parent folder.
 _OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#\s]+)(#[^)]*)?\)")
 
 
@@ -45,12 +45,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Write the path of a file of the project where the page links to it."""
+    """Replace links to project files with their paths."""
 
     def name_file(link: re.Match[str]) -> str:
         path = PurePosixPath(os.path.normpath(PurePosixPath(page.file.src_uri).parent / link["target"]))
         if not str(path).startswith("../"):
-            return link[0]  # a page of the folder above, still inside docs/
+            return link[0]  # a page in the parent folder, still inside docs/
         shown = f"`{str(path).removeprefix('../')}`"
         return shown if link["text"].strip("`") in shown else f"{link['text']} ({shown})"
 
@@ -58,10 +58,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Take what lets search work in a folder from the site, and not from where Material's plugin `offline` has it."""
+    """Load the script for offline search from the site instead of the host that Material's `offline` plugin uses."""
     return output.replace(_SHIM, "../" * page.url.count("/") + _OWN_SHIM)
 
 
 def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
-    """The same for the page 404."""
+    """Apply `on_post_page` to the 404 page."""
     return output_content.replace(_SHIM, f"/{_OWN_SHIM}")

@@ -1,4 +1,4 @@
-"""The page of all commands, from their own help and from the Makefile's."""
+"""Generates a reference page for all commands, from their help texts and the Makefile."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from resnet50_pipeline.cli import COMMANDS
 HEAD = """\
 # Commands
 
-`make` runs everything in `.venv`; `ARGS="…"` passes arguments on. With `.venv` activated, or `.venv/bin` on `PATH`, the
-`kedro` commands work by themselves, from any folder below the project's.
+`make` runs everything in `.venv`; `ARGS="…"` passes arguments to the command. If `.venv` is activated, or `.venv/bin`
+is on `PATH`, you can run the `kedro` commands directly, in any folder of the project.
 
 ## make
 
@@ -26,7 +26,7 @@ _TARGET = re.compile(r"^([a-z0-9-]+):[^#\n]*## (.*)$", re.MULTILINE)
 def render_commands() -> str:
     """Return the page's Markdown."""
     targets = _TARGET.findall(Path("Makefile").read_text(encoding="utf-8"))
-    lines = [HEAD, *table(("command", "does"), [(f"`make {name}`", text) for name, text in targets]), ""]
+    lines = [HEAD, *table(("command", "effect"), [(f"`make {name}`", text) for name, text in targets]), ""]
     for command in COMMANDS:
         lines += _describe(command)
     return "\n".join(lines)

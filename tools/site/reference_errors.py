@@ -1,4 +1,4 @@
-"""The page of exit codes and errors, from `exceptions.py`."""
+"""Generates the page that lists exit codes and errors, from `exceptions.py`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from resnet50_pipeline import exceptions
 HEAD = """\
 # Exit codes and errors
 
-| exit code | of every command |
+| exit code | meaning for every command |
 |---|---|
-| 0 | done; of `kedro preflight`: no run fails for what was found; of `kedro sync-runs`: nothing waits any more |
-| 1 | an error that the last lines on stderr name: the thing, the rule, the value found, the next step |
-| 2 | a command line that the command does not take |
+| 0 | success; for `kedro preflight`, no finding would make the run fail; for `kedro sync-runs`, no data is waiting |
+| 1 | an error; the last lines on stderr state the subject, the rule, the value found and the next step |
+| 2 | an invalid command line |
 | 130 | Ctrl-C (SIGINT): the ranks have finished their step and saved |
 | 143 | SIGTERM: the same |
 
-An error that a user can do something about is one message, without a traceback (`kedro run --verbose` shows it). Checks
-collect every finding, print ten, and write all of them to a file that the message names. Anything else that goes wrong
-is a bug here and ends with a traceback.
+If you can fix an error, it is printed as one message without a traceback (`kedro run --verbose` adds the traceback).
+Checks collect all findings, print ten of them and write all of them to a file that the message names. Any other error
+is a bug in this project and ends with a traceback.
 
-## What is raised on purpose
+## Error classes
 
 The classes of `resnet50_pipeline.exceptions`:
 

@@ -1,4 +1,4 @@
-"""The page of the events that a training writes, from `events.py`."""
+"""Generates the page that lists the events of a training run, from `events.py`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from resnet50_pipeline import events
 HEAD = """\
 # Events
 
-`events.jsonl` in a training's folder has one JSON object a line, written by rank 0 with one `write` each and never
-changed. A last line without its newline is not whole yet. `resnet50_pipeline.events.read_events` reads it; progress,
-MLflow's curves, plots and tables are all made from it. Schema version {version}:
+`events.jsonl` in the training folder contains one JSON object per line. Rank 0 appends each line with one `write` and
+never changes it. A last line without a newline is incomplete. `resnet50_pipeline.events.read_events` reads the file.
+Progress, MLflow curves, plots and tables are all derived from it. This is an example in schema version {version}:
 
 ```json
 {example}
 ```
 
-Every event has `event` (its kind), `schema_version` and `time` (seconds since the Unix epoch). Fractions are 0..1,
-steps and epochs count from 1.
+Every event contains `event` (its kind), `schema_version` and `time` (seconds since the Unix epoch). Fractions are from
+0 to 1; steps and epochs start at 1.
 """
 EXAMPLE = events.TrainStep(
     time=1764000000.0, step=5, epoch=1, loss=2.301, top1=0.125, learning_rate=0.001, images_per_second=33.5,

@@ -1,4 +1,4 @@
-"""The pages of the library's public functions, a page a room, from their docstrings."""
+"""Generates one page per package with its public functions and their docstrings."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from models import table
 PACKAGE = Path("src/resnet50_pipeline")
 ROOMS = {
     "imagenet": "Files, lists, classes, archives and shards.",
-    "imaging": "From bytes to pixels: decode, crop, flip, normalise; shared by training, evaluation and serving.",
-    "expectations": "What is expected of a data set, and Data Docs.",
-    "paddleclas": "Renders PaddleClas' YAML, starts and watches ranks.",
-    "reporting": "Metrics, plots and the report: functions over tables.",
-    "tracking": "MLflow: runs, curves, registry, champion.",
-    "serving": "The predictor, and the registered model's face to MLflow.",
+    "imaging": "Decoding, cropping and normalization, shared by training, evaluation and serving.",
+    "expectations": "Expectations on a dataset, and Data Docs.",
+    "paddleclas": "Renders PaddleClas' YAML file, and starts and supervises ranks.",
+    "reporting": "Metrics, plots and the report, computed from tables.",
+    "tracking": "MLflow runs and curves, the registry and the champion.",
+    "serving": "The predictor and the registered model's MLflow interface.",
     "trainer": "The program that the ranks run.",
 }
 HEAD = """\
 # Library
 
-Every node calls one function of these rooms; they can be called without Kedro. Which room may import which is a
-contract that `make lint` checks.
+Every node calls one function from these packages; you can also call the functions without Kedro. `make lint` checks
+which package may import which.
 """
 
 
 def render_index() -> str:
-    """Return the Markdown of the page that names the rooms."""
-    return "\n".join([HEAD, *table(("room", ""), [(f"[{room}]({room}.md)", text) for room, text in ROOMS.items()])])
+    """Return the Markdown of the page that lists the packages."""
+    rows = [(f"[{room}]({room}.md)", text) for room, text in ROOMS.items()]
+    return "\n".join([HEAD, *table(("package", "content"), rows)])
 
 
 def render_room(room: str) -> str:
-    """Return the Markdown of the page of one room."""
+    """Return the Markdown of the page of one package."""
     lines = [f"# {room}", "", ROOMS[room], ""]
     for path in sorted((PACKAGE / room).glob("*.py")):
         module = ".".join(path.with_suffix("").relative_to("src").parts)

@@ -1,4 +1,4 @@
-"""Griffe's extension: a sample of a file in a module's docstring stays as it is, line by line."""
+"""Griffe extension that keeps the line breaks of file samples in module docstrings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PROSE_ENDS = (".", ":", ";", "!", "?", ")")
 
 
 class Samples(griffe.Extension):
-    """Indents the paragraphs of module docstrings that are no prose, so that Markdown shows them as they are."""
+    """Indents paragraphs of module docstrings that are samples, so that Markdown shows them as code."""
 
     def on_module(self, *, mod: griffe.Module, **_: Any) -> None:
         """Rewrite the module's docstring."""

@@ -1,1 +1,1 @@
-"""The commands of this project that `kedro` shows beside its own, a module each."""
+"""Implements the project's commands for `kedro`, with one module per command."""

@@ -1,4 +1,4 @@
-"""`kedro promote`, `kedro rollback` and `kedro champion`: who the champion is, by a person's word."""
+"""Implements `kedro promote`, `kedro rollback` and `kedro champion`, which manage a model's champion."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet50_pipeline.commands.errors import ending_clearly
-from resnet50_pipeline.commands.project import CONFIGURATION_OPTIONS, log_plain_lines_unless_in_a_terminal
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.project import CONFIGURATION_OPTIONS
 from resnet50_pipeline.commands.registry import open_registry
 
 if TYPE_CHECKING:
-    from resnet50_pipeline.tracking.promotion import Move
+    from resnet50_pipeline.tracking.registry.promotion import Move
 
-_WHY = click.Option(["--why"], default="", help="What speaks for it; kept in the journal.")
+_WHY = click.Option(["--why"], default="", help="Reason for the change, recorded in the journal.")
 
 
 @click.command("promote", params=[*CONFIGURATION_OPTIONS, _WHY])
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--despite-gate", is_flag=True, help="Also a version that did not pass the gate.")
+@click.option("--despite-gate", is_flag=True, help="Promote VERSION even if it failed the gate.")
 @click.pass_context
 def promote(context: click.Context, /, version: int, why: str, *, despite_gate: bool, **options: Any) -> None:
-    """Make VERSION of the registered model its champion."""
-    log_plain_lines_unless_in_a_terminal()
-    with ending_clearly(context):
+    """Make VERSION the champion of the registered model."""
+    with reporting_errors(context):
         from resnet50_pipeline.tracking.fetch import asking_mlflow
-        from resnet50_pipeline.tracking.promotion import promote_version
+        from resnet50_pipeline.tracking.registry.promotion import promote_version
 
         registry = open_registry(options)
         with asking_mlflow(registry.store):
@@ -38,11 +37,10 @@ def promote(context: click.Context, /, version: int, why: str, *, despite_gate: 
 @click.command("rollback", params=[*CONFIGURATION_OPTIONS, _WHY])
 @click.pass_context
 def rollback(context: click.Context, /, why: str, **options: Any) -> None:
-    """Make the champion before the present one the champion again."""
-    log_plain_lines_unless_in_a_terminal()
-    with ending_clearly(context):
+    """Restore the previous champion."""
+    with reporting_errors(context):
         from resnet50_pipeline.tracking.fetch import asking_mlflow
-        from resnet50_pipeline.tracking.promotion import roll_back
+        from resnet50_pipeline.tracking.registry.promotion import roll_back
 
         registry = open_registry(options)
         with asking_mlflow(registry.store):
@@ -53,22 +51,21 @@ def rollback(context: click.Context, /, why: str, **options: Any) -> None:
 @click.command("champion", params=[*CONFIGURATION_OPTIONS])
 @click.pass_context
 def champion(context: click.Context, /, **options: Any) -> None:
-    """List the champions of the registered model, the present one last."""
-    log_plain_lines_unless_in_a_terminal()
-    with ending_clearly(context):
+    """List all champions of the registered model. The last line is the current champion."""
+    with reporting_errors(context):
         from resnet50_pipeline.tracking.fetch import asking_mlflow
-        from resnet50_pipeline.tracking.promotion import list_champions
+        from resnet50_pipeline.tracking.registry.promotion import list_champions
 
         registry = open_registry(options)
         with asking_mlflow(registry.store):
             entries = list_champions(registry.store.connect(), registry.model_name)
         if not entries:
-            click.echo(f"{registry.model_name} has had no champion yet")
+            click.echo(f"{registry.model_name} has never had a champion")
         for entry in entries:
             version = "none" if entry.version is None else f"version {entry.version}"
             click.echo(f"{entry.at[:19]}Z  {version:<11}  {entry.action:<8}  {entry.by}  {entry.why}".rstrip())
 
 
 def _show(move: Move) -> None:
-    before = "there was none before" if move.previous is None else f"before it was version {move.previous}"
-    click.echo(f"the champion of {move.name} is version {move.champion}; {before}")
+    previous = "there was no champion before" if move.previous is None else f"previously version {move.previous}"
+    click.echo(f"the champion of {move.name} is version {move.champion}; {previous}")

@@ -1,4 +1,4 @@
-"""One clear message an error, and honest exit codes."""
+"""Reports an error as a single message and exits with the matching exit code."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import click
 from kedro.config import MissingConfigException
 from kedro.validation.exceptions import ParameterValidationError
 
-from resnet50_pipeline.commands.parameter_errors import describe_wrong_parameters
+from resnet50_pipeline.commands.parameter_errors import describe_invalid_parameters
 from resnet50_pipeline.exceptions import PipelineError
-from resnet50_pipeline.interruption import received_interruption, signals_interrupt
+from resnet50_pipeline.logs.context import log_context
 from resnet50_pipeline.logs.formats import SHOWN_ELSEWHERE
-from resnet50_pipeline.logs.place import place
 from resnet50_pipeline.logs.set_up import IN_STREAM, current_log
+from resnet50_pipeline.logs.streams import survive_closed_terminal
+from resnet50_pipeline.processes.interruption import received_interruption, signals_interrupt
+from resnet50_pipeline.processes.utf8_mode import ensure_utf8_mode
 from resnet50_pipeline.progress import current_view
 
 logger = logging.getLogger(__name__)
@@ -26,12 +28,17 @@ _EXPECTED_ERRORS = (PipelineError, ParameterValidationError, MissingConfigExcept
 
 
 @contextlib.contextmanager
-def ending_clearly(context: click.Context, *, verbose: bool = False) -> Iterator[None]:
-    """Let the block be ended by SIGINT and SIGTERM, and turn what a user can mend into one message on stderr.
+def reporting_errors(
+    context: click.Context, *, verbose: bool = False, result_in_stdout: bool = False
+) -> Iterator[None]:
+    """Stop the block on a signal, and report an error that the user can fix as a single message on stderr.
 
-    Ends the command with the error's exit code, 130 or 143 after a signal; any other error passes through, or becomes
-    a JSON line where the log is made of these. The log file has the traceback of either.
+    The command exits with the error's exit code, or with 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM. Unexpected
+    errors are raised again. If the log format is JSON, they are logged as a JSON line instead. The traceback is always
+    written to the log file. A closed terminal does not change the exit code.
     """
+    ensure_utf8_mode()
+    survive_closed_terminal(result_in_stdout=result_in_stdout)
     try:
         with signals_interrupt():
             yield
@@ -48,8 +55,9 @@ def ending_clearly(context: click.Context, *, verbose: bool = False) -> Iterator
         log = current_log()
         cause = None if log.has_traceback else error
         logger.log(logging.ERROR, "%s", message, exc_info=cause, extra={SHOWN_ELSEWHERE: IN_STREAM})
-        # The error comes last; before the first node, and after a signal, it says all.
-        may_help = expected is None or (place.stage and received_interruption() is None)
+        # Print the path of the log before the error message. Omit it before the first node and after a signal, because
+        # the message is sufficient there.
+        may_help = expected is None or (log_context.stage and received_interruption() is None)
         if may_help and log.path is not None and not log.is_json:
             click.echo(f"log: {log.path}", err=True)
         if expected is not None and not log.is_json:
@@ -62,9 +70,9 @@ def ending_clearly(context: click.Context, *, verbose: bool = False) -> Iterator
 
 
 def find_expected_error(error: BaseException) -> Exception | None:
-    """Return the first error of the `__cause__` chain whose message alone says what to do, or None.
+    """Return the first error in the `__cause__` chain that the user can fix, or None if there is no such error.
 
-    Kedro wraps what a dataset raises in its own DatasetError.
+    Kedro wraps errors raised by datasets in its own DatasetError.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -75,5 +83,5 @@ def find_expected_error(error: BaseException) -> Exception | None:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the message of an error, with what pydantic says of parameters in this project's words."""
-    return describe_wrong_parameters(str(error))
+    """Return the message of an error, rewriting pydantic's messages about parameters."""
+    return describe_invalid_parameters(str(error))

@@ -1,4 +1,4 @@
-"""`kedro package`: a wheel of the code and an archive of the configuration, to run elsewhere."""
+"""Implements `kedro package`, which builds a wheel of the code and an archive of the configuration."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 from kedro.framework.project import PACKAGE_NAME, settings
 
-from resnet50_pipeline.commands.errors import ending_clearly
-from resnet50_pipeline.commands.project import enter_project, log_plain_lines_unless_in_a_terminal
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.project import enter_project
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.files import replacing_file
 from resnet50_pipeline.git import COMMIT_VARIABLE, describe_git
@@ -27,16 +27,20 @@ _LOCAL = "local"
 @click.command("package")
 @click.pass_context
 def package(context: click.Context, /) -> None:
-    """Write a wheel, and conf-resnet50_pipeline.tar.gz without what is in conf/local, into dist/.
+    """Build a wheel and a configuration archive.
 
-    In the place of Kedro's own, which has the newest setuptools downloaded to build with, and archives what lies in
-    folders below conf/local.
+    Both files are written to dist/. The archive, conf-resnet50_pipeline.tar.gz, does not include the files in
+    conf/local.
+
+    This command replaces Kedro's own command, which downloads the newest setuptools for the build and includes
+    subfolders of conf/local in the archive.
     """
-    with ending_clearly(context):
+    with reporting_errors(context):
         project = enter_project()
-        log_plain_lines_unless_in_a_terminal()
         if not (project / "pyproject.toml").is_file():
-            raise ParameterError(f"{project} has no pyproject.toml to build from; go to the project's folder")
+            raise ParameterError(
+                f"{project} has no pyproject.toml, which the build needs → change to the project folder"
+            )
         dist = project / "dist"
         archive = dist / f"conf-{PACKAGE_NAME}.tar.gz"
         wheel = build_wheel(project, dist)
@@ -46,13 +50,14 @@ def package(context: click.Context, /) -> None:
 
 
 def build_wheel(project: Path, folder: Path) -> Path:
-    """Build the project's wheel with the setuptools that is installed here, into `folder`, and return it.
+    """Build the project's wheel in `folder` with the installed setuptools, and return its path.
 
     Raises:
-        ParameterError: the build failed; with its last words.
+        ParameterError: if the build fails; the message contains the last part of its output.
     """
     state = describe_git(project)
-    # In a copy: what earlier builds left in build/lib, modules deleted since among it, would be in the wheel too.
+    # Build from a copy. In the project, build/lib may contain deleted modules from earlier builds, and setuptools would
+    # add them to the wheel.
     with tempfile.TemporaryDirectory(prefix="package-") as staged:
         for name in _SOURCES:
             source, copy = project / name, Path(staged) / name
@@ -69,7 +74,10 @@ def build_wheel(project: Path, folder: Path) -> Path:
             check=False,
         )
         if done.returncode:
-            raise ParameterError(f"the wheel could not be built:\n{(done.stdout + done.stderr).strip()[-2000:]}")
+            raise ParameterError(
+                f"building the wheel failed → fix the cause in the build's "
+                f"output:\n{(done.stdout + done.stderr).strip()[-2000:]}"
+            )
         (built,) = wheels.glob("*.whl")
         folder.mkdir(exist_ok=True)
         with replacing_file(folder / built.name) as temporary:
@@ -78,9 +86,9 @@ def build_wheel(project: Path, folder: Path) -> Path:
 
 
 def write_configuration_archive(conf: Path, archive: Path) -> None:
-    """Write a folder of configuration as a tar file, byte for byte the same for the same files.
+    """Write a configuration folder as a tar file. The same files always produce the same bytes.
 
-    conf/local is in it as an empty folder, for it is the environment that a run has which names none.
+    The archive contains conf/local as an empty folder, because `local` is the default environment of a run.
     """
     local = conf / _LOCAL
     members = [path for path in sorted(conf.rglob("*")) if not path.is_relative_to(local) and not _is_hidden(path)]
@@ -91,13 +99,13 @@ def write_configuration_archive(conf: Path, archive: Path) -> None:
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
         for path in [conf, *members]:
-            tar.add(path, Path(conf.name) / path.relative_to(conf), recursive=False, filter=_without_origin)
+            tar.add(path, Path(conf.name) / path.relative_to(conf), recursive=False, filter=_anonymize)
         empty = tarfile.TarInfo(f"{conf.name}/{_LOCAL}")
         empty.type, empty.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(empty)
 
 
-def _without_origin(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _anonymize(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.mtime = member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode = 0o755 if member.isdir() else 0o644

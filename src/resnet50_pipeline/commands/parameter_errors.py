@@ -1,28 +1,32 @@
-"""What pydantic says of wrong parameters, in words for people: `training.epoch: there is no such parameter …`."""
+"""Rewrites pydantic's messages about invalid parameters.
+
+training.epoch: there is no such parameter; did you mean epochs?
+"""
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from resnet50_pipeline import parameters
+from resnet50_pipeline.frozen_model import models_of
+from resnet50_pipeline.text import suggest_name
 
-# `training: 2 validation errors for TrainingParameters`, with what Kedro puts before it.
+# `training: 2 validation errors for TrainingParameters`, optionally after Kedro's own prefix.
 _HEADING = re.compile(
     r"^(?:- Parameter '[^']+': Failed to instantiate \w+ for parameter '(?P<kedro>[^']+)'|(?P<own>\w+)): "
     r"\d+ validation errors? for (?P<model>\w+)$"
 )
-_FINDING = re.compile(r"^  (?P<rule>.+?) \[type=(?P<kind>\w+), input_value=(?P<value>.*), input_type=\w+\]$")
+_FINDING = re.compile(r"^  (?P<rule>.+?) \[type=(?P<kind>\w+), input_value=(?P<value>.*), input_type=(?P<type>\w+)\]$")
 _WEB_SITE = "For further information visit"
 
 
-def describe_wrong_parameters(text: str) -> str:
-    """Return an error's message with one line a wrong value: name, rule, the value found.
+def describe_invalid_parameters(text: str) -> str:
+    """Rewrite an error message so that each invalid value has one line with its name, the rule and the value found.
 
-    Lines of other kinds stay as they are, but for those that point to pydantic's web site.
+    Links to pydantic's website are removed. Other lines do not change.
     """
     lines: list[str] = []
     group, model, field = "", "", ""
@@ -30,38 +34,43 @@ def describe_wrong_parameters(text: str) -> str:
         if line.lstrip().startswith(_WEB_SITE):
             continue
         if heading := _HEADING.match(line):
-            group, model = heading["kedro"] or heading["own"], heading["model"]
+            # A rule for the whole group has no field.
+            group, model, field = heading["kedro"] or heading["own"], heading["model"], ""
         elif finding := _FINDING.match(line):
             if field and lines and lines[-1] == field:
-                lines.pop()  # pydantic gives the field a line of its own
+                lines.pop()  # pydantic prints the field on a separate line
             name = ".".join(part for part in (group, field) if part)
             lines.append(f"{name}: {_describe(finding, model, field)}")
         else:
             field = line.strip()
             lines.append(line)
     if group and lines and lines[0] == "Parameter validation failed:":
-        lines[0] = "parameters break their rules:"
+        lines[0] = "invalid parameters:"
     return "\n".join(lines)
 
 
 def _describe(finding: re.Match[str], model: str, field: str) -> str:
     if finding["kind"] != "extra_forbidden":
         rule = finding["rule"].removeprefix("Value error, ")
-        return f"{rule[:1].lower()}{rule[1:]}; found {finding['value']}"
+        # For a rule that compares several values of a group, pydantic shows the group and cuts it in the middle. Such a
+        # rule states the values itself.
+        found = "" if finding["kind"] == "value_error" and finding["type"] == "dict" else f"; found {finding['value']}"
+        return f"{rule[:1].lower()}{rule[1:]}{found}"
     *path, name = field.split(".")
     known = _fields_of(model, path)
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else f"; known: {', '.join(known)}" if known else ""
-    return f"there is no such parameter{hint}"
+    hint = suggest_name(name, known) or (f"known: {', '.join(known)}" if known else "")
+    return "; ".join(filter(None, ("there is no such parameter", hint)))
 
 
 def _fields_of(model: str, path: list[str]) -> list[str]:
-    """Return the names in the group at a path below a model of `parameters`; [] where that is no group."""
-    found: Any = getattr(parameters, model, None)
+    """Return the field names of the group at `path` in a parameter model, or [] if there is no group at `path`."""
+    found = models_of(getattr(parameters, model, None))
     for name in path:
-        if not (isinstance(found, type) and issubclass(found, BaseModel)) or name not in found.model_fields:
-            return []
-        annotation = found.model_fields[name].annotation
-        options = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
-        found = next((one for one in options if issubclass(one, BaseModel)), None)
-    return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+        annotations = [one.model_fields[name].annotation for one in found if name in one.model_fields]
+        found = tuple(inner for annotation in annotations for inner in _groups_of(annotation))
+    return list(dict.fromkeys(field for one in found for field in one.model_fields))
+
+
+def _groups_of(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """Return the pydantic models among the types that a field accepts."""
+    return models_of(annotation) or tuple(inner for option in get_args(annotation) for inner in models_of(option))

@@ -1,4 +1,4 @@
-"""Where a command runs: the project's folder, its configuration, its log."""
+"""Prepares a command: changes to the project folder, sets up the log and loads the configuration."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import LOGGING, settings
 from kedro.utils import find_kedro_project
 
+from resnet50_pipeline.commands.config_option import ConfigOption
+from resnet50_pipeline.commands.params_option import ParamsOption
 from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.logs.set_up import RunLog, is_in_terminal, log_to_terminal_or_lines, logging_run
-from resnet50_pipeline.parameters import LogParameters, as_group
+from resnet50_pipeline.logs import set_up
+from resnet50_pipeline.logs.set_up import RunLog, is_in_terminal, logging_run
+from resnet50_pipeline.parameters import LogParameters, read_group
 
 _LOGGING_VARIABLE = "KEDRO_LOGGING_CONFIG"
 
-# `kedro run`'s own, for commands that read the configuration as it does.
-CONFIGURATION_OPTIONS = [option for option in kedro_run.params if option.name in ("env", "conf_source", "params")]
+# Options of `kedro run`, and those that commands with the same configuration share. The project reads two of them
+# itself.
+_REPLACED = {"params": ParamsOption, "config": ConfigOption}
+RUN_OPTIONS = [_REPLACED[option.name]() if option.name in _REPLACED else option for option in kedro_run.params]
+CONFIGURATION_OPTIONS = [option for option in RUN_OPTIONS if option.name in ("env", "conf_source", "params")]
 
 
 def enter_project() -> Path:
-    """Go to the project's folder and return it, and log as its conf/logging.yml says from wherever it is called.
+    """Change to the project folder, set up the log, and return the folder.
 
-    Kedro looks for that file in the current folder only, and falls back to its own without a word.
+    The log levels come from `conf/logging.yml`. Kedro looks for this file only in the current folder, so without the
+    change of folder, a command that is started in a subfolder would silently use Kedro's own levels.
     """
     started = Path.cwd()
     project_path = find_kedro_project(started) or started
@@ -36,16 +43,18 @@ def enter_project() -> Path:
     logging_config = project_path / settings.CONF_SOURCE / "logging.yml"
     if project_path != started and _LOGGING_VARIABLE not in os.environ and logging_config.is_file():
         LOGGING.configure(yaml.safe_load(logging_config.read_text(encoding="utf-8")))
+    log_to_stderr()
     return project_path
 
 
 def enter_configured_project(options: dict[str, Any]) -> Path:
-    """`enter_project`, for a command that takes CONFIGURATION_OPTIONS: with --conf-source, log as that says.
+    """Enter the project for a command that accepts CONFIGURATION_OPTIONS.
 
-    An installed package has no project's folder; then it is the current one.
+    With --conf-source, the log levels come from that configuration. An installed package has no project folder and uses
+    the current folder.
 
     Raises:
-        ParameterError: there is no configuration, or --conf-source names an archive that cannot be read.
+        ParameterError: if there is no configuration, or if the --conf-source archive cannot be read.
     """
     project_path = enter_project()
     source = options["conf_source"]
@@ -54,16 +63,17 @@ def enter_configured_project(options: dict[str, Any]) -> Path:
         logging_config = settings.CONFIG_LOADER_CLASS(source, env=base, **settings.CONFIG_LOADER_ARGS).read_logging()
         if logging_config is not None and _LOGGING_VARIABLE not in os.environ:
             LOGGING.configure(logging_config)
+            log_to_stderr()  # called again because `configure` replaces the handlers
     elif not (project_path / settings.CONF_SOURCE).is_dir():
         raise ParameterError(
-            f"{project_path} has no folder {settings.CONF_SOURCE}; go to the project's folder, or name its "
-            "configuration: --conf-source conf-resnet50_pipeline.tar.gz, which `kedro package` writes beside the wheel"
+            f"{project_path} has no folder {settings.CONF_SOURCE} → change to the project folder, or pass the archive "
+            "that `kedro package` writes: --conf-source conf-resnet50_pipeline.tar.gz"
         )
     return project_path
 
 
 def load_configuration(options: dict[str, Any], project_path: Path) -> AbstractConfigLoader:
-    """Return `conf/` as Kedro's session would read it for these options."""
+    """Return the configuration that a Kedro session would load for these options."""
     loader: AbstractConfigLoader = settings.CONFIG_LOADER_CLASS(
         options["conf_source"] or str(project_path / settings.CONF_SOURCE),
         env=environment_of(options),
@@ -74,33 +84,37 @@ def load_configuration(options: dict[str, Any], project_path: Path) -> AbstractC
 
 
 def environment_of(options: dict[str, Any]) -> str | None:
-    """Return the Kedro environment that the options, or KEDRO_ENV, name; None for the default."""
+    """Return the Kedro environment set by the options or KEDRO_ENV, or None for the default environment."""
     return options["env"] or os.environ.get("KEDRO_ENV")
 
 
-def log_plain_lines_unless_in_a_terminal() -> None:
-    """Log one line a message; in a terminal with colours, and with bars for long work."""
-    log_to_terminal_or_lines()
-    _let_tracebacks_be_plain()
+def log_to_stderr() -> None:
+    """Log to stderr: plain lines, or colored lines and progress bars in a terminal."""
+    set_up.log_to_stderr()
+    _use_plain_tracebacks()
 
 
 def read_log_parameters(options: dict[str, Any], project_path: Path) -> LogParameters:
-    """Return how the run of these options is to log.
+    """Return the log parameters for a run with these options.
 
     Raises:
-        ParameterError: the group `logs` breaks its rules.
+        ParameterError: if the parameter group `logs` is invalid.
     """
-    return as_group(load_configuration(options, project_path)["parameters"].get("logs", {}), "logs", LogParameters)
+    return read_group(load_configuration(options, project_path)["parameters"], "logs", LogParameters)
 
 
 @contextlib.contextmanager
 def logging_to_file(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog]:
-    """Log as `log_plain_lines_unless_in_a_terminal`, or as the parameters say, and to a file."""
+    """Log to stderr in the configured format, and to the run's log file.
+
+    Raises:
+        ParameterError: if the log file cannot be created.
+    """
     with logging_run(parameters, is_quiet=is_quiet) as log:
-        _let_tracebacks_be_plain()
+        _use_plain_tracebacks()
         yield log
 
 
-def _let_tracebacks_be_plain() -> None:
+def _use_plain_tracebacks() -> None:
     if not is_in_terminal():
-        sys.excepthook = sys.__excepthook__  # Kedro's draws frames around tracebacks
+        sys.excepthook = sys.__excepthook__  # replaces Kedro's hook, which draws frames around tracebacks

@@ -1,4 +1,4 @@
-"""The registry that the project's configuration names, for commands that work on it."""
+"""Opens the model registry that the project's configuration specifies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from resnet50_pipeline.commands.project import (
     enter_configured_project,
     load_configuration,
-    log_plain_lines_unless_in_a_terminal,
 )
-from resnet50_pipeline.parameters import ModelRegistrationParameters, TrackingParameters, as_group
+from resnet50_pipeline.parameters import ModelRegistrationParameters, TrackingParameters, read_group
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.store import Store
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Registry:
-    """Where versions are, and of which model.
+    """Access to the versions of a registered model.
 
     Attributes:
-        store: of `params:tracking`.
-        model_name: of `params:model_registration`.
+        store: the MLflow store of `params:tracking`.
+        model_name: the registered model of `params:model_registration`.
     """
 
     store: Store
@@ -30,16 +29,15 @@ class Registry:
 
 
 def open_registry(options: dict[str, Any]) -> Registry:
-    """Return the registry of the environment and parameters that a command's options name.
+    """Enter the project and return the registry for a command's options.
 
     Raises:
-        ParameterError: `tracking` or `model_registration` breaks its rules.
+        ParameterError: if the parameter group `tracking` or `model_registration` is invalid.
     """
     from resnet50_pipeline.tracking.store import resolve_store
 
     project_path = enter_configured_project(options)
-    log_plain_lines_unless_in_a_terminal()
     parameters = load_configuration(options, project_path)["parameters"]
-    tracking = as_group(parameters.get("tracking"), "tracking", TrackingParameters)
-    registration = as_group(parameters.get("model_registration"), "model_registration", ModelRegistrationParameters)
+    tracking = read_group(parameters, "tracking", TrackingParameters)
+    registration = read_group(parameters, "model_registration", ModelRegistrationParameters)
     return Registry(resolve_store(tracking, project_path), registration.model_name)

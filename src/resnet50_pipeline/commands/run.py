@@ -1,9 +1,8 @@
-"""`kedro run`: Kedro's own, with fast checks, one clear message an error, and honest signals."""
+"""Implements `kedro run`, which adds early checks, short error messages and a clean shutdown to Kedro's command."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import shlex
 import sys
@@ -13,21 +12,24 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 
-from resnet50_pipeline.commands.errors import ending_clearly
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.params_option import add_params_of_file
 from resnet50_pipeline.commands.project import (
+    RUN_OPTIONS,
     enter_configured_project,
     environment_of,
     load_configuration,
-    log_plain_lines_unless_in_a_terminal,
     logging_to_file,
     read_log_parameters,
 )
+from resnet50_pipeline.commands.selection import require_known_runner, require_known_selection
 from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.hooks.description import SELECTING_OPTIONS
 from resnet50_pipeline.logs.formats import SHOWN_ELSEWHERE
 from resnet50_pipeline.logs.set_up import FILE_ONLY
-from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
+from resnet50_pipeline.parameters import DatasetParameters, read_group
+from resnet50_pipeline.pipeline_registry import SELECTING_OPTIONS, STAGES, makes_sample
 from resnet50_pipeline.preflight.dataset import require_dataset
+from resnet50_pipeline.text import suggest_name
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +37,24 @@ _VERBOSE = click.Option(["--verbose", "-v"], is_flag=True, help="Show the traceb
 _QUIET = click.Option(
     ["--quiet", "-q"],
     is_flag=True,
-    help="Print nothing but warnings and errors: no progress, no summary. The log file has everything.",
+    help="Print only warnings and errors, without progress or a summary. The log file still contains everything.",
 )
 
 
-@click.command("run", params=[*kedro_run.params, _VERBOSE, _QUIET], help=kedro_run.help)
+@click.command("run", params=[*RUN_OPTIONS, _VERBOSE, _QUIET], help=kedro_run.help)
 @click.pass_context
 def run(context: click.Context, /, *, verbose: bool, quiet: bool, **options: Any) -> Any:
-    """Run Kedro's own command; end with one message on stderr for an error that the user can do something about."""
-    with contextlib.ExitStack() as log, ending_clearly(context, verbose=verbose):
+    """Run Kedro's command. Report an error that the user can fix as a single message on stderr."""
+    with contextlib.ExitStack() as log, reporting_errors(context, verbose=verbose):
+        options["params"] = add_params_of_file(context, options["params"])
         project_path = enter_configured_project(options)
-        log_plain_lines_unless_in_a_terminal()
-        # The outer of the two: the error that ends the run is in its log file, too.
+        # The log file must stay open until `reporting_errors` has logged the run's error.
         log.enter_context(logging_to_file(read_log_parameters(options, project_path), is_quiet=quiet))
         logger.info("%s", shlex.join(sys.argv), extra={SHOWN_ELSEWHERE: FILE_ONLY})
         _require_known_pipelines([*options["pipelines"], *filter(None, [options["pipeline"]])])
+        require_known_runner(options["runner"])
+        require_known_selection(options, environment_of(options))
+        _require_versioned_datasets(options)
         _require_dataset_of_the_user(options)
         return kedro_run.callback(**options)  # type: ignore[misc] # a command's callback may be None
 
@@ -58,16 +63,37 @@ def _require_known_pipelines(names: list[str]) -> None:
     folder = Path(__file__).parents[1] / "pipelines"
     for name in names:
         if name != "__default__" and not (folder / name).is_dir():
-            nearest = difflib.get_close_matches(name, STAGES, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(STAGES)}"
-            raise ParameterError(f"there is no pipeline {name!r}; {hint}")
+            hint = suggest_name(name, STAGES) or f"known: {', '.join(STAGES)}"
+            raise ParameterError(f"there is no pipeline {name!r} → check the name; {hint}")
+
+
+def _require_versioned_datasets(options: dict[str, Any]) -> None:
+    """Check that the datasets of --load-versions have versions. Kedro ignores the versions of other datasets."""
+    if not options["load_versions"]:
+        return
+    catalog = load_configuration(options, Path.cwd())["catalog"]
+    for name in options["load_versions"]:
+        if name not in catalog:
+            raise ParameterError(
+                f"--load-versions: there is no dataset {name!r} in the catalog; {suggest_name(name, catalog)}".rstrip(
+                    "; "
+                )
+            )
+        if not catalog[name].get("versioned"):
+            raise ParameterError(
+                f"--load-versions: Kedro keeps no versions of {name}; DVC versions the results of this project, so "
+                "restore an earlier one with `git checkout COMMIT` and `dvc checkout`"
+            )
 
 
 def _require_dataset_of_the_user(options: dict[str, Any]) -> None:
-    """Check the given data set before the stages, and pandas with them, are imported: the hooks' check, but sooner.
+    """Check the user's dataset before the stages and pandas are imported.
 
-    Where options leave nodes out, it is for the hooks to say whether those that run read the data set.
+    If the options select only some nodes, the hooks check the dataset instead, because only they know whether these
+    nodes read it.
     """
     if makes_sample(environment_of(options)) or any(options[name] for name in SELECTING_OPTIONS):
         return
-    require_dataset(load_configuration(options, Path.cwd())["parameters"])
+    configuration = load_configuration(options, Path.cwd())
+    root = Path(configuration["catalog"]["dataset_root"]["filepath"])
+    require_dataset(root, read_group(configuration["parameters"], "dataset", DatasetParameters))

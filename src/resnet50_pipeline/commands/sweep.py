@@ -1,167 +1,140 @@
-"""`kedro sweep`: tries values of parameters, a `kedro run` each, and goes on where an earlier one stopped."""
+"""Implements `kedro sweep`, which tries parameter values with one `kedro run` per trial."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from resnet50_pipeline.commands.errors import ending_clearly
+from resnet50_pipeline.commands.errors import reporting_errors
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
     enter_configured_project,
     environment_of,
     load_configuration,
-    log_plain_lines_unless_in_a_terminal,
 )
-from resnet50_pipeline.hooks.description import describe_training
-from resnet50_pipeline.hooks.preflight import require_known_groups
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     SweepParameters,
     TrackingParameters,
     TrainingParameters,
-    as_group,
+    read_group,
 )
 from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
 from resnet50_pipeline.preflight.dataset import require_dataset
-from resnet50_pipeline.preflight.plan import find_workspace
+from resnet50_pipeline.preflight.parameter_groups import require_known_groups
+from resnet50_pipeline.preflight.training_tags import describe_training
 from resnet50_pipeline.recipes import RECIPE
+from resnet50_pipeline.text import pluralize
 from resnet50_pipeline.training_dir import RUN_DIR
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resnet50_pipeline.sweeps.plan import SweepPlan
     from resnet50_pipeline.sweeps.study import TrialRow
     from resnet50_pipeline.tracking.runs import RunDescription
 
-_NOT_OF_TRIALS = frozenset({"sweep", RUN_DIR})
-
 
 @click.command("sweep", params=[*CONFIGURATION_OPTIONS])
-@click.option("--show", is_flag=True, help="Print the trials of the study, and start nothing.")
-@click.option("--give-up", type=click.IntRange(min=0), help="Count trial N, which was stopped, as failed; no other.")
+@click.option("--show", is_flag=True, help="Print the trials of the study and exit.")
+@click.option("--give-up", type=click.IntRange(min=0), help="Record the stopped trial N as failed and exit.")
 @click.pass_context
 def sweep(context: click.Context, /, *, show: bool, give_up: int | None, **options: Any) -> None:
-    """Try values of `sweep.space`, each in a training of its own, until there are `sweep.trials`.
+    """Run trials with values from `sweep.space` until the study has `sweep.trials` trials.
 
-    Started again it goes on, also after a kill: trials that have ended count, and the one that ran goes on from its
-    last checkpoint set. Two of them work on one study side by side.
+    To continue a sweep that was stopped or killed, start it again. Finished trials still count, and the unfinished
+    trial resumes from its last checkpoint set. Several sweeps can work on one study at the same time.
     """
-    with ending_clearly(context):
+    with reporting_errors(context):
         project_path = enter_configured_project(options)
-        log_plain_lines_unless_in_a_terminal()
-        plan, description = plan_sweep(options, project_path)
+        plan, recipe = plan_sweep(options, project_path)
         from resnet50_pipeline.sweeps.study import Study, study_exists
 
-        if show or give_up is not None:
-            if not study_exists(plan.sweep):
-                click.echo(f"there is no study {plan.sweep.study} in {plan.sweep.folder} yet; kedro sweep begins it")
-                return
+        if not show and give_up is None:
+            from resnet50_pipeline.sweeps.sweep import run_sweep
+
+            rows = run_sweep(plan, _describe(plan, recipe))
+        elif study_exists(plan.sweep):
             study = Study(plan.sweep)
             if give_up is not None:
                 study.give_up(give_up)
             rows = study.rows()
         else:
-            from resnet50_pipeline.sweeps.sweep import run_sweep
-
-            rows = run_sweep(plan, description)
+            click.echo(f"study {plan.sweep.study} does not exist in {plan.sweep.folder} → start it with `kedro sweep`")
+            return
         click.echo("\n".join(render_table(rows, plan.sweep)))
 
 
-def plan_sweep(options: dict[str, Any], project_path: Path) -> tuple[SweepPlan, RunDescription]:
-    """Return what a sweep with these options is going to do, and what its MLflow run is called.
+def plan_sweep(options: dict[str, Any], project_path: Path) -> tuple[SweepPlan, str | None]:
+    """Return the plan for a sweep with these options, and the name of its recipe.
 
     Raises:
-        ParameterError: a group breaks its rules, or the space names no parameter or a value out of its range; Optuna
-            is missing.
-        DatasetNotFoundError: the data set is not there.
+        ParameterError: if a parameter group or the search space is invalid, or if Optuna is not installed.
+        DatasetNotFoundError: if the dataset does not exist.
     """
-    from resnet50_pipeline.sweeps.optional import import_optuna
     from resnet50_pipeline.sweeps.plan import SweepPlan
     from resnet50_pipeline.sweeps.space import require_space
 
     configuration = load_configuration(options, project_path)
-    parameters, catalog = configuration["parameters"], configuration["catalog"]
+    parameters, given = configuration["parameters"], options["params"] or {}
     require_known_groups(parameters)
-    sweep = as_group(parameters.get("sweep"), "sweep", SweepParameters)
-    dataset = as_group(parameters.get("dataset"), "dataset", DatasetParameters)
-    training = as_group(parameters.get("training"), "training", TrainingParameters)
-    require_space(sweep.tried, parameters["training"])
-    import_optuna()
+    dataset = read_group(parameters, "dataset", DatasetParameters)  # report errors before the data stages start
     environment = environment_of(options)
-    is_own_sample = makes_sample(environment) and "root" not in (options["params"] or {}).get("dataset", {})
-    if not is_own_sample:
-        require_dataset(parameters)
-    places = {name: project_path / catalog[name]["filepath"] for name in ("manifest", "training_dir")}
+    is_own_sample = makes_sample(environment) and "root" not in given.get("dataset", {})
     plan = SweepPlan(
-        sweep=sweep,
-        dataset=dataset,
-        training=training,
-        tracking=as_group(parameters.get("tracking"), "tracking", TrackingParameters),
-        workspace=find_workspace(places) or project_path,
-        validation_report=project_path / catalog["validation_report"]["filepath"],
+        sweep=read_group(parameters, "sweep", SweepParameters),
+        training=read_group(parameters, "training", TrainingParameters),
+        tracking=read_group(parameters, "tracking", TrackingParameters),
+        validation_report=project_path / configuration["catalog"]["validation_report"]["filepath"],
         project_path=project_path,
         environment=environment,
         conf_source=options["conf_source"],
-        given={key: value for key, value in (options["params"] or {}).items() if key not in _NOT_OF_TRIALS},
+        given={key: value for key, value in given.items() if key not in ("sweep", RUN_DIR)},
         data_stages=STAGES[:3] if is_own_sample else STAGES[1:3],
     )
-    return plan, _describe(plan, parameters.get(RECIPE))
+    require_space(plan.sweep.ranges, parameters["training"])
+    if not is_own_sample:
+        root = project_path / configuration["catalog"]["dataset_root"]["filepath"]
+        require_dataset(root, dataset)
+    return plan, parameters.get(RECIPE)
 
 
 def render_table(rows: Sequence[TrialRow], sweep: SweepParameters) -> list[str]:
-    """Return the lines of the table of trials, and what sums them up."""
-    paths = list(sweep.tried)
-    head = ["", "trial", "state", sweep.metric, "epochs", "time", *(path.removeprefix("training.") for path in paths)]
-    cells = [
-        [
-            "*" if row.is_best else "",
-            str(row.number),
-            row.state,
-            "" if row.value is None else f"{row.value:.4f}",
-            str(row.epochs),
-            f"{row.seconds:.0f} s",
-            *(_shown(row.params.get(path, "")) for path in paths),
-            row.detail.splitlines()[0] if row.detail else "",
-        ]
-        for row in rows
+    """Return the lines of the trial table, followed by a line with the number of trials in each state."""
+    paths = list(sweep.ranges)
+    names = [path.removeprefix("training.") for path in paths]
+    table = [["", "trial", "state", sweep.metric, "epochs", "time", *names, ""]]
+    for row in rows:
+        value = "" if row.value is None else f"{row.value:.4f}"
+        params = [_format(row.params.get(path, "")) for path in paths]
+        mark, error = "*" if row.is_best else "", "".join(row.detail.splitlines()[:1])
+        table.append([mark, str(row.number), row.state, value, str(row.epochs), f"{row.seconds:.0f} s", *params, error])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    states = [row.state for row in rows]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none yet"
+    best = "".join(f"; best: trial {row.number}, {sweep.metric} {row.value:.4f}" for row in rows if row.is_best)
+    return [
+        *("  ".join(map(str.ljust, line, widths)).rstrip() for line in table),
+        f"study {sweep.study}, {pluralize(sweep.trials, 'trial')}: {counts}{best}",
     ]
-    widths = [max(len(line[column]) for line in [head, *cells]) for column in range(len(head))]
-    lines = [
-        "  ".join(
-            [*(text.ljust(width) for text, width in zip(line, widths, strict=False)), *line[len(widths) :]]
-        ).rstrip()
-        for line in [head, *cells]
-    ]
-    counts = ", ".join(
-        f"{sum(row.state == state for row in rows)} {state}" for state in dict.fromkeys(row.state for row in rows)
-    )
-    best = next((row for row in rows if row.is_best), None)
-    found = f"; best: trial {best.number}, {sweep.metric} {best.value:.4f}" if best and best.value is not None else ""
-    return [*lines, f"study {sweep.study}, {sweep.trials} trials: {counts or 'none yet'}{found}"]
+
+
+def _format(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _describe(plan: SweepPlan, recipe: str | None) -> RunDescription:
     from resnet50_pipeline.tracking.runs import PARENT_KIND_TAG, RunDescription
 
-    environment = plan.environment or "local"
-    started = datetime.now().astimezone()
-    shown = plan.sweep.model_dump(mode="json", exclude={"storage"})  # which may hold a password
+    environment, study = plan.environment or "local", plan.sweep.study
+    tags = describe_training(plan.training, recipe, environment, plan.project_path)
     return RunDescription(
-        session=f"sweep-{plan.sweep.study}-{uuid.uuid4().hex[:12]}",
-        name=f"{plan.training.arch.name} {environment} sweep {plan.sweep.study} {started:%Y-%m-%d %H:%M}",
-        tags={
-            **describe_training(plan.training, recipe, environment, plan.project_path),
-            PARENT_KIND_TAG: "sweep",
-            "sweep.study": plan.sweep.study,
-        },
-        params={"sweep": shown},
+        session=f"sweep-{study}-{uuid.uuid4().hex[:12]}",
+        name=f"{plan.training.arch.name} {environment} sweep {study} {datetime.now().astimezone():%Y-%m-%d %H:%M}",
+        tags={**tags, PARENT_KIND_TAG: "sweep", "sweep.study": study},
+        params={"sweep": plan.sweep.model_dump(mode="json", exclude={"storage"})},  # storage may contain a password
     )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""`kedro verify-shards`: whether packed images are still the bytes that were packed."""
+"""Implements `kedro verify-shards`, which compares packed images with their digests."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ from pathlib import Path
 
 import click
 
-from resnet50_pipeline.commands.errors import ending_clearly
-from resnet50_pipeline.commands.project import log_plain_lines_unless_in_a_terminal
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.project import log_to_stderr
+from resnet50_pipeline.text import format_bytes, pluralize
 
 
 @click.command("verify-shards")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Processes that read; 0 means one a core.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, help="Number of reader processes; 0 means one per core."
+)
 @click.pass_context
 def verify_shards(context: click.Context, /, folder: Path, workers: int) -> None:
-    """Read every shard in FOLDER and compare each image with its digest; exit code 1 where one differs."""
-    from resnet50_pipeline.imagenet.shard_verify import verify_shard_set
+    """Compare packed images with their digests.
 
-    log_plain_lines_unless_in_a_terminal()
-    with ending_clearly(context):
+    The command reads every shard in FOLDER. The exit code is 1 if any image differs.
+    """
+    from resnet50_pipeline.imagenet.shards.verify import verify_shard_set
+
+    log_to_stderr()
+    with reporting_errors(context):
         found = verify_shard_set(folder, workers)
-    click.echo(f"{folder}: {found.images} images in {found.shards} shards ({found.bytes / 1e9:.1f} GB) are as packed")
+    click.echo(
+        f"{folder}: {pluralize(found.images, 'image')} in {pluralize(found.shards, 'shard')} "
+        f"({format_bytes(found.bytes)}), all intact"
+    )

@@ -1,1 +1,1 @@
-"""What a data set must be like before anything is trained on it: Great Expectations over the manifest."""
+"""Checks a dataset before training: validates its manifest with Great Expectations, and writes the results."""

@@ -1,8 +1,8 @@
-"""The table that Great Expectations looks at: the manifest made small, and what a row can say of its class.
+"""Builds the table that Great Expectations validates: a compact copy of the manifest with additional columns.
 
-Great Expectations copies its table several times an expectation. Repeated strings are therefore held once, as
-categories, and what no expectation asks for is left out: 1.33 million rows are copied in milliseconds instead of half
-a second. Categories are not sorted, which would take longer than all the rest.
+Great Expectations copies the table several times per expectation. To make copies fast, repeated strings are stored as
+categories, and columns that no expectation needs are dropped. Copying 1.33 million rows then takes milliseconds instead
+of half a second. The categories are not sorted, because sorting takes longer than all other steps combined.
 """
 
 from __future__ import annotations
@@ -15,45 +15,53 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
-from resnet50_pipeline.imagenet.list_files import SPLITS
+from resnet50_pipeline.imagenet.lists.files import SPLITS
+from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
+from resnet50_pipeline.imagenet.scan.manifest import find_listed
 
 KNOWN_IMAGES = KNOWN_PNG | KNOWN_CMYK
-NOTHING = ""
+EMPTY = ""
 
 
 def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the columns of the manifest that expectations ask for, and these.
+    """Return the manifest columns that the expectations use, and add the following columns.
 
-    `suffix`: of the name. `known_name`: name of the file if it is one of ILSVRC2012's known PNG and CMYK images, else
-    "". `known_as_is`: the same, but only where the image is what it is known for, as far as it was read. The others
-    have a value in one row of each class, or of train/, so that a fault of a class is one fault: `images_in_class`, in
-    the first listed row of each class and split; `sorted_label`, where that row is of train/: the place of its synset
-    among all; `synsets_digest`, in the first listed row of train/: SHA-256 of its sorted synsets, one a line.
-    `sha256_before`: of the image in `reference`, where that has one.
+    - `suffix`: file name extension.
+    - `known_name`: file name if it is one of the known PNG and CMYK images in ILSVRC2012, otherwise "".
+    - `known_as_is`: same as `known_name`, but "" if the scan found a different format or color mode than expected.
+    - `images_in_class`: number of images. Set only in the first listed row of each class and split.
+    - `sorted_label`: position of the synset among all sorted synsets. Set only in the first listed row of each class
+      in train/.
+    - `synsets_digest`: SHA-256 of the sorted synsets, one per line. Set only in the first listed row of train/.
+    - `sha256_before`: digest of the image in `reference`, or None.
+    - `has_other_label`: whether a listed image with the same digest has another label.
+
+    Class columns have one value per class, and split columns one value per split, so that each problem is counted
+    only once.
 
     Args:
-        manifest: as `imagenet.scan.scan_dataset` gives it, with the index 0..N-1.
+        manifest: result of `imagenet.scan.scan_dataset`, indexed 0..N-1.
         reference: an earlier manifest.
     """
     paths: list[str] = manifest["path"].tolist()
     names = [path[path.rfind("/") + 1 :] for path in paths]
-    is_listed = (manifest["status"] != "unlisted").to_numpy(dtype=bool)
+    is_listed = find_listed(manifest)
     labels = manifest["label"].to_numpy(dtype=np.int64)
     splits = manifest["split"].to_numpy(dtype=object)
-    known = [name if name in KNOWN_IMAGES else NOTHING for name in names]
+    known = [name if name in KNOWN_IMAGES else EMPTY for name in names]
     batch = {
         "path": _as_categories(paths),
         "label": labels,
-        "suffix": _as_categories([name[index:] if (index := name.rfind(".")) != -1 else NOTHING for name in names]),
+        "suffix": _as_categories([name[index:] if (index := name.rfind(".")) != -1 else EMPTY for name in names]),
         "exif_orientation": manifest["exif_orientation"].to_numpy(dtype=np.int16),
         "trailing_bytes": manifest["trailing_bytes"].to_numpy(dtype=np.int64),
         "sha256_before": _find_earlier_digests(paths, reference),
+        "has_other_label": _find_other_labels(manifest["sha256"].to_numpy(dtype=object), labels, is_listed),
         "known_name": _as_categories(known),
-        "known_as_is": _as_categories(_keep_what_is_as_known(manifest, known)),
+        "known_as_is": _as_categories(_select_unconverted(manifest, known)),
         **{
             column: _as_categories(manifest[column].to_numpy(dtype=object))
-            for column in ("split", "synset", "format", "mode", "sha256", "status")
+            for column in ("split", "synset", "format", "mode", "sha256", "ignored", "status")
         },
         **_describe_classes(manifest["synset"].to_numpy(dtype=object), labels, splits, is_listed),
     }
@@ -61,7 +69,7 @@ def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
 
 
 def digest_synsets(synsets: Sequence[str]) -> str:
-    """Return the SHA-256 of the sorted synsets, one a line, without a last newline."""
+    """Return the SHA-256 of the sorted synsets, joined with newlines."""
     return hashlib.sha256("\n".join(sorted(synsets)).encode()).hexdigest()
 
 
@@ -72,13 +80,25 @@ def _find_earlier_digests(paths: list[str], reference: pd.DataFrame | None) -> N
     return np.array([digests.get(path) or None for path in paths], dtype=object)
 
 
-def _keep_what_is_as_known(manifest: pd.DataFrame, known: list[str]) -> list[str]:
+def _find_other_labels(
+    digests: NDArray[np.object_], labels: NDArray[np.int64], is_listed: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    rows = np.flatnonzero(is_listed & (digests != EMPTY))
+    # Nearly all digests occur only once, so few rows need a comparison.
+    copies = pd.Series(labels[rows], index=rows)[pd.Series(digests[rows]).duplicated(keep=False).to_numpy()]
+    by_content = copies.groupby(digests[copies.index])
+    found = np.zeros(len(labels), bool)
+    found[copies.index] = (by_content.transform("min") != by_content.transform("max")).to_numpy()
+    return found
+
+
+def _select_unconverted(manifest: pd.DataFrame, known: list[str]) -> list[str]:
     rows = [row for row, name in enumerate(known) if name]
-    kept = [NOTHING] * len(known)
+    kept = [EMPTY] * len(known)
     found = zip(rows, manifest["format"].iloc[rows], manifest["mode"].iloc[rows], strict=True)
     for row, image_format, mode in found:
-        is_as_known = image_format == "PNG" if known[row] in KNOWN_PNG else mode == "CMYK"
-        if is_as_known or not image_format:
+        is_unconverted = image_format == "PNG" if known[row] in KNOWN_PNG else mode == "CMYK"
+        if is_unconverted or not image_format:
             kept[row] = known[row]
     return kept
 
@@ -95,9 +115,9 @@ def _describe_classes(
         images_in_class[of_split[first]] = counts
         if split == "train" and len(of_split):
             synset_of_row = synsets[of_split[first]]
-            folders = sorted(set(pd.unique(synsets[of_split])) - {NOTHING})
-            place = {synset: number for number, synset in enumerate(folders)}
-            sorted_label[of_split[first]] = [place.get(synset, np.nan) for synset in synset_of_row]
+            folders = sorted(set(pd.unique(synsets[of_split])) - {EMPTY})
+            position = {synset: number for number, synset in enumerate(folders)}
+            sorted_label[of_split[first]] = [position.get(synset, np.nan) for synset in synset_of_row]
             synsets_digest[of_split[0]] = digest_synsets(folders)
     return {"images_in_class": images_in_class, "sorted_label": sorted_label, "synsets_digest": synsets_digest}
 

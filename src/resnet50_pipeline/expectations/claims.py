@@ -1,4 +1,4 @@
-"""What is expected of a data set, as people read it: the claims by name, and which suite makes which."""
+"""Defines the human-readable claims about a dataset, keyed by name, and the claims in each suite."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from resnet50_pipeline.exceptions import ParameterError
 
 SuiteName = Literal["imagenet_layout", "ilsvrc2012"]
 
-# Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge", table 2: 732-1300 images a class in
-# train/, 50 in val/.
+# Russakovsky et al. 2015, "ImageNet Large Scale Visual Recognition Challenge", table 2: 732-1300 images per class
+# in train/, 50 in val/.
 TRAIN_IMAGES, VAL_IMAGES, CLASSES = 1_281_167, 50_000, 1_000
 MIN_TRAIN_IMAGES_PER_CLASS, MAX_TRAIN_IMAGES_PER_CLASS, VAL_IMAGES_PER_CLASS = 732, 1_300, 50
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What an expectation says to a person.
+    """Text that describes one expectation.
 
     Attributes:
-        name: as `data_validation.blocking` and the reports name it.
-        description: the claim, a sentence.
-        reason: why it matters, a sentence.
-        reads: what a scan must have read of the images for the claim to be checked at all: nothing but the folders,
-            the headers of the images, or their whole content.
+        name: name used in `data_validation.blocking` and in the reports.
+        description: the claim, as a sentence.
+        reason: why the claim matters, as one or two sentences.
+        reads: part of the dataset that the scan must read to check the claim: only the folders, the image headers, or
+            the full content.
     """
 
     name: str
@@ -39,111 +39,129 @@ CLAIMS = {
     for claim in (
         Claim(
             "train_is_not_empty",
-            "The list of train/ names at least one image.",
-            "Every claim about images holds for none at all.",
+            "The train list contains at least one image.",
+            "If a list is empty, every check on its images passes.",
         ),
         Claim(
             "val_is_not_empty",
-            "The list of val/ names at least one image.",
-            "Every claim about images holds for none at all.",
+            "The val list contains at least one image.",
+            "If a list is empty, every check on its images passes.",
         ),
         Claim(
             "images_exist",
-            "Every image that a list names is there.",
-            "PaddleClas trains on another image in place of one that is missing.",
+            "Every listed image exists.",
+            "If an image is missing, PaddleClas silently trains on another one.",
         ),
         Claim(
             "images_are_files",
-            "Every image that a list names is a regular file that can be read.",
-            "Reading a FIFO or a device never ends; a folder is no image.",
+            "Every listed image is a readable regular file.",
+            "Reading from a FIFO or a device never ends, and a folder is not an image.",
         ),
         Claim(
             "images_stay_in_root",
-            "No image lies outside the dataset root by way of a symbolic link.",
-            "What lies outside is neither versioned nor copied along.",
+            "No symbolic link points to an image outside the dataset root.",
+            "Files outside the root are neither versioned nor copied with the dataset.",
         ),
         Claim(
             "images_decode",
             "Every pixel of every image can be decoded.",
-            "OpenCV decodes a file that was cut off without a word and makes up the rest.",
+            "Decoders make up the pixels of a damaged file and only warn. Training and serving refuse the same files.",
             reads="content",
         ),
         Claim(
             "labels_in_range",
-            "Every label is one of 0..class_num-1.",
-            "The loss of any other label is not defined.",
+            "Every label is in 0..class_num-1.",
+            "The loss is undefined for any other label.",
         ),
         Claim(
             "labels_follow_folders",
-            "All images of a class folder have one label, in train/ and in val/, and no other folder has it.",
-            "A val list with permuted labels looks like a model that learns nothing.",
+            "All images in a class folder have the same label in train/ and val/, and no other folder uses that label.",
+            "If the val labels are permuted, even a good model appears to learn nothing.",
         ),
         Claim(
             "paths_are_unique",
-            "No image is named twice.",
-            "An image with two labels contradicts itself, one that is repeated counts more than others.",
+            "No image is listed twice.",
+            "An image with two labels is ambiguous, and a repeated image has more weight than other images.",
+        ),
+        Claim(
+            "copies_have_one_label",
+            "Images with the same content have the same label.",
+            "An image in two classes teaches the model two answers, and at most one of them is correct.",
+            reads="content",
         ),
         Claim(
             "splits_share_no_image",
-            "No image of val/ has the content of one of train/.",
-            "Accuracy on images that were trained on says nothing.",
+            "No image in one split has the same content as an image in another one.",
+            "Accuracy on training images does not show how well the model generalizes.",
             reads="content",
         ),
         Claim(
             "every_class_has_train_images",
             "Each of the labels 0..class_num-1 has images in train/.",
-            "A class without images cannot be learned; usually class_num is wrong, or folders were not copied.",
+            "The model cannot learn a class without images. The usual cause is a wrong class_num or an incomplete "
+            "copy.",
         ),
         Claim(
             "val_has_the_classes_of_train",
-            "val/ has images of the very classes that train/ has.",
-            "The accuracy of a class without val images is unknown.",
+            "train/ and val/ contain images of the same classes.",
+            "The accuracy of a class without val images cannot be measured.",
         ),
         Claim(
             "no_unlisted_images",
-            "Every image below train/ and val/ is named by a list.",
-            "Images that no list names are not trained on; perhaps a list is out of date.",
+            "Every image in train/ and val/ is in a list.",
+            "Unlisted images are not used, so the list may be out of date.",
+        ),
+        Claim(
+            "no_other_files",
+            "Every file in train/ and val/ is in a list or has the suffix of an image.",
+            "Images with other suffixes, such as .jfif or .heic, or without one are not used unless a list names them.",
         ),
         Claim(
             "images_are_unique",
-            "No two images of a split have the same content.",
-            "Copies weigh more than other images. ImageNet itself has some.",
+            "No two images in the same split have the same content.",
+            "Duplicates have more weight than other images. ImageNet itself contains some duplicates.",
             reads="content",
         ),
         Claim(
             "images_are_as_they_were",
-            "Every image that data_validation.reference_manifest has as well still has the digest that it has there.",
-            "A bit that flipped on the disk may decode; only a digest that was taken before tells.",
+            "Every image that is also in data_validation.reference_manifest still has the same digest.",
+            "An image with a flipped bit may still decode. Only a comparison with an earlier digest finds the damage.",
             reads="content",
         ),
         Claim(
             "nothing_stands_behind_images",
-            "No image file goes on behind the end of its image.",
-            "What a decoder never looks at may be a part of another file, or something that was hidden.",
+            "No image file has data after the end of the image.",
+            "Decoders ignore such data. It may be a fragment of another file or hidden content.",
+            reads="header",
+        ),
+        Claim(
+            "images_are_used_in_full",
+            "Each image has one frame, 8 bits per channel, and no orientation outside EXIF data.",
+            "Decoding returns the first frame and the upper 8 bits, and applies the orientation in EXIF data only.",
             reads="header",
         ),
         Claim(
             "images_are_jpeg",
-            "Every image is a JPEG file by content, the known PNG of ILSVRC2012 aside.",
-            "Others train just as well, but show that the folder is not what it was.",
+            "The content of every image is JPEG data, except for the one known PNG in ILSVRC2012.",
+            "Other formats can be used for training, but they show that the dataset was modified.",
             reads="header",
         ),
         Claim(
             "images_are_rgb_or_grey",
-            "Every image is RGB or grey, the 22 known CMYK images of ILSVRC2012 aside.",
-            "Others are converted while decoding, which changes colours or drops transparency.",
+            "Every image is RGB or grayscale, except for the 22 known CMYK images in ILSVRC2012.",
+            "Other images are converted during decoding, which changes colors or drops transparency.",
             reads="header",
         ),
         Claim(
             "images_are_upright",
-            "No image needs to be turned by an EXIF orientation, and all EXIF data can be read.",
-            "Training, evaluation and serving here turn such images alike; other programs may not.",
+            "No image has an EXIF orientation that rotates it, and all EXIF data is readable.",
+            "This project rotates such images in training, evaluation and serving; other programs may not.",
             reads="header",
         ),
         Claim(
             "names_end_in_jpeg",
-            "Every image's name ends in .JPEG.",
-            "ImageNet's do; .jpg or .png beside them come from somewhere else.",
+            "Every file name ends in .JPEG.",
+            "All ImageNet files have this suffix. Files that end in .jpg or .png come from another source.",
         ),
     )
 }
@@ -153,49 +171,50 @@ ILSVRC2012_CLAIMS = {
     for claim in (
         Claim(
             "train_has_1281167_images",
-            "The list of train/ names the 1,281,167 images of ILSVRC2012.",
-            "With fewer, an archive was not unpacked to its end; the accuracy of the field is that of all of them.",
+            "The train list contains the 1,281,167 images of ILSVRC2012.",
+            "If images are missing, an archive was not fully unpacked. Published accuracies are based on all images.",
         ),
         Claim(
             "val_has_50000_images",
-            "The list of val/ names the 50,000 images of ILSVRC2012.",
-            "Accuracy on a part of them cannot be compared with what others report.",
+            "The val list contains the 50,000 images of ILSVRC2012.",
+            "Accuracy on a subset cannot be compared with published results.",
         ),
         Claim(
             "train_has_1000_classes",
-            "train/ has images of 1000 labels.",
+            "train/ contains images of 1000 classes.",
             "ILSVRC2012 has 1000 classes.",
         ),
         Claim(
             "synsets_are_those_of_ilsvrc2012",
-            "The class folders of train/ are the thousand synsets of ILSVRC2012.",
-            "Another thousand (those of the years before, say) is another task.",
+            "The class folders in train/ are the 1000 synsets of ILSVRC2012.",
+            "A model for other synsets, such as those of an earlier year, solves a different task.",
         ),
         Claim(
             "labels_follow_sorted_synsets",
-            "The label of a class is the place of its synset among the sorted synsets, from 0.",
-            "Published weights and lists count so. The development kit's ILSVRC2012_ID counts otherwise, from 1.",
+            "The label of each class is the 0-based position of its synset in the sorted list of synsets.",
+            "Published weights and lists use this order. The development kit's ILSVRC2012_ID uses a different order "
+            "and starts at 1.",
         ),
         Claim(
             "train_classes_have_732_to_1300_images",
             "Each class has 732 to 1300 images in train/.",
-            "A class with fewer was not unpacked to its end, one with more has images of another.",
+            "A smaller class was not fully unpacked. A larger class contains images from another class.",
         ),
         Claim(
             "val_classes_have_50_images",
             "Each class has 50 images in val/.",
-            "A val list whose labels were assigned wrongly shows here first.",
+            "If val labels are assigned incorrectly, this count is usually wrong.",
         ),
         Claim(
             "known_png_is_there",
-            "The one PNG of ILSVRC2012, n02105855_2933.JPEG, is there, and is one.",
-            "Where it is missing or a JPEG, the images were converted or come from another copy.",
+            "The only PNG in ILSVRC2012, n02105855_2933.JPEG, is present and still a PNG.",
+            "If it is missing or a JPEG, the images were converted or come from another copy.",
             reads="header",
         ),
         Claim(
             "known_cmyk_are_there",
-            "The 22 CMYK images of ILSVRC2012 are there, and are CMYK.",
-            "Where they are missing or RGB, the images were converted or come from another copy.",
+            "The 22 CMYK images in ILSVRC2012 are present and still CMYK.",
+            "If they are missing or RGB, the images were converted or come from another copy.",
             reads="header",
         ),
     )
@@ -207,20 +226,20 @@ SUITES: Mapping[SuiteName, Mapping[str, Claim]] = {
 }
 
 
-def check_names(names: Iterable[str], suite: SuiteName = "imagenet_layout") -> None:
-    """Make sure that all `names` are names of expectations of `suite`.
+def require_known_names(names: Iterable[str], suite: SuiteName = "imagenet_layout") -> None:
+    """Raise an error if a name is not an expectation in `suite`.
 
     Raises:
-        ParameterError: with those that are not.
+        ParameterError: if a name is unknown or belongs to another suite. The message lists these names.
     """
     names = set(names)
     if unknown := sorted(names - set(SUITES["ilsvrc2012"])):
         raise ParameterError(
-            f"data_validation.blocking names expectations that do not exist: {', '.join(unknown)} → "
+            f"data_validation.blocking contains unknown expectations: {', '.join(unknown)} → "
             f"choose from {', '.join(SUITES[suite])}"
         )
     if foreign := sorted(names - set(SUITES[suite])):
         raise ParameterError(
-            f"data_validation.blocking names expectations that the suite {suite} does not have: {', '.join(foreign)} → "
-            "set data_validation.suite: ilsvrc2012, or take them out"
+            f"data_validation.blocking contains expectations that are not in the {suite} suite: {', '.join(foreign)} → "
+            "remove them, or set data_validation.suite: ilsvrc2012"
         )

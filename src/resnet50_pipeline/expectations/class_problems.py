@@ -1,4 +1,4 @@
-"""What is wrong with which class or split, and what to do: `val_list.txt: label 9 (n00000009) has … → add some`."""
+"""Explains failures of expectations about classes and splits: `val_list.txt: label 9 (n00000009) has … → add …`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import pandas as pd
 
 from resnet50_pipeline.expectations import claims
 from resnet50_pipeline.expectations.findings import Problem
-from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
-from resnet50_pipeline.imagenet.list_files import Split
-from resnet50_pipeline.imagenet.manifest import select_listed
+from resnet50_pipeline.imagenet.lists.files import Split
+from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
+from resnet50_pipeline.imagenet.scan.manifest import select_listed
 
-_UNPACK = "unpack the archive again, or set data_validation.suite: imagenet_layout for a data set of your own"
+_UNPACK = "unpack the archive again, or set data_validation.suite: imagenet_layout for your own dataset"
 
-
-ABOUT_COUNTS = (
+COUNT_EXPECTATIONS = (
     "train_is_not_empty",
     "val_is_not_empty",
     "train_has_1281167_images",
@@ -26,10 +25,10 @@ ABOUT_COUNTS = (
 
 
 def describe_count(name: str, count: int, list_names: Mapping[Split, str]) -> tuple[str, list[Problem]]:
-    """Return what was seen, and the problem, of an expectation about how many images or classes a split has."""
+    """Return the observed number of images or classes as text, and the problem with this number."""
     split: Split = "train" if name.startswith("train") else "val"
     if name.endswith("_is_not_empty"):
-        noun, text, fix = "images", "the list names no image", "give it at least one line"
+        noun, text, fix = "images", "the list is empty", "add at least one image"
     elif name == "train_has_1000_classes":
         noun, text, fix = "classes", f"train/ has {count:,} labels, but ILSVRC2012 has {claims.CLASSES:,}", _UNPACK
     else:
@@ -38,34 +37,39 @@ def describe_count(name: str, count: int, list_names: Mapping[Split, str]) -> tu
     return f"{count:,} {noun}", [Problem(list_names[split], 0, "", text, fix)]
 
 
-def explain_absent_classes(manifest: pd.DataFrame, class_num: int, list_names: Mapping[Split, str]) -> list[Problem]:
-    """Return a problem for each of the labels 0..class_num-1 that no train image has, with its folder in val/."""
+def explain_missing_classes(
+    manifest: pd.DataFrame, class_num: int, list_names: Mapping[Split, str], class_folders: Mapping[int, str]
+) -> list[Problem]:
+    """Return a problem for each label in 0..class_num-1 that has no training images, with its class folder if known."""
     train_labels = _labels_of(manifest, "train")
-    show = _label_namer(manifest)
+    show = _label_namer(manifest, class_folders)
     return [
         Problem(
             list_names["train"],
             0,
             "",
-            f"{show(label)} has no image",
-            f"add images of this class, or correct dataset.class_num (it is {class_num}, and {len(train_labels)} "
+            f"{show(label)} has no training images"
+            + (f" in train/{class_folders[label]}" if label in class_folders else ""),
+            f"add images of this class, or correct dataset.class_num (it is {class_num}, but {len(train_labels)} "
             "labels have images)",
         )
         for label in sorted(set(range(class_num)) - train_labels)
     ]
 
 
-def explain_unlike_classes(manifest: pd.DataFrame, list_names: Mapping[Split, str]) -> list[Problem]:
-    """Return a problem for each label that only one of the two splits has, with its class folder."""
+def explain_classes_in_one_split(
+    manifest: pd.DataFrame, list_names: Mapping[Split, str], class_folders: Mapping[int, str]
+) -> list[Problem]:
+    """Return a problem for each label that occurs in only one split, naming its class folder."""
     train_labels, val_labels = _labels_of(manifest, "train"), _labels_of(manifest, "val")
-    show = _label_namer(manifest)
+    show = _label_namer(manifest, class_folders)
     return [
         Problem(
             list_names["val"],
             0,
             "",
             f"{show(label)} has images in train/, but none in val/",
-            "add some, or take the class out of train/",
+            "add val images, or remove the class from the train list",
         )
         for label in sorted(train_labels - val_labels)
     ] + [
@@ -74,7 +78,7 @@ def explain_unlike_classes(manifest: pd.DataFrame, list_names: Mapping[Split, st
             0,
             "",
             f"{show(label)} has images in val/, but none in train/",
-            "add some there, or take the class out of val/",
+            "add training images, or remove the class from the val list",
         )
         for label in sorted(val_labels - train_labels)
     ]
@@ -83,14 +87,14 @@ def explain_unlike_classes(manifest: pd.DataFrame, list_names: Mapping[Split, st
 def explain_class_rows(
     name: str, manifest: pd.DataFrame, batch: pd.DataFrame, rows: Sequence[int], list_names: Mapping[Split, str]
 ) -> list[Problem]:
-    """Return a problem for each of the rows that stand for their class, or for train/.
+    """Return a problem for each failed row. A row represents a class or the entire train split.
 
     Args:
-        name: of an expectation about classes.
+        name: name of an expectation about classes.
         manifest: all images.
-        batch: of the same rows, as `expectations.batch.build_batch` gives it.
-        rows: index values of those that break it.
-        list_names: name of each split's list file.
+        batch: table that `expectations.batch.build_batch` built from `manifest`.
+        rows: index values of the failed rows.
+        list_names: file name of each split's list.
     """
     problems = []
     of_rows = manifest.loc[list(rows), ["split", "label", "synset"]]
@@ -104,7 +108,7 @@ def explain_class_rows(
 def explain_known_images(
     name: str, manifest: pd.DataFrame, batch: pd.DataFrame, list_names: Mapping[Split, str]
 ) -> list[Problem]:
-    """Return a problem for each known PNG or CMYK image of ILSVRC2012 that is not there, or is no such image."""
+    """Return a problem for each known PNG or CMYK image in ILSVRC2012 that is missing or was converted."""
     wanted, kind = (KNOWN_PNG, "PNG") if name == "known_png_is_there" else (KNOWN_CMYK, "CMYK")
     line_of_row = manifest.groupby("split", observed=True).cumcount() + 1
     known = batch["known_name"].isin(wanted) & (manifest["status"] != "unlisted")
@@ -113,7 +117,7 @@ def explain_known_images(
     problems = []
     for image in sorted(wanted - as_known):
         if image not in rows:
-            text = f"{image}, {kind} in ILSVRC2012, is in no list"
+            text = f"{image} ({kind} in ILSVRC2012) is not in any list"
             problems.append(Problem(list_names["train"], 0, "", text, _UNPACK))
             continue
         row = rows[image]
@@ -124,7 +128,7 @@ def explain_known_images(
                 int(line_of_row[row]),
                 found["path"],
                 f"is {found['format'] or 'undecodable'} {found['mode']}".strip() + f", but {kind} in ILSVRC2012",
-                "the images were converted, or come from another copy; take the original",
+                "the images were converted or come from another copy; use the original files",
             )
         )
     return problems
@@ -142,14 +146,14 @@ def _explain_count(class_name: str, row: Mapping[Any, Any]) -> tuple[str, str]:
 
 def _explain_order(class_name: str, row: Mapping[Any, Any]) -> tuple[str, str]:
     return (
-        f"{class_name} is at place {int(row['sorted_label'])} of the sorted synsets",
-        "write the lists with that label; if nearly all differ, the labels are the development kit's ILSVRC2012_ID",
+        f"{class_name} is at position {int(row['sorted_label'])} in the sorted list of synsets",
+        "use this position as the label; if nearly all labels differ, they are the development kit's ILSVRC2012_ID",
     )
 
 
 def _explain_synsets(_: str, row: Mapping[Any, Any]) -> tuple[str, str]:
     return (
-        f"the class folders are not the thousand synsets of ILSVRC2012 (their digest is {row['synsets_digest'][:12]}…)",
+        f"the class folders are not the 1000 synsets of ILSVRC2012 (digest {row['synsets_digest'][:12]}…)",
         _UNPACK,
     )
 
@@ -163,11 +167,11 @@ _CLASS_EXPLAINERS: Mapping[str, Callable[[str, Mapping[Any, Any]], tuple[str, st
 CLASS_EXPECTATIONS = frozenset(_CLASS_EXPLAINERS)
 
 
-def _label_namer(manifest: pd.DataFrame) -> Callable[[int], str]:
-    """Return a function that shows a label with its class folder, `label 3 (n00000003)`, where it has one."""
+def _label_namer(manifest: pd.DataFrame, class_folders: Mapping[int, str]) -> Callable[[int], str]:
+    """Return a function that formats a label with its class folder, if it is known: `label 3 (n00000003)`."""
     listed = select_listed(manifest)
     known = listed[listed["synset"] != ""].drop_duplicates("label")
-    synsets: dict[int, str] = dict(zip(known["label"].tolist(), known["synset"].tolist(), strict=True))
+    synsets = {**class_folders, **dict(zip(known["label"].tolist(), known["synset"].tolist(), strict=True))}
     return lambda label: f"label {label} ({synsets[label]})" if label in synsets else f"label {label}"
 
 

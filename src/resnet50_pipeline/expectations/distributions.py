@@ -1,4 +1,4 @@
-"""How the images are spread over classes and sizes: numbers for the report, and what the pictures are drawn from."""
+"""Counts images by class and size, for the report and the figures in Data Docs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resnet50_pipeline.imagenet.list_files import SPLITS, Split
-from resnet50_pipeline.imagenet.manifest import select_listed
+from resnet50_pipeline.imagenet.lists.files import SPLITS, Split
+from resnet50_pipeline.imagenet.scan.manifest import select_listed
 
-# Bins of sizes, four to the double: of a side in pixels, and of a file in bytes.
+# Bin edges: four bins per doubling of a side in pixels, two per doubling of a file size in bytes.
 SIDE_EDGES = 2.0 ** np.arange(3, 14.01, 0.25)
 BYTES_EDGES = 2.0 ** np.arange(7, 28.01, 0.5)
 _QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
@@ -20,12 +20,12 @@ _QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One class of one split.
+    """Number of images of one class in one split.
 
     Attributes:
-        label: 0-based.
-        synset: its folder in train/; empty where it has none.
-        images: listed images.
+        label: 0-based label.
+        synset: class folder in train/, or "" if the class has no folder.
+        images: number of listed images.
     """
 
     label: int
@@ -34,20 +34,22 @@ class ClassCount:
 
     @property
     def name(self) -> str:
-        """The synset, or the label where there is none."""
+        """The synset, or a text such as `label 3` if the synset is unknown."""
         return self.synset or f"label {self.label}"
 
 
 @dataclass(frozen=True, eq=False)
 class Distributions:
-    """Counts by class and by size.
+    """Image counts by class, size in pixels and file size.
 
     Attributes:
-        class_counts: by split, sorted by label.
-        sides: [W, H] images by width and height, bins `SIDE_EDGES`; of images whose header was read.
-        short_sides: [S] images by the shorter side, bins `SIDE_EDGES`.
-        file_sizes: [B] images by bytes of the file, bins `BYTES_EDGES`.
-        quantiles: min, p05, median, p95 and max of `width`, `height`, `short_side` and `bytes`; only of what was read.
+        class_counts: the classes in each split, sorted by label.
+        sides: [W, H] number of images by width and height, with bins defined by `SIDE_EDGES`. Images are omitted if the
+            scan did not read their headers.
+        short_sides: [S] number of images by shorter side, with bins defined by `SIDE_EDGES`.
+        file_sizes: [B] number of images by file size, with bins defined by `BYTES_EDGES`.
+        quantiles: min, p05, median, p95 and max of `width`, `height`, `short_side` and `bytes`. A key is missing if
+            the scan did not read that property for any image.
     """
 
     class_counts: dict[Split, tuple[ClassCount, ...]]
@@ -58,7 +60,7 @@ class Distributions:
 
 
 def compute_distributions(manifest: pd.DataFrame) -> Distributions:
-    """Return how the listed images of a manifest are spread."""
+    """Count the listed images of a manifest by class, size in pixels and file size."""
     listed = select_listed(manifest)
     width, height = (listed[name].to_numpy(dtype=np.int64) for name in ("width", "height"))
     was_read = (width > 0) & (height > 0)
@@ -74,18 +76,18 @@ def compute_distributions(manifest: pd.DataFrame) -> Distributions:
         sides=np.bincount(cells, minlength=bins * bins).reshape(bins, bins),
         short_sides=np.bincount(_find_bins(short, SIDE_EDGES), minlength=bins),
         file_sizes=np.bincount(_find_bins(file_bytes, BYTES_EDGES), minlength=len(BYTES_EDGES) - 1),
-        quantiles={name: summarise(values) for name, values in measured.items() if len(values)},
+        quantiles={name: summarize(values) for name, values in measured.items() if len(values)},
     )
 
 
 def as_json(distributions: Distributions) -> dict[str, Any]:
-    """Return the numbers for the report: quantiles, and each split's counts by label."""
+    """Return the distributions section of the report: size quantiles, and images per class in each split."""
     counts = distributions.class_counts
     return {
         "sizes": distributions.quantiles,
         "images_per_class": {
             split: {
-                **summarise(np.array([one.images for one in counts[split]])),
+                **summarize(np.array([one.images for one in counts[split]])),
                 "by_label": {str(one.label): one.images for one in counts[split]},
             }
             for split in SPLITS
@@ -94,8 +96,8 @@ def as_json(distributions: Distributions) -> dict[str, Any]:
     }
 
 
-def summarise(values: NDArray[np.int64]) -> dict[str, float]:
-    """Return minimum, 5 %, median, 95 % and maximum of values; there must be one at least."""
+def summarize(values: NDArray[np.int64]) -> dict[str, float]:
+    """Return the minimum, 5% quantile, median, 95% quantile and maximum of a non-empty array."""
     found = np.quantile(values, list(_QUANTILES.values()))
     return dict(zip(_QUANTILES, found.tolist(), strict=True))
 
@@ -110,6 +112,6 @@ def _count_classes(listed: pd.DataFrame, split: Split) -> tuple[ClassCount, ...]
 
 
 def _find_bins(values: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the number of each value's bin; what lies outside of all is counted in the outermost."""
+    """Return the bin index of each value. Values outside the edges are counted in the first or last bin."""
     found: NDArray[np.int64] = np.searchsorted(edges, values, side="right") - 1
     return np.clip(found, 0, len(edges) - 2)

@@ -1,7 +1,7 @@
-"""Data Docs: one HTML page that says whether a data set may be trained on, and why not.
+"""Writes Data Docs: one HTML page that shows whether a dataset is ready for training and lists any problems.
 
-Great Expectations' own page loads its styles from five places on the network. Here its sections are rendered by its
-own templates, into a page that needs nothing but itself.
+The default page of Great Expectations loads styles and scripts from five hosts. This page loads nothing from the
+network. It puts Great Expectations' section templates into a page template with inline styles and images.
 """
 
 from __future__ import annotations
@@ -9,11 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-from great_expectations.render.renderer import ValidationResultsPageRenderer
-from great_expectations.render.view import DefaultJinjaPageView
+from typing import TYPE_CHECKING, Any
 
 from resnet50_pipeline.expectations.claims import SUITES
 from resnet50_pipeline.expectations.distributions import Distributions
@@ -26,6 +22,10 @@ from resnet50_pipeline.expectations.findings import (
 from resnet50_pipeline.expectations.pictures import draw_pictures
 from resnet50_pipeline.expectations.validation import Validation
 from resnet50_pipeline.files import write_text
+from resnet50_pipeline.text import format_bytes
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
 
 INDEX_FILE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -34,21 +34,24 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def write_data_docs(
     folder: Path, validation: Validation, report: Mapping[str, Any], distributions: Distributions
 ) -> None:
-    """Write `index.html`, `findings.txt` and `findings.jsonl`, which both hold every problem, into `folder`.
+    """Write `index.html`, `findings.txt` and `findings.jsonl` to `folder`. The `findings` files list every problem.
 
-    The same findings give the same bytes.
+    The same findings always produce the same bytes, so DVC detects a change only if the findings change.
 
     Args:
-        folder: exists.
-        validation: what the expectations came to.
-        report: of the same validation, as `expectations.report.build_report` gives it.
-        distributions: of the same manifest, for the pictures.
+        folder: an existing folder.
+        validation: results of the expectations.
+        report: report that `expectations.report.build_report` built from the same validation.
+        distributions: distributions of the manifest, shown in the figures.
     """
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
     write_findings(folder / FINDINGS_FILE, validation.findings)
     write_findings_json(folder / FINDINGS_JSON_FILE, validation.findings)
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(_shorten(validation))
-    # The first section repeats the head of the page, with links to pages that are not there. The last holds times and
-    # identifiers of this run, which would make a new page of the same findings.
+    # Drop the first section, which repeats the page header and links to pages that do not exist. Drop the last section,
+    # which contains times and run identifiers and would change the page even if the findings are the same.
     page.sections = page.sections[1:-1]
     view = DefaultJinjaPageView(custom_views_directory=str(_TEMPLATES))
     html = view.render(
@@ -56,13 +59,14 @@ def write_data_docs(
         template="data_docs.j2",
         report=report,
         pictures=draw_pictures(distributions),
+        format_bytes=format_bytes,
         reasons={name: claim.reason for name, claim in SUITES[validation.suite_name].items()},
     )
     write_text(folder / INDEX_FILE, html)
 
 
 def _shorten(validation: Validation) -> ExpectationSuiteValidationResult:
-    """Return the result without its lists of every value that was not expected: millions, perhaps."""
+    """Return a copy without the full lists of unexpected values, which can contain millions of entries."""
     observed = {finding.name: finding.observed for finding in validation.findings}
     result = copy.copy(validation.result)
     result.results = [
@@ -77,7 +81,7 @@ def _shorten_one(result: ExpectationValidationResult, observed: str) -> Expectat
         for key, value in result.result.items()
         if key not in ("unexpected_list", "unexpected_index_list", "partial_unexpected_index_list")
     }
-    # The renderer of great_expectations 1.24 divides by what an expectation about sets does not give.
+    # The renderer in great_expectations 1.24 divides by `unexpected_percent`, which set expectations do not report.
     if "unexpected_percent" not in values:
         values = {"observed_value": observed}
     shortened = copy.copy(result)

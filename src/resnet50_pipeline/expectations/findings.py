@@ -1,4 +1,4 @@
-"""What came of each expectation; and all problems, in `findings.txt` for people, in `findings.jsonl` for programs.
+"""Defines the result of an expectation, and writes all problems to `findings.txt` and `findings.jsonl`.
 
 blocking: train_list.txt:17: train/n01440764/n01440764_9.JPEG: is missing → put … [images_exist]
 {"expectation": "images_exist", "is_blocking": true, "file": "train_list.txt", "line": 17, "path": "train/…", …}
@@ -22,14 +22,14 @@ _WARNING = "warning: "
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, and what to do.
+    """One problem in the dataset, with a suggested fix.
 
     Attributes:
-        file: name of the list file that says so; empty where no list names the image.
-        line: of that file, 1-based; 0 where it is not about one line.
-        path: of the image, relative to the dataset root; empty where it is not about one image.
-        text: what is wrong.
-        fix: what to do.
+        file: name of the list file, or "" for an image that is not in any list or in a generated one.
+        line: 1-based line number in that file, or 0 if the problem is not about a single line.
+        path: image path relative to the dataset root, or "" if the problem is not about a single image.
+        text: description of the problem.
+        fix: suggested next step.
     """
 
     file: str
@@ -39,28 +39,29 @@ class Problem(NamedTuple):
     fix: str
 
     @property
-    def place(self) -> str:
-        """`train_list.txt:17: train/….JPEG`, as much of it as there is."""
+    def location(self) -> str:
+        """File, line and path, as in `train_list.txt:17: train/….JPEG`. Empty parts are omitted."""
         position = f"{self.file}:{self.line}" if self.line else self.file
         return ": ".join(part for part in (position, self.path) if part)
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text} → {self.fix}"
+        return ": ".join(part for part in (self.location, self.text) if part) + f" → {self.fix}"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one expectation.
+    """Result of one expectation.
 
     Attributes:
-        name: of the expectation.
-        description: the claim.
-        is_blocking: whether the run stops when it does not hold.
-        success: whether it holds.
-        observed: what was seen, in a few words: `3 of 2100 images`.
-        problems: empty where it holds.
-        is_checked: whether the scan read enough of any image to tell; where it did not, `success` says nothing.
-        unread_images: of which the scan did not read what the claim is about; `success` is about the others.
+        name: name of the expectation.
+        description: the claim, as a sentence.
+        is_blocking: whether a failure stops the run.
+        success: whether the expectation passed.
+        observed: a short result, such as `3 of 2,100 images fail`.
+        problems: one entry per failure. Empty if the expectation passed.
+        is_checked: whether the scan read enough of at least one image to check the claim. If False, `success` is
+            meaningless.
+        unread_images: number of images that could not be checked because the scan did not read enough of them.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Finding:
 
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    """Write every problem of every finding to a text file, the blocking ones first."""
+    """Write all problems to a text file, one per line, blocking problems first."""
     blocking = [_BLOCKING + line for line in _interleave(finding for finding in findings if finding.is_blocking)]
     warnings = [
         f"{_WARNING}{problem} [{finding.name}]"
@@ -86,7 +87,7 @@ def write_findings(path: Path, findings: Sequence[Finding]) -> None:
 
 
 def write_findings_json(path: Path, findings: Sequence[Finding]) -> None:
-    """Write every problem of every finding to a file of JSON lines, in the order of the expectations."""
+    """Write all problems to a JSON Lines file, in the order of the expectations."""
     lines = [
         json.dumps({"expectation": finding.name, "is_blocking": finding.is_blocking, **problem._asdict()})
         for finding in findings
@@ -96,13 +97,13 @@ def write_findings_json(path: Path, findings: Sequence[Finding]) -> None:
 
 
 def read_blocking_problems(path: Path) -> list[str]:
-    """Return the problems of the blocking findings from a file that `write_findings` wrote."""
-    # Not splitlines: a name of a file may hold what Unicode takes for the end of a line.
+    """Return the blocking problems from a file written by `write_findings`."""
+    # Do not use splitlines, because file names may contain characters that Unicode treats as line breaks.
     lines = path.read_text(encoding="utf-8").split("\n")
     return [line.removeprefix(_BLOCKING) for line in lines if line.startswith(_BLOCKING)]
 
 
 def _interleave(findings: Iterable[Finding]) -> list[str]:
-    """Return one problem of each finding in turn, so that the first few show every kind there is."""
+    """Return all problems, taking one from each finding in turn, so that the first lines show every kind of problem."""
     rounds = zip_longest(*([f"{problem} [{finding.name}]" for problem in finding.problems] for finding in findings))
     return [line for in_round in rounds for line in in_round if line is not None]

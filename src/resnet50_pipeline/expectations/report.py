@@ -1,4 +1,4 @@
-"""The validation report: what the data set is and whether it may be trained on, as one JSON object."""
+"""Builds the validation report: dataset statistics and the result of each expectation, as one JSON object."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from resnet50_pipeline.exceptions import ValidationFailedError
 from resnet50_pipeline.expectations.claims import SuiteName
 from resnet50_pipeline.expectations.distributions import Distributions, as_json, compute_distributions
 from resnet50_pipeline.expectations.findings import Finding
-from resnet50_pipeline.imagenet.digest import compute_data_digest
-from resnet50_pipeline.imagenet.inspection import SCAN_LEVELS
-from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
-from resnet50_pipeline.imagenet.list_files import SPLITS
-from resnet50_pipeline.imagenet.manifest import select_listed
+from resnet50_pipeline.imagenet.lists.files import SPLITS
+from resnet50_pipeline.imagenet.scan.digest import compute_data_digest
+from resnet50_pipeline.imagenet.scan.inspection import SCAN_LEVELS
+from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
+from resnet50_pipeline.imagenet.scan.manifest import select_listed
+from resnet50_pipeline.text import pluralize
 
 PROBLEMS_IN_REPORT = 10
 
@@ -29,20 +30,20 @@ def build_report(
     suite_name: SuiteName = "imagenet_layout",
     distributions: Distributions | None = None,
 ) -> dict[str, Any]:
-    """Return the report, ready for JSON.
+    """Return the report as a dictionary that can be written as JSON.
 
-    Keys: `suite`, `is_valid`, `data_digest`, `statistics`, `distributions` (quantiles of sizes, images by class),
-    `notices` (what was put right while reading the lists, how many images are known oddities of ILSVRC2012, and what
-    was not checked, for the scan did not read that far) and `expectations`, each with its number of problems and at
-    most `PROBLEMS_IN_REPORT` of them: as lines, and as `findings` with `file`, `line`, `path`, `text` and `fix`. All of
-    them stand in `findings.jsonl` of the Data Docs.
+    The keys are `suite`, `is_valid`, `data_digest`, `statistics`, `distributions` (size quantiles and images per
+    class), `notices` (repaired lists, known PNG and CMYK images in ILSVRC2012, skipped checks) and `expectations`. Each
+    expectation contains the number of problems and the first `PROBLEMS_IN_REPORT` problems. `problems` contains them as
+    lines of text, and `findings` as objects with `file`, `line`, `path`, `text` and `fix`. The file `findings.jsonl` in
+    the Data Docs contains all problems.
 
     Args:
-        manifest: as `imagenet.scan.scan_dataset` gives it.
-        findings: of all expectations.
-        notices: a sentence each.
-        suite_name: whose expectations they are.
-        distributions: of the manifest, where the caller has them already.
+        manifest: result of `imagenet.scan.scan_dataset`.
+        findings: findings of all expectations.
+        notices: sentences to include.
+        suite_name: name of the suite.
+        distributions: distributions of the manifest. If None, they are computed from `manifest`.
     """
     return {
         "suite": suite_name,
@@ -70,11 +71,12 @@ def build_report(
 
 
 def compute_statistics(manifest: pd.DataFrame) -> dict[str, Any]:
-    """Return counts of images, classes and bytes by split; of scan levels, formats, pixel modes, suffixes of names."""
+    """Count images, classes and bytes per split, and images by scan level, format, color mode and extension."""
     listed = select_listed(manifest)
     statistics: dict[str, Any] = {}
-    for split in SPLITS:
-        images = select_listed(manifest, split)
+    splits = [*SPLITS, "test"] if (listed["split"] == "test").any() else SPLITS
+    for split in splits:
+        images = listed[listed["split"] == split]
         per_class = images["label"].value_counts()
         statistics[split] = {
             "images": len(images),
@@ -83,20 +85,21 @@ def compute_statistics(manifest: pd.DataFrame) -> dict[str, Any]:
             "max_images_per_class": int(per_class.max()) if len(per_class) else 0,
             "bytes": int(images["bytes"].sum()),
         }
-    statistics["unlisted_images"] = len(manifest) - len(listed)
+    statistics["unlisted_images"] = int((manifest["status"] == "unlisted").sum())
+    statistics["other_files"] = int((manifest["status"] == "other_file").sum())
     decoded = listed[(listed["status"] == "ok") & (listed["format"] != "")]
     statistics["scan_levels"] = _count(listed["scan_level"])
     statistics["formats"] = _count(decoded["format"])
     statistics["modes"] = _count(decoded["mode"])
-    statistics["suffixes"] = _count_suffixes(manifest["path"].tolist())
+    statistics["suffixes"] = _count_suffixes(manifest.loc[manifest["status"] != "other_file", "path"].tolist())
     return statistics
 
 
 def require_valid(report: Mapping[str, Any]) -> None:
-    """Make sure that every blocking expectation of a report holds.
+    """Raise an error if a blocking expectation in the report failed.
 
     Raises:
-        ValidationFailedError: with the problems that the report names.
+        ValidationFailedError: if a blocking expectation failed. The error contains its problems from the report.
     """
     if not report["is_valid"]:
         raise ValidationFailedError(
@@ -111,7 +114,7 @@ def require_valid(report: Mapping[str, Any]) -> None:
 
 def _describe_known_images(manifest: pd.DataFrame) -> list[str]:
     listed = select_listed(manifest)
-    # Only these few rows are looked at as text: of 1.33 million paths that takes seconds.
+    # Filter by format and mode first, because splitting all 1.33 million paths would take seconds.
     png_names = listed.loc[listed["format"] == "PNG", "path"]
     cmyk_names = listed.loc[listed["mode"] == "CMYK", "path"]
     png_count = sum(path.rpartition("/")[2] in KNOWN_PNG for path in png_names)
@@ -119,27 +122,27 @@ def _describe_known_images(manifest: pd.DataFrame) -> list[str]:
     if not png_count + cmyk_count:
         return []
     return [
-        f"{png_count} PNG and {cmyk_count} CMYK images are those that ILSVRC2012 is known to have under .JPEG names; "
-        "they train as the others do"
+        f"{png_count} PNG and {cmyk_count} CMYK images with .JPEG names are known ILSVRC2012 images; "
+        "they can be used for training"
     ]
 
 
 def _describe_levels(manifest: pd.DataFrame, findings: Sequence[Finding]) -> list[str]:
-    """Return what is to be known of a scan that did not read every image whole."""
+    """Return notices about images that the scan did not fully read."""
     listed = select_listed(manifest)
     counts = _count(listed.loc[listed["status"] == "ok", "scan_level"])
     notices = []
     if len(counts) > 1:
         levels = ", ".join(f"{level} {counts[level]:,}" for level in SCAN_LEVELS if level in counts)
         notices.append(
-            f"not all images were looked at alike ({levels}): what a former scan found at a higher level still holds, "
-            "for neither size nor time of the file have changed"
+            f"images were scanned at different levels ({levels}): results of an earlier scan at a higher level are "
+            "reused because the size and modification time of the files are unchanged"
         )
     unchecked = [finding for finding in findings if not finding.is_checked]
     if unchecked:
         names = ", ".join(f"{finding.name}{' (blocking)' if finding.is_blocking else ''}" for finding in unchecked)
         notices.append(
-            f"{len(unchecked)} expectations were not checked, for the scan did not read that far: {names} → set "
+            f"{pluralize(len(unchecked), 'expectation')} not checked because of the scan level: {names} → set "
             "data_validation.scan.level: full"
         )
     return notices

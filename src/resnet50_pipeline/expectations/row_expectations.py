@@ -1,6 +1,6 @@
-"""The two expectations that Great Expectations does not have: they look at a row together with other rows.
+"""Defines the two custom expectations, which compare each row with other rows.
 
-mypy does not follow into great_expectations (pyproject.toml), hence the ignored lines.
+The `type: ignore` comments are needed because mypy skips the source of great_expectations (see pyproject.toml).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from resnet50_pipeline.expectations.row_rules import follows_folder, is_in_one_s
 
 
 class _LabelFollowsFolder(MulticolumnMapMetricProvider):  # type: ignore[misc]
-    """The metric of `ExpectLabelsToFollowFolders`."""
+    """Metric for `ExpectLabelsToFollowFolders`."""
 
     condition_metric_name = "multicolumn_values.label_follows_folder"
     condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
 
     @multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
-    def _pandas(cls, column_list: pd.DataFrame, **_: Any) -> pd.Series[bool]:  # noqa: N805 - great_expectations' way
+    def _pandas(cls, column_list: pd.DataFrame, **_: Any) -> pd.Series[bool]:  # noqa: N805 - Great Expectations passes the class
         return follows_folder(column_list)
 
 
 class _ContentInOneSplit(MulticolumnMapMetricProvider):  # type: ignore[misc]
-    """The metric of `ExpectContentToBeInOneSplit`."""
+    """Metric for `ExpectContentToBeInOneSplit`."""
 
     condition_metric_name = "multicolumn_values.content_in_one_split"
     condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
@@ -41,14 +41,14 @@ class _ContentInOneSplit(MulticolumnMapMetricProvider):  # type: ignore[misc]
 
 
 class ExpectLabelsToFollowFolders(MulticolumnMapExpectation):  # type: ignore[misc]
-    """Expect the images of a class folder to have one label, and no other folder to have it, in both splits."""
+    """Expect each class folder to have one label in both splits, and no other folder to have the same label."""
 
     column_list: list[str] = ["split", "synset", "label"]  # noqa: RUF012 - a field of a pydantic model
     map_metric: ClassVar[str] = "multicolumn_values.label_follows_folder"
 
 
 class ExpectContentToBeInOneSplit(MulticolumnMapExpectation):  # type: ignore[misc]
-    """Expect no image of val/ to have the content of an image of train/."""
+    """Expect no image in val/ to have the same content as an image in train/."""
 
     column_list: list[str] = ["split", "sha256"]  # noqa: RUF012 - as above
     map_metric: ClassVar[str] = "multicolumn_values.content_in_one_split"

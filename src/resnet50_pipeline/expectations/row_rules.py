@@ -1,35 +1,33 @@
-"""Rules that look at a row of the manifest together with other rows."""
+"""Finds rows with inconsistent labels in a class folder, and rows that share their content with the other split."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from resnet50_pipeline.imagenet.list_files import SPLITS
-
 
 def find_folder_labels(manifest: pd.DataFrame) -> pd.Series[int]:
-    """Return the label of each class folder, by synset: the one that most of its train images have.
+    """Return the label of each class folder, indexed by synset: the most frequent label of its training images.
 
     Args:
-        manifest: with the columns split, synset and label. Images whose folder is unknown (synset "") have no part.
+        manifest: table with the columns split, synset and label. Images without a known folder (synset "") are ignored.
     """
     train = manifest[(manifest["split"] == "train") & (manifest["synset"] != "") & (manifest["label"] >= 0)]
     counts = train.groupby(["synset", "label"], observed=True).size().reset_index(name="images")
     counts = counts.sort_values(["images", "label"], ascending=[False, True]).drop_duplicates("synset")
     labels = counts.set_index("synset")["label"]
-    labels.index = labels.index.astype(object)  # of a table of categories, too
+    labels.index = labels.index.astype(object)  # A categorical index cannot be compared with plain strings.
     return labels
 
 
 def follows_folder(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Tell of each row whether its label is that of its class folder, and of no other folder.
+    """Return a boolean per row: True if the label of the row belongs to its class folder and to no other folder.
 
-    The train images say which label a folder has. A folder that train/ does not have must not have a label that a
-    folder of train/ has.
+    The training images define the label of a folder. A folder that exists only in val/ must not use the label of a
+    train folder.
 
     Args:
-        rows: with the columns split, synset and label.
+        rows: table with the columns split, synset and label.
     """
     folder_labels = find_folder_labels(rows)
     shared = folder_labels.index[folder_labels.duplicated(keep=False)]
@@ -40,15 +38,15 @@ def follows_folder(rows: pd.DataFrame) -> pd.Series[bool]:
 
 
 def is_in_one_split(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Tell of each row whether its content stands in its own split only.
+    """Return a boolean per row: True if the content of the image occurs in only one split.
 
     Args:
-        rows: with the columns split and sha256; an empty digest is that of no image.
+        rows: table with the columns split and sha256. An empty digest never matches another image.
     """
     content = rows["sha256"].astype("category")
     codes = content.cat.codes.to_numpy()
-    stands_in = np.zeros((len(SPLITS), len(content.cat.categories)), dtype=bool)
-    for number, split in enumerate(SPLITS):
-        stands_in[number, codes[(rows["split"] == split).to_numpy()]] = True
-    is_shared = stands_in.all(axis=0) & (content.cat.categories != "")
+    in_splits = np.zeros(len(content.cat.categories), dtype=np.int64)
+    for split in rows["split"].unique():
+        in_splits[np.unique(codes[(rows["split"] == split).to_numpy()])] += 1
+    is_shared = (in_splits > 1) & (content.cat.categories != "")
     return pd.Series(~is_shared[codes], index=rows.index)

@@ -1,4 +1,4 @@
-"""The suites that the claims make: what Great Expectations is to hold the manifest against."""
+"""Builds the Great Expectations suite that checks the claims about a dataset."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.row_conditions import Column
 
 from resnet50_pipeline.expectations import claims
+from resnet50_pipeline.expectations.batch import EMPTY
 from resnet50_pipeline.expectations.claims import SUITES, SuiteName
 from resnet50_pipeline.expectations.row_expectations import ExpectContentToBeInOneSplit, ExpectLabelsToFollowFolders
-from resnet50_pipeline.imagenet.known_images import KNOWN_CMYK, KNOWN_PNG
+from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 from resnet50_pipeline.imagenet.synsets import IMAGENET_SYNSETS_DIGEST
 
-_LISTED = Column("status") != "unlisted"
+_LISTED = (Column("status") != "unlisted") & (Column("status") != "other_file")
 _TRAIN = (Column("split") == "train") & _LISTED
 _VAL = (Column("split") == "val") & _LISTED
 _DECODED = Column("status") == "ok"
-# A scan that does not read so far leaves what it did not read empty.
+# Scans below level full leave a column empty if they did not read its value.
 _WITH_DIGEST = _DECODED & (Column("sha256") != "")
 _WITH_HEADER_AND_NOT_KNOWN = _DECODED & (Column("format") != "") & (Column("known_name") == "")
 _KNOWN = _LISTED & (Column("known_as_is") != "")
@@ -34,14 +35,14 @@ def build_suite(
     *,
     has_reference: bool = False,
 ) -> ExpectationSuite:
-    """Return the suite for what `expectations.batch.build_batch` gives.
+    """Build a suite that validates a table from `expectations.batch.build_batch`.
 
     Args:
         class_num: number of classes.
-        train_labels: the labels that train/ has, which val/ must have as well.
-        blocking: names of expectations whose severity is critical; that of the others is warning.
-        suite: which one.
-        has_reference: whether there is an earlier manifest for `images_are_as_they_were` to compare with.
+        train_labels: labels of the training images. val/ must contain the same labels.
+        blocking: names of the expectations with severity critical. All others have severity warning.
+        suite: name of the suite.
+        has_reference: whether to include `images_are_as_they_were`, which needs an earlier manifest.
     """
     blocking = set(blocking)
     expectations = _expect_imagenet_layout(class_num, sorted(set(train_labels)))
@@ -73,6 +74,9 @@ def _expect_imagenet_layout(class_num: int, train_labels: list[int]) -> dict[str
         ),
         "labels_follow_folders": ExpectLabelsToFollowFolders(row_condition=_LISTED),
         "paths_are_unique": gxe.ExpectColumnValuesToBeUnique(column="path", row_condition=_LISTED),
+        "copies_have_one_label": gxe.ExpectColumnValuesToBeInSet(
+            column="has_other_label", value_set=[False], row_condition=_WITH_DIGEST
+        ),
         "splits_share_no_image": ExpectContentToBeInOneSplit(row_condition=_LISTED),
         "every_class_has_train_images": gxe.ExpectColumnDistinctValuesToContainSet(
             column="label", value_set=list(range(class_num)), row_condition=_TRAIN
@@ -81,6 +85,7 @@ def _expect_imagenet_layout(class_num: int, train_labels: list[int]) -> dict[str
             column="label", value_set=train_labels, row_condition=_VAL
         ),
         "no_unlisted_images": gxe.ExpectColumnValuesToNotBeInSet(column="status", value_set=["unlisted"]),
+        "no_other_files": gxe.ExpectColumnValuesToNotBeInSet(column="status", value_set=["other_file"]),
         "images_are_unique": gxe.ExpectCompoundColumnsToBeUnique(
             column_list=["split", "sha256"], row_condition=_WITH_DIGEST
         ),
@@ -92,6 +97,9 @@ def _expect_imagenet_layout(class_num: int, train_labels: list[int]) -> dict[str
         ),
         "nothing_stands_behind_images": gxe.ExpectColumnValuesToBeInSet(
             column="trailing_bytes", value_set=[0], row_condition=_DECODED
+        ),
+        "images_are_used_in_full": gxe.ExpectColumnValuesToBeInSet(
+            column="ignored", value_set=[EMPTY], row_condition=_DECODED
         ),
         "images_are_jpeg": gxe.ExpectColumnValuesToBeInSet(
             column="format", value_set=["JPEG"], row_condition=_WITH_HEADER_AND_NOT_KNOWN

@@ -1,58 +1,53 @@
-"""Runs the suite over a manifest with Great Expectations, in memory."""
+"""Validates a manifest with Great Expectations, in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import great_expectations as gx
 import pandas as pd
-from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-from great_expectations.core.expectation_suite import ExpectationSuite
-from great_expectations.data_context.types.base import ProgressBarsConfig
 
 from resnet50_pipeline.expectations.batch import build_batch
-from resnet50_pipeline.expectations.claims import SUITES, Claim, SuiteName, check_names
+from resnet50_pipeline.expectations.claims import SUITES, Claim, SuiteName, require_known_names
 from resnet50_pipeline.expectations.class_problems import (
-    ABOUT_COUNTS,
     CLASS_EXPECTATIONS,
+    COUNT_EXPECTATIONS,
     describe_count,
-    explain_absent_classes,
     explain_class_rows,
+    explain_classes_in_one_split,
     explain_known_images,
-    explain_unlike_classes,
+    explain_missing_classes,
 )
 from resnet50_pipeline.expectations.findings import Finding, Problem
 from resnet50_pipeline.expectations.problems import explain_rows
-from resnet50_pipeline.expectations.suite import build_suite
-from resnet50_pipeline.imagenet.list_files import Split
-from resnet50_pipeline.imagenet.manifest import select_listed
+from resnet50_pipeline.imagenet.lists.files import Split
+from resnet50_pipeline.imagenet.scan.manifest import select_listed
+
+# Importing Great Expectations takes seconds, so only the functions that call it do.
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.core.expectation_suite import ExpectationSuite
 
 DEFAULT_LIST_NAMES: Mapping[Split, str] = {"train": "train_list.txt", "val": "val_list.txt"}
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome of all expectations.
+    """Results of all expectations.
 
     Attributes:
-        suite_name: which suite.
-        findings: one for each expectation, in the order of the suite's claims; `images_are_as_they_were` has one only
-            where there is an earlier manifest.
-        suite: what was expected.
-        result: what Great Expectations found, with every value that was not expected.
+        suite_name: name of the suite.
+        findings: one finding per expectation, in the order of the suite's claims. Without an earlier manifest,
+            `images_are_as_they_were` is omitted.
+        suite: the suite that was run.
+        result: the result from Great Expectations, including all unexpected values.
     """
 
     suite_name: SuiteName
     findings: tuple[Finding, ...]
     suite: ExpectationSuite
     result: ExpectationSuiteValidationResult
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether every blocking expectation holds."""
-        return all(finding.success for finding in self.findings if finding.is_blocking)
 
 
 def validate_manifest(
@@ -63,61 +58,48 @@ def validate_manifest(
     *,
     suite_name: SuiteName = "imagenet_layout",
     reference: pd.DataFrame | None = None,
+    class_folders: Mapping[int, str] | None = None,
 ) -> Validation:
-    """Hold a manifest against all expectations of a suite.
+    """Validate a manifest against all expectations in a suite.
 
     Args:
-        manifest: as `imagenet.scan.scan_dataset` gives it.
+        manifest: result of `imagenet.scan.scan_dataset`.
         class_num: number of classes.
-        blocking: names of the expectations that must hold.
-        list_names: name of each split's list file, for the problems' places.
-        suite_name: which expectations.
-        reference: an earlier manifest, whose images must still have the digest that they have there.
+        blocking: names of the expectations that must pass.
+        list_names: file name of each split's list, used in the problem descriptions; "" if there is no file.
+        suite_name: name of the suite.
+        reference: an earlier manifest. Images that are in both manifests must have the same digest.
+        class_folders: class folder of each label, if the lists were generated from folders.
 
     Raises:
-        ParameterError: `blocking` has a name that is not of an expectation of the suite.
+        ParameterError: if `blocking` contains a name that is not in the suite.
     """
-    check_names(blocking, suite_name)
+    from resnet50_pipeline.expectations.suite import build_suite
+
+    require_known_names(blocking, suite_name)
     manifest = manifest.reset_index(drop=True)
     batch = build_batch(manifest, reference)
     train_labels = select_listed(manifest, "train")["label"].unique().tolist()
     suite = build_suite(class_num, train_labels, blocking, suite_name, has_reference=reference is not None)
     result = _run_suite(suite, batch)
-    seen = _Seen(manifest, batch, class_num, list_names)
+    context = _Context(manifest, batch, class_num, list_names, class_folders or {})
     by_name = {one.expectation_config.meta["name"]: one for one in result.results}
-    findings = []
-    for name, claim in SUITES[suite_name].items():
-        if name not in by_name:
-            continue
-        values = _require_evaluated(name, by_name[name])
-        success = bool(by_name[name].success)
-        observed, problems = _describe(name, values, seen)
-        read, unread = _count_read(claim, batch)
-        is_checked = not success or read > 0 or not unread
-        if unread:
-            what = f"the scan did not read the {_READ[claim.reads]}"
-            of_some = f"{observed}; of {unread:,} of {read + unread:,} {what}"
-            observed = of_some if is_checked else f"not checked at this level: {what}"
-        findings.append(
-            Finding(
-                name=name,
-                description=claim.description,
-                is_blocking=name in blocking,
-                success=success,
-                observed=observed,
-                problems=() if success else tuple(problems),
-                is_checked=is_checked,
-                unread_images=unread,
-            )
-        )
-    return Validation(suite_name, tuple(findings), suite, result)
+    findings = tuple(
+        _make_finding(claim, by_name[name], context, is_blocking=name in blocking)
+        for name, claim in SUITES[suite_name].items()
+        if name in by_name
+    )
+    return Validation(suite_name, findings, suite, result)
 
 
-_READ = {"header": "headers of the images", "content": "content of the images"}
+_READ = {"header": "headers", "content": "content"}
 
 
 def _run_suite(suite: ExpectationSuite, batch: pd.DataFrame) -> ExpectationSuiteValidationResult:
-    # In memory: nothing is written, asked of the network, or sent anywhere.
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    # An ephemeral context writes no files and sends no usage statistics.
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     suite = context.suites.add(suite)
@@ -131,8 +113,34 @@ def _run_suite(suite: ExpectationSuite, batch: pd.DataFrame) -> ExpectationSuite
     )
 
 
+def _make_finding(
+    claim: Claim, result: ExpectationValidationResult, context: _Context, *, is_blocking: bool
+) -> Finding:
+    success = bool(result.success)
+    observed, problems = _describe(claim.name, _require_evaluated(claim.name, result), context)
+    read, unread = _count_read(claim, context.batch)
+    is_checked = not success or read > 0 or not unread
+    if unread:
+        what = _READ[claim.reads]
+        partly = f"{observed}; the scan did not read the {what} of {unread:,} of {read + unread:,} images"
+        observed = partly if is_checked else f"not checked: the scan did not read the {what} of the images"
+    return Finding(
+        name=claim.name,
+        description=claim.description,
+        is_blocking=is_blocking,
+        success=success,
+        observed=observed,
+        problems=() if success else tuple(problems),
+        is_checked=is_checked,
+        unread_images=unread,
+    )
+
+
 def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
-    """Return of how many readable images the scan read what the claim is about, and of how many it did not."""
+    """Count the readable images.
+
+    Return how many can be checked for the claim, and how many were not read far enough.
+    """
     is_readable = batch["status"] == "ok"
     if claim.reads == "folders":
         return int(is_readable.sum()), 0
@@ -141,48 +149,54 @@ def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
 
 
 def _require_evaluated(name: str, result: ExpectationValidationResult) -> Mapping[str, Any]:
-    """Return the values of a result; one that could not be evaluated is a fault here, and says nothing of the data."""
+    """Return the values of a result. Raise RuntimeError if Great Expectations failed to compute it, which is a bug."""
     if result.exception_info.get("raised_exception", True):
-        raise RuntimeError(f"expectation {name} could not be evaluated: {result.exception_info}")
+        raise RuntimeError(f"expectation {name} could not be evaluated, which is a bug: {result.exception_info}")
     values: Mapping[str, Any] = result.result
     return values
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What problems are explained from: the tables, and what surrounds them."""
+class _Context:
+    """Tables and parameters that are needed to explain problems."""
 
     manifest: pd.DataFrame
     batch: pd.DataFrame
     class_num: int
     list_names: Mapping[Split, str]
+    class_folders: Mapping[int, str]
 
 
-def _describe(name: str, values: Mapping[str, Any], seen: _Seen) -> tuple[str, list[Problem]]:
-    """Return what was seen, and the problems if the expectation does not hold."""
+def _describe(name: str, values: Mapping[str, Any], context: _Context) -> tuple[str, list[Problem]]:
+    """Return the observed result as text, and the problems."""
     if "unexpected_index_list" not in values:
-        return _describe_whole(name, values, seen)
+        return _describe_whole(name, values, context)
     rows = values["unexpected_index_list"] or []
     if name in CLASS_EXPECTATIONS:
-        count, noun = seen.class_num, "classes"
-        problems = explain_class_rows(name, seen.manifest, seen.batch, rows, seen.list_names)
+        count, noun = context.class_num, "classes"
+        problems = explain_class_rows(name, context.manifest, context.batch, rows, context.list_names)
     else:
         count, noun = values["element_count"], "images"
-        problems = explain_rows(name, seen.manifest, rows, seen.class_num, seen.list_names)
+        problems = explain_rows(name, context.manifest, rows, context.class_num, context.list_names)
     if name == "synsets_are_those_of_ilsvrc2012":
-        return "another set of synsets" if rows else "the thousand", problems
-    return f"{len(rows):,} of {count:,} {noun} break it" if rows else f"{count:,} {noun}", problems
+        return "a different set of synsets" if rows else "the 1000 synsets of ILSVRC2012", problems
+    return f"{len(rows):,} of {count:,} {noun} fail" if rows else f"{count:,} {noun}", problems
 
 
-def _describe_whole(name: str, values: Mapping[str, Any], seen: _Seen) -> tuple[str, list[Problem]]:
-    """Do the same for an expectation that is about the data set as a whole, and not about rows."""
-    if name in ABOUT_COUNTS:
-        return describe_count(name, int(values["observed_value"]), seen.list_names)
+def _describe_whole(name: str, values: Mapping[str, Any], context: _Context) -> tuple[str, list[Problem]]:
+    """Return the observed result as text, and the problems, for an expectation about the entire dataset."""
+    if name in COUNT_EXPECTATIONS:
+        return describe_count(name, int(values["observed_value"]), context.list_names)
     if name == "every_class_has_train_images":
-        problems = explain_absent_classes(seen.manifest, seen.class_num, seen.list_names)
-        return f"{seen.class_num - len(problems)} of {seen.class_num} classes have images", problems
+        problems = explain_missing_classes(
+            context.manifest, context.class_num, context.list_names, context.class_folders
+        )
+        return f"{context.class_num - len(problems)} of {context.class_num} classes have images", problems
     if name == "val_has_the_classes_of_train":
-        problems = explain_unlike_classes(seen.manifest, seen.list_names)
-        return f"{len(problems)} classes are in one split only", problems
-    problems = explain_known_images(name, seen.manifest, seen.batch, seen.list_names)
-    return f"{len(problems)} are not there as they are known" if problems else "all are there", problems
+        problems = explain_classes_in_one_split(context.manifest, context.list_names, context.class_folders)
+        return (
+            f"{len(problems)} classes are in only one split" if problems else "both splits have the same classes",
+            problems,
+        )
+    problems = explain_known_images(name, context.manifest, context.batch, context.list_names)
+    return f"{len(problems)} are missing or converted" if problems else "all are present", problems

@@ -1,6 +1,6 @@
-"""What this project adds to a Kedro run: where it stands, what it checks first, what MLflow is told, what it prints.
+"""Implements the project's Kedro hooks: working folder, checks, progress, MLflow tracking and the final summary.
 
-Importing it costs nothing: MLflow and everything else that is heavy comes after the checks.
+Importing this package is fast. MLflow and other heavy libraries are imported after the first checks.
 """
 
 from resnet50_pipeline.hooks.full_lists import FullListHooks

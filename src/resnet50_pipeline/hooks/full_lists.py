@@ -1,4 +1,4 @@
-"""Keeps what an error cannot show: every problem of the list files, in a file beside the Data Docs."""
+"""Reports all problems in a list file next to the Data Docs, because the error message shows only the first few."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FILE_NAME = "list_problems.txt"
 
 
 class FullListHooks:
-    """Writes the problems of a list file before the command line prints the first of them."""
+    """Writes a report of all problems in a list file before the command prints the error."""
 
     @hook_impl
     def on_node_error(self, error: Exception, catalog: CatalogProtocol[Any, Any]) -> None:
-        """Write all problems where the message has not room for them, and let it name the file."""
-        # Of a list nothing is known yet when it cannot be read: there are no Data Docs that could hold this.
+        """If the message cannot show all problems, write them to a file and add its path to the message."""
+        # The Data Docs cannot show these problems, because the run stops before the Data Docs are built.
         if isinstance(error, ListFileError) and len(error.problems) > MAX_PROBLEMS_SHOWN and "data_docs" in catalog:
             path = Path(catalog["data_docs"].filepath).parent / FILE_NAME
             write_text(path, "".join(problem + "\n" for problem in error.problems))

@@ -1,4 +1,4 @@
-"""What MLflow gets of each dataset that a run saves: the catalog on the left, the MLflow run on the right."""
+"""Defines the artifacts, tags and metrics that are logged to MLflow when a run saves a catalog dataset."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def _no_text(_data: Any) -> dict[str, str]:
+def _no_tags(_data: Any) -> dict[str, str]:
     return {}
 
 
-def _no_figures(_data: Any) -> dict[str, float]:
+def _no_metrics(_data: Any) -> dict[str, float]:
     return {}
 
 
 @dataclass(frozen=True)
 class LoggedDataset:
-    """What MLflow gets when Kedro has saved a dataset.
+    """Artifact, tags and metrics to log when a dataset is saved.
 
     Attributes:
-        folder: of the run's artifacts, where the saved file or folder goes; "" for nowhere.
-        tags: made of the data.
-        metrics: made of the data.
+        folder: artifact folder for the saved file or folder; if "", no artifact is logged.
+        tags: function that returns the tags for the data.
+        metrics: function that returns the metrics for the data.
     """
 
     folder: str = ""
-    tags: Callable[[Any], dict[str, str]] = _no_text
-    metrics: Callable[[Any], dict[str, float]] = _no_figures
+    tags: Callable[[Any], dict[str, str]] = _no_tags
+    metrics: Callable[[Any], dict[str, float]] = _no_metrics
 
 
 def _version_tag(model: Mapping[str, Any]) -> dict[str, str]:
@@ -47,7 +47,6 @@ LOGGED_DATASETS: dict[str, LoggedDataset] = {
     "validation_report": LoggedDataset("data_validation"),
     "data_docs": LoggedDataset("data_validation"),
     "label_map": LoggedDataset("data_preparation"),
-    "training_config": LoggedDataset("training"),
     "training_summary": LoggedDataset("training", metrics=_training_metrics),
     "predictions": LoggedDataset("evaluation"),
     "evaluation_summary": LoggedDataset("evaluation"),

@@ -1,10 +1,12 @@
-"""Which stage and node runs: told to the log, and to the view of a terminal."""
+"""Logs the start and end of stages and nodes, and shows them in the terminal view."""
 
 from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
 
-from resnet50_pipeline.hooks.description import read_group
-from resnet50_pipeline.hooks.summary import command_of_page
-from resnet50_pipeline.interruption import received_interruption
+from resnet50_pipeline.hooks.summary import describe_mlflow
+from resnet50_pipeline.logs.context import log_context
 from resnet50_pipeline.logs.formats import FIELDS, SHOWN_ELSEWHERE
-from resnet50_pipeline.logs.place import place
 from resnet50_pipeline.logs.set_up import FILE_ONLY, IN_STREAM, IN_VIEW, current_log
-from resnet50_pipeline.parameters import TrackingParameters
+from resnet50_pipeline.parameters import TrackingParameters, read_group
 from resnet50_pipeline.pipeline_registry import STAGES
-from resnet50_pipeline.progress import Stage, current_view, format_duration
+from resnet50_pipeline.processes.interruption import received_interruption
+from resnet50_pipeline.progress import Stage, current_view
+from resnet50_pipeline.text import format_clock, pluralize
 from resnet50_pipeline.tracking.address import find_address
 
 logger = logging.getLogger(__name__)
@@ -31,88 +34,100 @@ _OTHER = "nodes"
 
 
 class ProgressHooks:
-    """Counts nodes and stages; Kedro runs nodes of one stage between those of another where nothing binds them."""
+    """Counts nodes and stages. Kedro may interleave independent nodes of different stages."""
 
     def __init__(self) -> None:
         self._stages: dict[str, Stage] = {}
         self._unsaved: dict[str, set[str]] = {}
         self._nodes = 0
-        self._begun = 0
+        self._running: dict[str, float] = {}
+        self._numbers: dict[str, int] = {}
         self._started = 0.0
+        self._lock = threading.Lock()
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        """Count what is to run, and give the log file the session's name."""
-        self._stages = group_nodes(pipeline.nodes)
-        self._nodes, self._begun, self._started = len(pipeline.nodes), 0, time.monotonic()
+        """Count the nodes per stage, name the log file after the session, and open the terminal view."""
+        nodes = select_nodes(run_params, pipeline, catalog)
+        self._stages = group_nodes(nodes)
+        self._nodes, self._started = len(nodes), time.monotonic()
+        self._numbers = {node.name: number for number, node in enumerate(nodes, start=1)}
         log = current_log()
-        log.take_session(str(run_params["run_id"]))
+        log.set_session(str(run_params["run_id"]))
         logger.info(
             "session %s, environment %s: %s",
-            *(place.session, run_params["env"] or "local", ", ".join(self._stages)),
+            *(log_context.session, run_params["env"] or "local", ", ".join(self._stages) or "nothing to run"),
             extra={SHOWN_ELSEWHERE: IN_STREAM},
         )
         places = {} if log.path is None else {"log": str(log.path)}
-        current_view().open_run(list(self._stages.values()), places | _place_of_runs(catalog))
+        current_view().open_run(list(self._stages.values()), places | _mlflow_place(catalog))
 
     @hook_impl(tryfirst=True)
     def before_node_run(self, node: Node) -> None:
-        """Log `stage 2/6 data_validation` and `2/17 scan_dataset`."""
+        """Log the stage, such as `stage 2/6 data_validation`, and the node, such as `2/17 scan_dataset`."""
         stage = self._stages[stage_of(node)]
-        place.stage, place.node = stage.name, node.name
+        self._running[node.name] = time.monotonic()
+        log_context.stage, log_context.node = stage.name, node.name
         if stage.done == 0 and not stage.node:
             self._log(f"stage {self._number(stage)} {stage.name}")
-        self._begun += 1
-        self._log(f"{self._begun}/{self._nodes} {node.name}")
+        # A node's own number, not the count of nodes so far: ParallelRunner runs each node in a separate process.
+        self._log(f"{self._numbers[node.name]}/{self._nodes} {node.name}")
         stage.node, stage.node_started = node.name, time.monotonic()
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
-        """Wait for the results to be saved, which may take longer than the node."""
+        """Wait for the outputs to be saved before the node counts as finished. Saving may take longer than the node."""
         self._unsaved[node.name] = set(outputs)
         if not outputs:
             self._end(node)
 
     @hook_impl(trylast=True)
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """End the node with its last result."""
+        """Count the node as finished after its last output is saved."""
         unsaved = self._unsaved[node.name]
         unsaved.discard(dataset_name)
         if not unsaved:
             self._end(node)
 
     def _end(self, node: Node) -> None:
-        """Count the node, and log when its stage is done and how long it took."""
+        """Count the node as finished, and log the duration of its stage after the last node."""
         stage = self._stages[stage_of(node)]
-        stage.seconds += time.monotonic() - stage.node_started
-        stage.done, stage.node = stage.done + 1, ""
-        place.node = ""
+        with self._lock:  # ThreadRunner runs several nodes at the same time
+            stage.seconds += time.monotonic() - self._running.pop(node.name)
+            stage.done += 1
+        if stage.node == node.name:
+            stage.node = ""
+        if log_context.node == node.name:
+            log_context.node = ""
         if stage.is_done:
             self._log(
-                f"stage {self._number(stage)} {stage.name} done in {format_duration(stage.seconds)}",
+                f"stage {self._number(stage)} {stage.name} done in {format_clock(stage.seconds)}",
                 seconds=round(stage.seconds, 3),
             )
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        """Take the view away before the summary, and log how long everything took."""
+        """Close the terminal view and log the duration of the run, before the summary is printed."""
         current_view().close_run()
         seconds = time.monotonic() - self._started
         logger.info(
-            "%d nodes done in %s",
-            *(self._nodes, format_duration(seconds)),
+            "%s done in %s",
+            *(pluralize(self._nodes, "node"), format_clock(seconds)),
             extra={FIELDS: {"nodes": self._nodes, "seconds": round(seconds, 3)}, SHOWN_ELSEWHERE: IN_VIEW},
         )
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self, error: Exception) -> None:
-        """Take the view away, and tell the log file, which MLflow gets, why the run ends; the command tells people."""
+        """Close the terminal view, and write the error to the log file, which MLflow stores.
+
+        The command prints the error.
+        """
         current_view().close_run()
-        ends = received_interruption() or error
-        where = f" in {place.node}" if place.node else ""
-        logger.error("the run ends%s: %s", where, ends, exc_info=error, extra={SHOWN_ELSEWHERE: FILE_ONLY})
+        reason = received_interruption() or error
+        where = f" in {log_context.node}" if log_context.node else ""
+        logger.error("the run failed%s: %s", where, reason, exc_info=error, extra={SHOWN_ELSEWHERE: FILE_ONLY})
         current_log().has_traceback = True
 
     def _number(self, stage: Stage) -> str:
@@ -122,19 +137,33 @@ class ProgressHooks:
         logger.info("%s", message, extra={FIELDS: fields, SHOWN_ELSEWHERE: IN_VIEW})
 
 
+def select_nodes(run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[Node]:
+    """Return the nodes that Kedro's runner will run: all, or those that `--only-missing-outputs` leaves."""
+    if not run_params.get("only_missing_outputs"):
+        return list(pipeline.nodes)
+    # Kedro passes the whole pipeline to hooks. The runner applies this function later, and logs the skipped nodes then.
+    kedro_logger = logging.getLogger(SequentialRunner.__module__)
+    level = kedro_logger.level
+    kedro_logger.setLevel(logging.WARNING)
+    try:
+        return list(SequentialRunner()._filter_pipeline_for_missing_outputs(pipeline, catalog).nodes)
+    finally:
+        kedro_logger.setLevel(level)
+
+
 def stage_of(node: Node) -> str:
-    """Return the stage that a node belongs to: its function stands in the stage's package."""
+    """Return the stage of a node: the name of the package that contains its function."""
     found = _STAGE_OF_MODULE.search(getattr(node.func, "__module__", ""))
     return found[1] if found else _OTHER
 
 
 def group_nodes(nodes: list[Node]) -> dict[str, Stage]:
-    """Return the stages of these nodes by name, in the order of the chain."""
+    """Return the stages of the nodes, keyed by name, in the order of the chain."""
     names = [stage_of(node) for node in nodes]
     ordered = sorted(set(names), key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
     return {name: Stage(name, names.count(name)) for name in ordered}
 
 
-def _place_of_runs(catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
-    address = find_address(read_group(catalog, "tracking", TrackingParameters), Path.cwd())
-    return {"MLflow": address.shown if address.kind == "server" else command_of_page()}
+def _mlflow_place(catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
+    address = find_address(read_group(catalog.load("parameters"), "tracking", TrackingParameters), Path.cwd())
+    return {"MLflow": describe_mlflow(address, Path.cwd()).strip("`")}

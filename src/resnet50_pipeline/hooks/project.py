@@ -1,4 +1,4 @@
-"""Where a run stands: its folder, and whether a signal has ended it."""
+"""Sets a run's working folder, and stops the run after a signal."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 
-from resnet50_pipeline.interruption import raise_if_interrupted
+from resnet50_pipeline.processes.interruption import raise_if_interrupted
 
 
 class ProjectHooks:
-    """Makes relative paths mean the project's folder, and ends the run where a signal came."""
+    """Changes to the project folder and stops the run at the next node after a signal."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Go to the project's folder."""
+        """Change to the project folder, because relative paths start from it."""
         os.chdir(context.project_path)
-        # Matplotlib keeps a list of fonts, by default in the user's home.
+        # By default, Matplotlib writes its font cache to the user's home folder.
         os.environ.setdefault("MPLCONFIGDIR", str(context.project_path / ".cache" / "matplotlib"))
 
     @hook_impl
     def before_node_run(self) -> None:
-        """Stop here where a signal was swallowed by a library."""
+        """Stop the run if a library has suppressed the exception that a signal raised."""
         raise_if_interrupted()
 
     @hook_impl
     def after_node_run(self, outputs: dict[str, Any]) -> None:
-        """Stop here, before the results are saved, where a signal was swallowed by a library."""
+        """Stop the run before the results are saved if a library has suppressed the exception that a signal raised."""
         raise_if_interrupted()

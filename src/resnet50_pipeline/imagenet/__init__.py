@@ -1,1 +1,6 @@
-"""The files and classes of an ImageNet folder: where they are, what is in them, whether they are whole."""
+"""Reads, checks and repackages datasets in ImageNet's folder layout.
+
+Start with `layout`, which locates the parts of a dataset and reads its list files. `lists` parses and generates those
+files, `scan` inspects every image and builds the manifest, `archives` reads the distributed tar files, and `shards`
+packs images for training.
+"""

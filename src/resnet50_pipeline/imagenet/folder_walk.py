@@ -1,6 +1,8 @@
-"""Walks folders and stats what is in them; also a program, which starts in milliseconds for it imports hardly anything.
+"""Walks folders and stats their files. Also runs as a standalone program that starts in milliseconds.
 
-python -I -S folder_walk.py ROOT    folders on the standard input, what was found on the standard output
+    python -I -S folder_walk.py ROOT    reads NUL-separated folders from standard input, writes `FoundFiles.pack()`
+
+The program starts quickly because this module imports almost nothing. Keep it that way.
 """
 
 from __future__ import annotations
@@ -10,28 +12,38 @@ import sys
 from array import array
 from collections.abc import Iterable
 
-# What stands for the time of a thing that is no regular file: a symbolic link, a FIFO, a device.
+# Modification time recorded for an entry that is not a regular file, such as a symbolic link, a FIFO or a device.
 NOT_A_FILE = -1
-# Of st_mode, as module stat has them: an import that takes longer than a folder.
+# Bits of st_mode, as in the `stat` module. Importing `stat` takes longer than walking one folder.
 _KIND, _FOLDER, _REGULAR = 0o170000, 0o040000, 0o100000
+# lost+found is in the root of a mounted disk. The others come from Windows, Synology and macOS.
+SYSTEM_FOLDERS = frozenset({"lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "__MACOSX"})
+_MAX_INT64 = 2**63 - 1
 
 
-class Found:
-    """Files in the order in which they were found.
+def is_class_folder(name: str) -> bool:
+    """Return whether a folder in train/ or val/ may be a class: it is not hidden, and no file system or NAS made it."""
+    return not name.startswith(".") and name not in SYSTEM_FOLDERS
+
+
+class FoundFiles:
+    """Files in the order in which the walk found them.
 
     Attributes:
-        names: paths relative to the root, those of one folder in one text, separated by NUL.
+        names: NUL-separated paths relative to the root, one string per folder.
         sizes: int64, bytes.
-        mtimes: int64, nanoseconds since 1970; `NOT_A_FILE` where it is no regular file.
+        mtimes: int64, nanoseconds since 1970; `NOT_A_FILE` for anything but a regular file.
+        inodes: int64, the low 63 bits of the inode number.
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.sizes = array("q")
         self.mtimes = array("q")
+        self.inodes = array("q")
 
     def add(self, folder: str, names: list[str], found: list[os.stat_result]) -> None:
-        """Add what is in a folder, which is relative to the root and ends in a slash, and no folder itself."""
+        """Add the files of one folder. `folder` is relative to the root and ends in a slash."""
         if not names:
             return
         self.names.append(folder + f"\0{folder}".join(names))
@@ -39,36 +51,40 @@ class Found:
         self.mtimes.extend(
             [status.st_mtime_ns if status.st_mode & _KIND == _REGULAR else NOT_A_FILE for status in found]
         )
+        self.inodes.extend([status.st_ino & _MAX_INT64 for status in found])
 
     def pack(self) -> bytes:
-        """Return names, sizes and times as bytes, for a pipe."""
+        """Return the names and numbers as bytes that can be sent through a pipe."""
         names = os.fsencode("\0".join(self.names))
         counts = array("q", [len(names), len(self.sizes)])
-        return counts.tobytes() + names + self.sizes.tobytes() + self.mtimes.tobytes()
+        return counts.tobytes() + names + self.sizes.tobytes() + self.mtimes.tobytes() + self.inodes.tobytes()
 
 
-def walk_folders(root: str, folders: Iterable[str], found: Found, *, is_alone: bool = False) -> None:
-    """Add everything below each of `folders` that is not a folder. Symbolic links are not followed.
+def walk_folders(root: str, folders: Iterable[str], found: FoundFiles, *, may_change_directory: bool = False) -> None:
+    """Add all entries below `folders` except folders. Symbolic links are not followed.
 
     Args:
-        root: dataset root, ends in a slash.
-        folders: relative to `root`, each ends in a slash.
-        found: is added to.
-        is_alone: whether the process may change its working directory, which is a tenth faster.
+        root: dataset root, ending in a slash.
+        folders: paths relative to `root`, each ending in a slash.
+        found: object to which the entries are added.
+        may_change_directory: whether the process may change its working directory, which makes the walk 10% faster.
     """
     pending = list(folders)
     while pending:
         folder = pending.pop()
-        # By descriptor, the kernel resolves the name of each file alone and not its whole path; and a list of names,
-        # each with a call of its own, is faster than os.scandir's entries.
+        # Given a folder descriptor, the kernel resolves only the file's name and not its full path. One `stat` call per
+        # listed name is faster than using the entries of os.scandir.
         descriptor = os.open(root + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             names = os.listdir(descriptor)  # noqa: PTH208 - of a descriptor
-            if is_alone:
+            if may_change_directory:
                 os.fchdir(descriptor)
                 statuses = list(map(os.lstat, names))
             else:
                 statuses = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in names]
+        except OSError as error:
+            # The error names the file without its folder.
+            raise OSError(error.errno, error.strerror, root + folder) from error
         finally:
             os.close(descriptor)
         is_folder = [status.st_mode & _KIND == _FOLDER for status in statuses]
@@ -80,9 +96,9 @@ def walk_folders(root: str, folders: Iterable[str], found: Found, *, is_alone: b
 
 
 def main() -> None:
-    """Walk the folders of the standard input, which are separated by NUL."""
-    found = Found()
-    walk_folders(sys.argv[1], os.fsdecode(sys.stdin.buffer.read()).split("\0"), found, is_alone=True)
+    """Walk the NUL-separated folders from standard input and write the result to standard output."""
+    found = FoundFiles()
+    walk_folders(sys.argv[1], os.fsdecode(sys.stdin.buffer.read()).split("\0"), found, may_change_directory=True)
     sys.stdout.buffer.write(found.pack())
 
 

@@ -1,4 +1,4 @@
-"""Where the bytes of a list's images come from: files of their own, or anything else that knows a list's rows."""
+"""Reads the encoded images of a list by row number, from separate files or from another store."""
 
 from __future__ import annotations
 
@@ -6,47 +6,50 @@ from pathlib import Path
 from typing import Protocol
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imagenet.list_files import ListEntries
+from resnet50_pipeline.imagenet.lists.files import ListEntries
 
 
 class ImageSource(Protocol):
-    """The encoded images of a list file, by row; it is copied into loader processes."""
+    """Encoded images of a list file, read by row number.
+
+    Sources must be picklable so that DataLoader workers get them.
+    """
 
     def read(self, row: int) -> bytes:
-        """Return the bytes of an image's file.
+        """Return the encoded bytes of an image.
 
         Raises:
-            ImageDecodeError: they cannot be read; the message names the image.
+            ImageDecodeError: if the bytes cannot be read; the message identifies the image.
         """
         ...
 
     def name(self, row: int) -> str:
-        """Return what messages call an image: where its bytes are found."""
+        """Return the location of an image's bytes, for use in messages."""
         ...
 
 
 class LooseFiles:
-    """Every image is a file below `image_root`."""
+    """Images stored as separate files below `image_root`."""
 
     def __init__(self, entries: ListEntries, image_root: Path) -> None:
         self._entries, self._image_root = entries, image_root
 
     def read(self, row: int) -> bytes:
-        """Return the bytes of an image's file.
+        """Return the bytes of an image file.
 
         Raises:
-            ImageDecodeError: they cannot be read.
+            ImageDecodeError: if the file cannot be read.
         """
         path = self._path(row)
         try:
             return path.read_bytes()
         except OSError as error:
             raise ImageDecodeError(
-                f"{path}: cannot be read: {error.strerror}; was it moved since validation?"
+                f"{path}: cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
             ) from error
 
     def name(self, row: int) -> str:
-        """Return the file's path."""
+        """Return the path of the image file."""
         return str(self._path(row))
 
     def _path(self, row: int) -> Path:

@@ -1,51 +1,66 @@
-"""Where the parts of an ImageNet folder are: `train/`, `val/` and the two list files, or what stands for them."""
+"""Locates `train/`, `val/` and the list files of an ImageNet folder, or the archives and files that replace them."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError, ListFileError
-from resnet50_pipeline.imagenet.ground_truth import META_FILE
-from resnet50_pipeline.imagenet.list_files import SPLITS, PrefixedList, Split, prefix_list, read_list_file
-from resnet50_pipeline.imagenet.list_generation import (
+from resnet50_pipeline.imagenet.lists.class_file import ListedClass, read_class_file
+from resnet50_pipeline.imagenet.lists.files import (
+    SPLITS,
+    ListEntries,
+    PrefixedList,
+    Split,
+    prefix_list,
+    read_list_file,
+)
+from resnet50_pipeline.imagenet.lists.generation import (
     find_folder_labels,
     list_folders,
     list_ground_truth,
     number_classes,
 )
-from resnet50_pipeline.imagenet.split_images import LooseImages, SplitImages
+from resnet50_pipeline.imagenet.lists.ground_truth import META_FILE
+from resnet50_pipeline.imagenet.lists.split_images import LooseImages, SplitImages
+from resnet50_pipeline.imagenet.lists.synset_names import read_synset_names
 from resnet50_pipeline.parameters import DatasetParameters
 
 if TYPE_CHECKING:
-    from resnet50_pipeline.imagenet.archived_images import ArchivedImages
+    from resnet50_pipeline.imagenet.archives.images import ArchivedImages
 
 DEFAULT_LISTS: Mapping[Split, str] = {"train": "train_list.txt", "val": "val_list.txt"}
+TEST_LIST = "test_list.txt"
+CLASS_FILE = "classes.txt"
 EXPECTED_LAYOUT = """\
-  <root>/train/n01440764/n01440764_10026.JPEG …    a folder a class
+  <root>/train/n01440764/n01440764_10026.JPEG …    one folder per class
   <root>/val/n01440764/….JPEG, or flat: val/ILSVRC2012_val_00000001.JPEG …
-  <root>/{train_list}    one `path label` line an image, paths relative to train/ or to the root
+  <root>/{train_list}    one `path label` line per image, paths relative to train/ or to the root
   <root>/{val_list}
-Without list files the class folders say what is in them (sorted, the first is label 0); for a flat val/ then set
-dataset.val_ground_truth (ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv, or a synset a line).
-Instead of train/ and val/ there may be archives: set dataset.train_archive (ILSVRC2012_img_train.tar) and
+Without list files, labels come from the class folders (in sorted order, starting at 0). For a flat val/, also set
+dataset.val_ground_truth (ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv, or one synset per line).
+Archives can replace train/ and val/: set dataset.train_archive (ILSVRC2012_img_train.tar) and
 dataset.val_archive (ILSVRC2012_img_val.tar)"""
 
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """The parts of one dataset folder; a list that is not there can be made from the folders.
+    """The parts of one dataset folder. A missing list can be generated from the folders.
 
     Attributes:
-        root: the folder; may itself be a symbolic link.
-        lists: list file of each split.
-        val_ground_truth: file with the class of each val image, in place of val's list file.
-        val_ground_truth_meta: the devkit's meta.mat, if it does not lie beside `val_ground_truth`.
-        archives: of the splits whose images are read from archives, see `imagenet.archives.find_archive_parts`.
+        root: the dataset folder; may be a symbolic link.
+        lists: path of each split's list file.
+        val_ground_truth: file with the class of each val image, used instead of val's list file.
+        val_ground_truth_meta: the devkit's meta.mat, if it is not in the same folder as `val_ground_truth`.
+        archives: archives, keyed by split, for the splits that are read from archives; see
+            `archives.parts.find_archive_parts`.
+        classes: the classes, by label, if the lists are not part of the dataset (`dataset.lists`). The folders of the
+            images then have no meaning, and there may be a test list. None for the ImageNet layout.
     """
 
     root: Path
@@ -53,10 +68,11 @@ class DatasetLayout:
     val_ground_truth: Path | None = None
     val_ground_truth_meta: Path | None = None
     archives: Mapping[Split, Path] = field(default_factory=dict)
+    classes: tuple[ListedClass, ...] | None = None
 
     @property
     def meta(self) -> Path | None:
-        """The devkit's meta.mat, which has names of the classes, where there is one."""
+        """Path of the devkit's meta.mat, which contains class names, or None if the dataset does not have this file."""
         if self.val_ground_truth is None:
             return None
         path = self.val_ground_truth_meta or self.val_ground_truth.with_name(META_FILE)
@@ -64,7 +80,9 @@ class DatasetLayout:
 
 
 def find_dataset(root: Path, dataset: DatasetParameters) -> DatasetLayout:
-    """Return the parts of the dataset at `root` that the parameters name; see `find_layout`."""
+    """Find the parts of the dataset at `root`, as configured in the parameters; see `find_layout`."""
+    if dataset.lists is not None:
+        return find_listed_images(root, dataset.lists)
     return find_layout(
         root,
         dataset.train_list,
@@ -79,6 +97,47 @@ def find_dataset(root: Path, dataset: DatasetParameters) -> DatasetLayout:
     )
 
 
+def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
+    """Find the list files in the folder `lists`, for images anywhere below `root`.
+
+    The folder contains `train_list.txt`, `val_list.txt`, `classes.txt` (see `lists.class_file`) and, if the dataset has
+    a test split, `test_list.txt`. Paths in the lists are relative to `root`. `kedro adopt` writes such a folder.
+
+    Raises:
+        DatasetNotFoundError: if `root` or a file is missing; the message lists each of them.
+        ListFileError: if `classes.txt` is invalid.
+    """
+    paths: dict[Split, Path] = {split: lists / name for split, name in DEFAULT_LISTS.items()}
+    class_file = lists / CLASS_FILE
+    missing = [str(path) for path in (*paths.values(), class_file) if not path.is_file()]
+    if not root.is_dir():
+        missing.insert(0, f"the folder {root}")
+    if missing:
+        raise DatasetNotFoundError(
+            f"the dataset is incomplete: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing → correct "
+            "dataset.root and dataset.lists, or write the lists again with `kedro adopt`"
+        )
+    if (test := lists / TEST_LIST).is_file():
+        paths["test"] = test
+    return DatasetLayout(root, paths, classes=read_class_file(class_file))
+
+
+def require_test_list(root: Path, dataset: DatasetParameters) -> Path:
+    """Return the path of the dataset's test list.
+
+    Raises:
+        DatasetNotFoundError: if the dataset has no test split.
+    """
+    path = find_dataset(root, dataset).lists.get("test")
+    if path is None:
+        where = "dataset.lists is not set" if dataset.lists is None else f"{dataset.lists / TEST_LIST} does not exist"
+        raise DatasetNotFoundError(
+            f"evaluation.split is test, but the dataset has no test list ({where}) → set evaluation.split: val, or "
+            "adopt the dataset with `kedro adopt --test-fraction 0.1`"
+        )
+    return path
+
+
 def find_layout(
     root: Path,
     train_list: str = DEFAULT_LISTS["train"],
@@ -88,20 +147,21 @@ def find_layout(
     *,
     archives: Mapping[Split, Path] | None = None,
 ) -> DatasetLayout:
-    """Return the parts of the dataset at `root`.
+    """Find the image folders, list files and archives of the dataset at `root`.
 
     Args:
-        root: folder of train/ and val/.
-        train_list: list file of train/, relative to `root`. May be missing under its default name only, and only where
-            there are class folders to make a list from.
-        val_list: list file of val/, relative to `root`; as `train_list`.
-        val_ground_truth: file with the class of each val image, relative to `root` or absolute, if there is one.
-        val_ground_truth_meta: the devkit's meta.mat, likewise; by default beside `val_ground_truth`.
-        archives: of the splits whose images are in archives, likewise; their folders need not be there, and what is in
-            an archive is not looked at here.
+        root: folder that contains train/ and val/.
+        train_list: list file of train/, relative to `root`. Only a file with the default name may be missing, and only
+            if there are class folders from which a list can be generated.
+        val_list: list file of val/, relative to `root`; the same rule applies.
+        val_ground_truth: file with the class of each val image, relative to `root` or absolute; None if there is none.
+        val_ground_truth_meta: the devkit's meta.mat, relative or absolute; None if it is in the folder of
+            `val_ground_truth`.
+        archives: archives, keyed by split, relative or absolute, for the splits that are read from archives. The
+            folders of these splits may be missing. The archives are not opened.
 
     Raises:
-        DatasetNotFoundError: with every part that is missing, and the layout that is expected.
+        DatasetNotFoundError: if parts are missing; the message lists each of them and the expected layout.
     """
     layout = DatasetLayout(
         root,
@@ -111,20 +171,48 @@ def find_layout(
         {split: root / path for split, path in (archives or {}).items()},
     )
     missing = list(_find_missing(layout))
+    if not missing:
+        # The names are needed only after the scan. A file that cannot be read is an error now.
+        read_synset_names(root)
     if missing:
         expected = EXPECTED_LAYOUT.format(train_list=train_list, val_list=val_list)
         raise DatasetNotFoundError(
-            "no data set of ImageNet's layout: " + "; ".join(missing) + f". Expected:\n{expected}\n"
+            "the dataset is incomplete: "
+            + "; ".join(missing)
+            + f".{_explain_one_folder(layout)} Expected:\n{expected}\n"
             "→ set dataset.root (`--params dataset.root=/path/to/imagenet`), dataset.train_list and dataset.val_list"
         )
     return layout
 
 
+def _explain_one_folder(layout: DatasetLayout) -> str:
+    """Return how to arrange images that are all in one folder next to their lists, as in PaddleClas' Flowers102."""
+    folders = {split: _first_folder(path) for split, path in layout.lists.items()}
+    folder = folders["train"]
+    if not folder or folders["val"] != folder or folder in SPLITS or not (layout.root / folder).is_dir():
+        return ""
+    root = shlex.quote(str(layout.root))
+    return (
+        f" The lists name images in {folder}/, but images must be in train/ and val/. To link them there and to change "
+        f"the lists, run `cd {root} && for s in train val; do mkdir -p $s; cut -d' ' -f1 ${{s}}_list.txt | "
+        f"xargs ln -t $s; sed -i 's#^{folder}/##' ${{s}}_list.txt; done`."
+    )
+
+
+def _first_folder(path: Path) -> str:
+    """Return the folder of the first image in a list, or "" if there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        first, separator, _ = file.readline().decode(errors="replace").partition("/")
+    return first if separator else ""
+
+
 def _find_missing(layout: DatasetLayout) -> Iterator[str]:
-    """Yield a few words for each part that is not there."""
+    """Yield a short description of each missing part."""
     root, ground_truth = layout.root, layout.val_ground_truth
     if not root.is_dir():
-        yield f"{root} is {'not a folder' if root.exists() else 'not there'}"
+        yield f"{root} is {'not a folder' if root.exists() else 'missing'}"
         return
     for split in SPLITS:
         if split in layout.archives:
@@ -135,9 +223,10 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     for split, path in layout.lists.items():
         if path.is_file() or (split == "val" and ground_truth is not None):
             continue
-        # A name that was chosen, a broken link or a FIFO: then a list was meant, and none is made in its stead.
-        is_meant = path != root / DEFAULT_LISTS[split] or os.path.lexists(path)
-        if is_meant or not (split in layout.archives or _has_class_folders(root / split)):
+        # If the user configured a name, or if a broken link or a FIFO has the default name, the user has a list. Report
+        # it instead of generating another one.
+        is_chosen = path != root / DEFAULT_LISTS[split] or os.path.lexists(path)
+        if is_chosen or not (split in layout.archives or _has_class_folders(root / split)):
             yield f"the list file {path} is {'not a file' if os.path.lexists(path) else 'missing'}"
     for file in (ground_truth, layout.val_ground_truth_meta):
         if file is not None and not file.is_file():
@@ -146,27 +235,28 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
 
 def read_lists(
     layout: DatasetLayout,
-    class_num: int,
+    class_num: int | None,
     label_base: Literal[0, 1] = 0,
     *,
     repair: bool = False,
     archived: Mapping[Split, ArchivedImages] | None = None,
 ) -> dict[Split, PrefixedList]:
-    """Read, check and prefix the lists of both splits, or make those that are missing; nothing is written.
+    """Read, check and prefix the lists of both splits. Missing lists are generated in memory; no file is written.
 
     Args:
-        layout: the parts of the dataset.
-        class_num: number of classes.
-        label_base: what labels count from in the given list files.
-        repair: take away what `sed` put too much in them, see `prefix_list`.
-        archived: what is in the archives of the layout; by default they are looked at where a list is made from them.
+        layout: parts of the dataset.
+        class_num: number of classes; None means as many as there are, see `count_classes`.
+        label_base: smallest label in the given list files, 0 or 1.
+        repair: remove split prefixes that `sed` added more than once; see `prefix_list`.
+        archived: index of the images in the layout's archives. If None, the archives are indexed when a list must be
+            generated from them.
 
     Returns:
-        By split, the entries with paths relative to the dataset root and 0-based labels.
+        Lists, keyed by split, with paths relative to the dataset root and 0-based labels.
 
     Raises:
-        ListFileError: with the problems of both lists.
-        DatasetError: as `imagenet.archived_images.index_archives`.
+        ListFileError: if a list is invalid. The message contains the problems in both lists.
+        DatasetError: for the same reasons as `archives.images.index_archives`.
     """
 
     @functools.cache
@@ -175,8 +265,8 @@ def read_lists(
             return LooseImages(layout.root / split)
         if archived is not None and split in archived:
             return archived[split]
-        # Here, for what a run checks first of all, the layout, needs no Pillow.
-        from resnet50_pipeline.imagenet.archived_images import index_archives
+        # Imported here because the layout check, which every run starts with, does not need Pillow.
+        from resnet50_pipeline.imagenet.archives.images import index_archives
 
         return index_archives({split: layout.archives[split]})[split]
 
@@ -188,21 +278,31 @@ def read_lists(
     }
     for split, path in layout.lists.items():
         try:
-            if path.is_file() and not (split == "val" and layout.val_ground_truth):
-                lists[split] = prefix_list(read_list_file(path, class_num, label_base), split, repair=repair)
+            if layout.classes is not None:
+                lists[split] = PrefixedList(read_list_file(path, class_num or len(layout.classes)), added_count=0)
+            elif path.is_file() and not (split == "val" and layout.val_ground_truth):
+                entries = read_list_file(path, class_num, label_base)
+                named_alike = [name for name in SPLITS if (layout.root / split / name).is_dir()]
+                lists[split] = prefix_list(entries, split, repair=repair, class_folders=named_alike)
             else:
                 lists[split] = makers[split]()
         except ListFileError as error:
             problems += error.problems
     if problems:
-        raise ListFileError(problems)
+        # Both lists may have the same problem with the folders of train/.
+        raise ListFileError(list(dict.fromkeys(problems)))
     return lists
 
 
+def count_classes(lists: Iterable[ListEntries]) -> int:
+    """Return the number of classes if `dataset.class_num` is null: the largest label in the lists, plus one."""
+    return max(int(entries.labels.max()) for entries in lists) + 1
+
+
 def _make_val_list(
-    layout: DatasetLayout, class_num: int, train: PrefixedList | None, images: Callable[[Split], SplitImages]
+    layout: DatasetLayout, class_num: int | None, train: PrefixedList | None, images: Callable[[Split], SplitImages]
 ) -> PrefixedList:
-    """Return val's list by the classes of the train list that is given, or else of the sorted folders of train/."""
+    """Generate the val list. Labels come from the train list or, without one, from the sorted folders of train/."""
     if train is not None and layout.lists["train"].is_file():
         labels = find_folder_labels(train.entries)
     else:
@@ -212,12 +312,45 @@ def _make_val_list(
     return list_ground_truth(images("val"), layout.val_ground_truth, layout.val_ground_truth_meta, class_num, labels)
 
 
+@dataclass(frozen=True)
+class ListDescriptions:
+    """What the validation report says about the lists.
+
+    Attributes:
+        notices: one sentence about each irregularity that was corrected when the lists were read.
+        names: path of each list file, relative to the dataset root; "" for a generated list.
+        class_folders: class folder of each label, if the train list was generated from the folders.
+        class_num: number of class folders, or of classes in the class file; 0 if there are neither.
+    """
+
+    notices: tuple[str, ...]
+    names: Mapping[Split, str]
+    class_folders: Mapping[int, str]
+    class_num: int = 0
+
+
+def describe_lists(
+    layout: DatasetLayout, lists: Mapping[Split, PrefixedList], archived: Mapping[Split, ArchivedImages]
+) -> ListDescriptions:
+    """Return the description of the lists from `read_lists`."""
+    if layout.classes is not None:
+        files = {split: str(path) for split, path in layout.lists.items()}
+        return ListDescriptions(tuple(collect_notices(lists)), files, {}, len(layout.classes))
+    names = {
+        split: "" if prefixed.is_generated else os.path.relpath(layout.lists[split], layout.root)
+        for split, prefixed in lists.items()
+    }
+    images = archived.get("train") or LooseImages(layout.root / "train")
+    folders = dict(enumerate(images.list_class_folders())) if lists["train"].is_generated else {}
+    return ListDescriptions(tuple(collect_notices(lists)), names, folders, len(folders))
+
+
 def _has_class_folders(split_folder: Path) -> bool:
-    return split_folder.is_dir() and bool(LooseImages(split_folder).find_class_folders())
+    return split_folder.is_dir() and bool(LooseImages(split_folder).list_class_folders())
 
 
-def describe_lists(lists: Mapping[Split, PrefixedList]) -> list[str]:
-    """Return a sentence for each thing about the lists that was put right while reading, for the report."""
+def collect_notices(lists: Mapping[Split, PrefixedList]) -> list[str]:
+    """Return one sentence for the report per irregularity that was corrected while reading the lists."""
     notices = []
     for split, prefixed in lists.items():
         entries = prefixed.entries
@@ -225,12 +358,11 @@ def describe_lists(lists: Mapping[Split, PrefixedList]) -> list[str]:
         notices += [f"{name}: {notice}" for notice in entries.notices]
         if 0 < prefixed.added_count < len(entries):
             notices.append(
-                f"{name}: {prefixed.added_count} of {len(entries)} paths had no {split}/ in front, "
-                "the others had; it was added where it was missing"
+                f"{name}: {prefixed.added_count} of {len(entries)} paths lacked the prefix {split}/, which was added"
             )
         if prefixed.repaired_count:
             notices.append(
-                f"{name}: {prefixed.repaired_count} of {len(entries)} paths had {split}/ in front more than once, as "
-                "`sed` run twice leaves it; it was left there once (dataset.repair)"
+                f"{name}: {prefixed.repaired_count} of {len(entries)} paths had the prefix {split}/ more than once, "
+                "probably because `sed` ran twice; the extra prefixes were removed (dataset.repair)"
             )
     return notices

@@ -1,9 +1,10 @@
-"""The classes of a data set: `{"id": 0, "synset": "n01440764", "name": "tench, Tinca tinca"}`."""
+"""Describes the classes of a dataset: `{"id": 0, "synset": "n01440764", "name": "tench, Tinca tinca"}`."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,24 +12,27 @@ from typing import Any
 
 import pandas as pd
 
-from resnet50_pipeline.imagenet.ground_truth import read_meta
-from resnet50_pipeline.imagenet.manifest import select_listed
+from resnet50_pipeline.imagenet.lists.class_file import ListedClass
+from resnet50_pipeline.imagenet.lists.ground_truth import read_meta
+from resnet50_pipeline.imagenet.lists.synset_names import find_name_file, read_synset_names
+from resnet50_pipeline.imagenet.scan.manifest import select_listed
+from resnet50_pipeline.text import list_names, pluralize
 
-# Lines `n01440764 tench, Tinca tinca`. The second is the name of the file in Kaggle's copy of ImageNet.
-NAME_FILES = ("synset_words.txt", "LOC_synset_mapping.txt")
+logger = logging.getLogger(__name__)
 
-# SHA-256 of the thousand synsets of ILSVRC2012, sorted, one a line, without a last newline.
+_MOST_NAMED = 5
+# SHA-256 of the thousand synsets of ILSVRC2012, sorted, one per line, without a trailing newline.
 IMAGENET_SYNSETS_DIGEST = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
 @dataclass(frozen=True)
 class ImageClass:
-    """One class.
+    """A class of the dataset.
 
     Attributes:
         id: label, 0-based.
-        synset: folder of its training images; empty where they lie in none.
-        name: for people.
+        synset: folder of its training images; empty if they are not in a class folder.
+        name: human-readable name.
     """
 
     id: int
@@ -37,26 +41,28 @@ class ImageClass:
 
 
 def find_classes(
-    manifest: pd.DataFrame, class_num: int, root: Path, meta: Path | None = None
+    manifest: pd.DataFrame, class_num: int, root: Path, meta: Path | None = None, own: Sequence[ListedClass] = ()
 ) -> tuple[ImageClass, ...]:
-    """Return the classes 0..class_num-1, by id.
+    """Return the classes 0..class_num-1, ordered by id.
 
-    A label's synset is the folder that most of its training images are in. Its name is what the dataset's
-    `synset_words.txt` or `LOC_synset_mapping.txt` says, else the devkit's meta.mat, else ImageNet's own where the
-    synsets are the thousand of ILSVRC2012, else the synset. Names are not unique, also not ImageNet's: two of its
-    classes are a crane, and two a maillot. Labels are, and synsets.
+    The synset of a label is the folder that contains most of its training images. The name comes from the first of
+    these sources that contains one: `own`, `synset_words.txt` or `LOC_synset_mapping.txt` in the dataset, the devkit's
+    meta.mat, ImageNet's own names if the synsets are the thousand of ILSVRC2012, and finally the synset itself. Labels
+    and synsets are unique. Names are not: ImageNet has two classes named crane and two named maillot.
 
     Args:
-        manifest: as `scan_dataset` gives it.
+        manifest: table returned by `scan_dataset`.
         class_num: number of classes.
         root: dataset folder.
-        meta: the devkit's meta.mat, where it is there.
+        meta: the devkit's meta.mat, or None if the dataset has none.
+        own: classes of `dataset.lists`. A class without a longer name is named by the other sources.
     """
     train = select_listed(manifest, "train")
     counts = train.groupby(["label", "synset"]).size().reset_index(name="images")
     counts = counts.sort_values(["images", "synset"], ascending=[False, True]).drop_duplicates("label")
     synsets: dict[int, str] = dict(zip(counts["label"].tolist(), counts["synset"].tolist(), strict=True))
-    names = read_synset_names(root) or _meta_names(meta) or _imagenet_names(synsets.values())
+    names = _imagenet_names(synsets.values()) | _meta_names(meta) | _own_names(root, synsets.values())
+    names |= {one.key: one.name for one in own if one.name != one.key}
     classes = []
     for label in range(class_num):
         synset = synsets.get(label, "")
@@ -69,27 +75,30 @@ def as_label_map(classes: Sequence[ImageClass]) -> dict[str, Any]:
     return {"class_num": len(classes), "classes": [asdict(image_class) for image_class in classes]}
 
 
-def read_synset_names(root: Path) -> dict[str, str]:
-    """Return name by synset from the first of `NAME_FILES` in `root`, or nothing where there is none."""
-    for name in NAME_FILES:
-        path = root / name
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            fields = [line.strip().split(maxsplit=1) for line in lines if line.strip()]
-            return {synset: names[0] if names else synset for synset, *names in fields}
-    return {}
+def _own_names(root: Path, synsets: Iterable[str]) -> dict[str, str]:
+    """Return the names in the dataset's own file. Warn about classes without one: the file may be of other classes."""
+    names = read_synset_names(root)
+    unnamed = sorted({synset for synset in synsets if synset} - names.keys())
+    if names and unnamed:
+        logger.warning(
+            "%s: contains no names for %s (%s); check whether it belongs to this dataset",
+            find_name_file(root),
+            pluralize(len(unnamed), "class folder"),
+            list_names(unnamed, _MOST_NAMED),
+        )
+    return names
 
 
 def _meta_names(meta: Path | None) -> dict[str, str]:
-    """Return name by synset as the devkit has them, or nothing without it."""
+    """Return the devkit's names, keyed by synset, or an empty mapping if there is no meta.mat."""
     return {} if meta is None else {one.synset: one.words for one in read_meta(meta)}
 
 
 def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
-    """Return ImageNet's names by synset if `synsets` are the thousand of ILSVRC2012, else nothing.
+    """Return ImageNet's names, keyed by synset, or an empty mapping if `synsets` are not the thousand of ILSVRC2012.
 
-    The names come with the paddleclas wheel, in the order of the sorted synsets. The package is looked up and not
-    imported: importing it takes seconds and Paddle.
+    The names come with the paddleclas wheel, in the order of the sorted synsets. The wheel is located without importing
+    it, because importing takes seconds and loads Paddle.
     """
     ordered = sorted(synsets)
     if hashlib.sha256("\n".join(ordered).encode()).hexdigest() != IMAGENET_SYNSETS_DIGEST:
@@ -98,6 +107,6 @@ def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
     if spec is None or spec.origin is None:
         return {}
     path = Path(spec.origin).parent / "ppcls" / "utils" / "imagenet1k_label_list.txt"
-    # Lines `0 tench, Tinca tinca`.
+    # Each line has the form `0 tench, Tinca tinca`.
     names = [line.split(" ", 1)[1].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     return dict(zip(ordered, names, strict=True))

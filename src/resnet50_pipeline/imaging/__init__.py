@@ -1,1 +1,1 @@
-"""The one preprocessing that training, evaluation and serving share."""
+"""Preprocesses images identically in training, evaluation and serving."""

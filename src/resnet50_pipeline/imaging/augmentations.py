@@ -1,6 +1,6 @@
-"""The augmentations that a recipe may add between the flip and the network, by PaddleClas' names.
+"""Lists the augmentations that a recipe can apply after the flip, keyed by their PaddleClas names.
 
-They need Pillow and NumPy only, so parameters can be checked on a machine on which OpenCV does not load.
+This module and its imports need only Pillow and NumPy, so parameters can be checked on a machine without OpenCV.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ AUGMENTATIONS: Mapping[str, type[Operator]] = {
 
 
 class AugmentOp(NamedOperator):
-    """One augmentation: a mapping with one key, its name."""
+    """One augmentation, as a mapping with a single key, its name."""
 
     known: ClassVar[Mapping[str, type[Operator]]] = AUGMENTATIONS

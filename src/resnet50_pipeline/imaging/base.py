@@ -1,4 +1,4 @@
-"""What every operator has in common: frozen arguments by PaddleClas' names, and random numbers that are handed in."""
+"""Defines the base classes of the preprocessing operators. Arguments have the same names as in PaddleClas."""
 
 from __future__ import annotations
 
@@ -11,60 +11,62 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.frozen_model import FrozenModel
 
 Pixels = NDArray[np.uint8]
 Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming", "random"]
 
-# ImageNet's mean as a colour, which PaddleClas and timm fill the outside of a picture with.
+# ImageNet's mean color and standard deviation. PaddleClas and timm also use the mean color to fill the area that
+# becomes empty when an image is shifted or rotated.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Operator(BaseModel):
-    """Frozen arguments of one operator; unknown ones are refused.
+class Operator(FrozenModel):
+    """Arguments of one operator.
 
     Attributes:
-        left_out: arguments that are written where they differ from their default only.
+        omitted_defaults: arguments that are written to YAML only if they differ from their default.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    left_out: ClassVar[frozenset[str]] = frozenset()
+    omitted_defaults: ClassVar[frozenset[str]] = frozenset()
 
     def as_arguments(self) -> dict[str, Any]:
-        """Return the arguments as YAML holds them, those with a default value too."""
-        at_default = {name for name in self.left_out if getattr(self, name) == type(self).model_fields[name].default}
+        """Return the arguments in YAML form, including those left at their defaults."""
+        at_default = {
+            name for name in self.omitted_defaults if getattr(self, name) == type(self).model_fields[name].default
+        }
         return self.model_dump(mode="json", exclude=at_default)
 
 
 class PixelOperator(Operator):
-    """An operator from pixels to pixels, uint8 [height, width, 3].
+    """An operator that maps pixels to pixels, uint8 [height, width, 3].
 
     Attributes:
-        needs_rgb: the channels must be red, green, blue. Where no operator of a transform needs that, pixels stay as
-            the decoder gave them, and the result is the same.
+        needs_rgb: whether the channels must be red, green, blue. If no operator in a transform needs RGB, the pixels
+            keep the decoder's channel order, and the result is the same.
     """
 
     needs_rgb: ClassVar[bool] = False
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
-        """Return the changed pixels; `draw` gives the random numbers of operators that need them."""
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
+        """Return the transformed pixels. Random operators take their random numbers from `rng`."""
         raise NotImplementedError
 
 
 class NormalizedOperator(Operator):
-    """An operator on normalised pixels, float32 [height, width, 3], channels red, green, blue."""
+    """An operator on normalized pixels, float32 [height, width, 3], channels red, green, blue."""
 
-    def apply(self, pixels: NDArray[np.float32], draw: random.Random | None) -> NDArray[np.float32]:
-        """Return the changed pixels; the given ones may be written to."""
+    def apply(self, pixels: NDArray[np.float32], rng: random.Random | None) -> NDArray[np.float32]:
+        """Return the transformed pixels. The operator may modify `pixels` in place."""
         raise NotImplementedError
 
 
 class NamedOperator(BaseModel):
-    """An operator as YAML holds it: a mapping with one key, the operator's name.
+    """An operator in YAML form: a mapping with a single key, the name of the operator.
 
     Attributes:
-        known: the operators that may stand here, by name.
+        known: the supported operators, keyed by name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,27 +83,30 @@ class NamedOperator(BaseModel):
         if isinstance(value, Operator):
             return {"operator": value}
         if not isinstance(value, Mapping):
-            raise ValueError(f"an operator is a mapping with one key, not {value!r}")
+            raise ValueError(f"an operator must be a mapping with one key; found {value!r}")
         if set(value) == {"operator"}:
             return value
         if len(value) != 1:
-            raise ValueError(f"an operator is a mapping with one key, here are {len(value)}: {sorted(value)}")
+            raise ValueError(f"an operator must be a mapping with one key; found {len(value)}: {sorted(value)}")
         ((name, arguments),) = value.items()
         if name not in cls.known:
-            raise ValueError(f"operator {name} is not supported here; known: {', '.join(sorted(cls.known))}")
+            raise ValueError(f"operator {name} is not supported → use one of {', '.join(sorted(cls.known))}")
         return {"operator": cls.known[name].model_validate(arguments or {})}
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return the YAML form, `{"CropImage": {"size": 224}}`."""
+        """Return the YAML form, such as `{"CropImage": {"size": 224}}`."""
         return {type(self.operator).__name__: self.operator.as_arguments()}
 
 
-def require_draw(draw: random.Random | None, operator: Operator) -> random.Random:
-    """Return the random numbers of an image.
+def require_rng(rng: random.Random | None, operator: Operator) -> random.Random:
+    """Return `rng` if it is not None.
 
     Raises:
-        TrainingConfigError: there are none, as in evaluation and serving.
+        TrainingConfigError: if `rng` is None, as in evaluation and serving.
     """
-    if draw is None:
-        raise TrainingConfigError(f"{type(operator).__name__} draws random numbers and was given none")
-    return draw
+    if rng is None:
+        raise TrainingConfigError(
+            f"{type(operator).__name__} is random, but evaluation must be reproducible → remove it from the "
+            "evaluation transform_ops"
+        )
+    return rng

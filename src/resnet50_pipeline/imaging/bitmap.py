@@ -1,8 +1,10 @@
-"""Pixels as an uncompressed picture that anybody can open, and whose bytes are the pixels: BMP, 24 bits, top row first.
+"""Encodes pixels as a 24-bit BMP with the top row first, and reads that BMP without copying.
 
-    BM, 54 bytes of header, then rows from the top: blue, green, red a pixel, each row filled up to 4 bytes
+    a 54-byte header that starts with BM
+    the rows from the top: blue, green, red for each pixel, each row padded to 4 bytes
 
-It is what OpenCV decodes an image to, channel order included, so that reading one is no more than pointing at it.
+Any image viewer can open the file. The pixels have the same layout as OpenCV's decoded images, so reading the file
+only creates a view.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 # BITMAPFILEHEADER (type, size, two reserved words, offset of the pixels) and BITMAPINFOHEADER (its own size, width,
-# height, planes, bits a pixel, compression, size of the pixels, two resolutions, two counts of colours).
+# height, planes, bits per pixel, compression, size of the pixels, two resolutions, two color counts).
 _HEADER = struct.Struct("<2sIHHI IiiHHIIiiII")
 _MAGIC, _INFO_BYTES, _PLANES, _BITS, _UNCOMPRESSED = b"BM", 40, 1, 24, 0
 
 
 def encode_bitmap(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the bytes of a BMP file.
+    """Encode pixels as a BMP file.
 
     Args:
         pixels: uint8 [height, width, 3], channels blue, green, red.
@@ -28,7 +30,7 @@ def encode_bitmap(pixels: NDArray[np.uint8]) -> bytes:
     rows = np.zeros((height, _row_bytes(width)), dtype=np.uint8)
     rows[:, : width * 3] = pixels.reshape(height, width * 3)
     sizes = (_HEADER.size + rows.size, 0, 0, _HEADER.size)
-    # A negative height says that the top row comes first.
+    # A negative height means that the top row comes first.
     header = _HEADER.pack(
         _MAGIC, *sizes, _INFO_BYTES, width, -height, _PLANES, _BITS, _UNCOMPRESSED, rows.size, 0, 0, 0, 0
     )
@@ -36,10 +38,10 @@ def encode_bitmap(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def view_bitmap(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the pixels of a BMP file that `encode_bitmap` wrote, without copying them; None for any other bytes.
+    """Return a view of the pixels of a BMP file that `encode_bitmap` wrote, or None for other bytes.
 
     Returns:
-        uint8 [height, width, 3], channels blue, green, red; cannot be written to.
+        Read-only uint8 [height, width, 3], channels blue, green, red.
     """
     if not data.startswith(_MAGIC) or len(data) < _HEADER.size:
         return None
@@ -54,7 +56,7 @@ def view_bitmap(data: bytes) -> NDArray[np.uint8] | None:
 
 
 def _view(rows: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """Return the pixels of rows that are filled up."""
+    """Return a view of the pixels in padded rows, without the padding."""
     return np.lib.stride_tricks.as_strided(rows, (rows.shape[0], width, 3), (rows.shape[1], 3, 1), writeable=False)
 
 

@@ -1,4 +1,4 @@
-"""PaddleClas' `ColorJitter`, which is `paddle.vision.transforms.ColorJitter` with a probability."""
+"""Implements PaddleClas' `ColorJitter`: `paddle.vision.transforms.ColorJitter` with a probability."""
 
 from __future__ import annotations
 
@@ -10,50 +10,56 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from resnet50_pipeline.imaging.base import PixelOperator, Pixels, require_draw
+from resnet50_pipeline.imaging.base import PixelOperator, Pixels, require_rng
 from resnet50_pipeline.imaging.colors import enhance
 
 
 class ColorJitter(PixelOperator):
-    """Changes brightness, contrast, saturation and hue, in an order drawn anew, `prob` of the time.
+    """Changes brightness, contrast, saturation and hue in a random order, with probability `prob`.
 
-    A factor is drawn from 1 - value .. 1 + value, not below 0; for hue, a turn from -value .. value.
+    Each factor is drawn from [max(0, 1 - value), 1 + value]. The hue rotation is drawn from [-value, value].
     """
 
     needs_rgb: ClassVar[bool] = True
 
-    prob: float = Field(default=2.0, ge=0, description="1 and more is always; upstream's default is 2.")
+    prob: float = Field(
+        default=2.0,
+        ge=0,
+        description="Probability of changing the image. With values of 1 or more, every image changes.",
+    )
     brightness: float = Field(default=0.0, ge=0)
     contrast: float = Field(default=0.0, ge=0)
     saturation: float = Field(default=0.0, ge=0)
-    hue: float = Field(default=0.0, ge=0, le=0.5, description="0.5 is half a turn, to the complementary colours.")
+    hue: float = Field(
+        default=0.0, ge=0, le=0.5, description="Maximum hue rotation. 0.5 is half a turn, to the complementary colors."
+    )
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
-        """Return the changed pixels."""
-        draw = require_draw(draw, self)
-        if draw.random() >= self.prob:
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
+        """Return the pixels with jittered colors, or the unchanged pixels with probability 1 - `prob`."""
+        rng = require_rng(rng, self)
+        if rng.random() >= self.prob:
             return pixels
         changes: list[tuple[Callable[[Image.Image, float], Image.Image], float, float]] = [
-            (_enhancing("Brightness"), self.brightness, 1.0),
-            (_enhancing("Contrast"), self.contrast, 1.0),
-            (_enhancing("Color"), self.saturation, 1.0),
-            (turn_hue, self.hue, 0.0),
+            (_enhancer("Brightness"), self.brightness, 1.0),
+            (_enhancer("Contrast"), self.contrast, 1.0),
+            (_enhancer("Color"), self.saturation, 1.0),
+            (rotate_hue, self.hue, 0.0),
         ]
-        draw.shuffle(changes)
+        rng.shuffle(changes)
         image = Image.fromarray(pixels)
         for change, value, center in changes:
             if value:
                 lowest = max(center - value, 0.0) if center else -value
-                image = change(image, draw.uniform(lowest, center + value))
+                image = change(image, rng.uniform(lowest, center + value))
         return np.asarray(image)
 
 
-def turn_hue(image: Image.Image, turn: float) -> Image.Image:
-    """Return the picture with every hue turned, -0.5..0.5 of a whole turn, in Pillow's 256 steps."""
+def rotate_hue(image: Image.Image, fraction: float) -> Image.Image:
+    """Rotate every hue by a fraction of the color circle, -0.5..0.5. Pillow divides the circle into 256 steps."""
     hue, saturation, value = image.convert("HSV").split()
-    turned = (np.array(hue, dtype=np.int16) + int(turn * 255)) % 256
-    return Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert(image.mode)
+    rotated = (np.array(hue, dtype=np.int16) + int(fraction * 255)) % 256
+    return Image.merge("HSV", (Image.fromarray(rotated.astype(np.uint8)), saturation, value)).convert(image.mode)
 
 
-def _enhancing(what: str) -> Callable[[Image.Image, float], Image.Image]:
-    return lambda image, factor: enhance(image, what, factor)
+def _enhancer(kind: str) -> Callable[[Image.Image, float], Image.Image]:
+    return lambda image, factor: enhance(image, kind, factor)

@@ -1,4 +1,4 @@
-"""Changes of a Pillow picture that several augmentations share, by what they do."""
+"""Implements the image operations that several augmentations share."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ SOLARIZE_ADD_THRESHOLD = 128
 
 
 def solarize_add(image: Image.Image, amount: int) -> Image.Image:
-    """Return the picture with `amount` added to every value below the middle, up to 255."""
+    """Add `amount` to every value below 128, and limit the results to 255."""
     values = [min(255, value + amount) if value < SOLARIZE_ADD_THRESHOLD else value for value in range(256)]
     return image.point(values * 3)
 
 
 def shear(image: Image.Image, x: float, y: float, resample: Image.Resampling, fill: Fill | None) -> Image.Image:
-    """Return the picture, column moved by `x` a row and row by `y` a column."""
+    """Shear the image by `x` pixels to the left per row and `y` pixels up per column."""
     return image.transform(image.size, Image.Transform.AFFINE, (1, x, 0, y, 1, 0), resample=resample, fillcolor=fill)
 
 
 def translate(image: Image.Image, x: float, y: float, resample: Image.Resampling, fill: Fill | None) -> Image.Image:
-    """Return the picture moved left by `x` and up by `y` pixels."""
+    """Move the image to the left by `x` pixels and up by `y` pixels."""
     return image.transform(image.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y), resample=resample, fillcolor=fill)
 
 
-def enhance(image: Image.Image, what: str, factor: float) -> Image.Image:
-    """Return the picture with another Brightness, Color, Contrast or Sharpness; factor 1 changes nothing."""
-    enhancer: Callable[[Image.Image], ImageEnhance._Enhance] = getattr(ImageEnhance, what)
+def enhance(image: Image.Image, kind: str, factor: float) -> Image.Image:
+    """Scale the Brightness, Color, Contrast or Sharpness of the image. Factor 1 leaves the image unchanged."""
+    enhancer: Callable[[Image.Image], ImageEnhance._Enhance] = getattr(ImageEnhance, kind)
     return enhancer(image).enhance(factor)

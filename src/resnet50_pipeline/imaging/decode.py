@@ -1,151 +1,379 @@
-"""From the bytes of an image file to pixels, the way PaddleClas' `DecodeImage` does it."""
+"""Decodes image files to pixels, with one list of formats and one set of rules for every stage.
+
+The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept the same bytes
+and refuse the same bytes:
+
+- The format is found by content: JPEG, PNG, BMP, WebP and GIF, and TIFF if the caller asks for it.
+- A warning of a decoder is an error, because a decoder that warns has made up pixels.
+- The first frame of an animation is decoded. The EXIF orientation is applied. Transparency is dropped.
+- The number of pixels and the aspect ratio have limits, which are checked before decoding.
+
+simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV decodes nothing: it prints the
+warnings of its decoders to stderr and returns the made-up pixels. On intact images, the pixels are those of PaddleClas'
+`DecodeImage`, which is `imdecode` of OpenCV.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import io
 import warnings
+from collections.abc import Callable
+from typing import NamedTuple
 
-import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imagenet.jpeg_stream import END_OF_IMAGE, JpegHeader, find_end_of_image, read_jpeg_header
 from resnet50_pipeline.imaging.bitmap import view_bitmap
-from resnet50_pipeline.imaging.turbo import decode_plain_jpeg
+from resnet50_pipeline.imaging.formats.bmp import read_bmp
+from resnet50_pipeline.imaging.formats.container import Container, DamagedImageError
+from resnet50_pipeline.imaging.formats.gif import read_gif
+from resnet50_pipeline.imaging.formats.identify import ACCEPTED, TIFF, identify_format
+from resnet50_pipeline.imaging.formats.orientation import UPRIGHT, read_exif_orientation
+from resnet50_pipeline.imaging.formats.png import read_png
+from resnet50_pipeline.imaging.formats.webp import read_webp
+from resnet50_pipeline.imaging.jpeg_stream import (
+    JpegHeader,
+    UnsupportedJpegError,
+    are_complete,
+    find_end_of_image,
+    read_jpeg_header,
+    read_scans,
+)
 
-# The ranks and the loader's workers are the parallelism; OpenCV's own threads would fight them for the cores.
-cv2.setNumThreads(0)
-
-# Half a gigabyte of pixels at most, as for the scan (Pillow's own bound of a decompression bomb). The largest picture
-# of ILSVRC2012 has 2.5e7.
+MAX_BYTES = 64 << 20
+"""Largest file, in bytes."""
 MAX_PIXELS = 89_478_485
+"""Largest image: 256 MiB as RGB, as in Pillow. The largest image of ILSVRC2012 has 61 million pixels."""
+MAX_ASPECT_RATIO = 100
+"""Largest ratio of the sides. Resizing the short side of a longer strip to 256 pixels would take gigabytes."""
 
-_JPEG_START, _PNG_START, _PNG_END = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-# Enough for the header of nearly every JPEG; of the others, Pillow reads it.
+_CONVERT, _REPLACE, _RESTORE = "convert it to JPEG or PNG", "replace it with a smaller one", "download or copy it again"
+_NAMES = "JPEG, PNG, BMP, WebP and GIF"
+_READERS: dict[str, Callable[[bytes], Container]] = {
+    "PNG": read_png,
+    "WEBP": read_webp,
+    "GIF": read_gif,
+    "BMP": read_bmp,
+}
+# Used directly instead of `Image.open`, which would try all of Pillow's formats.
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    TIFF: TiffImagePlugin.TiffImageFile,
+}
+# Decoding a progressive JPEG passes over all pixels once per scan, and a small file can have thousands of scans. An
+# ordinary one has about ten.
+_MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
 _HEADER_BYTES = 4096
-# EXIF orientations from here on turn a picture by a quarter.
-_FIRST_TURNED = 5
+# Modes of Pillow that have three channels of 8 bits, or convert to them.
+_CONVERTIBLE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
+# Below this 8-bit value, the brightest pixel of an image is invisible.
+_BLACK = 16
 
 
-def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
+class StoredImage(NamedTuple):
+    """What an image file contains, as found without decoding.
+
+    Attributes:
+        format: JPEG, PNG, BMP, WEBP, GIF or TIFF.
+        mode: Pillow's name for the pixel format: L, RGB, CMYK, …
+        width: stored width in pixels, before the EXIF orientation is applied.
+        height: stored height in pixels, before the EXIF orientation is applied.
+        exif_orientation: 1..8 as defined by EXIF; 1 if there is none, 0 if the EXIF data is damaged.
+        end: position after the last byte of the image.
+        ignored: what decoding ignores, as a phrase such as `11 of 12 frames`; empty if it ignores nothing.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    exif_orientation: int
+    end: int
+    ignored: str
+
+
+def decode_image(data: bytes, *, tiff: bool = False) -> NDArray[np.uint8]:
     """Return the pixels of an encoded image: uint8 [height, width, 3], channels blue, green, red.
 
-    As in PaddleClas (`cv2.imdecode(data, 1)`): grey and CMYK become three channels, and an EXIF orientation is
-    applied, here as in training, evaluation and serving. A JPEG or PNG that was cut off is refused; OpenCV 4.6, which
-    paddleclas pins, would fill the rest of a JPEG with grey and say nothing. Where simplejpeg is installed it decodes
-    the plain JPEGs, to the same pixels (see `turbo`). A BMP as shards have it (`bitmap`) is looked at where it is, so
-    its pixels cannot be written to.
+    The pixels may be read-only.
+
+    Args:
+        data: bytes of the file.
+        tiff: whether to accept TIFF files.
 
     Raises:
-        ImageDecodeError: OpenCV finds no image in the bytes, they end before the image does, or it has more than
-            `MAX_PIXELS` pixels, of which none was decoded.
+        ImageDecodeError: if the format is not accepted, a decoder reports an error or a warning, or the image exceeds
+            a limit.
     """
-    if not data:
-        raise ImageDecodeError(f"{name}: is empty, 0 bytes; replace the file or take its line out of the list")
-    packed = view_bitmap(data)
-    if packed is not None:
+    if (packed := view_bitmap(data)) is not None:
+        _require_size(packed.shape[1], packed.shape[0])
         return packed
-    header = require_decodable(data, name)
-    if header is not None and (fast := decode_plain_jpeg(data, header)) is not None:
-        return fast
-    encoded = np.frombuffer(_without_colour_profile(data), dtype=np.uint8)
-    try:
-        pixels: NDArray[np.uint8] | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageDecodeError(f"{name}: cannot be decoded ({len(data)} bytes): {error}") from error
-    if pixels is None:
-        raise ImageDecodeError(
-            f"{name}: {len(data)} bytes that begin with {data[:8]!r} are no image that OpenCV can decode; "
-            f"replace the file or take its line out of the list"
-        )
-    return pixels
+    image_format = _require_format(data, tiff=tiff)
+    if image_format != "JPEG":
+        return _decode_with_pillow(data, image_format)
+    header = _require_jpeg_header(data)
+    pixels = _decode_jpeg(data, header)
+    return _turn(pixels, header.exif_orientation)
 
 
-def require_decodable(data: bytes, name: str = "image") -> JpegHeader | None:
-    """Check, without decoding, that the bytes reach the image's end and that there are not too many pixels.
+def describe_image(data: bytes, *, tiff: bool = False) -> StoredImage:
+    """Read the structure of an image file without decoding it.
+
+    Raises:
+        ImageDecodeError: if `decode_image` would raise it for a reason that is visible without decoding.
+    """
+    image_format = _require_format(data, tiff=tiff)
+    if image_format == "JPEG":
+        return _describe_jpeg(data)
+    container = _read_container(data, image_format)
+    with _open_with_pillow(data, image_format, container) as image:
+        orientation, bits = read_exif_orientation(container.exif), container.bits
+        frames = container.frames
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            orientation, bits, frames = _read_tiff_orientation(image), _read_tiff_bits(image), _count_pages(image)
+        ignored = _list_ignored(frames, bits, orientation, container.hidden_orientation)
+        return StoredImage(image_format, image.mode, *image.size, orientation, container.end, ignored)
+
+
+def find_plain_jpeg_header(data: bytes) -> JpegHeader | None:
+    """Return the header if the image is a JPEG with three channels and no EXIF rotation, or None otherwise.
+
+    Raises:
+        ImageDecodeError: if the JPEG exceeds a limit, or its header is damaged.
+    """
+    if identify_format(data) != "JPEG":
+        return None
+    header = _require_jpeg_header(data)
+    return header if header.is_plain else None
+
+
+def find_common_jpeg_header(start: bytes) -> JpegHeader | None:
+    """Return the header of a JPEG with one scan that exceeds no limit and from which decoding ignores nothing.
+
+    Args:
+        start: the first bytes of the file.
 
     Returns:
-        The header of a JPEG of the ordinary kind, None for everything else.
-
-    Raises:
-        ImageDecodeError: they do not, or there are.
+        None for other files, and if the header continues after `start`.
     """
-    if view_bitmap(data) is not None:
+    if identify_format(start) != "JPEG":
         return None
-    _require_end(data, name)
-    header = _read_header(data)
-    width, height = _seen_size(header) if header is not None else _read_size_with_pillow(data, name)
-    if width * height > MAX_PIXELS:
+    try:
+        header = read_jpeg_header(start)
+        _require_size(header.width, header.height)
+    except (UnsupportedJpegError, ImageDecodeError):
+        return None
+    return header if header.has_one_scan and header.xmp_orientation == UPRIGHT else None
+
+
+def require_file_size(size: int) -> None:
+    """Raise ImageDecodeError if a file of `size` bytes is too large to be read."""
+    if size > MAX_BYTES:
+        raise ImageDecodeError(f"is {size:,} bytes, over the limit of {MAX_BYTES:,}", _REPLACE)
+
+
+def describe_decoders() -> str:
+    """Return the libraries that decode images and their versions: `simplejpeg 1.9.0, Pillow 13.0.0 (…)`."""
+    inside = [
+        f"{name} {version}"
+        for name, feature in (("libwebp", "webp"), ("libtiff", "libtiff"))
+        if (version := features.version(feature))
+    ]
+    return (
+        f"simplejpeg {importlib.metadata.version('simplejpeg')}, Pillow {importlib.metadata.version('pillow')} "
+        f"({', '.join(inside)})"
+    )
+
+
+def _require_format(data: bytes, *, tiff: bool) -> str:
+    if not data:
+        raise ImageDecodeError("is empty (0 bytes)", _RESTORE)
+    require_file_size(len(data))
+    found = identify_format(data)
+    if found in ACCEPTED or (found == TIFF and tiff):
+        return found
+    if found == TIFF:
         raise ImageDecodeError(
-            f"{name}: has {width} x {height} pixels, more than {MAX_PIXELS}, and was not decoded; "
-            f"replace it by a smaller one"
+            f"is a TIFF file, and only {_NAMES} are accepted", f"{_CONVERT}, or set dataset.tiff: true"
         )
+    if found:
+        article = "an" if found[0] in "AIHO" and found != "HEIC" else "a"
+        raise ImageDecodeError(f"is {article} {found} file, and only {_NAMES} are accepted", _CONVERT)
+    if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        raise ImageDecodeError(f"is a web page, not an image (begins with {data[:15]!r})", "download the image again")
+    raise ImageDecodeError(
+        f"is not an image of an accepted format (begins with {data[:8]!r}); accepted are {_NAMES}", "replace it"
+    )
+
+
+def _require_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageDecodeError(f"has {width} x {height} pixels, over the limit of {MAX_PIXELS}", _REPLACE)
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ImageDecodeError(
+            f"has {width} x {height} pixels, and one side may be at most {MAX_ASPECT_RATIO} times the other",
+            "crop it or remove it",
+        )
+
+
+def _require_jpeg_header(data: bytes) -> JpegHeader:
+    """Return the header of a JPEG that does not exceed a limit."""
+    try:
+        try:
+            header = read_jpeg_header(data[:_HEADER_BYTES])
+        except UnsupportedJpegError:
+            header = read_jpeg_header(data)
+    except UnsupportedJpegError as error:
+        raise ImageDecodeError(str(error), _RESTORE if error.is_damaged else _CONVERT) from error
+    _require_size(header.width, header.height)
+    if not header.has_one_scan:
+        scans = read_scans(data)
+        if len(scans) * header.width * header.height > _MAX_SCANNED_PIXELS:
+            raise ImageDecodeError(
+                f"has {len(scans)} scans of {header.width} x {header.height} pixels, which takes too long to decode",
+                _CONVERT,
+            )
+        if not are_complete(header.components, scans):
+            raise ImageDecodeError(f"is truncated: scans are missing after the first {len(scans)}", _RESTORE)
     return header
 
 
-def read_size(data: bytes, name: str = "image") -> tuple[int, int]:
-    """Return width and height as the image is seen, EXIF orientation applied; (0, 0) for what is no known image.
-
-    Raises:
-        ImageDecodeError: the header claims more pixels than any picture has.
-    """
-    header = _read_header(data)
-    return _seen_size(header) if header is not None else _read_size_with_pillow(data, name)
-
-
-def _read_header(data: bytes) -> JpegHeader | None:
-    return read_jpeg_header(data[:_HEADER_BYTES]) if data.startswith(_JPEG_START) else None
-
-
-def _seen_size(header: JpegHeader) -> tuple[int, int]:
-    is_turned = header.exif_orientation >= _FIRST_TURNED
-    return (header.height, header.width) if is_turned else (header.width, header.height)
-
-
-def _require_end(data: bytes, name: str) -> None:
-    """Raise where the bytes end before the image: nearly always told by the last ones alone."""
-    if data.startswith(_JPEG_START):
-        # Something may stand behind the end; then the segments are walked, as the scan does.
-        is_whole = data.endswith(END_OF_IMAGE) or find_end_of_image(data) != -1
-    else:
-        is_whole = not data.startswith(_PNG_START) or data.endswith(_PNG_END) or _PNG_END in data
-    if not is_whole:
-        raise ImageDecodeError(
-            f"{name}: was cut off: {len(data)} bytes without the image's end, so it cannot be decoded whole; "
-            f"download or copy it again"
-        )
-
-
-def _without_colour_profile(data: bytes) -> bytes:
-    """Return a PNG without its colour profile; anything else as it is.
-
-    OpenCV does not apply the profile, and its libpng complains of a common one on the standard error stream: "iCCP:
-    known incorrect sRGB profile".
-    """
-    if not data.startswith(_PNG_START):
-        return data
-    place = len(_PNG_START)
-    # A chunk: the length of its data in four bytes, four letters, the data, a checksum of four bytes.
-    while place + 8 <= len(data):
-        kind = data[place + 4 : place + 8]
-        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
-        if kind == b"iCCP":
-            return data[:place] + data[end:]
-        if kind in (b"IDAT", b"IEND"):  # the profile stands before the pixels
-            break
-        place = end
-    return data
-
-
-def _read_size_with_pillow(data: bytes, name: str) -> tuple[int, int]:
+def _decode_jpeg(data: bytes, header: JpegHeader) -> NDArray[np.uint8]:
+    """Return the stored pixels. A warning of libjpeg-turbo is an error."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:  # of size, of EXIF data
-            width, height = image.size
-            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED
-            return (height, width) if is_turned else (width, height)
-    except Image.DecompressionBombError as error:
-        raise ImageDecodeError(f"{name}: {error}; it was not decoded; replace it by a smaller one") from error
-    except Exception:  # Pillow's parsers raise whatever damaged bytes lead them to, and OpenCV has the last word
-        return 0, 0
+        if header.mode != "CMYK":
+            bgr: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "BGR", strict=True)
+            return bgr
+        cmyk: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "CMYK", strict=True)
+    except (ValueError, RuntimeError) as error:
+        raise ImageDecodeError(f"cannot be decoded completely: libjpeg-turbo says {str(error)!r}", _RESTORE) from error
+    # OpenCV's formula. Like nearly all programs, it assumes that the channels are stored inverted.
+    black = cmyk[..., 3:].astype(np.uint16)
+    return (black - ((255 - cmyk[..., 2::-1]) * black >> 8)).astype(np.uint8)
+
+
+def _describe_jpeg(data: bytes) -> StoredImage:
+    header = _require_jpeg_header(data)
+    end = find_end_of_image(data)
+    if end == -1:
+        raise ImageDecodeError(f"is truncated: its {len(data)} bytes contain no end-of-image marker", _RESTORE)
+    ignored = _list_ignored(1, 8, header.exif_orientation, header.xmp_orientation)
+    return StoredImage("JPEG", header.mode, header.width, header.height, header.exif_orientation, end, ignored)
+
+
+def _read_container(data: bytes, image_format: str) -> Container:
+    if image_format == TIFF:
+        return Container(len(data))
+    try:
+        return _READERS[image_format](data)
+    except DamagedImageError as error:
+        raise ImageDecodeError(str(error), _RESTORE) from error
+
+
+def _open_with_pillow(data: bytes, image_format: str, container: Container) -> ImageFile.ImageFile:
+    """Return an image whose header Pillow has read, and that does not exceed a limit."""
+    try:
+        with _raising_warnings(image_format):
+            image = _PLUGINS[image_format](io.BytesIO(container.essential or data))
+    except Exception as error:  # Pillow's parsers raise many types of exceptions for damaged bytes
+        raise ImageDecodeError(f"cannot be decoded: {error}", _RESTORE) from error
+    _require_size(*image.size)
+    return image
+
+
+def _decode_with_pillow(data: bytes, image_format: str) -> NDArray[np.uint8]:
+    container = _read_container(data, image_format)
+    with _open_with_pillow(data, image_format, container) as image:
+        bits = _read_tiff_bits(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else container.bits
+        try:
+            with _raising_warnings(image_format):
+                image.load()  # applies the orientation of a TIFF
+            pixels = _narrow(image) if image.mode.startswith("I") and bits == 16 else _to_bgr(image)
+        except ImageDecodeError:
+            raise
+        except Exception as error:  # many types, as above
+            raise ImageDecodeError(f"cannot be decoded completely: {error}", _RESTORE) from error
+    if bits > 8 and int(pixels.max()) < _BLACK:
+        raise ImageDecodeError(
+            f"uses {bits} bits per channel, but its brightest value is below a sixteenth of the range, so its 8-bit "
+            "pixels are black",
+            "scale its values to 8 bits and save it again",
+        )
+    return _turn(pixels, read_exif_orientation(container.exif))
+
+
+def _raising_warnings(image_format: str) -> contextlib.AbstractContextManager[object]:
+    """Turn Pillow's warnings into exceptions. Only its TIFF decoder gives any."""
+    return warnings.catch_warnings(action="error") if image_format == TIFF else contextlib.nullcontext()
+
+
+def _to_bgr(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode not in _CONVERTIBLE and image.mode != "RGB":
+        raise ImageDecodeError(f"has pixels of type {image.mode}, which do not fit 8 bits per channel", _CONVERT)
+    image.info.pop("transparency", None)  # Pillow would warn that it is dropped
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return np.frombuffer(rgb.tobytes("raw", "BGR"), dtype=np.uint8).reshape(rgb.height, rgb.width, 3)
+
+
+def _narrow(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the upper 8 bits of 16-bit gray values in three channels, as OpenCV does."""
+    gray = (np.asarray(image) >> 8).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def _read_tiff_orientation(image: TiffImagePlugin.TiffImageFile) -> int:
+    orientation = image.tag_v2.get(ExifTags.Base.Orientation, UPRIGHT)
+    return orientation if orientation in range(1, 9) else 0
+
+
+def _read_tiff_bits(image: TiffImagePlugin.TiffImageFile) -> int:
+    bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))
+    return max(bits) if isinstance(bits, tuple) else int(bits)
+
+
+def _count_pages(image: TiffImagePlugin.TiffImageFile) -> int:
+    try:
+        return image.n_frames
+    except Exception:  # many types, as above; a page after the first is damaged
+        return 2
+
+
+def _list_ignored(frames: int, bits: int, orientation: int, hidden_orientation: int) -> str:
+    """Return what decoding ignores, as a phrase, or "" if it ignores nothing."""
+    parts = []
+    if frames > 1:
+        parts.append(f"{frames - 1} of {frames} frames")
+    if bits > 8:
+        parts.append(f"{bits - 8} of {bits} bits per channel")
+    if hidden_orientation != UPRIGHT and orientation <= UPRIGHT:
+        parts.append(f"orientation {hidden_orientation}, which is not in EXIF data")
+    return ", ".join(parts)
+
+
+def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply an EXIF orientation: 2 to 4 flip, 5 to 8 also exchange rows and columns."""
+    if orientation <= UPRIGHT:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    vertical = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
+    horizontal = slice(None, None, -1) if orientation in (2, 3, 6, 7) else slice(None)
+    return np.ascontiguousarray(pixels[vertical, horizontal])

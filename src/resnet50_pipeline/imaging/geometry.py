@@ -1,4 +1,4 @@
-"""Operators that choose which part of a picture is seen, and how large: resize, crop, flip."""
+"""Implements the geometric operators: resize, crop and flip."""
 
 from __future__ import annotations
 
@@ -9,42 +9,47 @@ from typing import ClassVar, Literal, Self
 import cv2
 from pydantic import Field, model_validator
 
-from resnet50_pipeline.imaging.base import PixelOperator, Pixels, require_draw
+from resnet50_pipeline.imaging.base import PixelOperator, Pixels, require_rng
 from resnet50_pipeline.imaging.interpolation import ResizingOperator
 
 Side = int | tuple[int, int]
 
 
 class ResizeImage(ResizingOperator):
-    """Scales the short side to `resize_short` pixels, or the picture to `size` (a side, or width and height)."""
+    """Scales the short side to `resize_short` pixels, or the image to `size` (one side, or width and height)."""
 
-    left_out: ClassVar[frozenset[str]] = ResizingOperator.left_out | {"resize_short", "size"}
+    omitted_defaults: ClassVar[frozenset[str]] = ResizingOperator.omitted_defaults | {"resize_short", "size"}
 
     resize_short: int | None = Field(default=None, ge=1)
-    size: Side | None = Field(default=None, description="Not looked at beside resize_short, so refused there.")
+    size: Side | None = Field(
+        default=None,
+        description="Size of the result: one side, or width and height. Cannot be combined with resize_short.",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.resize_short is None) == (self.size is None):
-            raise ValueError("ResizeImage takes either resize_short or size")
+            raise ValueError(
+                f"set either resize_short or size; found resize_short {self.resize_short} and size {self.size}"
+            )
         return self
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
-        """Return the scaled pixels."""
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
+        """Return the resized pixels."""
         height, width = pixels.shape[:2]
         if self.resize_short is not None:
             factor = float(self.resize_short) / min(width, height)
-            return self.resize(pixels, round(width * factor), round(height * factor), draw)
+            return self.resize(pixels, round(width * factor), round(height * factor), rng)
         new_width, new_height = self.size if isinstance(self.size, tuple) else (self.size or 0, self.size or 0)
-        return self.resize(pixels, new_width, new_height, draw)
+        return self.resize(pixels, new_width, new_height, rng)
 
 
 class CropImage(PixelOperator):
-    """Cuts the square of `size` pixels out of the middle."""
+    """Crops a square with sides of `size` pixels from the center."""
 
     size: int = Field(ge=1)
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
         """Return pixels [size, size, 3]."""
         height, width = pixels.shape[:2]
         left, top = (width - self.size) // 2, (height - self.size) // 2
@@ -52,59 +57,64 @@ class CropImage(PixelOperator):
 
 
 class RandCropImage(ResizingOperator):
-    """Cuts a random part (area in `scale`, width / height in `ratio`) and scales it to `size`.
+    """Crops a random window (area fraction within `scale`, width / height within `ratio`) and scales it to `size`.
 
-    PaddleClas' `progress_size` belongs to its own progressive trainer, which sees EfficientNetV2 only; here sizes grow
-    with `DataLoader.Train.dataset.progressive_resize`.
+    PaddleClas' `progress_size` argument is not supported, because only the trainer for EfficientNetV2 uses it. Use
+    `DataLoader.Train.dataset.progressive_resize` instead.
     """
 
-    left_out: ClassVar[frozenset[str]] = ResizingOperator.left_out | {"use_log_aspect"}
+    omitted_defaults: ClassVar[frozenset[str]] = ResizingOperator.omitted_defaults | {"use_log_aspect"}
 
     size: int = Field(ge=1)
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     use_log_aspect: bool = Field(
-        default=False, description="Draw the logarithm of the aspect ratio evenly: 3/4 is then as likely as 4/3."
+        default=False,
+        description="Draw the logarithm of the aspect ratio from a uniform distribution, so that 3/4 is as likely as "
+        "4/3.",
     )
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
         """Return pixels [size, size, 3]."""
         height, width = pixels.shape[:2]
-        draw = require_draw(draw, self)
-        left, top, crop_width, crop_height = self.draw_window(width, height, draw)
-        return self.resize_window(pixels[top : top + crop_height, left : left + crop_width], draw)
+        rng = require_rng(rng, self)
+        left, top, crop_width, crop_height = self.draw_window(width, height, rng)
+        return self.resize_window(pixels[top : top + crop_height, left : left + crop_width], rng)
 
-    def resize_window(self, pixels: Pixels, draw: random.Random) -> Pixels:
-        """Return the part that `draw_window` chose, scaled to [size, size, 3]."""
-        return self.resize(pixels, self.size, self.size, draw)
+    def resize_window(self, pixels: Pixels, rng: random.Random) -> Pixels:
+        """Draw a window with `draw_window`, and return its pixels, scaled to [size, size, 3]."""
+        return self.resize(pixels, self.size, self.size, rng)
 
-    def draw_window(self, width: int, height: int, draw: random.Random) -> tuple[int, int, int, int]:
-        """Return left, top, width and height of the part; draws in PaddleClas' order: aspect, area, left, top."""
+    def draw_window(self, width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
+        """Draw a random window and return its left, top, width and height.
+
+        The random numbers are drawn in the same order as in PaddleClas: aspect ratio, area, left, top.
+        """
         if self.use_log_aspect:
-            aspect_ratio = math.exp(draw.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            aspect_ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
         else:
-            aspect_ratio = draw.uniform(*self.ratio)
+            aspect_ratio = rng.uniform(*self.ratio)
         bound = min((float(width) / height) / aspect_ratio, (float(height) / width) * aspect_ratio)
-        area = width * height * draw.uniform(min(self.scale[0], bound), min(self.scale[1], bound))
+        area = width * height * rng.uniform(min(self.scale[0], bound), min(self.scale[1], bound))
         crop_width = max(1, int(math.sqrt(area * aspect_ratio)))
         crop_height = max(1, int(math.sqrt(area / aspect_ratio)))
-        left = draw.randint(0, width - crop_width)
-        top = draw.randint(0, height - crop_height)
+        left = rng.randint(0, width - crop_width)
+        top = rng.randint(0, height - crop_height)
         return left, top, crop_width, crop_height
 
 
 class RandFlipImage(PixelOperator):
-    """Mirrors half of the time: left-right (1), upside down (0) or both (-1)."""
+    """Flips the image with probability 0.5: horizontally (1), vertically (0) or both (-1)."""
 
     flip_code: Literal[-1, 0, 1] = 1
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
-        """Return the pixels, mirrored or not."""
-        if self.draw_flip(require_draw(draw, self)):
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
+        """Return the pixels, flipped with probability 0.5."""
+        if self.draw_flip(require_rng(rng, self)):
             flipped: Pixels = cv2.flip(pixels, self.flip_code)
             return flipped
         return pixels
 
-    def draw_flip(self, draw: random.Random) -> bool:
-        """Return whether to mirror."""
-        return draw.randint(0, 1) == 1
+    def draw_flip(self, rng: random.Random) -> bool:
+        """Decide at random whether to flip an image."""
+        return rng.randint(0, 1) == 1

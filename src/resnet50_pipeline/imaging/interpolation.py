@@ -1,4 +1,4 @@
-"""Resizing as PaddleClas' `UnifiedResize` does it: two backends, each with its names of interpolations."""
+"""Resizes images with OpenCV or Pillow, the same way as PaddleClas' `UnifiedResize`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from resnet50_pipeline.exceptions import ImageDecodeError
-from resnet50_pipeline.imaging.base import Interpolation, PixelOperator, Pixels, require_draw
+from resnet50_pipeline.imaging.base import Interpolation, PixelOperator, Pixels, require_rng
+
+# Ranks and DataLoader workers already use all cores; OpenCV's threads would compete with them.
+cv2.setNumThreads(0)
 
 _CV2 = {
     "nearest": cv2.INTER_NEAREST,
@@ -28,22 +31,26 @@ _PIL = {
     "lanczos": Image.Resampling.LANCZOS,
     "hamming": Image.Resampling.HAMMING,
 }
-# What `random` draws from, with either backend.
+# The interpolations that `random` chooses from, for both backends.
 _RANDOM: tuple[Interpolation, ...] = ("bilinear", "bicubic")
-# 4 gigapixels would come of a 6 KB JPEG of 60000 x 1 pixels whose short side is scaled to 256.
+# Without this limit, resizing the short side of a 60000 x 1 JPEG (6 KB) to 256 would create an image of 4 gigapixels.
 _MAX_RESIZED_PIXELS = 1 << 26
 
 
 class ResizingOperator(PixelOperator):
-    """An operator that scales pictures, with PaddleClas' `interpolation` (`random`: one of two, drawn) and `backend`.
+    """An operator that resizes images, with PaddleClas' `interpolation` and `backend` arguments.
 
-    The two backends differ: Pillow averages over all pixels that go into a new one, OpenCV (but for `area`) looks at
-    its neighbours only, so a picture that is made much smaller shows grain.
+    The backends differ when an image becomes much smaller. Pillow averages all source pixels. OpenCV, except with
+    `area`, uses only the nearest source pixels, so the result is grainy.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"interpolation", "backend"})
+    omitted_defaults: ClassVar[frozenset[str]] = frozenset({"interpolation", "backend"})
 
-    interpolation: Interpolation | None = Field(default=None, description="None is bilinear, as in PaddleClas.")
+    interpolation: Interpolation | None = Field(
+        default=None,
+        description="Interpolation method. null means bilinear. random chooses between bilinear and bicubic for each "
+        "image.",
+    )
     backend: Literal["cv2", "pil"] = "cv2"
 
     @model_validator(mode="after")
@@ -51,24 +58,25 @@ class ResizingOperator(PixelOperator):
         known = _CV2 if self.backend == "cv2" else _PIL
         if self.interpolation not in (None, "random", *known):
             raise ValueError(
-                f"backend {self.backend} has no interpolation {self.interpolation}; it has {sorted(known)}"
+                f"interpolation {self.interpolation} is not supported by backend {self.backend} → "
+                f"use one of {', '.join(sorted(known))}"
             )
         return self
 
-    def resize(self, pixels: Pixels, width: int, height: int, draw: random.Random | None) -> Pixels:
+    def resize(self, pixels: Pixels, width: int, height: int, rng: random.Random | None) -> Pixels:
         """Return the pixels scaled to [height, width, 3].
 
         Raises:
-            ImageDecodeError: the result would be larger than any picture.
+            ImageDecodeError: if the result would have more than 2^26 pixels.
         """
         if width * height > _MAX_RESIZED_PIXELS:
             raise ImageDecodeError(
-                f"image: {pixels.shape[1]} x {pixels.shape[0]} pixels would become {width} x {height}; "
-                f"no picture is so long"
+                f"the image has {pixels.shape[1]} x {pixels.shape[0]} pixels and would become {width} x {height}; "
+                f"the limit is {_MAX_RESIZED_PIXELS} pixels → remove the image"
             )
         name = self.interpolation or "bilinear"
         if name == "random":
-            name = require_draw(draw, self).choice(_RANDOM)
+            name = require_rng(rng, self).choice(_RANDOM)
         if self.backend == "pil":
             return np.asarray(Image.fromarray(pixels).resize((width, height), _PIL[name]))
         resized: Pixels = cv2.resize(pixels, (width, height), interpolation=_CV2[name])

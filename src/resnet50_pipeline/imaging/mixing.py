@@ -1,12 +1,13 @@
-"""PaddleClas' operators on whole batches: every image is mixed with another one of its batch, and so is its label.
+"""Mixes the images of a batch, and their labels, with PaddleClas' Mixup and CutMix operators.
 
     batch_transform_ops:
     - OpSampler:
         MixupOperator: {alpha: 0.2, prob: 0.5}
         CutmixOperator: {alpha: 1.0, prob: 0.5}
 
-The formulas are those of `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream puts mixed one-hot
-vectors in the labels' place; here the second label and the first one's share stand beside them.
+The formulas are those of `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream replaces the
+labels with mixed one-hot vectors. Here, a batch contains the label of each image, the label of the image it was mixed
+with (its partner), and the weight of the first label (the share).
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class MixPlan:
-    """How a batch of N images is mixed.
+    """Describes how to mix a batch of N images.
 
     Attributes:
-        partner: int64 [N], the position of the image that each is mixed with.
-        share: in 0..1, what is left of each image, and of its label's weight.
-        window: top, bottom, left, right of what is taken from the partner (cutmix); None for a blend (mixup).
+        partner: int64 [N], index of the image that each image is mixed with.
+        share: weight of each image and of its label, 0..1. The partner's weight is 1 - share.
+        window: top, bottom, left and right of the window that comes from the partner (CutMix); None to blend entire
+            images (Mixup).
     """
 
     partner: NDArray[np.int64]
@@ -52,64 +54,71 @@ class MixPlan:
 
 
 class Mixup(Operator):
-    """Every image is blended with another one (arXiv:1710.09412)."""
+    """Blends every image with another image of the batch (arXiv:1710.09412)."""
 
-    alpha: float = Field(default=1.0, gt=0, description="The share is drawn from Beta(alpha, alpha).")
+    alpha: float = Field(
+        default=1.0, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
+    )
 
-    def plan(self, images: int, side: int, draw: np.random.Generator) -> MixPlan:
-        """Return the plan for a batch of so many square images."""
-        partner = draw.permutation(images)
-        return MixPlan(partner, float(draw.beta(self.alpha, self.alpha)))
+    def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
+        """Return the plan for `images` square images with sides of `side` pixels."""
+        partner = rng.permutation(images)
+        return MixPlan(partner, float(rng.beta(self.alpha, self.alpha)))
 
 
 class Cutmix(Operator):
-    """A rectangle of every image is taken from another one (arXiv:1905.04899)."""
+    """Replaces a window of every image with the same window of another image of the batch (arXiv:1905.04899)."""
 
-    alpha: float = Field(default=0.2, gt=0, description="The area's share is drawn from Beta(alpha, alpha).")
+    alpha: float = Field(
+        default=0.2, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
+    )
 
-    def plan(self, images: int, side: int, draw: np.random.Generator) -> MixPlan:
-        """Return the plan for a batch of so many square images; the share is of the area that is left."""
-        partner = draw.permutation(images)
-        half = int(side * np.sqrt(1.0 - draw.beta(self.alpha, self.alpha))) // 2
-        row, column = int(draw.integers(side)), int(draw.integers(side))
+    def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
+        """Return the plan for `images` square images with sides of `side` pixels.
+
+        The share is the fraction of the area that is outside the window.
+        """
+        partner = rng.permutation(images)
+        half = int(side * np.sqrt(1.0 - rng.beta(self.alpha, self.alpha))) // 2
+        row, column = int(rng.integers(side)), int(rng.integers(side))
         top, bottom = max(row - half, 0), min(row + half, side)
         left, right = max(column - half, 0), min(column + half, side)
         return MixPlan(partner, 1 - (bottom - top) * (right - left) / side**2, (top, bottom, left, right))
 
 
 class SampledMixup(Mixup):
-    """An item of `OpSampler`."""
+    """Mixup in the list of operators of `OpSampler`."""
 
-    prob: float = Field(ge=0, le=1, description="How often this one is taken.")
+    prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
 
 
 class SampledCutmix(Cutmix):
-    """An item of `OpSampler`."""
+    """CutMix in the list of operators of `OpSampler`."""
 
-    prob: float = Field(ge=0, le=1, description="How often this one is taken.")
+    prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
 
 
-class _WrittenWhereGiven(Operator):
-    """Arguments of which only those that have a value are written."""
+class _OmitsUnsetArguments(Operator):
+    """An operator that omits arguments from YAML if they are None."""
 
     @model_serializer(mode="wrap")
-    def _without_the_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 
-class SampledOperators(_WrittenWhereGiven):
-    """One operator a batch, or none, by their probabilities."""
+class SampledOperators(_OmitsUnsetArguments):
+    """Applies Mixup, CutMix or neither to each batch, according to their probabilities."""
 
     MixupOperator: SampledMixup | None = None
     CutmixOperator: SampledCutmix | None = None
 
     @model_validator(mode="after")
-    def _no_more_than_always(self) -> Self:
+    def _check_probabilities(self) -> Self:
         total = sum(operator.prob for operator in self._given)
         if not self._given or total > 1 + _ROUNDING:
             raise ValueError(
-                f"OpSampler takes MixupOperator and CutmixOperator with probabilities of at most 1 together; "
-                f"{len(self._given)} with {total:g} are given"
+                f"OpSampler requires MixupOperator, CutmixOperator or both, with probabilities that sum to at most 1; "
+                f"found {len(self._given)} with a sum of {total:g}"
             )
         return self
 
@@ -117,27 +126,30 @@ class SampledOperators(_WrittenWhereGiven):
     def _given(self) -> list[SampledMixup | SampledCutmix]:
         return [operator for operator in (self.MixupOperator, self.CutmixOperator) if operator is not None]
 
-    def plan(self, images: int, side: int, draw: np.random.Generator) -> MixPlan:
-        """Return the plan for a batch of so many square images; each keeps all of itself where none is drawn."""
-        taken = bisect(list(accumulate(operator.prob for operator in self._given)), float(draw.random()))
-        if taken == len(self._given):
+    def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
+        """Return the plan for `images` square images with sides of `side` pixels. The plan may leave them unchanged."""
+        drawn = bisect(list(accumulate(operator.prob for operator in self._given)), float(rng.random()))
+        if drawn == len(self._given):
             return MixPlan(np.arange(images), 1.0, (0, 0, 0, 0))
-        return self._given[taken].plan(images, side, draw)
+        return self._given[drawn].plan(images, side, rng)
 
 
-class BatchTransformOp(_WrittenWhereGiven):
-    """The item of `batch_transform_ops`: exactly one operator. Of several, upstream mixes what is mixed already."""
+class BatchTransformOp(_OmitsUnsetArguments):
+    """The only item of `batch_transform_ops`. It contains exactly one operator.
+
+    PaddleClas accepts several operators, but would then mix each batch several times.
+    """
 
     MixupOperator: Mixup | None = None
     CutmixOperator: Cutmix | None = None
     OpSampler: SampledOperators | None = None
 
     @model_validator(mode="after")
-    def _hold_one(self) -> Self:
+    def _require_one_operator(self) -> Self:
         if len(self._given) != 1:
             raise ValueError(
-                f"an item of batch_transform_ops is one of MixupOperator, CutmixOperator, OpSampler; "
-                f"{len(self._given)} are given"
+                f"an item of batch_transform_ops requires exactly one of MixupOperator, CutmixOperator, OpSampler; "
+                f"found {len(self._given)}"
             )
         return self
 
@@ -146,6 +158,6 @@ class BatchTransformOp(_WrittenWhereGiven):
         operators = (self.MixupOperator, self.CutmixOperator, self.OpSampler)
         return [operator for operator in operators if operator is not None]
 
-    def plan(self, images: int, side: int, draw: np.random.Generator) -> MixPlan:
-        """Return the plan for a batch of so many square images; everything random is drawn from `draw`."""
-        return self._given[0].plan(images, side, draw)
+    def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
+        """Return the plan for `images` square images with sides of `side` pixels, using only `rng`."""
+        return self._given[0].plan(images, side, rng)

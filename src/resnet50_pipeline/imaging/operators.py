@@ -1,6 +1,6 @@
-"""PaddleClas' preprocessing operators, with the same names, arguments and (bit for bit) the same results.
+"""Builds transforms from PaddleClas' preprocessing operators. Names, arguments and results are the same.
 
-An operator is written in YAML as a mapping with one key, and a list of them is a transform:
+In YAML, an operator is a mapping with one key, and a list of operators is a transform:
 
     - DecodeImage: {to_rgb: true, channel_first: false}
     - ResizeImage: {resize_short: 256}
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from resnet50_pipeline.exceptions import TrainingConfigError
 from resnet50_pipeline.imaging.augmentations import AUGMENTATIONS
@@ -33,14 +33,19 @@ from resnet50_pipeline.imaging.transform import Transform
 
 
 class DecodeImage(Operator):
-    """Bytes → pixels [height, width, 3]."""
+    """Decodes an image file to pixels [height, width, 3]."""
+
+    omitted_defaults: ClassVar[frozenset[str]] = frozenset({"tiff"})
 
     to_rgb: Literal[True] = True
     channel_first: Literal[False] = False
+    tiff: bool = Field(
+        default=False, description="*native*: whether to accept TIFF files, which PaddleClas always does."
+    )
 
 
 class TransformOp(NamedOperator):
-    """One item of `transform_ops`: a mapping with one key, the operator's name."""
+    """One item of `transform_ops`, as a mapping with a single key, the name of the operator."""
 
     known: ClassVar[Mapping[str, type[Operator]]] = {
         operator.__name__: operator
@@ -51,15 +56,16 @@ class TransformOp(NamedOperator):
 def build_transform(
     transform_ops: Sequence[Mapping[str, Any] | TransformOp], *, decodes_region: bool = False
 ) -> Transform:
-    """Return what a list of operators describes: `(bytes, random numbers) -> float32 [3, size, size]`.
+    """Return the transform for a list of operators: `(bytes, rng) -> float32 [3, height, width]`.
 
     Args:
-        transform_ops: as YAML holds them.
-        decodes_region: of a JPEG decode no more than RandCropImage looks at, where it comes first.
+        transform_ops: the operators, in YAML form.
+        decodes_region: whether to decode only the window of a JPEG that RandCropImage needs. The setting has an effect
+            only if RandCropImage directly follows DecodeImage.
 
     Raises:
-        TrainingConfigError: an operator or argument is unknown, or the list does not run decode → changes of pixels →
-            normalise → changes of normalised pixels.
+        TrainingConfigError: if an operator or argument is unknown, or if the operators are in the wrong order. The
+            order is: DecodeImage, operators on pixels, NormalizeImage, operators on normalized pixels.
     """
     try:
         operators = [TransformOp.model_validate(op).operator for op in transform_ops]
@@ -68,30 +74,35 @@ def build_transform(
     if operators and isinstance(operators[-1], ToCHWImage):
         operators.pop()
     if len(operators) < 2 or not isinstance(operators[0], DecodeImage):
-        raise TrainingConfigError("transform_ops must begin with DecodeImage and end with NormalizeImage")
-    return Transform(*_split_at_normalize(operators[1:]), decodes_region=decodes_region)
+        raise TrainingConfigError(
+            "transform_ops must start with DecodeImage and contain NormalizeImage → add the missing operator"
+        )
+    return Transform(*_split_at_normalize(operators[1:]), decodes_region=decodes_region, tiff=operators[0].tiff)
 
 
 def _split_at_normalize(
     operators: Sequence[Operator],
 ) -> tuple[list[PixelOperator], NormalizeImage, list[NormalizedOperator]]:
-    """Return what stands before NormalizeImage, itself, and what stands behind it."""
-    place = next((at for at, operator in enumerate(operators) if isinstance(operator, NormalizeImage)), len(operators))
-    before, after = operators[:place], operators[place + 1 :]
+    """Return the operators before NormalizeImage, NormalizeImage, and the operators after it."""
+    index = next((i for i, operator in enumerate(operators) if isinstance(operator, NormalizeImage)), len(operators))
+    before, after = operators[:index], operators[index + 1 :]
     pixel = [operator for operator in before if isinstance(operator, PixelOperator)]
     normalized = [operator for operator in after if isinstance(operator, NormalizedOperator)]
     if len(pixel) != len(before):
         wrong = next(type(operator).__name__ for operator in before if not isinstance(operator, PixelOperator))
-        raise TrainingConfigError(f"transform_ops: {wrong} cannot stand between DecodeImage and NormalizeImage")
-    if place == len(operators):
         raise TrainingConfigError(
-            f"transform_ops must end with NormalizeImage, or with what changes normalised pixels behind it, "
-            f"not with {type(operators[-1]).__name__}"
+            f"transform_ops: {wrong} is not allowed between DecodeImage and NormalizeImage → move it"
+        )
+    if index == len(operators):
+        raise TrainingConfigError(
+            f"transform_ops must contain NormalizeImage → add it after {type(operators[-1]).__name__}"
         )
     if len(normalized) != len(after):
         wrong = next(type(operator).__name__ for operator in after if not isinstance(operator, NormalizedOperator))
-        raise TrainingConfigError(f"transform_ops: {wrong} cannot stand behind NormalizeImage")
-    return pixel, NormalizeImage.model_validate(operators[place]), normalized
+        raise TrainingConfigError(
+            f"transform_ops: {wrong} is not allowed after NormalizeImage → move it before NormalizeImage"
+        )
+    return pixel, NormalizeImage.model_validate(operators[index]), normalized
 
 
 __all__ = [

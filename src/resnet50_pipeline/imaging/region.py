@@ -1,8 +1,11 @@
-"""The part of a JPEG that a random crop looks at, and no more, decoded by NVIDIA's nvImageCodec on the CPU.
+"""Decodes only the window of a JPEG that a random crop needs, with NVIDIA's nvImageCodec on the CPU.
 
-libjpeg-turbo still reads the entropy-coded data of what stands above and beside the part, but does neither the inverse
-DCT nor the colours of it, and nothing at all of what stands below. Around the part it decodes as many pixels more as
-the upsampling of colours looks at, so the result is that of cutting the part out of the whole picture, bit for bit.
+Above, to the left and to the right of the window, libjpeg-turbo reads the entropy-coded data but skips the inverse DCT
+and color conversion. Below the window, it skips everything. It decodes enough pixels around the window for chroma
+upsampling, so the result is bit-identical to a crop of the full image.
+
+The decoder does not report damage: it prints libjpeg-turbo's warnings to stderr and returns gray pixels. A process
+therefore decodes each image in full the first time (see `IntactImages`).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import importlib.util
 import logging
 import os
 import random
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet50_pipeline.imaging.decode import decode_image, require_decodable
+from resnet50_pipeline.imaging.decode import decode_image, find_plain_jpeg_header
 from resnet50_pipeline.imaging.geometry import RandCropImage
-from resnet50_pipeline.imaging.turbo import is_plain
 
 PACKAGE = "nvidia-nvimgcodec-cu12"
 _MODULE = "nvidia.nvimgcodec"
@@ -31,59 +34,91 @@ logger = logging.getLogger(__name__)
 
 
 class _Codec(NamedTuple):
-    """nvImageCodec, what decodes with it in this process, and how."""
+    """The nvImageCodec module, with a decoder and its parameters."""
 
     module: Any
     decoder: Any
     parameters: Any
 
 
-def decode_window(data: bytes, crop: RandCropImage, draw: random.Random) -> NDArray[np.uint8]:
-    """Draw a crop's window, and return its pixels [height, width, 3], channels blue, green, red.
+class IntactImages:
+    """Remembers which images of a list this process has decoded completely and without a warning."""
 
-    Where nvImageCodec is not installed, or the image is no plain JPEG (see `turbo.is_plain`), the whole of it is
-    decoded and the window cut out.
+    def __init__(self, images: int) -> None:
+        """Start with no known image.
+
+        Args:
+            images: number of images in the list.
+        """
+        self._checksums = np.zeros(images, dtype=np.uint32)
+
+    def contains(self, row: int, data: bytes) -> bool:
+        """Return whether the image in a row had the same bytes when it was added."""
+        return bool(self._checksums[row] == _checksum(data))
+
+    def add(self, row: int, data: bytes) -> None:
+        """Add the image in a row, after it was decoded completely."""
+        self._checksums[row] = _checksum(data)
+
+
+def decode_window(data: bytes, crop: RandCropImage, rng: random.Random, *, tiff: bool = False) -> NDArray[np.uint8]:
+    """Draw the window of a crop, and return its pixels [height, width, 3], channels blue, green, red.
+
+    If nvImageCodec is not installed, or if the image is not a plain JPEG, the full image is decoded and cropped.
+
+    Args:
+        data: an intact image, see `IntactImages`.
+        crop: the crop whose window is drawn.
+        rng: random number generator for the window.
+        tiff: whether to accept TIFF files.
 
     Raises:
-        ImageDecodeError: the bytes are no image that can be decoded whole.
+        ImageDecodeError: if the image cannot be decoded.
     """
-    header = require_decodable(data)
-    codec = _codec() if header is not None and is_plain(header) else None
-    if codec is not None and header is not None:
-        left, top, width, height = crop.draw_window(header.width, header.height, draw)
+    header = find_plain_jpeg_header(data)
+    codec = None if header is None else _codec()
+    if header is not None and codec is not None:
+        left, top, width, height = crop.draw_window(header.width, header.height, rng)
         region = codec.module.Region(top, left, top + height, left + width)
         stream = codec.module.CodeStream(data).get_sub_code_stream(region=region)
         image = codec.decoder.decode(stream, params=codec.parameters)
         if image is not None:
             return np.asarray(image)
         return decode_image(data)[top : top + height, left : left + width]
-    pixels = decode_image(data)
-    left, top, width, height = crop.draw_window(pixels.shape[1], pixels.shape[0], draw)
+    pixels = decode_image(data, tiff=tiff)
+    left, top, width, height = crop.draw_window(pixels.shape[1], pixels.shape[0], rng)
     return pixels[top : top + height, left : left + width]
 
 
 def can_decode_regions() -> bool:
-    """Tell whether nvImageCodec is installed; it is loaded where it is used, not here."""
+    """Check whether nvImageCodec is installed, without loading it."""
     try:
         return importlib.util.find_spec(_MODULE) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
+def _checksum(data: bytes) -> int:
+    return zlib.adler32(data) or 1  # 0 marks an unknown image
+
+
 def _codec() -> _Codec | None:
-    """Return this process' own codec: a decoder has a thread, which a child process would not inherit."""
+    """Return the codec of this process.
+
+    A forked child needs its own, because it does not inherit the decoder's thread.
+    """
     if os.getpid() not in _codecs:
         _codecs[os.getpid()] = _load_codec() if can_decode_regions() else None
     return _codecs[os.getpid()]
 
 
-# A parent's stays in it: its destructor would wait for the thread.
+# A forked child keeps its parent's codec here, because the codec's destructor would wait for the missing thread.
 _codecs: dict[int, _Codec | None] = {}
 
 
 def _load_codec() -> _Codec | None:
     try:
-        with _without_its_greetings():
+        with _silence_stderr():
             module: Any = importlib.import_module(_MODULE)
             decoder = module.Decoder(
                 device_id=module.NVIMGCODEC_DEVICE_CPU_ONLY,
@@ -93,19 +128,19 @@ def _load_codec() -> _Codec | None:
             )
             parameters = module.DecodeParams(apply_exif_orientation=False, sample_format=module.SampleFormat.I_BGR)
     except (ImportError, AttributeError, RuntimeError, TypeError) as error:
-        logger.warning("%s does not work here, images are decoded whole, to the same pixels: %s", PACKAGE, error)
+        logger.warning("cannot load %s (%s); full images are decoded instead, with the same result", PACKAGE, error)
         return None
     return _Codec(module, decoder, parameters)
 
 
 @contextlib.contextmanager
-def _without_its_greetings() -> Iterator[None]:
-    """Keep what its libraries write to descriptor 2 when they find no GPU out of the log."""
-    kept = os.dup(2)
+def _silence_stderr() -> Iterator[None]:
+    """Discard the messages that the libraries write to descriptor 2 if there is no GPU."""
+    original = os.dup(2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)

@@ -1,13 +1,13 @@
-"""PaddleClas' `TimmAutoAugment`: timm's RandAugment by its short form, `rand-m9-mstd0.5-inc1`.
+"""Implements PaddleClas' `TimmAutoAugment`: timm's RandAugment, configured by a string such as `rand-m9-mstd0.5-inc1`.
 
-    rand     RandAugment (arXiv:1909.13719): so many operations, drawn with repetition, each applied half of the time
+    rand     RandAugment (arXiv:1909.13719): operations drawn with replacement, each applied with probability 0.5
     m9       magnitude 9 of 10
-    n3       three operations a picture; 2 without it
-    mstd0.5  the magnitude is normally distributed, with this deviation
-    inc1     the harmful direction of every operation grows with the magnitude
+    n3       three operations per image; the default is 2
+    mstd0.5  standard deviation of the magnitude, which is normally distributed
+    inc1     every operation distorts more at a higher magnitude
 
-The formulas are those of `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. AugMix and AutoAugment, which
-the operator knows upstream too, are not supported (upstream's `auto…` stops with an assertion).
+The formulas are those of `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. Upstream's AugMix and
+AutoAugment are not supported (upstream's `auto…` fails with an assertion).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from pydantic import Field, field_validator
 
-from resnet50_pipeline.imaging.base import IMAGENET_MEAN, PixelOperator, Pixels, require_draw
+from resnet50_pipeline.imaging.base import IMAGENET_MEAN, PixelOperator, Pixels, require_rng
 from resnet50_pipeline.imaging.colors import Fill, enhance, shear, solarize_add, translate
 
 _MAX_LEVEL = 10.0
@@ -37,7 +37,7 @@ _RESAMPLES = {
 
 
 class RandAugmentForm(NamedTuple):
-    """What a short form says."""
+    """Settings encoded in a `config_str`."""
 
     magnitude: int
     operations: int
@@ -46,31 +46,31 @@ class RandAugmentForm(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """What moving pixels needs besides how far."""
+    """Settings shared by all geometric operations."""
 
-    draw: random.Random
+    rng: random.Random
     resamples: tuple[Image.Resampling, ...]
     fill: Fill
 
 
 def parse_config_str(text: str) -> RandAugmentForm:
-    """Return what a short form says.
+    """Parse a `config_str` such as `rand-m9-mstd0.5-inc1`.
 
     Raises:
-        ValueError: a section is unknown; all known ones are named.
+        ValueError: if the string is invalid.
     """
     kind, *sections = text.split("-")
     if kind != "rand":
-        raise ValueError(f"config_str {text!r}: only RandAugment, `rand-…`, is supported, not {kind!r}")
+        raise ValueError(f"config_str {text!r}: {kind!r} is not supported → use RandAugment, `rand-…`")
     values: dict[str, str] = {}
     for section in sections:
         match = _SECTION.fullmatch(section)
         if match is None:
-            raise ValueError(f"config_str {text!r}: {section!r} is none of m<int>, n<int>, mstd<float>, inc1")
+            raise ValueError(f"config_str {text!r}: {section!r} is unknown → use m<int>, n<int>, mstd<float> or inc1")
         values[match[1]] = match[2]
     if values.get("inc", "1") != "1":
         raise ValueError(
-            f"config_str {text!r}: leave inc out instead of inc{values['inc']}; PaddleClas takes it for inc1"
+            f"config_str {text!r}: PaddleClas reads inc{values['inc']} as inc1 → use inc1, or remove the section"
         )
     try:
         return RandAugmentForm(
@@ -80,19 +80,23 @@ def parse_config_str(text: str) -> RandAugmentForm:
             is_increasing="inc" in values,
         )
     except ValueError as error:
-        raise ValueError(f"config_str {text!r}: m and n are whole numbers") from error
+        raise ValueError(
+            f"config_str {text!r}: m and n must be followed by integers → write, for example, m9 or n2"
+        ) from error
 
 
 class TimmAutoAugment(PixelOperator):
-    """RandAugment by timm's short form, `prob` of the time."""
+    """Applies the RandAugment described by `config_str` with probability `prob`."""
 
     needs_rgb: ClassVar[bool] = True
 
     config_str: str = "rand-m9-mstd0.5-inc1"
     interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
-    img_size: int | tuple[int, int] = Field(default=224, description="Of absolute moves, which `rand-…` has none of.")
+    img_size: int | tuple[int, int] = Field(
+        default=224, description="Ignored, because `rand-…` has no absolute translations."
+    )
     mean: tuple[float, float, float] = Field(
-        default=IMAGENET_MEAN, description="Colour of what moves into the picture."
+        default=IMAGENET_MEAN, description="Color of areas that become empty when an image is shifted or rotated."
     )
     prob: float = Field(default=1.0, ge=0, le=1)
 
@@ -106,38 +110,38 @@ class TimmAutoAugment(PixelOperator):
     def _form(self) -> RandAugmentForm:
         return parse_config_str(self.config_str)
 
-    def apply(self, pixels: Pixels, draw: random.Random | None) -> Pixels:
-        """Return the changed pixels."""
-        draw = require_draw(draw, self)
-        if draw.random() >= self.prob:
+    def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
+        """Return the augmented pixels, or the unchanged pixels with probability 1 - `prob`."""
+        rng = require_rng(rng, self)
+        if rng.random() >= self.prob:
             return pixels
         red, green, blue = (min(255, round(255 * value)) for value in self.mean)
-        geometry = _Geometry(draw, _RESAMPLES[self.interpolation], (red, green, blue))
+        geometry = _Geometry(rng, _RESAMPLES[self.interpolation], (red, green, blue))
         operations = _INCREASING if self._form.is_increasing else _OPERATIONS
         image = Image.fromarray(pixels)
-        # Upstream draws all operations of a picture first; each then draws for itself.
-        for operation in [draw.choice(operations) for _ in range(self._form.operations)]:
-            if draw.random() > _PROBABILITY:
+        # As in upstream, draw all operations for an image first. Then each operation draws its own random numbers.
+        for operation in [rng.choice(operations) for _ in range(self._form.operations)]:
+            if rng.random() > _PROBABILITY:
                 continue
             level = float(self._form.magnitude)
             if self._form.deviation > 0:
-                level = draw.gauss(level, self._form.deviation)
+                level = rng.gauss(level, self._form.deviation)
             image = operation(image, min(_MAX_LEVEL, max(0.0, level)) / _MAX_LEVEL, geometry)
         return np.asarray(image)
 
 
-# An operation takes a picture, the level in 0..1 and the geometry. Upstream's order of draws is kept throughout:
-# sign, then interpolation.
+# An operation takes an image, the level in 0..1 and the geometry. Random numbers are drawn in upstream's order: sign,
+# then interpolation.
 _Operation = Callable[[Image.Image, float, _Geometry], Image.Image]
 
 
-def _negate_randomly(value: float, draw: random.Random) -> float:
-    return -value if draw.random() > _PROBABILITY else value
+def _flip_sign(value: float, rng: random.Random) -> float:
+    return -value if rng.random() > _PROBABILITY else value
 
 
 def _resample(geometry: _Geometry) -> Image.Resampling:
-    # A choice among one is no draw.
-    return geometry.draw.choice(geometry.resamples) if len(geometry.resamples) > 1 else geometry.resamples[0]
+    # With a single interpolation, upstream draws no random number.
+    return geometry.rng.choice(geometry.resamples) if len(geometry.resamples) > 1 else geometry.resamples[0]
 
 
 def _autocontrast(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
@@ -153,7 +157,7 @@ def _invert(image: Image.Image, level: float, geometry: _Geometry) -> Image.Imag
 
 
 def _rotate(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
-    degrees = _negate_randomly(level * 30.0, geometry.draw)
+    degrees = _flip_sign(level * 30.0, geometry.rng)
     return image.rotate(degrees, resample=_resample(geometry), fillcolor=geometry.fill)
 
 
@@ -181,31 +185,31 @@ def _solarize_add(image: Image.Image, level: float, geometry: _Geometry) -> Imag
     return solarize_add(image, int(level * 110))
 
 
-def _enhancing(what: str) -> _Operation:
-    return lambda image, level, geometry: enhance(image, what, level * 1.8 + 0.1)
+def _enhancer(kind: str) -> _Operation:
+    return lambda image, level, geometry: enhance(image, kind, level * 1.8 + 0.1)
 
 
-def _enhancing_increasingly(what: str) -> _Operation:
-    return lambda image, level, geometry: enhance(image, what, 1.0 + _negate_randomly(level * 0.9, geometry.draw))
+def _increasing_enhancer(kind: str) -> _Operation:
+    return lambda image, level, geometry: enhance(image, kind, 1.0 + _flip_sign(level * 0.9, geometry.rng))
 
 
 def _shear_x(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
-    factor = _negate_randomly(level * 0.3, geometry.draw)
+    factor = _flip_sign(level * 0.3, geometry.rng)
     return shear(image, factor, 0, _resample(geometry), geometry.fill)
 
 
 def _shear_y(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
-    factor = _negate_randomly(level * 0.3, geometry.draw)
+    factor = _flip_sign(level * 0.3, geometry.rng)
     return shear(image, 0, factor, _resample(geometry), geometry.fill)
 
 
 def _translate_x(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
-    fraction = _negate_randomly(level * _TRANSLATE_FRACTION, geometry.draw)
+    fraction = _flip_sign(level * _TRANSLATE_FRACTION, geometry.rng)
     return translate(image, fraction * image.size[0], 0, _resample(geometry), geometry.fill)
 
 
 def _translate_y(image: Image.Image, level: float, geometry: _Geometry) -> Image.Image:
-    fraction = _negate_randomly(level * _TRANSLATE_FRACTION, geometry.draw)
+    fraction = _flip_sign(level * _TRANSLATE_FRACTION, geometry.rng)
     return translate(image, 0, fraction * image.size[1], _resample(geometry), geometry.fill)
 
 
@@ -213,11 +217,11 @@ _ENHANCED = ("Color", "Contrast", "Brightness", "Sharpness")
 _MOVES: tuple[_Operation, ...] = (_shear_x, _shear_y, _translate_x, _translate_y)
 _OPERATIONS: tuple[_Operation, ...] = (
     *(_autocontrast, _equalize, _invert, _rotate, _posterize, _solarize, _solarize_add),
-    *map(_enhancing, _ENHANCED),
+    *map(_enhancer, _ENHANCED),
     *_MOVES,
 )
 _INCREASING: tuple[_Operation, ...] = (
     *(_autocontrast, _equalize, _invert, _rotate, _posterize_increasing, _solarize_increasing, _solarize_add),
-    *map(_enhancing_increasingly, _ENHANCED),
+    *map(_increasing_enhancer, _ENHANCED),
     *_MOVES,
 )

@@ -1,8 +1,7 @@
-"""A list of operators put together, with as little work an image as their result allows.
+"""Applies a list of operators to an image. The result is bit-identical to that of PaddleClas.
 
-What differs from PaddleClas inside, and not in the result: pixels stay in the decoder's channel order while nothing
-looks at colours; normalising is a look-up in a table, one colour plane at a time, straight into the batch; and where
-that is asked for, only the part of a JPEG that a random crop looks at is decoded.
+Pixels keep the decoder's channel order unless an operator needs RGB. Normalization uses a lookup table and writes
+directly into the batch. Optionally, only the window of a JPEG that a random crop needs is decoded.
 """
 
 from __future__ import annotations
@@ -23,14 +22,15 @@ from resnet50_pipeline.imaging.region import decode_window
 
 
 class Transform:
-    """From the bytes of an image's file to what a network sees, float32 or uint8 [3, height, width].
+    """Converts the bytes of an image file to the network's input, float32 or uint8 [3, height, width].
 
-    The channels of the result are red, green, blue. `None` for the random numbers suits operators that draw none.
+    The channels of the result are red, green, blue. The random number generator may be None if no operator is random.
 
     Attributes:
-        normalize: mean and deviation, which uint8 pixels are still to be normalised with.
-        gives_bytes: whether uint8 pixels say all: nothing stands behind the normalisation.
-        size: height and width of every result; None where they depend on the image.
+        normalize: NormalizeImage operator, with which uint8 results can be normalized later.
+        supports_uint8: whether results can be uint8, to be normalized later. Such results are possible only if no
+            operator follows NormalizeImage.
+        size: height and width of every result, or None if they depend on the image.
     """
 
     def __init__(
@@ -39,78 +39,88 @@ class Transform:
         normalize: NormalizeImage,
         after: Sequence[NormalizedOperator],
         decodes_region: bool = False,
+        tiff: bool = False,
     ) -> None:
         self.normalize = normalize
-        self.gives_bytes = not after
-        self.size = _size_behind(before)
+        self.supports_uint8 = not after
+        self.size = _output_size_of(before)
         self._before, self._after = tuple(before), tuple(after)
         self._is_rgb = any(operator.needs_rgb for operator in before)
         self._crop = before[0] if decodes_region and before and isinstance(before[0], RandCropImage) else None
+        self._tiff = tiff
         self._tables = [np.ascontiguousarray(normalize.table[:, channel]) for channel in range(3)]
 
-    def __call__(self, data: bytes, draw: random.Random | None = None) -> NDArray[np.float32]:
-        """Return the normalised image, float32 [3, height, width].
+    def __call__(self, data: bytes, rng: random.Random | None = None) -> NDArray[np.float32]:
+        """Return the normalized image, float32 [3, height, width].
 
         Raises:
-            ImageDecodeError: the bytes are no image that can be decoded whole.
+            ImageDecodeError: if the image cannot be decoded or is truncated.
         """
-        pixels = self.see(data, draw)
+        pixels = self.apply(data, rng)
         result = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
-        self.write(pixels, result, draw)
+        self.write(pixels, result, rng)
         return result
 
-    def see(self, data: bytes, draw: random.Random | None) -> Pixels:
-        """Return the pixels that go into the normalisation, [height, width, 3] in an order that `write` knows.
+    def apply(self, data: bytes, rng: random.Random | None, *, is_intact: bool = False) -> Pixels:
+        """Decode an image, apply the operators before NormalizeImage, and return pixels for `write`.
+
+        The pixels are uint8 [height, width, 3], in RGB or BGR order.
+
+        Args:
+            data: bytes of the file.
+            rng: random number generator; may be None if no operator is random.
+            is_intact: whether this process has decoded the same bytes completely before, so that it is safe to decode
+                only a part of them.
 
         Raises:
-            ImageDecodeError: the bytes are no image that can be decoded whole.
+            ImageDecodeError: if the image cannot be decoded.
         """
         operators = self._before
-        if self._crop is not None and draw is not None:
-            pixels = self._crop.resize_window(decode_window(data, self._crop, draw), draw)
+        if self._crop is not None and rng is not None and is_intact:
+            pixels = self._crop.resize_window(decode_window(data, self._crop, rng, tiff=self._tiff), rng)
             operators = operators[1:]
         else:
-            pixels = decode_image(data)
+            pixels = decode_image(data, tiff=self._tiff)
         if self._is_rgb:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         for operator in operators:
-            pixels = operator.apply(pixels, draw)
+            pixels = operator.apply(pixels, rng)
         return pixels
 
     def write(
-        self, pixels: Pixels, into: NDArray[np.float32] | NDArray[np.uint8], draw: random.Random | None = None
+        self, pixels: Pixels, into: NDArray[np.float32] | NDArray[np.uint8], rng: random.Random | None = None
     ) -> None:
-        """Write what `see` returned into an image's place in a batch, contiguous [3, height, width].
+        """Write pixels from `apply` into one image of a batch, contiguous [3, height, width].
 
-        uint8 is written as it is (see `gives_bytes`), float32 is normalised.
+        In a float32 batch, the pixels are normalized. In a uint8 batch, they are not (see `supports_uint8`).
 
         Raises:
-            TrainingConfigError: the place has another size.
+            TrainingConfigError: if the batch has a different image size.
         """
         if into.shape[1:] != pixels.shape[:2]:
-            # OpenCV would write to memory of its own, and leave what stands there.
+            # OpenCV would allocate new memory and leave the batch unchanged.
             raise TrainingConfigError(
-                f"transform_ops give images of different sizes, {pixels.shape[0]} x {pixels.shape[1]} after "
-                f"{into.shape[1]} x {into.shape[2]}, and a batch has one; put CropImage or RandCropImage behind what "
-                "scales, no larger than that"
+                f"transform_ops: all images in a batch must have the same size; found {pixels.shape[0]} x "
+                f"{pixels.shape[1]} and {into.shape[1]} x {into.shape[2]} → add CropImage or "
+                "RandCropImage after the resizing"
             )
         planes = [into[0], into[1], into[2]] if self._is_rgb else [into[2], into[1], into[0]]
         if into.dtype == np.uint8:
             cv2.split(pixels, planes)
             return
-        for plane, place, table in zip(
+        for plane, target, table in zip(
             cv2.split(pixels), planes, self._tables if self._is_rgb else self._tables[::-1], strict=True
         ):
-            cv2.LUT(plane, table, place)
+            cv2.LUT(plane, table, target)
         if self._after:
             normalized: NDArray[np.float32] = np.ascontiguousarray(into.transpose(1, 2, 0), dtype=np.float32)
             for operator in self._after:
-                normalized = operator.apply(normalized, draw)
+                normalized = operator.apply(normalized, rng)
             into[:] = normalized.transpose(2, 0, 1)
 
 
-def _size_behind(operators: Sequence[PixelOperator]) -> tuple[int, int] | None:
-    """Return height and width behind the operators, None where they depend on the image."""
+def _output_size_of(operators: Sequence[PixelOperator]) -> tuple[int, int] | None:
+    """Return the height and width that the operators produce, or None if they depend on the image."""
     size = None
     for operator in operators:
         if isinstance(operator, RandCropImage | CropImage):

@@ -1,4 +1,4 @@
-"""How a run tells what it does: lines, JSON lines, a live view in a terminal, and a file a run.
+"""Sets up logging for a run: plain or JSON lines on stderr, a live view in a terminal, and a log file.
 
-Everything goes through the standard library's logging; `set_up.py` says which handlers there are.
+All messages go through Python's `logging` module; `set_up.py` installs the handlers.
 """

@@ -1,4 +1,4 @@
-r"""How a record looks: as a plain line, or as one JSON object a line.
+r"""Formats log records as plain lines or as JSON lines.
 
 2026-11-24 17:00:00 INFO    packing images: 200 of 1000 images, 20 images/s, 0:40 left
 {"time": "2026-11-24T17:00:00.123+00:00", "level": "INFO", "logger": "resnet50_pipeline.progress", "message": …}
@@ -15,11 +15,11 @@ from typing import Any
 
 LINE = "%(asctime)s %(levelname)-7s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
-# Under these names a record may carry more, by `extra=`.
+# Keys in the `extra` argument of a log call.
 FIELDS = "fields"
-"""A mapping of numbers and texts, which JSON lines hold beside the message."""
+"""Mapping with numbers and strings that become fields of the JSON line."""
 SHOWN_ELSEWHERE = "shown_elsewhere"
-"""Where people see it in another form; see `set_up.py`."""
+"""States whether a message is also shown in another form, and where. `set_up.py` defines the values."""
 _PYTHON_WARNINGS = "py.warnings"
 _INDENT = "  "
 
@@ -27,17 +27,17 @@ Mask = Callable[[str], str]
 
 
 class LineFormatter(logging.Formatter):
-    """Plain lines; those of a longer message after the first are indented."""
+    """Formats a record as one line. If the message has several lines, the other lines are indented."""
 
     def __init__(self, mask: Mask, *, with_traceback: bool, layout: str = LINE) -> None:
         super().__init__(layout, TIME)
         self._mask, self._with_traceback = mask, with_traceback
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines."""
+        """Format a record. The result has several lines if the message or the traceback does."""
         message = message_of(record)
         if record.name == _PYTHON_WARNINGS and not self._with_traceback:
-            message = message.splitlines()[0]  # `file:line: Category: text`, without the line of code
+            message = message.splitlines()[0]  # keep `file:line: Category: text`, and drop the source line
         record.message, record.asctime = message.replace("\n", f"\n{_INDENT}"), self.formatTime(record, TIME)
         lines = self.formatMessage(record)
         if self._with_traceback and record.exc_info:
@@ -46,14 +46,14 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, in ASCII: time, level, logger, message, session, stage, node, and a record's fields."""
+    """Formats a record as one line of ASCII: a JSON object with the time, level, message, context and fields."""
 
     def __init__(self, mask: Mask) -> None:
         super().__init__()
         self._mask = mask
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Format a record as a JSON object on one line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
             "stage": getattr(record, "stage", ""),
             "node": getattr(record, "node", ""),
         }
-        # A field never takes the place of what every line has.
+        # The standard keys take precedence over fields with the same name.
         line = {**getattr(record, FIELDS, {}), **line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -73,14 +73,14 @@ class JsonFormatter(logging.Formatter):
         if isinstance(value, str):
             return self._mask(value)
         if isinstance(value, float) and not math.isfinite(value):
-            return str(value)  # JSON has no word for it
+            return str(value)  # JSON has no NaN or infinity
         if isinstance(value, dict):
             return {str(key): self._masked(one) for key, one in value.items()}
         return [self._masked(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """Return the message with its arguments; where a library's do not fit, both beside each other."""
+    """Format the message with its arguments. If formatting fails, append the arguments to the unformatted message."""
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):

@@ -1,50 +1,64 @@
-"""The log file of one run: `<logs.directory>/<session>.log`, whole to the last line whatever ends the process."""
+"""Writes the log file of one run, `<logs.directory>/<session>.log`.
+
+Lines are complete even if the process is killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from resnet50_pipeline.processes.locks import try_lock
+
 SUFFIX = ".log"
 
 
 class RunLogHandler(logging.FileHandler):
-    """Appends to a file that bears the time of its start until the session is known, whose name it then takes.
+    """Writes a log file that is first named after its start time, and is renamed when the session is known.
 
-    While the process lives it holds a lock of the file, so that no other run deletes it.
+    The process locks the file so that other runs do not delete it.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Create the file, and its folder.
+        """Create the folder, and a log file named after the current time.
 
         Raises:
-            OSError: that cannot be.
+            OSError: if the folder or the file cannot be created.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        started = f"{datetime.now(UTC):%Y-%m-%dT%H.%M.%S.%f}"[:-3] + "Z"  # as Kedro names its sessions
+        started = f"{datetime.now(UTC):%Y-%m-%dT%H.%M.%S.%f}"[:-3] + "Z"  # the format of Kedro's session ids
         path = directory / f"{started}{SUFFIX}"
         if path.exists():
             path = directory / f"{started}-{os.getpid()}{SUFFIX}"
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.path = path
         self._has_failed = False
-        # A file system without locks: then the file is kept for its age alone.
+        # On a file system without locks, only the age of a file protects it from being deleted.
         with contextlib.suppress(OSError):
-            fcntl.flock(self.stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[union-attr] # it was opened just now
+            try_lock(self.stream.fileno())  # type: ignore[union-attr] # opened by the constructor above
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's own name
-        """Say once that the file cannot be written, as where the disk is full, and log on to the other places."""
+        """Report the first failed write, for example on a full disk, to stderr. Other handlers are not affected."""
+        self._report(sys.exc_info()[1])
+
+    def close(self) -> None:
+        """Close the file. Report a failed write to stderr like `handleError`: the run ends as it would without it."""
+        try:
+            super().close()
+        except OSError as error:
+            self._report(error)
+
+    def _report(self, error: BaseException | None) -> None:
         if not self._has_failed:
             self._has_failed = True
-            sys.stderr.write(f"the log file {self.path} cannot be written: {sys.exc_info()[1]}\n")
+            sys.stderr.write(f"the log file {self.path} cannot be written: {error}\n")
 
-    def take_name(self, session: str) -> None:
-        """Name the file after the session, unless there is one of that name."""
+    def rename_to_session(self, session: str) -> None:
+        """Rename the file to `<session>.log` unless that file exists."""
         path = self.path.with_name(f"{session}{SUFFIX}")
         if not path.exists():
             self.path.rename(path)
@@ -52,9 +66,10 @@ class RunLogHandler(logging.FileHandler):
 
 
 def prune_log_files(directory: Path, keep: int) -> None:
-    """Delete the oldest log files beyond `keep`, but none that a process writes to."""
-    # Their names are times; one without a lock that vanishes meanwhile was deleted by another run that begins now.
+    """Delete all but the newest `keep` log files. Log files of running processes are not deleted."""
+    # The names are start times, so sorting by name sorts by age. If two runs delete log files at the same time, a file
+    # may already be gone.
     for path in sorted(directory.glob(f"*{SUFFIX}"))[:-keep]:
         with contextlib.suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            if try_lock(file.fileno()):
+                path.unlink()

@@ -1,4 +1,4 @@
-"""Keeps passwords and tokens out of logs, whoever quotes them: an error of a database client, a command line, a URL."""
+"""Masks passwords and tokens in log messages, for example in command lines, URLs and database client errors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping
 
 MASK = "***"
 _SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
-# `user:password@` of an address.
-_PASSWORD_IN_ADDRESS = re.compile(r"(?P<before>[a-zA-Z][\w+.-]*://[^\s:/@]*:)[^\s/@]+@")
-# A shorter value stands in too many messages where it is none; and who guesses it needs no log.
+# `user:password@` in a URL.
+_PASSWORD_IN_URL = re.compile(r"(?P<before>[a-zA-Z][\w+.-]*://[^\s:/@]*:)[^\s/@]+@")
+# Shorter values are not masked, because they also occur inside ordinary words.
 _MIN_LENGTH = 6
 
 
 def make_mask(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that puts `***` in the place of secrets.
+    """Return a function that replaces the secrets in a text with `***`.
 
-    Secrets are the values of environment variables whose names say so (PASSWORD, SECRET, TOKEN, …_KEY), and the
-    password of `scheme://user:password@host`.
+    Secrets are the values of environment variables with names like PASSWORD, SECRET, TOKEN or …_KEY, and the password
+    in `scheme://user:password@host`.
     """
     values = {
         value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value.strip()) >= _MIN_LENGTH
     }
-    # The longest first: one may be a part of another.
+    # Replace the longest value first, because one secret may contain another secret.
     secrets = sorted({text for value in values for text in (value, value.strip())}, key=len, reverse=True)
 
     def mask(text: str) -> str:
         for secret in secrets:
             text = text.replace(secret, MASK)
-        return _PASSWORD_IN_ADDRESS.sub(rf"\g<before>{MASK}@", text) if "://" in text else text
+        return _PASSWORD_IN_URL.sub(rf"\g<before>{MASK}@", text) if "://" in text else text
 
     return mask

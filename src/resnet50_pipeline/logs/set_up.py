@@ -1,4 +1,4 @@
-"""Which log handlers a process has: one for the standard error stream, and one for the log file of a run."""
+"""Installs a process's log handlers: one for stderr and one for the run's log file."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.logs.context import ContextFilter, LogContext, log_context
 from resnet50_pipeline.logs.formats import SHOWN_ELSEWHERE, JsonFormatter, LineFormatter, Mask
 from resnet50_pipeline.logs.log_file import RunLogHandler, prune_log_files
-from resnet50_pipeline.logs.place import Place, PlaceFilter, place
 from resnet50_pipeline.logs.secrets import make_mask
 from resnet50_pipeline.parameters import LogParameters
-from resnet50_pipeline.progress import ProgressLines, View, showing_in
+from resnet50_pipeline.progress import ProgressLines, View, set_view, showing_in
 
 IN_STREAM = "stream"
-"""`SHOWN_ELSEWHERE` of what text streams get in another form: the summary, the final error."""
+"""`SHOWN_ELSEWHERE` value for messages that are also printed in another form: the summary and the final error."""
 FILE_ONLY = "streams"
-"""`SHOWN_ELSEWHERE` of what is in the log file alone, for it comes again."""
+"""`SHOWN_ELSEWHERE` value for messages that go only to the log file, because stderr gets a separate record."""
 IN_VIEW = "view"
-"""`SHOWN_ELSEWHERE` of what a terminal's view draws: stages, nodes, progress."""
+"""`SHOWN_ELSEWHERE` value for messages that the terminal view shows: stages, nodes and progress."""
+
+
+# This node only reads the validation report, so a run that starts at it stops again at the same findings.
+_STOPPING_NODE = "stop_on_blocking_findings"
 
 
 @dataclass
 class RunLog:
-    """How this process logs.
+    """Log settings of the process.
 
     Attributes:
-        is_json: JSON lines, and no text beside them.
-        is_quiet: nothing but warnings and errors, the file apart.
-        mask: puts `***` in the place of secrets.
-        file: of this run; None where none is written.
-        has_traceback: whether the traceback of the error that ends the run is in the file already.
+        is_json: whether stderr gets JSON lines and nothing else.
+        is_quiet: whether stderr gets only warnings and errors; the log file gets everything.
+        mask: function that replaces secrets with `***`.
+        file: handler for the log file; None if there is no file.
+        has_traceback: whether the log file already contains the traceback of the error that ends the run.
     """
 
     is_json: bool = False
@@ -46,33 +50,33 @@ class RunLog:
 
     @property
     def path(self) -> Path | None:
-        """The log file, as short as it can be typed."""
+        """Path of the log file, relative to the current folder if the file lies inside that folder."""
         if self.file is None:
             return None
         path, here = self.file.path.absolute(), Path.cwd()
         return path.relative_to(here) if path.is_relative_to(here) else path
 
-    def take_session(self, session: str) -> None:
-        """Let the log file bear the name of the session, which every record names from now on."""
-        place.session = session
+    def set_session(self, session: str) -> None:
+        """Add the session to all subsequent records, and rename the log file to the session."""
+        log_context.session = session
         if self.file is not None:
-            self.file.take_name(session)
+            self.file.rename_to_session(session)
 
 
 _current = RunLog()
 
 
 def current_log() -> RunLog:
-    """Return how this process logs; plain text and no file where nothing was set up."""
+    """Return the log settings of the process; the default is plain text without a file."""
     return _current
 
 
 @contextlib.contextmanager
 def logging_run(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog]:
-    """Log as `parameters` say, to the standard error stream and to a file of the run.
+    """Log to stderr and to the log file of a run.
 
     Raises:
-        ParameterError: the log file cannot be written.
+        ParameterError: if the log file cannot be created.
     """
     global _current  # noqa: PLW0603 - a process has one set of log handlers
     previous, root = _current, logging.getLogger()
@@ -86,16 +90,16 @@ def logging_run(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog
             run_log.file = RunLogHandler(parameters.directory)
         except OSError as error:
             raise ParameterError(
-                f"logs.directory: no log file can be written to {parameters.directory}: {error.strerror} → set it to "
+                f"logs.directory: cannot create a log file in {parameters.directory}: {error.strerror} → set it to "
                 "another folder, or to null"
             ) from error
-        run_log.file.addFilter(PlaceFilter())
+        run_log.file.addFilter(ContextFilter())
         run_log.file.setFormatter(JsonFormatter(mask) if is_json else LineFormatter(mask, with_traceback=True))
         prune_log_files(parameters.directory, parameters.keep_files)
     handlers = [stream] if run_log.file is None else [stream, run_log.file]
     before, root.handlers = root.handlers, handlers
     _current = run_log
-    vars(place).update(vars(Place()))
+    vars(log_context).update(vars(LogContext()))
     try:
         with showing_in(view):
             yield run_log
@@ -105,20 +109,20 @@ def logging_run(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog
             run_log.file.close()
 
 
-def log_to_terminal_or_lines() -> None:
-    """Log to the standard error stream for the rest of this process, as a command does that has no log file."""
+def log_to_stderr() -> None:
+    """Log to stderr until the process exits. Commands without a log file use this function."""
     view, stream = _stream_handler(ProgressLines(), make_mask(os.environ), is_json=False, is_quiet=False)
     logging.getLogger().handlers = [stream]
-    contextlib.ExitStack().enter_context(showing_in(view))
+    set_view(view)
 
 
 def is_in_terminal() -> bool:
-    """Return whether the standard error stream is a terminal that can be drawn on."""
+    """Return whether stderr is a terminal that supports drawing."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def _stream_handler(lines: ProgressLines, mask: Mask, *, is_json: bool, is_quiet: bool) -> tuple[View, logging.Handler]:
-    """Return what shows progress, and the handler of the standard error stream."""
+    """Create the progress view and the log handler for stderr."""
     view: View = lines
     handler: logging.Handler
     hidden = [FILE_ONLY] if is_json else [FILE_ONLY, IN_STREAM]
@@ -136,14 +140,20 @@ def _stream_handler(lines: ProgressLines, mask: Mask, *, is_json: bool, is_quiet
         view = terminal = TerminalView(Console(stderr=True, highlight=False), lines)
         handler = TerminalHandler(terminal.console, mask)
         hidden.append(IN_VIEW)
-    handler.addFilter(PlaceFilter())
+    handler.addFilter(ContextFilter())
     handler.addFilter(lambda record: getattr(record, SHOWN_ELSEWHERE, None) not in hidden)
-    handler.addFilter(_says_something)
+    handler.addFilter(_is_useful)
     if is_quiet:
         handler.setLevel(logging.WARNING)
     return view, handler
 
 
-def _says_something(record: logging.LogRecord) -> bool:
-    """Drop what Kedro says of a run that ends before its first node: the error says what to do."""
-    return not (record.name.startswith("kedro.runner") and str(record.msg).startswith("No nodes ran."))
+def _is_useful(record: logging.LogRecord) -> bool:
+    """Return False for Kedro's advice after a run that failed before its first node.
+
+    The error message is sufficient.
+    """
+    if not record.name.startswith("kedro.runner"):
+        return True
+    hint = str(record.msg)
+    return not (hint.startswith("No nodes ran.") or ("--from-nodes" in hint and _STOPPING_NODE in hint))

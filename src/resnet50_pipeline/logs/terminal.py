@@ -1,14 +1,14 @@
-"""One view of a run in a terminal: stages, what is going on and how fast, the last evaluation, where to look.
+"""Draws the live view of a run in a terminal: stages, current activity, last evaluation, log and MLflow.
 
      ✓ data_validation       0:14
      ▶ training              3:21  train_network
-       ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━━━━━━━   42 %   1:55 left
-       epoch 3/8 · loss 0.412 · top-1 88.1 % · 34 images/s
+       ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━━━━━━━   42%   1:55 left
+       epoch 3/8 · loss 0.412 · top-1 88.1% · 34 images/s
        evaluation
-    last evaluation   epoch 2: top-1 91.33 %, top-5 99.10 % on 600 images
+    last evaluation   epoch 2: top-1 91.33%, top-5 99.10% on 600 images
     log               data/sample/09_logs/2026-11-24T17.00.00.000Z.log
 
-What is logged scrolls above it.
+Log messages scroll above the view.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet50_pipeline.logs.formats import LineFormatter, Mask
-from resnet50_pipeline.progress import Progress, ProgressLines, Stage, format_duration
+from resnet50_pipeline.progress import Progress, ProgressLines, Stage
+from resnet50_pipeline.text import format_clock
 
 _REFRESHES_PER_SECOND = 2
-# A lower window has room for the stage that runs, and not for the others.
+# A terminal with fewer lines shows only the running stage.
 _MIN_LINES_FOR_ALL_STAGES = 18
 _SEPARATOR = " · "
 
 
 class TerminalView:
-    """Draws the lower lines of a terminal anew while something goes on; a `progress.View`."""
+    """A `progress.View` that redraws the bottom lines of a terminal while activities are running."""
 
     def __init__(self, console: Console, lines: ProgressLines) -> None:
-        """Draw on `console`; `lines` writes for the log file what is only drawn here."""
+        """Draw on `console`, and use `lines` to log the same progress to the log file."""
         self.console = console
         self._lines = lines
         self._live: Live | None = None
@@ -50,7 +51,7 @@ class TerminalView:
         self._lock = threading.RLock()
 
     def show(self, progress: Progress) -> None:
-        """Draw a bar of it, or its name where nobody knows how much there is to do."""
+        """Draw a progress bar, or the name of the activity if its length is unknown."""
         self._lines.show(progress)
         with self._lock:
             self._work[progress.what] = progress
@@ -58,30 +59,30 @@ class TerminalView:
                 self._start()
 
     def end(self, what: str) -> None:
-        """Draw it no longer."""
+        """Remove the activity from the view."""
         self._lines.end(what)
         with self._lock:
             self._work.pop(what, None)
             if not self._work and not self._stages:
                 self._stop()
 
-    def tell_evaluation(self, text: str) -> None:
-        """Keep the result in sight."""
+    def show_evaluation(self, text: str) -> None:
+        """Show an evaluation result until the next evaluation."""
         self._evaluation = text
 
     def open_run(self, stages: list[Stage], places: Mapping[str, str]) -> None:
-        """Draw the stages from now on."""
+        """Show the stages and the paths or URLs in `places` until `close_run` is called."""
         self._lines.open_run(stages, places)
         with self._lock:
             self._stages, self._places = stages, places
             self._start()
 
     def close_run(self) -> None:
-        """Leave stages and last evaluation in the terminal, as they are now."""
+        """Stop drawing, but leave the stages and the last evaluation in the terminal."""
         self._lines.close_run()
         with self._lock:
             self._work.clear()
-            self._places = {}  # the summary, or the error, says it again
+            self._places = {}  # the summary or the error message also shows these paths
             self._stop()
             self._stages = []
 
@@ -92,7 +93,8 @@ class TerminalView:
                 console=self.console,
                 refresh_per_second=_REFRESHES_PER_SECOND,
                 transient=not self._stages,
-                # What a library prints goes above the view; but what is piped elsewhere must get there.
+                # Redirect output from libraries so that it scrolls above the view. If stdout is a pipe, do not redirect
+                # it.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._live.start(refresh=True)
@@ -103,7 +105,7 @@ class TerminalView:
             self._live = None
 
     def render(self) -> RenderableType:
-        """Return the view as it is now."""
+        """Return the current content of the view."""
         width = self.console.width
         rows: list[RenderableType] = []
         is_low = self.console.height < _MIN_LINES_FOR_ALL_STAGES
@@ -124,7 +126,7 @@ class TerminalView:
 
 
 class TerminalHandler(logging.Handler):
-    """Prints what is logged above the view: `17:00:00 message`, warnings and errors in colour."""
+    """Prints log messages above the view: `17:00:00 message`, with warnings and errors in color."""
 
     def __init__(self, console: Console, mask: Mask) -> None:
         super().__init__()
@@ -132,7 +134,10 @@ class TerminalHandler(logging.Handler):
         self._formatter = LineFormatter(mask, with_traceback=False, layout="%(message)s")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it; the terminal breaks a long warning or error, so that a command in it can be copied whole."""
+        """Print a record.
+
+        Long warnings and errors are wrapped by the terminal, so that a command can be copied in one piece.
+        """
         started = (f"{datetime.fromtimestamp(record.created):%H:%M:%S} ", "dim")
         message = self._formatter.format(record)
         if record.levelno >= logging.WARNING:
@@ -157,7 +162,7 @@ def _stage_line(stage: Stage) -> Text:
         sign, style = "…" if has_begun else " ", "dim"
     line = Text.assemble((f" {sign} ", style), (f"{stage.name:<19}", style), no_wrap=True, overflow="ellipsis")
     if has_begun:
-        line.append(f"{format_duration(seconds):>8}", "" if stage.node else "dim")
+        line.append(f"{format_clock(seconds):>8}", "" if stage.node else "dim")
     if stage.node:
         line.append(f"  {stage.node}", "cyan")
     return line
@@ -176,7 +181,7 @@ def _work_lines(progress: Progress, width: int) -> list[RenderableType]:
     bar.add_column(justify="right", no_wrap=True)
     bar.expand, bar.width = True, width - 1
     share = progress.done / progress.total if progress.total else 1.0
-    left = "" if progress.seconds_left is None else f"{format_duration(progress.seconds_left)} left"
+    left = "" if progress.seconds_left is None else f"{format_clock(progress.seconds_left)} left"
     bar.add_row("", ProgressBar(total=max(progress.total, 1), completed=progress.done), f"{share:4.0%}", left)
     parts = figures if progress.figures else [progress.what, progress.describe_count()]
     parts = [part for part in (*parts, progress.describe_rate()) if part]

@@ -1,1 +1,1 @@
-"""Renders PaddleClas configurations, starts and watches ranks, and reads what they report; never imports paddle."""
+"""Renders PaddleClas configurations, runs the ranks, and reads their events. This package never imports paddle."""

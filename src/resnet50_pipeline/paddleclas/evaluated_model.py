@@ -1,4 +1,4 @@
-"""Which files an evaluation is of, and the configuration that fits them."""
+"""Finds the model to evaluate and its configuration."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 
 import yaml
 
+from resnet50_pipeline.checkpoint_set import find_weights
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.imaging.operators import TransformOp
-from resnet50_pipeline.training_config import TrainingConfig, read_training_config
+from resnet50_pipeline.recipe.document import TrainingConfig, read_training_config
 from resnet50_pipeline.training_dir import best_checkpoint, config_path
 
-_EXPORTED = "inference.yml"
+EXPORTED = "inference.yml"
 
 
 @dataclass(frozen=True)
 class ModelToEvaluate:
-    """A model on this machine.
+    """A model on the local disk and the configuration needed to evaluate it.
 
     Attributes:
-        path: checkpoint set, file of weights, or folder of an exported model.
-        config: network and preprocessing that belong to it.
-        name: as results show it.
-        is_best: it is the best checkpoint of the training.
+        path: checkpoint set, weights file, or folder of an exported model.
+        config: network and preprocessing of the model.
+        name: name of the model in results.
+        is_best: whether the model is the best checkpoint of the current training run.
     """
 
     path: Path
@@ -36,10 +37,10 @@ class ModelToEvaluate:
 
 
 def find_best_model(training_dir: Path) -> ModelToEvaluate:
-    """Return the best checkpoint of a finished training.
+    """Return the best checkpoint of a finished training run.
 
     Raises:
-        CheckpointError: the training is not finished, or the set is gone.
+        CheckpointError: if the run has not finished, or its best checkpoint set is missing.
     """
     checkpoint = best_checkpoint(training_dir)
     config = read_training_config(config_path(training_dir))
@@ -47,25 +48,25 @@ def find_best_model(training_dir: Path) -> ModelToEvaluate:
 
 
 def find_model(path: Path, config: TrainingConfig, name: str) -> ModelToEvaluate:
-    """Return the model at a path.
+    """Return the model at `path`, with its configuration.
 
-    A checkpoint set brings the configuration of its training, an exported model its preprocessing and classes; a file
-    of weights says nothing of itself.
+    The training configuration of a checkpoint set is in the run's folder. An exported model includes its preprocessing
+    and classes. A weights file has no configuration, so `config` is used.
 
     Args:
-        path: checkpoint set, `.pdparams` or `.safetensors`, folder of an exported model.
-        config: of the parameters, for what the model does not say.
-        name: as results show it.
+        path: checkpoint set, `.pdparams` or `.safetensors` file, or folder of an exported model.
+        config: configuration from the parameters, used for settings that the model does not specify.
+        name: name of the model in results.
 
     Raises:
-        CheckpointError: there is nothing.
+        CheckpointError: if `path` is not a model.
     """
-    if (path / _EXPORTED).is_file():
+    if (path / EXPORTED).is_file():
         return ModelToEvaluate(path, _fit_to_exported(config, path), name, is_best=False)
-    if not path.exists() and not path.with_name(f"{path.name}.pdparams").exists():
+    if find_weights(path) is None:
         raise CheckpointError(
-            f"evaluation.model: there is no {path}; it is a checkpoint set, a .pdparams or .safetensors, the folder of "
-            f"an exported model, or models:/name@champion"
+            f"evaluation.model: {path} is not a model; specify a checkpoint set, a .pdparams or .safetensors file, the "
+            f"folder of an exported model, or models:/name@champion"
         )
     own = config_path(path.absolute().parents[1]) if path.is_dir() else None
     if own is not None and own.is_file():
@@ -76,7 +77,7 @@ def find_model(path: Path, config: TrainingConfig, name: str) -> ModelToEvaluate
 def with_images(
     config: TrainingConfig, *, batch_size: int, list_file: Path, image_root: Path | None, shards: Path | None
 ) -> TrainingConfig:
-    """Return a configuration whose `DataLoader.Eval` reads this list in batches of that size."""
+    """Return a copy of `config` that evaluates the images in `list_file`."""
     split = config.DataLoader.Eval
     packed = None if shards is None else str(shards)
     where = {"cls_label_path": str(list_file), "shards": packed} | (
@@ -92,7 +93,7 @@ def with_images(
 
 
 def _fit_to_exported(config: TrainingConfig, path: Path) -> TrainingConfig:
-    content: Mapping[str, Any] = yaml.safe_load((path / _EXPORTED).read_text(encoding="utf-8"))
+    content: Mapping[str, Any] = yaml.safe_load((path / EXPORTED).read_text(encoding="utf-8"))
     label_map: Mapping[str, Any] = json.loads((path / "label_map.json").read_text(encoding="utf-8"))
     operators: Sequence[Mapping[str, Any]] = content["PreProcess"]["transform_ops"]
     split = config.DataLoader.Eval

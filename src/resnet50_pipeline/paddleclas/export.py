@@ -1,4 +1,4 @@
-"""The inference model of the best checkpoint, made and checked by the trainer program."""
+"""Exports the best checkpoint as an inference model by running the trainer program."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from resnet50_pipeline.files import staging_directory, write_text
-from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, build_launch_command
-from resnet50_pipeline.paddleclas.supervise import run_program
+from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM, build_launch_command
+from resnet50_pipeline.paddleclas.launch.supervise import run_program
 from resnet50_pipeline.parameters import ModelRegistrationParameters, TrainingParameters
 from resnet50_pipeline.progress import DRAWN, show_activity
 from resnet50_pipeline.training_dir import best_checkpoint, config_path
@@ -25,11 +25,13 @@ def export_inference_model(
     model_registration: ModelRegistrationParameters,
     training: TrainingParameters,
 ) -> Path:
-    """Return a staged folder with the inference model, PaddleClas' `inference.yml`, label map and export check.
+    """Export the best checkpoint to a staging folder and return the folder.
+
+    The folder contains the inference model, `inference.yml`, the label map and the results of the export check.
 
     Raises:
-        CheckpointError: the training is not finished, or the checkpoint is damaged.
-        ExportError: the exported model does not give the checkpoint's own outputs.
+        CheckpointError: if the training run has not finished, or the checkpoint is damaged.
+        ExportError: if the exported model's outputs differ from the checkpoint's.
     """
     checkpoint = best_checkpoint(training_dir)
     logger.info("exporting %s for Paddle Inference", checkpoint, extra=DRAWN)
@@ -51,7 +53,7 @@ def export_inference_model(
         program += ["--onnx"] if model_registration.onnx else []
         launch = training.launch.on_this_machine_alone()
         environment = dict(build_launch_command(launch, Path(logs), []).environment)
-        with show_activity("exporting, and comparing with the checkpoint"):
+        with show_activity("exporting and comparing with the checkpoint"):
             run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)
     check = json.loads((staged / "export_check.json").read_text(encoding="utf-8"))
     onnx = check.get("max_onnx_probability_difference")

@@ -1,4 +1,4 @@
-"""Tables and summaries of what `events.jsonl` says."""
+"""Turns `events.jsonl` into the training history and its summary."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from resnet50_pipeline.events import EpochEnd, EvalEnd, Finished, Started, TrainStep, read_events
 from resnet50_pipeline.exceptions import RankFailedError
+from resnet50_pipeline.processes.command_line import repeat_command
 
 _COLUMNS = {
     "event": "string",
@@ -24,13 +25,12 @@ _COLUMNS = {
 
 
 def training_history(events_path: Path) -> pd.DataFrame:
-    """Return one row a `train_step`, `epoch_end` or `eval_end` event, by step; NaN where an event has no such value.
+    """Return one row per `train_step`, `epoch_end`, or `eval_end` event, sorted by step. Missing values are NaN.
 
-    A row `resumed` stands at each step that a process went on from.
-
-    A resumed run repeats the steps after its checkpoint set: the later event of the same kind and step counts.
+    A `resumed` row marks each step where training was resumed. A resumed run repeats the steps after its checkpoint
+    set. If two events have the same kind and step, the later one is used.
     """
-    events, _ = read_events(events_path)
+    events = read_events(events_path)
     rows = [event.model_dump() for event in events if isinstance(event, TrainStep | EpochEnd | EvalEnd)]
     rows += [
         {"event": "resumed", "step": event.first_step, "epoch": event.first_step // event.steps_per_epoch + 1}
@@ -43,22 +43,30 @@ def training_history(events_path: Path) -> pd.DataFrame:
 
 
 def training_summary(events_path: Path, arch: str, best_checkpoint: str) -> dict[str, Any]:
-    """Return how the run ended: see the keys; `seconds` and `images_per_second` are those of the last process.
+    """Return the summary of a finished run.
+
+    If the run ended before `planned_epochs`, `patience` is the number of epochs without improvement that ended it.
+    `class_weights` contains the smallest and the largest weight. If the run was resumed, `seconds` and
+    `images_per_second` cover only the time since the last resume.
 
     Raises:
-        RankFailedError: the events do not end with `finished`.
+        RankFailedError: if the last event is not `finished`.
     """
-    events, _ = read_events(events_path)
+    events = read_events(events_path)
     started = [event for event in events if isinstance(event, Started)]
     if not started or not isinstance(events[-1], Finished):
         raise RankFailedError(
-            f"{events_path}: does not end with `finished`; the run stopped early: resume it with "
-            f"`kedro run --pipelines training --params training.resume=true`"
+            f"{events_path}: the last event is not `finished`, so the run stopped early; resume it with\n"
+            f"  {repeat_command('--pipelines', 'training', '--params', 'training.resume=true')}"
         )
     first, last = started[-1], events[-1]
     return {
         "arch": arch,
         "epochs": last.epochs,
+        "planned_epochs": first.epochs,
+        "patience": last.patience,
+        "class_weights": None if first.class_weights is None else [min(first.class_weights), max(first.class_weights)],
+        "balanced_images_per_epoch": first.images_per_epoch,
         "steps": last.step,
         "best_epoch": last.best_epoch,
         "best_top1": last.best_top1,

@@ -1,4 +1,4 @@
-"""Predictions of a checkpoint for a whole list: ranks write NumPy files, here they become one table."""
+"""Predicts all images of a list. The ranks write NumPy files, and this module joins them into a table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pandas as pd
 
 from resnet50_pipeline.exceptions import RankFailedError
 from resnet50_pipeline.files import write_text
-from resnet50_pipeline.imagenet.list_files import ListEntries, read_list_file
-from resnet50_pipeline.imagenet.shard_set import describe_fidelity, describe_pixels
+from resnet50_pipeline.imagenet.lists.files import ListEntries, read_list_file
+from resnet50_pipeline.imagenet.shards.shard_set import describe_fidelity, describe_pixels
 from resnet50_pipeline.paddleclas.evaluated_model import ModelToEvaluate, with_images
-from resnet50_pipeline.paddleclas.launch import build_launch_command
+from resnet50_pipeline.paddleclas.launch.command import build_launch_command
+from resnet50_pipeline.paddleclas.launch.supervise import run_ranks
 from resnet50_pipeline.paddleclas.progress import showing_evaluation
-from resnet50_pipeline.paddleclas.supervise import run_ranks
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.progress import DRAWN
 
@@ -36,24 +36,24 @@ def predict_list(
     image_root: Path | None = None,
     shards: Path | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return a model's predictions for a list, in the list's order, and how they were made.
+    """Return a model's predictions for a list, in list order, and a summary of the evaluation.
 
     Columns: `path`, `label`, `top5_ids` and `top5_probabilities` (lists of min(5, class_num), best first), `loss`.
-    Every image is there exactly once, whatever the number of ranks.
+    Every image occurs exactly once, for any number of ranks.
 
     Args:
-        model: what is evaluated.
-        list_file: `path label` a line.
-        launch: the ranks.
-        batch_size_per_rank: images.
-        work_parent: folder for files that are gone afterwards.
-        image_root: folder that the list's paths begin at; where not given, that of the model's configuration.
-        shards: folder of the shard set that the list is packed in; None reads loose files.
+        model: model to evaluate.
+        list_file: list with one `path label` per line.
+        launch: launch settings.
+        batch_size_per_rank: images per batch.
+        work_parent: folder for temporary files.
+        image_root: folder that the list's paths are relative to. Defaults to the folder in the model's configuration.
+        shards: folder of the shard set that contains the list's images. If None, the ranks read loose files.
 
     Raises:
-        CheckpointError: the model is damaged, or of another network.
-        ImageDecodeError: an image cannot be read.
-        RankFailedError: a rank failed or hung, or did not predict what it should have.
+        CheckpointError: if the model is damaged, or its weights are for a different network.
+        ImageDecodeError: if an image cannot be read.
+        RankFailedError: if a rank failed or hung, or the predictions are incomplete.
     """
     config = with_images(
         model.config, batch_size=batch_size_per_rank, list_file=list_file, image_root=image_root, shards=shards
@@ -87,20 +87,20 @@ def predict_list(
         "arch": config.Arch.name,
         "list": shorten_path(list_file),
         "list_digest": digest_of_list(entries),
-        # What was seen in place of the images' own pixels; empty where those were.
+        # How shards changed the pixels; empty if the evaluation used the original pixels.
         "packed_pixels": describe_pixels(shards),
         "packed_fidelity": describe_fidelity(shards),
     }
 
 
 def shorten_path(path: Path) -> str:
-    """Return a path as it is typed in the project's folder; reports are read on other machines, too."""
+    """Return `path` relative to the working folder if it is inside. Reports with relative paths fit other machines."""
     here = Path.cwd()
     return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)
 
 
 def digest_of_list(entries: ListEntries) -> str:
-    """Return `sha256:…` over path and label of all images of a list, in whatever order they stand."""
+    """Return the digest of a list's paths and labels as `sha256:…`. Their order does not affect it."""
     lines = sorted(f"{path} {label}\n" for path, label in zip(entries.paths, entries.labels, strict=True))
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
@@ -111,8 +111,8 @@ def _merge(files: list[Path], entries: ListEntries) -> pd.DataFrame:
     order = np.argsort(columns["index"], kind="stable")
     if not np.array_equal(columns["index"][order], np.arange(len(entries))):
         raise RankFailedError(
-            f"the ranks predicted {len(order)} images ({len(np.unique(columns['index']))} different ones) of a list "
-            f"of {len(entries)}; this is a bug of the evaluation, please report it"
+            f"the ranks predicted {len(order)} images ({len(np.unique(columns['index']))} unique) of a list of "
+            f"{len(entries)}; this is a bug in the evaluation code, please report it"
         )
     return pd.DataFrame(
         {

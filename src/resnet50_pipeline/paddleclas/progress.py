@@ -1,4 +1,4 @@
-"""What a person sees while ranks train or evaluate, read from their events."""
+"""Shows the progress of training and evaluation, based on the events from the ranks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _EVALUATION = "evaluating"
 
 
 class TrainingProgress:
-    """Shows loss, top-1, images/s and the time left; a context manager, called with each event."""
+    """Shows loss, top-1, images/s, and the remaining time.
+
+    Use it as a context manager, and call it with each event.
+    """
 
     def __init__(self) -> None:
         self._view = current_view()
@@ -45,7 +48,7 @@ class TrainingProgress:
         self._view.end(_EVALUATION)
 
     def __call__(self, event: AnyEvent) -> None:
-        """Show one event."""
+        """Update the display with an event."""
         match event:
             case Started():
                 self._start(event)
@@ -53,7 +56,7 @@ class TrainingProgress:
                 self._step(event)
             case EpochEnd():
                 logger.info(
-                    "epoch %d/%s: train loss %.4f, top-1 %.2f %%, %.1f images/s",
+                    "epoch %d/%s: train loss %.4f, top-1 %.2f%%, %.1f images/s",
                     *(event.epoch, self._started.epochs if self._started else "?"),
                     *(event.loss, 100 * event.top1, event.images_per_second),
                     extra={"fields": event.model_dump(include={"epoch", "loss", "top1", "images_per_second"})},
@@ -67,9 +70,11 @@ class TrainingProgress:
             case WarningRaised():
                 logger.warning("%s", event.message)
             case Finished():
+                early = "" if event.patience is None else f"; stopped early by training.patience {event.patience}"
                 logger.info(
-                    "trained %d epochs in %.0f s at %.1f images/s; best top-1 %.2f %% after epoch %d",
+                    "trained %d epochs in %.0f s at %.1f images/s; best top-1 %.2f%% after epoch %d%s",
                     *(event.epochs, event.seconds, event.images_per_second, 100 * event.best_top1, event.best_epoch),
+                    early,
                     extra={"fields": event.model_dump(exclude={"event", "schema_version", "time"})},
                 )
 
@@ -97,15 +102,16 @@ class TrainingProgress:
         figures = {
             "epoch": f"{event.epoch}" if start is None else f"{event.epoch}/{start.epochs}",
             "loss": f"{event.loss:.3f}",
-            "top-1": f"{100 * event.top1:.1f} %",
+            "top-1": f"{100 * event.top1:.1f}%",
             "lr": f"{event.learning_rate:.4g}",
         }
         fields: dict[str, str | int | float] = event.model_dump(
             include={"step", "epoch", "loss", "top1", "learning_rate"}
         )
         if start is not None:
-            images = event.step * start.train_images // start.steps_per_epoch
-            fields |= {"images": images, "total_images": start.epochs * start.train_images}
+            per_epoch = start.images_per_epoch or start.train_images
+            images = event.step * per_epoch // start.steps_per_epoch
+            fields |= {"images": images, "total_images": start.epochs * per_epoch}
         self._view.show(
             Progress(
                 what=_TRAINING,
@@ -122,24 +128,26 @@ class TrainingProgress:
 
     def _evaluated(self, event: EvalEnd) -> None:
         self._view.end(_EVALUATION)
+        balanced = event.balanced_accuracy
         logger.info(
-            "epoch %d: val loss %.4f, top-1 %.2f %%, top-5 %.2f %% on %d images%s",
-            *(event.epoch, event.loss, 100 * event.top1, 100 * event.top5, event.images),
+            "epoch %d: val loss %.4f, top-1 %.2f%%, top-5 %.2f%%%s on %d images%s",
+            *(event.epoch, event.loss, 100 * event.top1, 100 * event.top5),
+            *("" if balanced is None else f", balanced accuracy {100 * balanced:.2f}%", event.images),
             ", the best so far" if event.is_best else "",
             extra={"fields": event.model_dump(exclude={"event", "schema_version", "time"})},
         )
         if event.is_best:
             self._best = event.top1
-        best = "" if event.is_best else f" (best {100 * self._best:.2f} %)"
-        self._view.tell_evaluation(
-            f"epoch {event.epoch}: top-1 {100 * event.top1:.2f} %{best}, top-5 {100 * event.top5:.2f} %, "
+        best = "" if event.is_best else f" (best {100 * self._best:.2f}%)"
+        self._view.show_evaluation(
+            f"epoch {event.epoch}: top-1 {100 * event.top1:.2f}%{best}, top-5 {100 * event.top5:.2f}%, "
             f"loss {event.loss:.3f}"
         )
 
 
 @contextlib.contextmanager
 def showing_evaluation(images: int) -> Iterator[Callable[[AnyEvent], None]]:
-    """Give a function that shows how far the evaluation of so many images is, from its events."""
+    """Show the progress of evaluating `images` images. Yields a function to call with each event."""
     view = current_view()
     view.show(Progress(what=_EVALUATION, unit="images", total=images))
     try:
@@ -149,7 +157,7 @@ def showing_evaluation(images: int) -> Iterator[Callable[[AnyEvent], None]]:
 
 
 def show_evaluation(event: AnyEvent) -> None:
-    """Show how far an evaluation is; of other events, nothing."""
+    """Show the progress reported by an evaluation event. Ignore all other events."""
     if isinstance(event, EvalProgress):
         rate = event.images_per_second
         current_view().show(

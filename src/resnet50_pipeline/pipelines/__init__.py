@@ -1,1 +1,1 @@
-"""The stages: one Kedro pipeline a folder, each unaware of the others."""
+"""Contains one Kedro pipeline per stage. The pipelines do not import each other."""

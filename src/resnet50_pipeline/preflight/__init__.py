@@ -1,1 +1,1 @@
-"""What a run needs of the machine and of the user, found out in seconds instead of after an hour; writes nothing."""
+"""Checks within seconds whether a run can succeed with this machine, dataset and configuration. Writes no files."""

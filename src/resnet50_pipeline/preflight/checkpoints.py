@@ -1,4 +1,4 @@
-"""Room for the checkpoint sets, and whether the run's folders are in the state that the run expects."""
+"""Checks the disk space for checkpoint sets and the state of the run's folders."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet50_pipeline.checkpoint_set import find_weights, require_weights_digest
 from resnet50_pipeline.exceptions import CheckpointError
-from resnet50_pipeline.paddleclas.output_dir import find_holder, goes_on
-from resnet50_pipeline.paddleclas.upstream_checkpoints import newest_saved_epoch
-from resnet50_pipeline.parameters import TrainingParameters
-from resnet50_pipeline.preflight.findings import Finding, judge, show_bytes
+from resnet50_pipeline.paddleclas.launch.output_dir import find_holder, should_resume
+from resnet50_pipeline.paddleclas.upstream.checkpoints import newest_saved_epoch
+from resnet50_pipeline.parameters import TrainingParameters, is_registered_reference
+from resnet50_pipeline.preflight.findings import Finding, judge
 from resnet50_pipeline.preflight.machine import nearest_folder
+from resnet50_pipeline.text import format_bytes
 from resnet50_pipeline.training_dir import best_weights_path, checkpoint_paths, config_path, newest_checkpoint
 
 _FLOAT_BYTES = 4
@@ -20,12 +22,12 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """How many values a network of ppcls.arch has.
+    """Number of values in a network from ppcls.arch.
 
     Attributes:
-        weights: of all layers but the last one.
-        statistics: BatchNorm's running means and variances.
-        features: what the last layer takes.
+        weights: number of weights in all layers except the last.
+        statistics: number of running means and variances of BatchNorm.
+        features: number of inputs to the last layer.
     """
 
     weights: int
@@ -33,7 +35,7 @@ class NetworkSize:
     features: int
 
 
-# Counted in the networks themselves, as tests/preflight does again.
+# Counted by instantiating the networks; tests/preflight verifies the numbers.
 NETWORK_SIZES = {
     "ResNet18": NetworkSize(11_180_736, 9_728, 512),
     "ResNet18_vd": NetworkSize(11_199_968, 9_856, 512),
@@ -47,15 +49,17 @@ NETWORK_SIZES = {
     "ResNet152_vd": NetworkSize(58_163_040, 151_552, 2048),
     "ResNet200_vd": NetworkSize(72_689_504, 194_560, 2048),
 }
-# Values that the optimizer keeps of each weight: a velocity; two moments.
+# Number of values per weight in the optimizer's state: one velocity or two moments.
 OPTIMIZER_VALUES = {"Momentum": 1, "AdamW": 2}
 
 
 def checkpoint_set_bytes(training: TrainingParameters, class_num: int) -> int:
-    """Return the size of a set: float32 weights and running statistics, the optimizer's values, EMA's averages.
+    """Return the size of a checkpoint set in bytes: weights, running statistics, optimizer state and EMA weights.
+
+    All values are float32.
 
     Raises:
-        KeyError: the network or the optimizer is not known here.
+        KeyError: if the network or the optimizer is unknown.
     """
     network = network_bytes(training, class_num)
     optimizer = (network - NETWORK_SIZES[training.arch.name].statistics * _FLOAT_BYTES) * OPTIMIZER_VALUES[
@@ -65,62 +69,63 @@ def checkpoint_set_bytes(training: TrainingParameters, class_num: int) -> int:
 
 
 def network_bytes(training: TrainingParameters, class_num: int) -> int:
-    """Return the size of float32 weights and running statistics, as `best.pdparams` has them.
+    """Return the size of `best.pdparams` in bytes: float32 weights and running statistics.
 
     Raises:
-        KeyError: the network is not known here.
+        KeyError: if the network is unknown.
     """
     size = NETWORK_SIZES[training.arch.name]
     return (size.weights + (size.features + 1) * class_num + size.statistics) * _FLOAT_BYTES
 
 
 def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -> Finding:
-    """A full disk ends a training at an epoch's end; room for all sets is asked for before the first."""
+    """Check that all checkpoint sets fit on the disk. A full disk would stop training at the end of an epoch."""
     if training.arch.name not in NETWORK_SIZES:
         return Finding(
-            "disk", "blocking", f"training.arch.name {training.arch.name}", "a network of ppcls.arch's ResNet family",
+            "disk", "blocking", f"training.arch.name {training.arch.name}", "a network from ppcls.arch's ResNet family",
             f"set one of {', '.join(NETWORK_SIZES)}",
         )  # fmt: skip
     one, exported = checkpoint_set_bytes(training, class_num), network_bytes(training, class_num)
-    # The newest ones, the best one, and the one that is being written. PaddleClas itself keeps those of all epochs.
+    # The native engine keeps the newest sets, the best set, and the set being written. PaddleClas keeps every set.
     if training.engine == "native":
         sets, formula = training.keep_checkpoints + 2, "keep_checkpoints + 2"
     else:
         sets, formula = training.epochs // training.save_interval + 2, "epochs / save_interval + 2"
     folder = nearest_folder(output_dir)
     free = shutil.disk_usage(folder).free
-    # A resumed run replaces its own sets; one that starts anew keeps those of before until it has some.
-    replaced = len(checkpoint_paths(output_dir)) if goes_on(training) else 0
-    is_exported = goes_on(training) and best_weights_path(output_dir).is_file()
+    # A resumed run replaces its own sets, but a new run keeps the previous sets until it has written new ones.
+    resumes = should_resume(output_dir, training.resume)
+    replaced = len(checkpoint_paths(output_dir)) if resumes else 0
+    is_exported = resumes and best_weights_path(output_dir).is_file()
     return judge(
         free >= one * max(sets - replaced, 1) + (0 if is_exported else exported),
         "blocking",
         "disk",
-        found=f"{show_bytes(free)} free",
-        needed=f"{show_bytes(one * sets + exported)} (({formula}) x {show_bytes(one)}, {show_bytes(exported)} more for "
-        "best.pdparams)",
-        remedy=f"make room in {folder}, or set workspace in conf/<environment>/globals.yml to a larger disk",
+        found=f"{format_bytes(free)} free",
+        needed=f"{format_bytes(one * sets + exported)} (({formula}) x {format_bytes(one)}, "
+        f"{format_bytes(exported)} for best.pdparams)",
+        remedy=f"free disk space in {folder}, or set workspace in conf/<environment>/globals.yml to a larger disk",
     )
 
 
 def check_claims(*folders: Path) -> Iterator[Finding]:
-    """Nobody else is at work in these folders."""
+    """Yield a blocking finding for each folder that another run uses."""
     for folder in folders:
         if holder := find_holder(folder):
             yield Finding(
                 "in use",
                 "blocking",
-                f"process {holder} is at work in {folder}",
-                "nobody else there",
-                "wait for it, or give this run an environment with a workspace of its own",
+                f"process {holder} uses {folder}",
+                "no other run in this folder",
+                "wait for it, or use an environment with another workspace",
             )
 
 
 def _newest(training: TrainingParameters, output_dir: Path) -> str:
-    """Return the name of what a resumed training goes on from.
+    """Return the name of the checkpoint from which a resumed training run would continue.
 
     Raises:
-        CheckpointError: there is nothing, or nothing whole.
+        CheckpointError: if there is no intact checkpoint.
     """
     if training.engine == "native":
         return newest_checkpoint(output_dir).name
@@ -129,30 +134,59 @@ def _newest(training: TrainingParameters, output_dir: Path) -> str:
 
 
 def check_start(training: TrainingParameters, output_dir: Path) -> Finding:
-    """There is a set to resume from where one is needed, and else nothing that a new training may not replace."""
+    """Check that a resumed training run has a checkpoint, or that a new one may replace the files in its folder."""
     sets = checkpoint_paths(output_dir)
-    if goes_on(training):
+    if should_resume(output_dir, training.resume):
         try:
             newest = _newest(training, output_dir)
         except CheckpointError:
-            remedy = "training.resume=false starts anew, training.resume=auto resumes where there is one"
-            return Finding("start", "blocking", f"no checkpoint set in {output_dir}", "one to resume from", remedy)
+            remedy = "set training.resume=false to start from scratch, or training.resume=auto to resume if possible"
+            return Finding("start", "blocking", f"no checkpoint set in {output_dir}", "a checkpoint set", remedy)
         return Finding("start", "ok", f"resumes from {newest}", "a checkpoint set")
     if output_dir.is_dir() and any(output_dir.iterdir()) and not config_path(output_dir).exists():
         return Finding(
             "start",
             "blocking",
-            f"{output_dir} holds files but no training",
-            "an empty folder, or a training",
-            "empty it, or name another training.output_dir",
+            f"{output_dir} contains files that do not belong to a training run",
+            "an empty folder or a training run",
+            "set workspace in conf/<environment>/globals.yml, or --params run_dir=FOLDER",
         )
-    if training.pretrained_model is not None and not training.pretrained_model.exists():
+    if (problem := _find_weights_problem(training)) is not None:
+        return problem
+    found = f"new training run; the old one ({sets[-1].name}) is replaced or moved aside" if sets else "new training"
+    return Finding("start", "ok", found, "")
+
+
+def _find_weights_problem(training: TrainingParameters) -> Finding | None:
+    """Return a blocking finding if a new training run cannot start from its pretrained weights."""
+    if training.pretrained_model is not None and not _has_weights(training.pretrained_model):
+        exists = training.pretrained_model.exists()
         return Finding(
             "start",
             "blocking",
-            f"{training.pretrained_model} is not there",
+            f"{training.pretrained_model} {'contains no weights' if exists else 'does not exist'}",
             "training.pretrained_model",
-            "nothing is downloaded: put the weights there, or set it to null",
+            "copy the weights there (they are not downloaded), or set training.pretrained_model=null",
         )
-    found = f"anew; the training there ({sets[-1].name}) is replaced or moved aside" if sets else "anew"
-    return Finding("start", "ok", found, "")
+    if training.pretrained_model is not None and training.pretrained_digest is not None:
+        try:
+            require_weights_digest(training.pretrained_model, training.pretrained_digest)
+        except CheckpointError as error:
+            remedy = "copy the right file there, or set training.pretrained_digest to the digest of this one"
+            return Finding("start", "blocking", str(error), "weights with the digest", remedy)
+    if training.arch.freeze and training.pretrained_model is None:
+        return Finding(
+            "start",
+            "blocking",
+            f"training.arch.freeze is {list(training.arch.freeze)}, but training.pretrained_model is null",
+            "weights for the frozen layers, which would otherwise stay random",
+            "set training.pretrained_model to a weights file, or training.arch.freeze=[] and "
+            "training.arch.thaw_epoch=null to train from scratch",
+        )
+    return None
+
+
+def _has_weights(model: Path) -> bool:
+    """Return whether a model has weights. A registered version is fetched when training starts."""
+    is_exported = (model / "inference.pdiparams").is_file()
+    return is_registered_reference(str(model)) or is_exported or find_weights(model) is not None

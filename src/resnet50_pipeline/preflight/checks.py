@@ -1,4 +1,4 @@
-"""All checks, in the order of the table; `kedro run` makes those that take no time first."""
+"""Runs all preflight checks, in the order of the rows in the table."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from resnet50_pipeline.preflight.ranks import check_ranks, probing
 
 
 def check_run(plan: RunPlan) -> list[Finding]:
-    """Return what every check finds; takes the seconds in which Paddle is imported, and writes nothing."""
+    """Return the findings of all checks. The checks take a few seconds, because a separate process imports Paddle."""
     launch = plan.training.launch
     with probing(plan.command(), launch, plan.checkout, every_device=True) as wait:
-        before = [machine.check_python(), machine.check_system_libraries()]
+        before = [machine.check_python(), machine.check_opencv()]
         if blocking(before):
-            return before  # what the others would import cannot be
-        quick = [*check_machine(plan, trains=True), *check_data(plan)]
+            return before  # the other checks import these libraries
+        quick = [machine.check_decoders(), *check_machine(plan, trains=True), *check_data(plan)]
         answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
         return [*before, *check_ranks(wait(), launch), *quick, *answers]
 
 
 def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[], None] = lambda: None) -> list[Finding]:
-    """Return what must be known before the first node of a run that is going to start ranks.
+    """Check the machine, Paddle and the network before the first node of a run that starts ranks.
 
     Args:
-        plan: what the run is going to do.
-        trains: whether this machine's run is the training's own, and not an evaluation or another machine's ranks.
-        meanwhile: what is to be done while the other process imports Paddle.
+        plan: the plan of the run.
+        trains: whether the run includes training; False for evaluation, and for `kedro join` on other machines.
+        meanwhile: function to call while the separate process imports Paddle.
     """
     launch = plan.training.launch
     with probing(plan.command(), launch, plan.checkout, every_device=False) as wait:
@@ -40,7 +40,7 @@ def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[],
 
 
 def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
-    """What ranks, and the stages behind them, need of the machine; takes milliseconds."""
+    """Check within milliseconds that the machine is suitable for the ranks and the later stages."""
     training = plan.training
     yield from network.check_network(training.launch, plan.command().environment)
     yield from slurm.check_slurm(training.launch)
@@ -49,11 +49,11 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
     yield machine.check_processors(training)
     yield machine.check_open_files(training)
     yield machine.check_encoding()
-    yield machine.check_clock(plan.output_dir)
+    yield machine.check_clock(plan.project_path / plan.training_dir)
     if trains:
         yield from check_engine(plan)
-        yield checkpoints.check_disk(training, plan.dataset.class_num, plan.output_dir)
-        yield checkpoints.check_start(training, plan.output_dir)
+        yield checkpoints.check_disk(training, plan.class_num, plan.project_path / plan.training_dir)
+        yield checkpoints.check_start(training, plan.project_path / plan.training_dir)
     if plan.evaluation is not None:
         yield from check_evaluation(plan.evaluation, plan.workspace)
     if plan.registration is not None:
@@ -61,7 +61,8 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
 
 
 def check_data(plan: RunPlan) -> Iterator[Finding]:
-    """The data set, the workspace that nobody else may use, and MLflow's database file."""
-    yield dataset.check_dataset(plan.dataset, makes_sample=plan.makes_sample)
-    yield from checkpoints.check_claims(plan.workspace, plan.output_dir)
+    """Check the dataset, MLflow's database file and the outbox, and check that no other run uses the workspace."""
+    yield dataset.check_dataset(plan.dataset_root, plan.dataset, makes_sample=plan.makes_sample)
+    yield from checkpoints.check_claims(plan.workspace, plan.project_path / plan.training_dir)
     yield from mlflow_store.check_store_file(plan.tracking, plan.project_path)
+    yield mlflow_store.check_outbox(plan.project_path)

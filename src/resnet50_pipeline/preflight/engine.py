@@ -1,4 +1,4 @@
-"""The engine of PaddleClas itself: that its checkout is there, and that the recipe is one for it."""
+"""Checks that the PaddleClas engine has a checkout and supports the recipe."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from resnet50_pipeline.preflight.plan import RunPlan
 
 
 def check_engine(plan: RunPlan) -> Iterator[Finding]:
-    """What `train_network` would refuse only when its turn has come."""
+    """Check the PaddleClas engine now, because the `train_network` node would report the same errors much later."""
     if plan.training.engine == "native":
         return
-    from resnet50_pipeline.paddleclas.upstream_train import check_engine as require_engine
+    from resnet50_pipeline.paddleclas.upstream.train import check_engine as require_engine
 
-    needed = "a checkout of release/2.6, and a recipe that it knows"
+    needed = "a checkout of release/2.6 and a recipe that it supports"
     try:
         checkout = require_engine(plan.training_config(), plan.training)
     except (ParameterError, TrainingConfigError) as error:
-        found = "PaddleClas itself cannot train this"
+        found = "PaddleClas cannot train this recipe"
         yield Finding("engine", "blocking", found, needed, " ".join(str(error).split()))
         return
     yield Finding("engine", "ok", f"PaddleClas in {checkout.home}", needed)

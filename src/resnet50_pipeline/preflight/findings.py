@@ -1,4 +1,4 @@
-"""What a check found: fine, a doubt, or a reason not to start."""
+"""Defines the result of a preflight check: OK, a warning, or an error that blocks the run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "warning", "blocking"]
 
-_KIB = 1024
-
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table.
+    """Result of one check, shown as one row of the table.
 
     Attributes:
-        check: what was looked at, in a word or two.
-        status: whether it is as it should be, may hurt, or makes the run end badly for sure.
-        found: what there is.
-        needed: what there should be; with its formula where it was computed.
-        remedy: what to do about it; empty where nothing has to be done, or `found` says it.
+        check: name of the check, in one or two words.
+        status: `warning` if the run may be slow or incomplete, `blocking` if it would fail.
+        found: the actual state.
+        needed: the required state, with its formula if it is computed.
+        remedy: the next step; "" if there is none, or if `found` includes it.
     """
 
     check: str
@@ -35,23 +33,23 @@ class Finding:
     remedy: str = ""
 
 
-def judge(is_fine: bool, otherwise: Status, check: str, *, found: str, needed: str, remedy: str) -> Finding:
-    """Return an ok finding without a remedy, or one of status `otherwise` with it."""
-    if is_fine:
+def judge(is_ok: bool, otherwise: Status, check: str, *, found: str, needed: str, remedy: str) -> Finding:
+    """Return an OK finding without a remedy if `is_ok`; otherwise, return a finding with `otherwise` and the remedy."""
+    if is_ok:
         return Finding(check, "ok", found, needed)
     return Finding(check, otherwise, found, needed, remedy)
 
 
 def blocking(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings that make a run end badly."""
+    """Select the blocking findings."""
     return [finding for finding in findings if finding.status == "blocking"]
 
 
 def require_no_blocking(findings: Iterable[Finding]) -> None:
-    """Refuse what cannot end well.
+    """Raise an error if a finding is blocking.
 
     Raises:
-        PreflightError: with every blocking finding.
+        PreflightError: if at least one finding is blocking; the message lists all of them.
     """
     problems = [
         f"{one.check}: {one.found}; needed: {one.needed}" + (f" → {one.remedy}" if one.remedy else "")
@@ -61,23 +59,14 @@ def require_no_blocking(findings: Iterable[Finding]) -> None:
         raise PreflightError(problems)
 
 
-def refuse_or_warn(findings: Iterable[Finding]) -> None:
-    """Refuse what cannot end well, and log what may hurt.
+def report_findings(findings: Iterable[Finding]) -> None:
+    """Raise an error if a finding is blocking; otherwise log the warnings.
 
     Raises:
-        PreflightError: with every blocking finding.
+        PreflightError: if at least one finding is blocking; the message lists all of them.
     """
     found = list(findings)
     require_no_blocking(found)
     for one in found:
         if one.status == "warning":
             logger.warning("%s: %s; needed: %s → %s", one.check, one.found, one.needed, one.remedy)
-
-
-def show_bytes(size: float) -> str:
-    """Return a size as people read it: `64 MiB`, `1.2 GiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < _KIB:
-            return f"{size:.0f} {unit}"
-        size /= _KIB
-    return f"{size:.1f} GiB" if size < _KIB else f"{size / _KIB:.1f} TiB"

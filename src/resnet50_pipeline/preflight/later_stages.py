@@ -1,4 +1,4 @@
-"""What the stages behind the training take: files and packages that else are missed when days have passed."""
+"""Checks files and packages for the stages after training, because these stages may start days later."""
 
 from __future__ import annotations
 
@@ -6,58 +6,69 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+from resnet50_pipeline.checkpoint_set import find_weights
 from resnet50_pipeline.exceptions import EvaluationTableError
-from resnet50_pipeline.parameters import EvaluationParameters, ModelRegistrationParameters
+from resnet50_pipeline.parameters import EvaluationParameters, ModelRegistrationParameters, is_registered_reference
 from resnet50_pipeline.preflight.findings import Finding, judge
+from resnet50_pipeline.text import pluralize
 
-# Those that trainer/onnx.py imports; the ranks' interpreter is this one.
+# The packages that trainer/onnx.py imports. The ranks use the same interpreter as this process.
 ONNX_PACKAGES = ("paddle2onnx", "onnxruntime")
-INSTALL_ONNX = "pip install -e '.[onnx]' in the project's folder, or model_registration.onnx=false"
+INSTALL_ONNX = "pip install -e '.[onnx]' in the project folder, or set model_registration.onnx=false"
 
 
 def check_evaluation(evaluation: EvaluationParameters, workspace: Path) -> Iterator[Finding]:
-    """The files that `evaluation` names, where it names any; those in the workspace the run may be about to write."""
+    """Check that the files named in `evaluation` exist.
+
+    Files in the workspace are skipped, because the run may create them.
+    """
     if evaluation.true_labels is not None:
         yield _check_true_labels(evaluation.true_labels)
     named: dict[str, Path | None] = {"image_list": evaluation.image_list, "image_root": evaluation.image_root}
-    for name, place in (("compare_with", evaluation.compare_with), ("model", evaluation.model)):
-        named[name] = None if place is None or place.startswith("models:") else Path(place)
+    for name, reference in (("compare_with", evaluation.compare_with), ("model", evaluation.model)):
+        named[name] = None if reference is None or is_registered_reference(reference) else Path(reference)
     for name, path in named.items():
         if path is None or path.absolute().is_relative_to(workspace.absolute()):
             continue
-        # As in trainer/pretrained.py: a model's name without suffix means the .pdparams of that name.
-        is_there = path.exists() or (name == "model" and path.with_name(f"{path.name}.pdparams").exists())
+        is_good = path.exists() if name != "model" else _is_model(path)
         yield judge(
-            is_there,
+            is_good,
             "blocking",
             name,
-            found=str(path) if is_there else f"there is no {path}",
-            needed=f"what evaluation.{name} names",
+            found=str(path) if is_good else f"{path} is not a model" if path.exists() else f"{path} does not exist",
+            needed=f"the path of evaluation.{name}",
             remedy=f"set evaluation.{name}",
         )
 
 
 def check_registration(registration: ModelRegistrationParameters) -> Iterator[Finding]:
-    """The packages of ONNX, where the model is to be written in its format, too."""
+    """Check that the ONNX packages are installed if the model is exported to ONNX."""
     if registration.onnx:
-        absent = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
+        missing = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
         yield judge(
-            not absent,
+            not missing,
             "blocking",
             "ONNX",
-            found=f"no {' and no '.join(absent)}" if absent else " and ".join(ONNX_PACKAGES),
+            found=f"{' and '.join(missing)} not installed" if missing else " and ".join(ONNX_PACKAGES),
             needed="the extra `onnx`, for model_registration.onnx",
             remedy=INSTALL_ONNX,
         )
 
 
+def _is_model(path: Path) -> bool:
+    # This module loads OpenCV, which another check imports first.
+    from resnet50_pipeline.paddleclas.evaluated_model import EXPORTED
+
+    return (path / EXPORTED).is_file() or find_weights(path) is not None
+
+
 def _check_true_labels(path: Path) -> Finding:
     from resnet50_pipeline.reporting.true_labels import read_true_labels
 
-    needed = "lists of class ids, as ReaL's real.json"
+    needed = "lists of class ids, like real.json of ReaL"
     try:
         images = len(read_true_labels(path))
     except EvaluationTableError as error:
         found = str(error).removeprefix("evaluation.true_labels: ")
         return Finding("true labels", "blocking", found, needed, "set evaluation.true_labels")
-    return Finding("true labels", "ok", f"{path}: {images} images", needed)
+    return Finding("true labels", "ok", f"{path}: {pluralize(images, 'image')}", needed)

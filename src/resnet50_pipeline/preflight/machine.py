@@ -1,8 +1,7 @@
-"""Memory, files, clock and libraries of this machine, against what the ranks and their loaders take."""
+"""Checks this machine's memory, processors, open files and clock."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
@@ -13,77 +12,66 @@ from pathlib import Path
 
 import psutil
 
-from resnet50_pipeline.exceptions import MissingLibraryError
 from resnet50_pipeline.parameters import TrainingParameters
-from resnet50_pipeline.preflight.findings import Finding, judge, show_bytes
+from resnet50_pipeline.preflight.findings import Finding, judge
+from resnet50_pipeline.text import format_bytes
 
-# What opencv-python is linked against and does not carry, and the packages that hold it.
-SYSTEM_LIBRARIES = {
-    "libGL.so.1": ("libgl1", "mesa-libGL"),
-    "libgthread-2.0.so.0": ("libglib2.0-0", "glib2"),
-}
-_SHM = "/dev/shm"  # noqa: S108 - the device, not a place for files of ours
+# As in pyproject.toml: typing.Self needs 3.11, and Paddle has no wheels for 3.14.
+_LOWEST_PYTHON, _HIGHEST_PYTHON = (3, 11), (3, 13)
+_SHM = "/dev/shm"  # noqa: S108 - only measured, never written to
 _CGROUP = Path("/sys/fs/cgroup")
 
-# Measured (PSS, paddlepaddle 3.3.1 on CPU): a rank with ResNet50 and its optimizer after one step of a few small
-# images, what a loader process adds of its own, and Kedro with MLflow and pandas beside them.
+# Proportional set size (PSS) with paddlepaddle 3.3.1 on a CPU: a rank with ResNet50 and its optimizer after one step on
+# a few small images, one loader process, and the control process with Kedro, MLflow and pandas.
 _RANK_BYTES = 800 * 2**20
 _LOADER_BYTES = 100 * 2**20
 _CONTROL_BYTES = 600 * 2**20
-# Files that Paddle and Python hold open in a rank; each loader process adds pipes, queues and mapped batches.
+# Number of open files in a rank, and the number that each loader process adds to it (pipes, queues and mapped batches).
 _RANK_FILES, _LOADER_FILES = 256, 32
 _CLOCK_SKEW_SECONDS = 5.0
-# paddle.io.DataLoader's prefetch_factor: batches that each loader process has under way.
+# The prefetch_factor of paddle.io.DataLoader: the number of batches that each loader process prefetches.
 _PREFETCHED = 2
 
 
 def check_python() -> Finding:
-    """Paddleclas 2.6.0 pins a numpy that exists up to Python 3.11; typing.Self asks for 3.11."""
+    """Check for a Python version that the lock files serve."""
     return judge(
-        sys.version_info[:2] == (3, 11),
+        _LOWEST_PYTHON <= sys.version_info[:2] <= _HIGHEST_PYTHON,
         "blocking",
         "Python",
         found=platform.python_version(),
-        needed="3.11",
-        remedy="install Python 3.11, then `make setup PYTHON=/path/to/python3.11`",
+        needed="3.11 to 3.13",
+        remedy="install one of these versions, then `make setup PYTHON=/path/to/python3.12`",
     )
 
 
-def require_system_libraries() -> None:
-    """Check that the shared libraries that OpenCV needs are installed, before `import cv2` fails without a hint.
-
-    Raises:
-        MissingLibraryError: with the commands that install them.
-    """
-    missing = [name for name in SYSTEM_LIBRARIES if not _can_be_loaded(name)]
-    if missing:
-        apt = " ".join(SYSTEM_LIBRARIES[name][0] for name in missing)
-        dnf = " ".join(SYSTEM_LIBRARIES[name][1] for name in missing)
-        raise MissingLibraryError(
-            f"OpenCV needs {' and '.join(missing)}, which this machine does not have; install with\n"
-            f"  apt-get install -y {apt}    (Debian, Ubuntu)\n"
-            f"  dnf install -y {dnf}    (Fedora, RHEL)"
-        )
-
-
-def check_system_libraries() -> Finding:
-    """`require_system_libraries`, as a finding."""
-    needed = " and ".join(SYSTEM_LIBRARIES)
+def check_decoders() -> Finding:
+    """Check that the libraries that decode images can be imported, and show their versions."""
     try:
-        require_system_libraries()
-    except MissingLibraryError as error:
-        what, _, how = str(error).partition("; install with\n")
-        return Finding("libraries", "blocking", what, needed, " ".join(how.split()))
-    return Finding("libraries", "ok", "those of OpenCV", needed)
+        from resnet50_pipeline.imaging.decode import describe_decoders
+    except ImportError as error:
+        return Finding("decoders", "blocking", f"cannot be imported: {error}", "simplejpeg and Pillow", "make setup")
+    return Finding("decoders", "ok", describe_decoders(), "simplejpeg and Pillow")
+
+
+def check_opencv() -> Finding:
+    """Check that OpenCV can be imported. `opencv-python` cannot on machines without libGL and GLib."""
+    try:
+        import cv2
+    except ImportError as error:
+        remedy = "make setup, which installs opencv-python-headless; opencv-python also needs libGL and GLib"
+        return Finding("OpenCV", "blocking", f"cannot be imported: {error}", "the module cv2", remedy)
+    return Finding("OpenCV", "ok", cv2.__version__, "the module cv2")
 
 
 def shared_memory_bytes(training: TrainingParameters) -> int:
-    """Return what the loaders share with their ranks at most: in /dev/shm with PaddleClas' engine.
+    """Return the maximum size, in bytes, of the batches that loader processes share with their ranks.
 
-    ranks x (2 x num_workers + 1) x bytes of a batch: each worker has 2 batches under way (DataLoader's
-    prefetch_factor), and one is in use. An image is float32 [3, size, size] and two int64. Train and eval batches are
-    never under way together, so the larger counts; but the native engine's loaders keep their memory, so both do.
-    Without workers nothing is shared.
+    The PaddleClas engine shares batches in /dev/shm. The formula is ranks x (2 x num_workers + 1) x bytes per batch:
+    each worker prefetches 2 batches (DataLoader's prefetch_factor), and one batch is in use. An image is float32 [3,
+    size, size] and two int64 values. Training and evaluation never prefetch at the same time, so the larger batch
+    determines the size. The native engine keeps the memory of both loaders, so it needs the sum of both. Without
+    workers, no memory is shared.
     """
     workers = training.loader.num_workers
     if workers == 0:
@@ -100,21 +88,21 @@ def shared_memory_bytes(training: TrainingParameters) -> int:
 
 
 def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -> Finding:
-    """A loader that finds no room in /dev/shm is killed by SIGBUS, hours later as well as at once."""
+    """Check the free space in /dev/shm. A loader process that finds no space there is killed by SIGBUS."""
     if training.engine == "native":
-        return Finding(_SHM, "ok", "not used", "nothing (engine native: batches are in the ranks' own memory)")
+        return Finding(_SHM, "ok", "not used", "nothing (the native engine keeps batches in the ranks' memory)")
     needed = shared_memory_bytes(training)
     if needed == 0:
         return Finding(_SHM, "ok", "not used", "nothing (loader.num_workers: 0)")
-    formula = f"{show_bytes(needed)} (ranks x (2 x workers + 1) x batch)"
+    formula = f"{format_bytes(needed)} (ranks x (2 x workers + 1) x batch)"
     if not path.is_dir():
-        return Finding(_SHM, "blocking", f"{path} is not there", formula, "mount a tmpfs there")
+        return Finding(_SHM, "blocking", f"{path} does not exist", formula, f"mount a tmpfs at {path}")
     free = psutil.disk_usage(str(path)).free
     return judge(
         free >= needed,
         "blocking",
         _SHM,
-        found=f"{show_bytes(free)} free",
+        found=f"{format_bytes(free)} free",
         needed=formula,
         remedy=f"docker run --shm-size={max(1, -(-needed * 5 // 4 // 2**30))}g (or --ipc=host; Kubernetes: an emptyDir "
         "with medium: Memory), or lower training.loader.num_workers (0 needs none)",
@@ -122,9 +110,9 @@ def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -
 
 
 def check_memory(training: TrainingParameters, cgroup: Path = _CGROUP) -> Finding:
-    """A floor, not an estimate: what processes take before the first batch; activations on CPU come on top."""
+    """Compare the available memory with a lower bound, which does not include the activations of CPU ranks."""
     ranks, workers = len(training.launch.devices), training.loader.num_workers
-    # Train and eval have loader processes of their own, which live as long as the rank.
+    # Training and evaluation have separate loader processes, which run until the rank exits.
     needed = _CONTROL_BYTES + ranks * (_RANK_BYTES + 2 * workers * _LOADER_BYTES)
     if training.engine == "native":
         needed += shared_memory_bytes(training)
@@ -133,14 +121,14 @@ def check_memory(training: TrainingParameters, cgroup: Path = _CGROUP) -> Findin
         available >= needed,
         "warning",
         "memory",
-        found=f"{show_bytes(available)} available{limit}",
-        needed=f"{show_bytes(needed)} (0.6 + ranks x (0.8 + 0.2 x workers) + batches under way)",
-        remedy="free memory, or lower training.loader.num_workers, or name fewer training.launch.devices",
+        found=f"{format_bytes(available)} available{limit}",
+        needed=f"{format_bytes(needed)} (0.6 + ranks x (0.8 + 0.2 x workers) + prefetched batches)",
+        remedy="free memory, or lower training.loader.num_workers, or use fewer training.launch.devices",
     )
 
 
 def available_memory(cgroup: Path = _CGROUP) -> tuple[int, str]:
-    """Return the bytes that can be had, and ` (container limit)` where it is a control group that says so."""
+    """Return the available memory in bytes, and the suffix ` (container limit)` if a control group limits it."""
     available = psutil.virtual_memory().available
     try:
         limit = int((cgroup / "memory.max").read_text())
@@ -151,10 +139,10 @@ def available_memory(cgroup: Path = _CGROUP) -> tuple[int, str]:
 
 
 def check_processors(training: TrainingParameters) -> Finding:
-    """More busy threads than processors make every rank wait for the slowest."""
+    """Check that there is one processor per busy thread. With fewer processors, all ranks wait for the slowest rank."""
     launch = training.launch
     ranks = len(launch.devices)
-    # Loader processes of ranks that compute on the CPU work while their rank waits, or it waits for them.
+    # On the CPU, a rank and its loader processes rarely compute at the same time, so count only the rank's threads.
     busy = launch.threads_per_rank + (training.loader.num_workers if launch.device != "cpu" else 0)
     needed = ranks * busy
     processors = len(os.sched_getaffinity(0))
@@ -169,7 +157,7 @@ def check_processors(training: TrainingParameters) -> Finding:
 
 
 def check_open_files(training: TrainingParameters, limit: int | None = None) -> Finding:
-    """Every loader process has pipes and mapped batches with its rank; at the limit it is `Too many open files`."""
+    """Check the limit on open files. Each loader process adds open pipes and mapped batches to its rank."""
     if limit is None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     needed = _RANK_FILES + 2 * training.loader.num_workers * _LOADER_FILES
@@ -177,14 +165,14 @@ def check_open_files(training: TrainingParameters, limit: int | None = None) -> 
         limit == resource.RLIM_INFINITY or limit >= needed,
         "blocking",
         "open files",
-        found=f"{'no limit' if limit == resource.RLIM_INFINITY else limit} a process",
+        found="unlimited" if limit == resource.RLIM_INFINITY else f"{limit} per process",
         needed=f"{needed} ({_RANK_FILES} + 2 x workers x {_LOADER_FILES})",
         remedy=f"ulimit -n {max(4096, needed)} in the shell that starts the run (docker run --ulimit nofile=…)",
     )
 
 
 def check_encoding() -> Finding:
-    """List files are UTF-8, and so must be the names of the files that they list."""
+    """Check that Python encodes file names as UTF-8, which is the encoding of list files."""
     encoding = sys.getfilesystemencoding()
     return judge(
         encoding.lower() == "utf-8",
@@ -192,16 +180,19 @@ def check_encoding() -> Finding:
         "file names",
         found=encoding,
         needed="utf-8",
-        remedy="export LANG=C.UTF-8 (or PYTHONUTF8=1): other names than ASCII would not be found",
+        remedy="export LANG=C.UTF-8 (or PYTHONUTF8=1), so that non-ASCII names are found",
     )
 
 
 def check_clock(folder: Path) -> Finding:
-    """Heartbeats are modification times: a file server whose clock differs looks like ranks that hang."""
+    """Check that the workspace is writable, and that the file server's clock agrees with this machine's clock.
+
+    Heartbeats are file modification times. If the clock of the file server is wrong, healthy ranks appear to hang.
+    """
     existing = nearest_folder(folder)
     before = time.time()
     try:
-        # Has no name on local file systems, so nothing is left even by a kill.
+        # On local file systems, this file has no name, so it disappears even if the process is killed.
         with tempfile.TemporaryFile(dir=existing) as probe:
             probe.write(b"\0")
             probe.flush()
@@ -211,31 +202,23 @@ def check_clock(folder: Path) -> Finding:
             "workspace",
             "blocking",
             f"{existing}: {error.strerror}",
-            "a folder that can be written to",
+            "a writable folder",
             "make it writable, or set workspace in conf/<environment>/globals.yml",
         )
-    # Clocks of files tick in steps of up to 10 ms.
+    # File timestamps have a resolution of up to 10 ms.
     skew = max(before - written - 0.02, written - time.time() - 0.02, 0.0)
     return judge(
         skew <= _CLOCK_SKEW_SECONDS,
         "warning",
         "workspace",
-        found="writable" + ("" if skew < 1 else f", its clock {skew:.0f} s off"),
-        needed=f"writable, clock within {_CLOCK_SKEW_SECONDS:g} s",
-        remedy="synchronise the clocks of this machine and of the file server (chrony, ntpd)",
+        found="writable" + ("" if skew < 1 else f", clock differs by {skew:.0f} s"),
+        needed=f"writable, clock differs by at most {_CLOCK_SKEW_SECONDS:g} s",
+        remedy="synchronize the clocks of this machine and the file server (chrony, ntpd)",
     )
 
 
 def nearest_folder(path: Path) -> Path:
-    """Return `path`, or the nearest folder above it that exists already."""
+    """Return `path`, or its nearest parent that is an existing folder."""
     while not path.is_dir() and path != path.parent:
         path = path.parent
     return path
-
-
-def _can_be_loaded(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True

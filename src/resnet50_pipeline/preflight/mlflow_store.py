@@ -1,60 +1,92 @@
-"""The MLflow store: a database file that is whole, or a server or database that answers. Nothing is created in it."""
+"""Checks the MLflow store without changing it: a database file, a database server or an MLflow server."""
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import importlib.util
 import os
 import socket
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 from resnet50_pipeline.preflight.machine import nearest_folder
-from resnet50_pipeline.tracking.address import StoreAddress, find_address, find_home
+from resnet50_pipeline.tracking.address import (
+    OUTBOX,
+    URI_VARIABLE,
+    StoreAddress,
+    find_address,
+    find_home,
+    find_ignored_address,
+)
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_PROBE_BYTES = 4096
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 1.0
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-# What SQLAlchemy takes where the URI names no driver (`postgresql+psycopg2://…` does).
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# SQLAlchemy's default drivers for URIs without a driver name. `postgresql+psycopg2://…` is a URI with a driver name.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
 _DRIVERS_BEFORE_SQLALCHEMY_2_1 = {"postgresql": "psycopg2"}
-_WAITS = "training would run, and MLflow be told when it is back; model_registration would fail"
+_WITHOUT_STORE = "training would run and upload its results later, but model_registration would fail"
 
 
 def check_store_file(tracking: TrackingParameters, project_path: Path) -> Iterator[Finding]:
-    """Read a database file as far as a second goes. Unlike a server, a damaged file does not come back by itself."""
+    """Check, within one second, that a database file is intact and that the artifact folder is writable."""
     try:
         address = find_address(tracking, project_path)
     except ParameterError as error:
         yield Finding("MLflow", "blocking", str(error), "a server or a database")
         return
+    if (ignored := find_ignored_address(tracking, project_path)) is not None:
+        found = f"{URI_VARIABLE} is {ignored}, but tracking.uri is {address.shown}, which is used"
+        yield Finding("MLflow", "warning", found, "one address", "unset the variable, or set tracking.uri")
     if address.file is not None:
         yield _check_file(address.file)
         yield _check_artifacts(find_home(project_path) / tracking.artifact_root)
 
 
+def check_outbox(project_path: Path) -> Finding:
+    """Check that the outbox is writable. It stores results that cannot be uploaded during the run."""
+    outbox = find_home(project_path) / OUTBOX
+    needed = "a writable folder"
+    remedy = f"make {outbox} a writable folder on a disk with free space; it stores results while MLflow is down"
+    try:
+        if not outbox.is_dir() and (outbox.exists() or outbox.is_symlink()):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        # On local file systems, this file has no name, so it disappears even if the process is killed.
+        with tempfile.TemporaryFile(dir=nearest_folder(outbox)) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        return Finding("outbox", "blocking", f"{outbox}: {error.strerror}", needed, remedy)
+    return Finding("outbox", "ok", "writable", needed)
+
+
 def check_store_answers(tracking: TrackingParameters, project_path: Path) -> Iterator[Finding]:
-    """Reach a server, and ask it for the experiment; or reach a database's port and find its driver."""
+    """Query the experiment on an MLflow server, or connect to a database server and look for its Python driver."""
     try:
         address = find_address(tracking, project_path)
     except ParameterError:
-        return  # check_store_file says so
+        return  # check_store_file reports it
     if address.file is not None:
         return
-    yield _check_answer(address, tracking)
-    if address.kind == "database":
+    if address.kind == "server":
+        yield from _check_server(address, tracking)
+    else:
+        yield _check_database_server(address)
         yield _check_driver(urlsplit(address.uri).scheme)
 
 
 def find_file_problem(path: Path) -> str | None:
-    """Return what is wrong with an MLflow database file, None where nothing is, or where it is yet to be made."""
+    """Return the problem with an MLflow database file, or None if the file is intact or does not exist."""
     if not path.exists() or path.stat().st_size == 0:
         return None
     with path.open("rb") as file:
@@ -69,7 +101,7 @@ def find_file_problem(path: Path) -> str | None:
         finally:
             connection.close()
     except sqlite3.OperationalError as error:
-        # Too large to be read whole in the time; or another run writes to it, and so finds it whole.
+        # Neither error indicates damage: the file is too large for the time limit, or another run is using it.
         return None if str(error) in ("interrupted", "database is locked") else str(error)
     except sqlite3.DatabaseError as error:
         return str(error)
@@ -77,19 +109,19 @@ def find_file_problem(path: Path) -> str | None:
 
 
 def _check_file(path: Path) -> Finding:
-    remedy = f"move {path.name} aside (a new one is made), or put back a copy of it"
+    remedy = f"restore a copy of {path.name}, or move it aside; the run then creates a new one"
     if problem := find_file_problem(path):
-        return Finding("MLflow", "blocking", f"{path}: {problem}", "a whole file", remedy)
-    # SQLite writes its journal beside the file.
+        return Finding("MLflow", "blocking", f"{path}: {problem}", "an intact file", remedy)
+    # SQLite writes its journal next to the file, so the folder must be writable too.
     is_writable = os.access(path if path.exists() else nearest_folder(path), os.W_OK)
     is_writable = is_writable and os.access(nearest_folder(path.parent), os.W_OK)
     return judge(
         is_writable,
         "blocking",
         "MLflow",
-        found=f"{path.name}, {'whole' if path.exists() else 'to be made'}{'' if is_writable else ', read-only'}",
-        needed="a whole file, in a writable folder",
-        remedy=f"give yourself write access to {path} and its folder, or set tracking.uri",
+        found=f"{path.name}, {'intact' if path.exists() else 'will be created'}{'' if is_writable else ', read-only'}",
+        needed="an intact file in a writable folder",
+        remedy=f"get write access to {path} and its folder, or set tracking.uri",
     )
 
 
@@ -102,44 +134,67 @@ def _check_artifacts(root: Path) -> Finding:
         "artifacts",
         found=f"{root.name}, {'writable' if is_writable else 'read-only'}",
         needed="a writable folder",
-        remedy=f"give yourself write access to {folder}, or set tracking.artifact_root",
+        remedy=f"get write access to {folder}, or set tracking.artifact_root",
     )
 
 
-def _check_answer(address: StoreAddress, tracking: TrackingParameters) -> Finding:
-    needed = "a store that answers"
-    parts = urlsplit(address.uri)
-    if parts.hostname is not None:  # `databricks` has none
-        port = parts.port or _PORTS.get(parts.scheme.split("+")[0], 443)
-        try:
-            socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
-        except OSError as error:
-            found = f"{address.shown} does not answer: {error.strerror or error}"
-            return Finding("MLflow", "warning", found, needed, f"start it, or set tracking.uri; {_WAITS}")
-    if address.kind == "server":
-        return _ask_server(address, tracking)
-    return Finding("MLflow", "ok", f"{address.shown} answers", needed)
+def _check_server(address: StoreAddress, tracking: TrackingParameters) -> Iterator[Finding]:
+    """Query the experiment with MLflow's own credentials, certificates and proxies, without creating it."""
+    from resnet50_pipeline.tracking.store import read_experiment, require_answer
 
-
-def _ask_server(address: StoreAddress, tracking: TrackingParameters) -> Finding:
-    """Ask for the experiment, with the credentials that MLflow itself finds: a question that changes nothing."""
-    from resnet50_pipeline.tracking.store import find_deleted_experiment
-
-    needed = f"a server with experiment {tracking.experiment!r}, or one that makes it"
+    needed = f"an MLflow server, on which experiment {tracking.experiment!r} is not deleted"
     try:
-        deleted = find_deleted_experiment(address.uri, tracking.experiment)
-    except Exception as error:  # MLflow's own, requests', urllib3's: whatever stands in the way is the finding
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        found = f"{address.shown} answers, but not as MLflow: {words[:160]}"
-        return Finding("MLflow", "warning", found, needed, f"check address and credentials; {_WAITS}")
-    return judge(
-        deleted is None,
+        require_answer(address.uri)
+    except OSError as error:
+        found = f"{address.shown} does not answer: {error}"
+        yield Finding("MLflow", "warning", found, needed, f"start it, or set tracking.uri; {_WITHOUT_STORE}")
+        return
+    try:
+        state = read_experiment(address.uri, tracking.experiment)
+    except Exception as error:  # MLflow, requests and urllib3 errors have no common base class
+        words = " ".join(f"{type(error).__name__}: {error}".split()).replace(address.uri, address.shown)
+        found = f"{address.shown} answers, but not like an MLflow server: {words[:160]}"
+        yield Finding("MLflow", "warning", found, needed, f"check the address and credentials; {_WITHOUT_STORE}")
+        return
+    yield judge(
+        state.deleted_id is None,
         "blocking",
         "MLflow",
-        found=f"{address.shown} answers" + ("" if deleted is None else f"; {tracking.experiment!r} is deleted there"),
+        found=f"{address.shown} answers"
+        + ("" if state.deleted_id is None else f", but experiment {tracking.experiment!r} is deleted"),
         needed=needed,
-        remedy=f"mlflow experiments restore -x {deleted}, or set tracking.experiment",
+        remedy=f"mlflow experiments restore -x {state.deleted_id}, or set tracking.experiment",
     )
+    yield from _check_artifact_location(state.artifact_location)
+
+
+def _check_artifact_location(location: str) -> Iterator[Finding]:
+    """Check a folder in which clients of a server without an artifact proxy must write the artifacts themselves."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file") or not parts.path:
+        return
+    folder = Path(unquote(parts.path))
+    yield judge(
+        os.access(nearest_folder(folder), os.W_OK),
+        "warning",
+        "artifacts",
+        found=f"the server expects clients to write to {folder}",
+        needed="a folder that this machine can write to",
+        remedy="start the server with --artifacts-destination instead of --default-artifact-root; until then, the "
+        "artifacts of a run wait in the outbox, and model_registration fails",
+    )
+
+
+def _check_database_server(address: StoreAddress) -> Finding:
+    needed = "a store that answers"
+    parts = urlsplit(address.uri)
+    port = parts.port or _PORTS[parts.scheme.split("+")[0]]
+    try:
+        socket.create_connection((parts.hostname or "localhost", port), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        found = f"{address.shown} does not answer: {error.strerror or error}"
+        return Finding("MLflow", "warning", found, needed, f"start it, or set tracking.uri; {_WITHOUT_STORE}")
+    return Finding("MLflow", "ok", f"{address.shown} answers", needed)
 
 
 def _check_driver(scheme: str) -> Finding:
@@ -152,5 +207,5 @@ def _check_driver(scheme: str) -> Finding:
         "MLflow driver",
         found=f"{module} is {'' if importlib.util.find_spec(module) else 'not '}installed",
         needed=f"a Python driver for {dialect}",
-        remedy=f"install {module} into .venv, or use `mlflow server` in front of the database",
+        remedy=f"install {module} in .venv, or set tracking.uri to an `mlflow server` that uses the database",
     )

@@ -1,4 +1,4 @@
-"""Names, addresses and ports that the ranks meet at."""
+"""Checks the host names, addresses and ports that the ranks use to connect to each other."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ import socket
 from collections.abc import Iterator, Mapping
 
 from resnet50_pipeline.exceptions import ParameterError
-from resnet50_pipeline.paddleclas.machines import meeting_place, try_to_bind
+from resnet50_pipeline.paddleclas.launch.command import find_gloo_interface
+from resnet50_pipeline.paddleclas.launch.machines import resolve_master, try_to_bind
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 
-# Names a port for each rank, the first given; otherwise the launcher takes free ones (launch/context/node.py).
+# Sets the port of the first rank; the other ranks use the next ports. By default, free ports are used
+# (launch/context/node.py).
 FIXED_PORT = "FLAGS_FIXED_PORT"
 _ETCD = "etcd://"
 _CONNECT_SECONDS = 3.0
 
 
 def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """The launcher gives every rank an address of this host and a port; a name that leads elsewhere hangs them.
+    """Check that the ranks can connect to each other. With a wrong address, they would hang.
 
     Args:
-        launch: the ranks, here and on other machines.
-        environment: that of the ranks.
+        launch: the ranks on this machine and the other machines.
+        environment: the ranks' environment variables.
     """
     ranks = len(launch.devices)
-    if ranks == 1 and launch.machines == 1 and not launch.is_elastic:
-        yield Finding("rendezvous", "ok", "one rank", "none")
+    if ranks == 1 and launch.is_one_machine:
+        yield Finding("rendezvous", "ok", "1 rank", "nothing")
         return
-    yield _check_own_address(launch.host)
+    yield _check_own_address(launch)
     if FIXED_PORT in environment:
         yield _check_fixed_ports(environment[FIXED_PORT], ranks)
     if launch.master is not None and launch.master.startswith(_ETCD):
@@ -37,41 +39,59 @@ def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> I
         yield _check_master(launch)
 
 
-def _check_own_address(host: str | None) -> Finding:
-    """As `get_host_ip` of the launcher: the address of the host's full name, or 127.0.0.1 where there is none."""
-    name, address = socket.gethostname(), host
+def _check_own_address(launch: LaunchParameters) -> Finding:
+    """Check the address that the launcher's `get_host_ip` finds: that of the full host name, or 127.0.0.1.
+
+    On one machine, the launcher ignores `training.launch.host`, which only selects the interface of the ranks.
+    """
+    name, needed = socket.gethostname(), "an address of this machine"
+    address = None if launch.is_one_machine else launch.host
+    remedy = f"map {name} to an address of this machine in /etc/hosts"
+    if not launch.is_one_machine:
+        remedy += ", or set training.launch.host"
+    found = f"{name} is {address}"
     if address is None:
         try:
             address = socket.gethostbyname(socket.getfqdn(name))
-        except OSError:
+            found = f"{name} is {address}"
+        except OSError as error:
+            reason = f"{name} cannot be resolved ({error.strerror})"
+            if not launch.is_one_machine:
+                return Finding("rendezvous", "blocking", reason, needed, remedy)
             address = "127.0.0.1"
-    problem = try_to_bind(address, 0)
+            found = f"{reason}, so the ranks use {address}"
+    if launch.device == "cpu" and launch.host is not None and find_gloo_interface(launch) is None:
+        what = f"no network interface has the address {launch.host}"
+        return Finding("rendezvous", "blocking", what, needed, "set training.launch.host to an address of this machine")
+    problem = try_to_bind(address, 0) or _try_to_connect(address)
     return judge(
         problem is None,
         "blocking",
         "rendezvous",
-        found=f"{name} is {address}" + (f", where no port can be had: {problem}" if problem else ", free ports"),
-        needed="an address of this machine",
-        remedy=f"give {name} an address of this machine in /etc/hosts, or set training.launch.host",
+        found=f"{found}, " + (f"no free port: {problem}" if problem else "free ports"),
+        needed=needed,
+        remedy=remedy,
     )
 
 
 def _check_master(launch: LaunchParameters) -> Finding:
-    """Machine 0 opens the port and needs it free; the others need its name to lead somewhere."""
+    """On machine 0, check that the port is free. On other machines, check that the name of machine 0 resolves."""
     needed = "a free port here" if launch.rank == 0 else "the address of machine 0"
     try:
-        master = meeting_place(launch).master or ""
+        master = resolve_master(launch).master or ""
     except (ParameterError, OSError) as error:
-        return Finding("machine 0", "blocking", " ".join(str(error).split()), needed)  # it says what to do
+        return Finding(
+            "machine 0", "blocking", " ".join(str(error).split()), needed
+        )  # the error includes the next step
     if launch.rank == 0:
-        return Finding("machine 0", "ok", f"this one; {master} is free", needed)
+        return Finding("machine 0", "ok", f"this machine; {master} is free", needed)
     host, _, port = master.rpartition(":")
     answers = _answers(host, int(port))
-    return Finding("machine 0", "ok", f"{master} {'answers' if answers else 'does not listen yet'}", needed)
+    return Finding("machine 0", "ok", f"{master} {'answers' if answers else 'does not answer yet'}", needed)
 
 
 def _check_etcd(address: str) -> Iterator[Finding]:
-    """Elastic training meets at an etcd that is there already, through a Python package that Paddle does not bring."""
+    """Check the etcd server for elastic training, and the Python client that Paddle imports but does not install."""
     host, _, port = address.rpartition(":")
     answers = _answers(host, int(port))
     yield judge(
@@ -79,7 +99,7 @@ def _check_etcd(address: str) -> Iterator[Finding]:
         "blocking",
         "etcd",
         found=f"{address} {'answers' if answers else 'does not answer'}",
-        needed="an etcd for elastic training",
+        needed="an etcd server for elastic training",
         remedy="start it, or set training.launch.master",
     )
     has_client = importlib.util.find_spec("etcd3") is not None
@@ -89,7 +109,7 @@ def _check_etcd(address: str) -> Iterator[Finding]:
         "etcd client",
         found=f"etcd3 is {'' if has_client else 'not '}installed",
         needed="the Python package etcd3",
-        remedy="install etcd3 into .venv of every machine; Paddle's launcher imports it",
+        remedy="install etcd3 in .venv on every machine",
     )
 
 
@@ -99,6 +119,19 @@ def _answers(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _try_to_connect(address: str) -> str | None:
+    """Return the reason why a program cannot connect to a port of this machine. Binding works even without a loopback.
+
+    A rank that cannot reach another one hangs.
+    """
+    try:
+        with socket.create_server((address, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"a connection to it fails ({error.strerror or error})"
+    return None
 
 
 def _check_fixed_ports(first: str, ranks: int) -> Finding:
@@ -112,5 +145,5 @@ def _check_fixed_ports(first: str, ranks: int) -> Finding:
         "ports",
         found=f"in use: {', '.join(map(str, taken))}" if taken else "free",
         needed=f"{ports[0]} to {ports[-1]} ({FIXED_PORT})",
-        remedy=f"set another {FIXED_PORT}, or leave it out: the launcher then takes free ones",
+        remedy=f"set another {FIXED_PORT}, or unset it; the launcher then uses free ports",
     )

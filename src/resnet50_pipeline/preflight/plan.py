@@ -1,18 +1,19 @@
-"""What a run is going to do, as far as the machine matters for it."""
+"""Defines the plan of a run: its parameters, paths, launch command and YAML."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet50_pipeline.exceptions import ParameterError, TrainingConfigError
-from resnet50_pipeline.paddleclas.launch import LaunchCommand, build_launch_command
-from resnet50_pipeline.paddleclas.machines import meeting_place, train_arguments
-from resnet50_pipeline.paddleclas.upstream import HOME_VARIABLE, PaddleClasCheckout
+from resnet50_pipeline.exceptions import DatasetError, ParameterError, TrainingConfigError
+from resnet50_pipeline.paddleclas.launch.command import LaunchCommand, build_launch_command
+from resnet50_pipeline.paddleclas.launch.machines import resolve_master, train_arguments
+from resnet50_pipeline.paddleclas.upstream.checkout import HOME_VARIABLE, PaddleClasCheckout
 from resnet50_pipeline.parameters import (
     DataPreparationParameters,
     DatasetParameters,
@@ -21,18 +22,17 @@ from resnet50_pipeline.parameters import (
     ModelRegistrationParameters,
     TrackingParameters,
     TrainingParameters,
-    as_group,
+    read_group,
 )
-from resnet50_pipeline.preflight.machine import require_system_libraries
 from resnet50_pipeline.training_dir import config_path, log_dir
 
 if TYPE_CHECKING:
-    from resnet50_pipeline.training_config import TrainingConfig
+    from resnet50_pipeline.recipe.document import TrainingConfig
 
 
 @dataclass(frozen=True)
 class Start:
-    """What would be started: the command, and name and text of the YAML that the ranks are given."""
+    """Launch command of a training run, and name and text of the YAML file for its ranks."""
 
     command: LaunchCommand
     config_name: str
@@ -41,18 +41,18 @@ class Start:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The parameters that decide what a run needs, and where it works.
+    """Parameters and paths from which the checks compute the requirements of a run.
 
     Attributes:
-        project_path: the project's folder; relative paths are taken from it.
+        project_path: project folder. Relative paths are relative to this folder.
         dataset: `params:dataset`.
         training: `params:training`.
         tracking: `params:tracking`.
-        paths: the catalog's files by dataset name, as train_list and training_dir.
-        makes_sample: whether the run writes its own data set first.
-        evaluation: `params:evaluation`; None where the run has no such stage.
-        registration: `params:model_registration`; None where the run has no such stage.
-        packs_shards: whether images are to be read from shards.
+        paths: catalog paths keyed by dataset name, such as train_list and training_dir.
+        makes_sample: whether the run creates the sample dataset.
+        evaluation: `params:evaluation`; None if the run does not include evaluation.
+        registration: `params:model_registration`; None if the run does not include registration.
+        packs_shards: whether the ranks read images from shards.
     """
 
     project_path: Path
@@ -66,80 +66,103 @@ class RunPlan:
     packs_shards: bool = False
 
     @property
-    def output_dir(self) -> Path:
-        """The folder of the training run, absolute."""
-        return self.project_path / self.training.output_dir
+    def dataset_root(self) -> Path:
+        """Path of the dataset folder."""
+        return self.paths["dataset_root"]
+
+    @property
+    def training_dir(self) -> Path:
+        """Path of the training folder."""
+        return self.paths["training_dir"]
 
     @property
     def workspace(self) -> Path:
-        """The folder that everything a run writes lies in."""
-        return find_workspace(self.paths) or self.output_dir.parent
+        """Path of the folder that contains all of the run's results."""
+        return find_workspace(self.paths) or self.training_dir.parent
+
+    @functools.cached_property
+    def class_num(self) -> int:
+        """Number of classes: `dataset.class_num`, or as many as there are in the dataset's lists or class folders.
+
+        1 if the dataset cannot be read, which other checks report.
+        """
+        if self.dataset.class_num is not None:
+            return self.dataset.class_num
+        from resnet50_pipeline.imagenet.layout import count_classes, find_dataset, read_lists
+
+        try:
+            lists = read_lists(find_dataset(self.dataset_root, self.dataset), None, self.dataset.label_base)
+        except DatasetError:
+            return 1
+        return count_classes(prefixed.entries for prefixed in lists.values())
 
     def command(self, inherited: Mapping[str, str] | None = None) -> LaunchCommand:
-        """Return what the node train_network starts; `inherited` as in `build_launch_command`.
+        """Return the command that the `train_network` node runs; see `build_launch_command` for `inherited`.
 
-        Without the checkout that the engine of PaddleClas needs it says $PADDLECLAS_HOME in its place.
+        If the PaddleClas engine has no checkout, the command contains $PADDLECLAS_HOME instead.
 
         Raises:
-            ParameterError: a device is not among those that this process may see.
+            ParameterError: if a device is not visible to this process.
         """
-        launch, output_dir = self.training.launch, self.training.output_dir
-        with contextlib.suppress(ParameterError, OSError):  # where machines cannot meet: check_network says so
-            launch = meeting_place(launch)
+        launch, training_dir = self.training.launch, self.training_dir
+        with contextlib.suppress(ParameterError, OSError):  # check_network reports it
+            launch = resolve_master(launch)
         if self.training.engine == "native":
-            return build_launch_command(launch, log_dir(output_dir), train_arguments(self.training), inherited)
-        from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
+            return build_launch_command(launch, log_dir(training_dir), train_arguments(launch, training_dir), inherited)
+        from resnet50_pipeline.paddleclas.upstream.train import upstream_config_path
 
         checkout = self.checkout or PaddleClasCheckout(Path(f"${HOME_VARIABLE}"))
-        return checkout.command("train", upstream_config_path(output_dir), launch, log_dir(output_dir))
+        return checkout.train_command(upstream_config_path(training_dir), launch, log_dir(training_dir))
 
     @property
     def checkout(self) -> PaddleClasCheckout | None:
-        """The checkout of the engine of PaddleClas; None where another engine trains, or none is there."""
+        """Checkout of the PaddleClas engine. None with the native engine, or if the checkout does not exist."""
         if self.training.engine != "native":
-            with contextlib.suppress(ParameterError):  # check_engine says so
+            with contextlib.suppress(ParameterError):  # check_engine reports it
                 return PaddleClasCheckout.find(self.training.paddleclas_home)
         return None
 
     def training_config(self) -> TrainingConfig:
-        """Return the PaddleClas configuration that the node render_training_config writes."""
-        from resnet50_pipeline.paddleclas.config import render_training_config
+        """Return the PaddleClas configuration that the `train_network` node renders."""
+        from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
 
-        shards = self.paths.get("shards") if self.packs_shards else None
-        lists = (self.paths["train_list"], self.paths["val_list"])
-        return render_training_config(self.training, self.dataset, *lists, shards)
+        names = ("dataset_root", "train_list", "val_list", "training_dir")
+        paths = TrainingPaths(
+            **{name: self.paths[name] for name in names},
+            shards=self.paths.get("shards") if self.packs_shards else None,
+        )
+        return render_training_config(self.training, self.class_num, paths, tiff=self.dataset.tiff)
 
     def start(self) -> Start:
-        """Return everything that would be started.
+        """Return the launch command and the YAML file for training.
 
         Raises:
-            MissingLibraryError: OpenCV, whose operators the YAML names, cannot be imported.
+            ImportError: if OpenCV, which the operators in the YAML file require, cannot be imported.
         """
         name, text = self.config_file()
         return Start(self.command(), name, text)
 
     def config_file(self) -> tuple[str, str]:
-        """Return name and text of the YAML that the engine is given.
+        """Return the name and text of the YAML file for the engine.
 
-        Where the recipe is not one for the engine of PaddleClas it is the one that the native engine would get.
+        If the PaddleClas engine does not support the recipe, the native engine's YAML is returned instead.
 
         Raises:
-            MissingLibraryError: OpenCV, whose operators the YAML names, cannot be imported.
+            ImportError: if OpenCV, which the operators in the YAML file require, cannot be imported.
         """
-        require_system_libraries()
-        from resnet50_pipeline.paddleclas.upstream_config import to_upstream_config
-        from resnet50_pipeline.paddleclas.upstream_train import upstream_config_path
+        from resnet50_pipeline.paddleclas.upstream.config import to_upstream_config
+        from resnet50_pipeline.paddleclas.upstream.train import upstream_config_path
 
         config = self.training_config()
         if self.training.engine != "native":
-            with contextlib.suppress(TrainingConfigError):  # check_engine says so
+            with contextlib.suppress(TrainingConfigError):  # check_engine reports it
                 text = to_upstream_config(config, ranks=len(self.training.launch.devices)).text
-                return upstream_config_path(self.training.output_dir).name, text
-        return config_path(self.training.output_dir).name, config.to_yaml()
+                return upstream_config_path(self.training_dir).name, text
+        return config_path(self.training_dir).name, config.to_yaml()
 
 
 def find_workspace(paths: Mapping[str, Path]) -> Path | None:
-    """Return the folder that everything a run writes lies in; None for a catalog that has no such folder."""
+    """Return the folder that contains all of a run's results, or None if `paths` has no manifest or training_dir."""
     places = [paths[name].absolute() for name in ("manifest", "training_dir") if name in paths]
     return Path(os.path.commonpath(places)) if len(places) > 1 else None
 
@@ -150,13 +173,14 @@ def make_plan(
     """Return the plan of a run.
 
     Args:
-        parameters: by group, as `conf/` has them or as models; of the later stages those that the run has.
-        paths: the catalog's files by dataset name.
-        project_path: the project's folder.
-        makes_sample: whether the run writes its own data set first.
+        parameters: parameter groups keyed by name, as mappings or models. Omit the groups of later stages that are
+            not part of the run.
+        paths: catalog paths keyed by dataset name.
+        project_path: project folder.
+        makes_sample: whether the run creates the sample dataset.
 
     Raises:
-        ParameterError: with every group that breaks its rules.
+        ParameterError: if a group is invalid; the message lists the errors in all groups.
     """
     problems: list[str] = []
 
@@ -173,7 +197,7 @@ def make_plan(
     evaluation = read("evaluation", EvaluationParameters) if "evaluation" in parameters else None
     registered = "model_registration"
     registration = read(registered, ModelRegistrationParameters) if registered in parameters else None
-    is_prepared = "data_preparation" in parameters  # a project of somebody's own may have no such stage
+    is_prepared = "data_preparation" in parameters  # a derived project may not have this stage
     preparation = read("data_preparation", DataPreparationParameters) if is_prepared else None
     if problems or dataset is None or training is None or tracking is None:
         raise ParameterError("\n".join(problems))
@@ -181,12 +205,3 @@ def make_plan(
     return RunPlan(
         project_path, dataset, training, tracking, paths, makes_sample, evaluation, registration, packs_shards
     )
-
-
-def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:
-    """Return a parameter group as its model; Kedro has made it one already where a node of the run takes it.
-
-    Raises:
-        ParameterError: the group breaks its rules.
-    """
-    return as_group(parameters.get(group, {}), group, model)

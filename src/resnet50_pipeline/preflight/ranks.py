@@ -1,4 +1,4 @@
-"""Paddle, its devices and collectives, as a rank would find them: asked in a process of its own (trainer/probe.py)."""
+"""Checks Paddle, its devices and its collectives in a separate process, started like a rank (trainer/probe.py)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet50_pipeline.paddleclas.launch import TRAINER_PROGRAM, LaunchCommand, visible_devices_variable
-from resnet50_pipeline.paddleclas.upstream import PaddleClasCheckout
+from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM, LaunchCommand, visible_devices_variable
+from resnet50_pipeline.paddleclas.upstream.checkout import PaddleClasCheckout
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
+from resnet50_pipeline.text import pluralize
 
 PROBE_PROGRAM = TRAINER_PROGRAM.with_name("probe.py")
 _PROBE_SECONDS = 120.0
 _CPU_BUILD = "make setup GPU=1 (or Paddle's own build for your CUDA), or training.launch.device=cpu"
-_NO_CARDS = "does nvidia-smi show cards? In a container: docker run --gpus all"
-_CUSTOM_BUILD = "install Paddle's build or plug-in for it, or set training.launch.device"
-_BROKEN = f"make setup; to see all that it says: python {PROBE_PROGRAM} --device cpu"
+_NO_CARDS = "check that nvidia-smi lists GPUs; in a container, use docker run --gpus all"
+_CUSTOM_BUILD = "install Paddle's build or plug-in for this device, or set training.launch.device"
+_BROKEN = f"make setup; for the complete error, run: python {PROBE_PROGRAM} --device cpu"
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What the probe found, or why it found nothing.
+    """Result of the probe, or the error that prevented it.
 
     Attributes:
-        found: its JSON.
-        positions: what Paddle calls the devices in the ranks: their places among the visible ones.
-        problem: how it ended, where there is no JSON; None otherwise.
+        found: JSON object that the probe printed.
+        positions: positions of the devices among the visible ones. The ranks use these as Paddle's device numbers.
+        problem: error of the probe; None if it printed a result.
     """
 
     found: dict[str, Any]
@@ -43,20 +44,22 @@ class Probed:
 def probing(
     command: LaunchCommand, launch: LaunchParameters, checkout: PaddleClasCheckout | None = None, *, every_device: bool
 ) -> Iterator[Callable[[], Probed]]:
-    """Start the probe, and give a function that waits for what it found; nothing of it outlives the block.
+    """Start the probe process and yield a function that waits for its result.
+
+    The process is killed at the end of the block.
 
     Args:
-        command: that of the ranks; the probe gets its interpreter and environment.
-        launch: the device.
-        checkout: where the engine of PaddleClas itself is to be imported from, if it is to train.
-        every_device: whether all of them are to compute something, or the first; each takes CUDA a second or so.
+        command: command that starts the ranks. The probe uses the same interpreter and environment.
+        launch: the ranks' devices.
+        checkout: checkout to import the PaddleClas engine from; None for the native engine.
+        every_device: whether to test every device or only the first. With CUDA, each device takes about a second.
     """
     numbers = positions(launch, command.environment)
     arguments = [command.arguments[0], "-W", "ignore", str(PROBE_PROGRAM)]
     arguments += ["--device", launch.device, "--use", ",".join(map(str, numbers if every_device else numbers[:1]))]
     if checkout is not None:
         arguments += ["--paddleclas", str(checkout.home)]
-    # Importing paddle makes ~/.cache/paddle; the launcher's HOME lies in a folder that the run has yet to make.
+    # Importing paddle creates ~/.cache/paddle, and the ranks' HOME is a folder that only the run may create.
     with tempfile.TemporaryDirectory(prefix="preflight-") as home:
         process = subprocess.Popen(
             arguments,
@@ -77,7 +80,7 @@ def probing(
 
 
 def check_ranks(probed: Probed, launch: LaunchParameters) -> Iterator[Finding]:
-    """Judge Paddle, the devices and the collectives."""
+    """Convert the probe's result to findings about Paddle, the devices and the collectives."""
     problem = probed.problem or probed.found.get("problem")
     if problem:
         yield Finding("Paddle", "blocking", str(problem), "a rank that can import it", _BROKEN)
@@ -95,14 +98,14 @@ def check_ranks(probed: Probed, launch: LaunchParameters) -> Iterator[Finding]:
     if "trainer_problem" in found:
         yield Finding("trainer", "blocking", found["trainer_problem"], "a rank that can import it", _BROKEN)
     if launch.device == "gpu" and not found["has_cuda"]:
-        return  # it knows no cards, nor NCCL
+        return  # in a build without CUDA, the checks for GPUs and NCCL would also fail
     yield _check_devices(probed, launch)
     if len(launch.devices) > 1:
         yield _check_collectives(found, launch)
 
 
 def positions(launch: LaunchParameters, environment: Mapping[str, str]) -> tuple[int, ...]:
-    """Return the places of the devices among those that the environment makes visible, as the launcher does."""
+    """Return the positions of the configured devices among the visible devices, as the launcher computes them."""
     variable = visible_devices_variable(launch.device)
     visible = [name.strip() for name in environment.get(variable or "", "all").split(",")]
     if visible == ["all"]:
@@ -114,7 +117,7 @@ def _check_devices(probed: Probed, launch: LaunchParameters) -> Finding:
     found = probed.found
     wanted = ",".join(map(str, launch.devices))
     if launch.device == "cpu":
-        return Finding("devices", "ok", "cpu", f"for {len(launch.devices)} ranks")
+        return Finding("devices", "ok", "cpu", f"cpu, for {pluralize(len(launch.devices), 'rank')}")
     count, needed = found["count"], f"{launch.device} {wanted}"
     if count == 0:
         others = ", ".join(found["custom_devices"])
@@ -128,30 +131,31 @@ def _check_devices(probed: Probed, launch: LaunchParameters) -> Finding:
             "blocking",
             f"{count} x {launch.device}, not {','.join(map(str, absent))}",
             needed,
-            "set training.launch.devices to those that are there",
+            "set training.launch.devices to existing devices",
         )
     if found["unusable"]:
-        place, words = next(iter(found["unusable"].items()))
+        place, message = next(iter(found["unusable"].items()))
         number = launch.devices[probed.positions.index(int(place))]
-        what = f"{launch.device}:{number} does not compute: {words}"
-        return Finding("devices", "blocking", what, needed, "leave it out of training.launch.devices, or reset it")
+        what = f"{launch.device}:{number} fails to compute: {message}"
+        return Finding("devices", "blocking", what, needed, "remove it from training.launch.devices, or reset it")
     return Finding("devices", "ok", f"{count} x {launch.device}", needed)
 
 
 def _check_collectives(found: dict[str, Any], launch: LaunchParameters) -> Finding:
+    needed = f"for {pluralize(len(launch.devices), 'rank')}"
     if launch.device == "gpu":
         has, name = found["has_nccl"], "NCCL"
     elif launch.device == "cpu":
         has, name = found["has_gloo"], "gloo"
-    else:  # the plug-in brings its own, as BKCL or XCCL, and Paddle has no word for whether it did
-        return Finding("collectives", "ok", f"those of {launch.device}", f"{len(launch.devices)} ranks")
+    else:  # the plug-in provides them (such as BKCL or XCCL), and Paddle has no function to query them
+        return Finding("collectives", "ok", f"those of {launch.device}", needed)
     return judge(
         has,
         "blocking",
         "collectives",
         found=name if has else f"Paddle without {name}",
-        needed=f"{name}, for {len(launch.devices)} ranks",
-        remedy="name one device in training.launch.devices, or install a build with it",
+        needed=f"{name}, {needed}",
+        remedy=f"install a build with {name}, or use a single device in training.launch.devices",
     )
 
 
@@ -159,12 +163,12 @@ def _wait(process: subprocess.Popen[str], numbers: tuple[int, ...]) -> Probed:
     try:
         output, errors = process.communicate(timeout=_PROBE_SECONDS)
     except subprocess.TimeoutExpired:
-        return Probed({}, problem=f"the probe did not end within {_PROBE_SECONDS:.0f} s")
+        return Probed({}, problem=f"the probe did not finish within {_PROBE_SECONDS:.0f} s")
     lines = output.splitlines()
     if process.returncode == 0 and lines:
         return Probed(json.loads(lines[-1]), numbers)
     how = f"exit code {process.returncode}"
     if process.returncode < 0:
         how = f"signal {signal.Signals(-process.returncode).name}"
-    said = [line for line in errors.splitlines() if line.strip()]
-    return Probed({}, problem=f"the probe ended with {how}: {said[-1] if said else 'it said nothing'}"[:300])
+    messages = [line for line in errors.splitlines() if line.strip()]
+    return Probed({}, problem=f"the probe ended with {how}: {messages[-1] if messages else 'no error message'}"[:300])

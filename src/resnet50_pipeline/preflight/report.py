@@ -1,4 +1,4 @@
-"""The result as people read it, in a terminal of any width, and as one JSON object."""
+"""Renders the result of `kedro preflight` as a table that fits the terminal, or as one JSON object."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from resnet50_pipeline.paddleclas.launch import LaunchCommand
+from resnet50_pipeline.paddleclas.launch.command import LaunchCommand
 from resnet50_pipeline.preflight.findings import Finding, Status, blocking
 from resnet50_pipeline.preflight.plan import RunPlan, Start
+from resnet50_pipeline.text import pluralize
 
 SYMBOLS: Mapping[Status, str] = {"ok": "✓", "warning": "!", "blocking": "✗"}
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY|AUTH", re.IGNORECASE)
@@ -22,13 +23,13 @@ _MIN_WIDTH, _MAX_WIDTH = 60, 120
 
 
 def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status | None, str]]:
-    """Return the lines of the table: the status on the first line of a finding, None on the others.
+    """Return the lines of the table, each with the status of its finding (None for headings and continuation lines).
 
-    Columns: check, what was found, what is needed; below, for what is not fine, what to do about it.
+    The columns are the check, the state found and the state needed. A remedy follows on separate lines.
 
     Args:
-        findings: in the order to be shown.
-        width: columns of the terminal; kept within 60..120.
+        findings: findings in the order of the rows.
+        width: number of terminal columns, clamped to 60..120.
     """
     width = min(max(width, _MIN_WIDTH), _MAX_WIDTH)
     name = max(len(finding.check) for finding in findings)
@@ -54,30 +55,30 @@ def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status |
 
 
 def describe(plan: RunPlan) -> str:
-    """Return what the run is: `ResNet50, 120 epochs, 64 images a step on each of gpu 0,1,2,3`."""
+    """Return a summary of the run: `ResNet50, 120 epochs, batch size 64 on each of gpu 0,1,2,3`."""
     training = plan.training
     devices = ",".join(map(str, training.launch.devices))
-    engine = "" if training.engine == "native" else ", by PaddleClas itself"
+    engine = "" if training.engine == "native" else ", with the PaddleClas engine"
     return (
-        f"{training.arch.name}, {training.epochs} epochs, {training.batch_size_per_rank} images a step on each of "
-        f"{training.launch.device} {devices}{engine}"
+        f"{training.arch.name}, {pluralize(training.epochs, 'epoch')}, "
+        f"batch size {training.batch_size_per_rank} on each of {training.launch.device} {devices}{engine}"
     )
 
 
 def summarize(findings: Sequence[Finding]) -> str:
-    """Return `1 blocking finding, 2 warnings, 12 checks passed`."""
+    """Summarize the findings in one line: `1 blocking finding, no warnings, 12 checks passed`."""
     counts = {status: sum(one.status == status for one in findings) for status in SYMBOLS}
     return ", ".join(
         (
-            _count(counts["blocking"], "blocking finding"),
-            _count(counts["warning"], "warning"),
-            f"{_count(counts['ok'], 'check')} passed",
+            pluralize(counts["blocking"], "blocking finding"),
+            pluralize(counts["warning"], "warning"),
+            f"{pluralize(counts['ok'], 'check')} passed",
         )
     )
 
 
 def render_command(command: LaunchCommand, width: int) -> list[str]:
-    """Return the launch command as a shell takes it, one argument group a line where it is longer than `width`."""
+    """Return the launch command for a shell, with one group of arguments per line if it is longer than `width`."""
     words = [shlex.quote(argument) for argument in command.arguments]
     whole = " ".join(words)
     if len(_INDENT + whole) <= width:
@@ -89,30 +90,30 @@ def render_command(command: LaunchCommand, width: int) -> list[str]:
 
 
 def shown_environment(command: LaunchCommand) -> dict[str, str]:
-    """Return the variables of the ranks, by name; what looks like a secret by its name is not shown."""
+    """Return the ranks' environment, keyed by name, without the values of variables that may be secrets."""
     return {name: "…" if _SECRET.search(name) else value for name, value in sorted(command.environment.items())}
 
 
 def render_environment(command: LaunchCommand) -> list[str]:
-    """Return a line a variable."""
+    """Return one line per environment variable."""
     return [f"{_INDENT}{name}={shlex.quote(value)}" for name, value in shown_environment(command).items()]
 
 
 def render_start(start: Start, width: int) -> list[tuple[str, list[str]]]:
-    """Return titles and lines: the command, its environment, the YAML."""
+    """Return the title and lines of each section: the command, the environment and the YAML file."""
     command = start.command
     where = "" if command.working_dir is None else f", in {command.working_dir}"
     return [
         (f"Command{where}", render_command(command, width)),
-        ("Its environment, whole", render_environment(command)),
+        ("Complete environment of the command", render_environment(command)),
         (start.config_name, [f"{_INDENT}{line}" for line in start.config_text.splitlines()]),
     ]
 
 
 def as_json(findings: Sequence[Finding], start: Start | None) -> str:
-    """Return everything as one JSON object: `ok`, `findings`, `command`, `environment`, `working_dir`, `config`.
+    """Return one JSON object with the keys `ok`, `findings`, `command`, `environment`, `working_dir` and `config`.
 
-    The last four are missing where what would be started is not known.
+    The last four keys are absent if `start` is None.
     """
     report: dict[str, Any] = {"ok": not blocking(findings), "findings": [vars(finding) for finding in findings]}
     if start is not None:
@@ -128,7 +129,3 @@ def as_json(findings: Sequence[Finding], start: Start | None) -> str:
 
 def _wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number or 'no'} {thing}{'' if number == 1 else 's'}"

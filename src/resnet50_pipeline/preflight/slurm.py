@@ -1,4 +1,4 @@
-"""What a SLURM job was given, against the machines, ranks and cards that the run is going to use."""
+"""Compares the nodes, tasks and GPUs of a SLURM job with the parameters of the run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping
 
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
+from resnet50_pipeline.text import pluralize
 
-# sbatch(1), srun(1): of the job, and of the step that `srun` has started inside it.
+# Variables set for the job and for the step that `srun` started in it; see sbatch(1) and srun(1).
 _JOB, _NODES, _CARDS = "SLURM_JOB_ID", "SLURM_JOB_NUM_NODES", "SLURM_GPUS_ON_NODE"
 _STEP_NODES, _STEP_TASKS = "SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"
 
 
 def check_slurm(launch: LaunchParameters, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Compare what the parameters say with what SLURM says; outside a job there is nothing to compare.
+    """Compare the parameters with the SLURM job. Outside a job, there are no findings.
 
     Args:
-        launch: machines and devices.
-        environment: that of this process.
+        launch: machines and devices of the run.
+        environment: environment of this process.
     """
     if _JOB not in environment:
         return
@@ -32,8 +33,8 @@ def check_slurm(launch: LaunchParameters, environment: Mapping[str, str] = os.en
             tasks <= step,
             "blocking",
             "SLURM tasks",
-            found=f"{tasks} on {step} node{'s' if step > 1 else ''}",
-            needed="one a node, which starts the node's ranks",
+            found=f"{pluralize(tasks, 'task')} on {pluralize(step, 'node')}",
+            needed="1 task per node, which starts the node's ranks",
             remedy="srun --ntasks-per-node=1",
         )
     cards = _number(environment, _CARDS)
@@ -42,14 +43,14 @@ def check_slurm(launch: LaunchParameters, environment: Mapping[str, str] = os.en
 
 
 def _check_machines(launch: LaunchParameters, nodes: int) -> Finding:
-    # With fewer than it was given the run ends well; with more it waits for machines that do not come.
+    # A run may use fewer nodes than the job. With more nodes, it would wait for machines that never join.
     return judge(
         nodes == launch.machines,
         "blocking" if nodes < launch.machines else "warning",
         "SLURM nodes",
         found=str(nodes),
         needed=f"{launch.machines} (training.launch.nnodes)",
-        remedy="set training.launch.nnodes=$SLURM_NNODES, or sbatch --nodes, so that they agree",
+        remedy="set training.launch.nnodes=$SLURM_NNODES, or change sbatch --nodes",
     )
 
 
@@ -61,7 +62,7 @@ def _check_cards(launch: LaunchParameters, cards: int) -> Finding:
         "SLURM cards",
         found=f"{cards} on this node",
         needed=f"{wanted} (training.launch.devices)",
-        remedy="set training.launch.devices, or sbatch --gpus-per-node, so that they agree",
+        remedy="change training.launch.devices or sbatch --gpus-per-node",
     )
 
 

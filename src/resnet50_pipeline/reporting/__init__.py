@@ -1,1 +1,1 @@
-"""Metrics, pictures and the report of an evaluation: pure functions over its tables."""
+"""Computes the metrics and draws the figures of an evaluation, and renders its report and model card."""

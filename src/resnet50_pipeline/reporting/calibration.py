@@ -1,4 +1,4 @@
-"""Calibration: whether images predicted with 80 % are right in 80 of 100 cases."""
+"""Measures calibration: whether predictions with a probability of 80% are correct in 80 out of 100 cases."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
-from resnet50_pipeline.reporting.style import (
+from resnet50_pipeline.figures import (
     LIGHT,
     Theme,
     blend,
@@ -20,29 +19,30 @@ from resnet50_pipeline.reporting.style import (
     percent_ticks,
     style_axes,
 )
+from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
 
 BINS = 15
-"""Of equal width, as in Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
+"""Number of equal-width bins, as in Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
 
 
 def reliability_table(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a bin of the predicted class's probability.
+    """Bin the predictions by the probability of the predicted class, and return one row per bin.
 
-    Columns: `low`, `high` (ends of the bin, 0..1; the upper one belongs to it), `images`, `confidence` and `accuracy`
-    (means of its images, NaN without images).
+    Columns: `low` and `high` (bin edges in 0..1; a bin includes its upper edge), `images` (number of images),
+    `confidence` and `accuracy` (means over the images in the bin, NaN if it is empty).
 
     Raises:
-        EvaluationTableError: the table is malformed.
+        EvaluationTableError: if the table is malformed.
     """
     return bin_confidences(read_prediction_table(predictions))
 
 
 def bin_confidences(table: PredictionTable) -> pd.DataFrame:
-    """As `reliability_table`, of a table that was read."""
-    # Sorted, so that the order of the rows never shows in the last digit.
+    """Return the table described in `reliability_table`. The predictions must already be validated."""
+    # Floating-point sums depend on the order. Sorting ensures that the same rows always produce the same result.
     order = np.lexsort((table.is_top1, table.top_probabilities[:, 0]))
     confidence, is_top1 = table.top_probabilities[order, 0], table.is_top1[order]
-    # A softmax in float32 may exceed 1 by a few units in the last place.
+    # Softmax in float32 can exceed 1 by a few units in the last place.
     found = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     images = np.bincount(found, minlength=BINS)
     divisor = np.where(images > 0, images, np.nan)
@@ -58,7 +58,11 @@ def bin_confidences(table: PredictionTable) -> pd.DataFrame:
 
 
 def calibration_errors(table: PredictionTable) -> Mapping[str, float]:
-    """Return `ece`, the mean gap between confidence and accuracy over images (0..1), and `mce`, the largest one."""
+    """Return calibration metrics, all in 0..1.
+
+    `ece` is the mean gap between confidence and accuracy over the bins, weighted by their number of images. `mce` is
+    the largest gap in any bin. `mean_confidence` is the mean probability of the predicted class.
+    """
     bins = bin_confidences(table)
     filled = bins[bins["images"] > 0]
     gaps = (filled["accuracy"] - filled["confidence"]).abs()
@@ -70,12 +74,12 @@ def calibration_errors(table: PredictionTable) -> Mapping[str, float]:
 
 
 def draw_reliability(predictions: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Return the reliability diagram above the number of images of each bin."""
+    """Return the reliability diagram with a histogram of images per bin below it."""
     table = read_prediction_table(predictions)
     bins, errors = bin_confidences(table), calibration_errors(table)
-    direction = "too sure" if errors["mean_confidence"] > float(table.is_top1.mean()) else "not sure enough"
+    direction = "overconfident" if errors["mean_confidence"] > float(table.is_top1.mean()) else "underconfident"
     subtitle = (
-        f"line: accuracy; orange: the gap to the probability ({format_percent(errors['ece'])} on average: {direction})"
+        f"line: accuracy; orange: gap to the probability ({format_percent(errors['ece'])} on average, {direction})"
     )
     figure = new_figure(7.6, 7.2, theme, "Reliability", subtitle)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

@@ -1,4 +1,4 @@
-"""The names of the classes, as tables, plots and the report show them."""
+"""Reads the class names used in tables, figures and the report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from resnet50_pipeline.exceptions import EvaluationTableError
 
 @dataclass(frozen=True)
 class ClassNames:
-    """Names by class id, each tuple `class_num` long.
+    """Class names, indexed by class id. Each tuple has `class_num` entries.
 
-    `labels` are for people and tell every class from every other: the name, with the synset behind it where two
-    classes share a name (ImageNet has two named crane), or the synset alone where there is no name.
+    `labels` are unique display names. A label is the class name, followed by the synset if several classes share the
+    name (ImageNet has two classes named crane). A class without a name is labeled with its synset.
     """
 
     synsets: tuple[str, ...]
@@ -27,18 +27,18 @@ class ClassNames:
 
 
 def read_class_names(label_map: Mapping[str, Any]) -> ClassNames:
-    """Return the class names of a label map, `{"class_num": 2, "classes": [{"id": 0, "synset": …, "name": …}, …]}`.
+    """Return the class names from a label map: `{"class_num": 2, "classes": [{"id": 0, "synset": …, "name": …}, …]}`.
 
     Raises:
-        EvaluationTableError: the ids are not 0..class_num-1 in this order.
+        EvaluationTableError: if the ids are not 0..class_num-1, in this order.
     """
     classes = label_map["classes"]
     ids = [entry["id"] for entry in classes]
     if ids != list(range(label_map["class_num"])) or not ids:
         raise EvaluationTableError(
             [
-                f"label_map: the ids must be 0..{label_map['class_num'] - 1} in this order (class_num is "
-                f"{label_map['class_num']}), but {len(ids)} classes have the ids {_excerpt(ids)}; "
+                f"label_map: the ids must be 0..{label_map['class_num'] - 1}, in this order (class_num is "
+                f"{label_map['class_num']}), but the ids of its {len(ids)} classes are {_excerpt(ids)}; "
                 f"run data_preparation again"
             ]
         )

@@ -1,4 +1,4 @@
-"""Two models on the same images: who is right where the other is not, and whether that can be chance."""
+"""Compares two models on the same images, with a significance test."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ from scipy.stats import binomtest
 from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.reporting.intervals import interval_of_difference
 from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
+from resnet50_pipeline.text import pluralize
 
 _CLASSES_SHOWN = 10
 
 
 def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """Return how a model does beside another one, image by image, ready for JSON.
+    """Compare the predictions of a model with those of a rival, image by image.
 
-    `images`; for `top1` and `top5` each: `difference` (this minus the other, a fraction) with `low` and `high` (95 %
-    interval, resampling pairs), `only_this`, `only_rival`, `both` and `neither` (images that are right), and `p_value`:
-    McNemar's exact test (1947), the chance of a split at least as uneven if neither were better. `classes`: the ten
-    whose top-1 changed most, as `id`, `images`, `difference`.
+    Return JSON-serializable values:
+
+    - `images`: number of images.
+    - `top1` and `top5`, each with these keys:
+        - `difference`: accuracy of this model minus that of the rival, as a fraction.
+        - `low` and `high`: ends of the 95% confidence interval, from resampled pairs of predictions.
+        - `only_this`, `only_rival`, `both` and `neither`: number of images that only this model, only the rival, both
+          models or neither model classified correctly.
+        - `p_value`: result of McNemar's exact test (1947). If both models were equally good, a difference at least this
+          large would occur with this probability.
+    - `classes`: the ten classes whose top-1 accuracy differs most, each with `id`, `images` and `difference`.
 
     Raises:
-        EvaluationTableError: a table is malformed, or they are not of the same images with the same labels.
+        EvaluationTableError: if a table is malformed, or the tables contain different images or labels.
     """
     first, second = read_prediction_table(predictions), read_prediction_table(rival)
     order = _match(first, second)
@@ -51,24 +59,29 @@ def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resample
 
 
 def describe_comparison(comparison: dict[str, Any]) -> str:
-    """Return the result in one sentence: `1.2 points better than … (95 % interval 0.3 to 2.1, McNemar p = 0.01)`."""
+    """Describe the top-1 result: `1.20 percentage points better than … (95% confidence interval …)`."""
     top1 = comparison["top1"]
     points = 100 * top1["difference"]
-    word = "as good as" if points == 0 else f"{abs(points):.2f} points {'better' if points > 0 else 'worse'} than"
+    word = (
+        "as good as"
+        if points == 0
+        else f"{abs(points):.2f} percentage points {'better' if points > 0 else 'worse'} than"
+    )
     return (
-        f"{word} {comparison['rival']} on the same {comparison['images']:,} images (95 % interval "
+        f"{word} {comparison['rival']} on the same {comparison['images']:,} images "
+        "(95% confidence interval "
         f"{100 * top1['low']:+.2f} to {100 * top1['high']:+.2f}, McNemar p = {top1['p_value']:.2g})"
     )
 
 
 def _match(first: PredictionTable, second: PredictionTable) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the rows of `second` in the order of `first`."""
+    """Return the row indices that put `second` in the order of the paths in `first`."""
     order = pd.Index(second.paths).get_indexer(pd.Index(first.paths))
     if len(first.paths) != len(second.paths) or (order < 0).any():
         raise EvaluationTableError(
             [
-                f"the two evaluations are of different images ({len(first.paths)} and {len(second.paths)}, "
-                f"{int((order >= 0).sum())} in both); evaluate both models on one list"
+                f"the two evaluations used different images ({len(first.paths)} and {len(second.paths)}, "
+                f"{int((order >= 0).sum())} in common); evaluate both models on the same list"
             ]
         )
     differing = np.flatnonzero(first.labels != second.labels[order])
@@ -76,8 +89,9 @@ def _match(first: PredictionTable, second: PredictionTable) -> np.ndarray[Any, n
         row = int(differing[0])
         raise EvaluationTableError(
             [
-                f"{first.paths[row]}: label {first.labels[row]} here, {second.labels[order][row]} in the other "
-                f"evaluation ({differing.size} such images); evaluate both models on one list"
+                f"{first.paths[row]}: the label is {first.labels[row]} in this evaluation, but "
+                f"{second.labels[order][row]} in the rival's evaluation ({pluralize(differing.size, 'image')} with "
+                "another label); evaluate both models on the same list"
             ]
         )
     return order.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The picture of a training run: loss, top-1, learning rate and throughput over steps."""
+"""Draws the training curves: loss, top-1 accuracy, learning rate and throughput by step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from resnet50_pipeline.exceptions import EvaluationTableError
-from resnet50_pipeline.reporting.style import (
+from resnet50_pipeline.figures import (
     LIGHT,
     LineEnd,
     Theme,
@@ -25,6 +25,7 @@ from resnet50_pipeline.reporting.style import (
     style_axes,
     title_panel,
 )
+from resnet50_pipeline.text import pluralize
 
 COLUMNS = ("event", "step", "epoch", "loss", "top1", "learning_rate", "images_per_second")
 _MAX_MARKED_POINTS = 40
@@ -33,7 +34,7 @@ _MAX_POINTS_OF_A_LINE = 500
 
 @dataclass(frozen=True)
 class _Events:
-    """The kinds of rows, each by rising step."""
+    """The rows of the training history, separated by event and sorted by step."""
 
     steps: pd.DataFrame
     epochs: pd.DataFrame
@@ -42,13 +43,13 @@ class _Events:
 
 
 def draw_training_curves(history: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Return four panels over steps: loss, top-1, learning rate, images/s; 1650 by 1140 pixels.
+    """Return a figure of 1650 x 1140 pixels with four panels: loss, top-1 accuracy, learning rate and images/s by step.
 
-    Thin lines are `train_step` events, bold lines `epoch_end` (train) and `eval_end` (validation), dashed ones the
-    steps from which a run that had stopped went on.
+    Thin lines show `train_step` events. Bold lines show `epoch_end` (train) and `eval_end` (validation) events. Dashed
+    vertical lines mark the steps at which training resumed.
 
     Raises:
-        EvaluationTableError: a column is missing, or there is no event to draw.
+        EvaluationTableError: if a column is missing or there are no events to draw.
     """
     events = _split_events(history)
     figure = new_figure(11, 7.6, theme)
@@ -95,7 +96,7 @@ def _mark_resumes(axes: Axes, events: _Events, theme: Theme) -> None:
 
 
 def _draw_loss(axes: Axes, events: _Events, theme: Theme) -> None:
-    title_panel(axes, theme, "Loss", "thin: every print interval, bold: whole epochs")
+    title_panel(axes, theme, "Loss", "thin: every print interval; bold: epoch means")
     ends = _draw_train_and_validation(axes, events, "loss", "{:.3g}".format, theme)
     axes.set_ylim(bottom=0)
     label_line_ends(axes, ends)
@@ -103,10 +104,10 @@ def _draw_loss(axes: Axes, events: _Events, theme: Theme) -> None:
 
 def _draw_top1(axes: Axes, events: _Events, theme: Theme) -> None:
     best = events.evaluations["top1"].max()
-    subtitle = "train: on augmented images"
+    subtitle = "train: augmented images"
     if not np.isnan(best):
         row = events.evaluations.iloc[int(events.evaluations["top1"].argmax())]
-        subtitle = f"ring: the best validation, {format_percent(best)} after epoch {int(row['epoch'])}"
+        subtitle = f"ring: best validation result, {format_percent(best)} after epoch {int(row['epoch'])}"
         ring = axes.plot([row["step"]], [best], "o", markersize=13, color=theme.contrast, fillstyle="none")
         ring[0].set_clip_on(False)
     title_panel(axes, theme, "Top-1 accuracy", subtitle)
@@ -137,7 +138,7 @@ def _draw_train_and_validation(
 
 
 def _draw_steps(axes: Axes, events: _Events, column: str, theme: Theme) -> None:
-    # A hundred epochs of single steps make a band; thinner and paler, it stays behind the lines that matter.
+    # In a long run, the individual steps merge into a band that would hide the epoch lines.
     is_band = len(events.steps) > _MAX_POINTS_OF_A_LINE
     axes.plot(
         events.steps["step"],
@@ -150,10 +151,11 @@ def _draw_steps(axes: Axes, events: _Events, column: str, theme: Theme) -> None:
 
 def _draw_learning_rate(axes: Axes, events: _Events, theme: Theme) -> None:
     rates = events.steps.dropna(subset=["learning_rate"])
-    # A rate that mostly stands still falls by factors (Piecewise), and only a logarithmic axis shows the later ones.
+    # A piecewise-constant rate drops by a factor each time, so the later values are visible only on a logarithmic axis.
     values = rates["learning_rate"].to_numpy()
     is_piecewise = len(np.unique(values)) > 1 and float(np.median(np.abs(np.diff(values)))) == 0
-    peak = f"peak {values.max():.3g}" if len(values) else ""
+    # The history has the rates at print intervals, so the peak of the schedule may lie between two of them.
+    peak = f"highest logged value {values.max():.3g}" if len(values) else ""
     title_panel(axes, theme, "Learning rate", f"{peak}; logarithmic axis" if is_piecewise else peak)
     axes.plot(rates["step"], values, color=theme.main, linewidth=2)
     if is_piecewise:
@@ -167,8 +169,8 @@ def _draw_learning_rate(axes: Axes, events: _Events, theme: Theme) -> None:
 
 def _draw_throughput(axes: Axes, events: _Events, theme: Theme) -> None:
     resumes = len(events.resumes)
-    note = f"; dashed: resumed {resumes} {'time' if resumes == 1 else 'times'}" if resumes else ""
-    title_panel(axes, theme, "Training throughput", f"images a second, all ranks together{note}")
+    note = f"; dashed: resumed {pluralize(resumes, 'time')}" if resumes else ""
+    title_panel(axes, theme, "Training throughput", f"images/s, all ranks combined{note}")
     _draw_steps(axes, events, "images_per_second", theme)
     epochs = events.epochs.dropna(subset=["images_per_second"])
     marker = "o" if len(epochs) <= _MAX_MARKED_POINTS else ""

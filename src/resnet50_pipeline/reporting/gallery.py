@@ -1,8 +1,7 @@
-"""Small copies of images, as text that an HTML page holds within itself."""
+"""Creates thumbnails of misclassified images for embedding in an HTML page."""
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,51 +14,48 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import ImageDecodeError
+from resnet50_pipeline.figures import data_uri
 from resnet50_pipeline.imaging.decode import decode_image
 
 logger = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 168
-"""Longest side of a thumbnail in pixels; smaller images stay as they are."""
+"""Longest side of a thumbnail, in pixels. Smaller images are not resized."""
 _JPEG_QUALITY = 82
-# Below this, JPEG would smear what little there is.
+# Images up to this size are stored without loss because JPEG artifacts would dominate them.
 _SIDE_KEPT_LOSSLESS = 64
 
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One mistake (a row of `confident_mistakes`) and its picture."""
+    """A misclassified image (a row of `confident_mistakes`) and its thumbnail."""
 
     mistake: Mapping[str, Any]
     data_uri: str
-    """Empty where the image could not be read."""
+    """The thumbnail, or "" if the image could not be read."""
     problem: str
-    """Why it could not be read; empty where it was."""
+    """Error message if the image could not be read, or "" if it was read."""
     is_tiny: bool
-    """To be shown larger than it is, with its pixels visible."""
+    """Whether the page should enlarge the image without smoothing it."""
 
 
 def make_gallery(mistakes: pd.DataFrame, dataset_root: Path) -> list[GalleryImage]:
-    """Return a thumbnail for every row of a table of `confident_mistakes`, in its order.
+    """Return a thumbnail for each row of a `confident_mistakes` table, in the same order.
 
-    An image that is gone or damaged since the evaluation read it costs its picture only: the problem stands in its
-    place, and in the log.
+    If an image was deleted or damaged after the evaluation, its entry contains an error message instead of a thumbnail.
+    The error is also logged.
     """
     return [_make_image(mistake, dataset_root) for mistake in mistakes.to_dict("records")]
-
-
-def data_uri(data: bytes, media_type: str) -> str:
-    """Return bytes as a `data:` URI in base64."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _make_image(mistake: Mapping[Any, Any], dataset_root: Path) -> GalleryImage:
     path = str(mistake["path"])
     try:
-        pixels = decode_image((dataset_root / path).read_bytes(), path)
+        # Evaluation has decoded the image, so a TIFF was allowed there.
+        pixels = decode_image((dataset_root / path).read_bytes(), tiff=True)
     except (OSError, ImageDecodeError) as error:
         problem = f"{type(error).__name__}: {error}"
-        logger.warning("the report has no picture of %s: %s", path, problem)
+        logger.warning("the report cannot show %s: %s", path, problem)
         return GalleryImage(mistake, "", problem, is_tiny=False)
     is_tiny = max(pixels.shape[:2]) <= _SIDE_KEPT_LOSSLESS
     return GalleryImage(mistake, _encode_thumbnail(pixels, is_lossless=is_tiny), "", is_tiny)

@@ -1,7 +1,9 @@
-"""95 % intervals by bootstrap (Efron 1979): how far a figure would move with other images of the same kind.
+"""Computes 95% confidence intervals with the bootstrap (Efron 1979).
 
-Percentiles of resamples with replacement. The hits among n resampled images are a binomial number, so they are drawn as
-such: the same distribution as from resampling image by image, in a moment. Equal tables give equal intervals.
+Each interval is a pair of percentiles over many resamples, drawn with replacement. The number of correct predictions
+among n resampled images has a binomial distribution, so this module draws that number directly. The result is
+equivalent to resampling individual images, but the computation is much faster. The seed is fixed, so the same table
+always produces the same intervals.
 """
 
 from __future__ import annotations
@@ -17,30 +19,36 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends of a 95 % interval."""
+    """The ends of a 95% confidence interval."""
 
     low: float
     high: float
 
 
 def interval_of_share(hits: int, images: int, resamples: int) -> Interval:
-    """Return the interval of `hits / images`, resampling the images."""
+    """Return the confidence interval of the fraction `hits / images`. Images are resampled."""
     draw = np.random.default_rng(_SEED)
     return interval_of(draw.binomial(images, hits / images, resamples) / images)
 
 
 def interval_of_class_mean(hits: NDArray[np.int64], images: NDArray[np.int64], resamples: int) -> Interval:
-    """Return the interval of the mean of the classes' shares [C], resampling within each class."""
+    """Return the confidence interval of the mean accuracy over classes. The images of each class are resampled.
+
+    Args:
+        hits: [C] number of correctly classified images per class.
+        images: [C] number of images per class, at least 1.
+        resamples: number of resamples.
+    """
     draw = np.random.default_rng(_SEED)
     means = np.zeros(resamples)
-    # Class by class: 10,000 resamples of 1000 classes at once would be 80 MB.
+    # One class at a time, because 10,000 resamples of 1000 classes at once would need 80 MB.
     for count, total in zip(hits.tolist(), images.tolist(), strict=True):
         means += draw.binomial(total, count / total, resamples) / total
     return interval_of(means / len(hits))
 
 
 def interval_of_difference(only_first: int, only_second: int, images: int, resamples: int) -> Interval:
-    """Return the interval of `(only_first - only_second) / images`, resampling pairs of answers to one image."""
+    """Return the confidence interval of `(only_first - only_second) / images`. Pairs of predictions are resampled."""
     draw = np.random.default_rng(_SEED)
     shares = np.array([only_first, only_second, images - only_first - only_second]) / images
     counts = draw.multinomial(images, shares, resamples)
@@ -48,6 +56,6 @@ def interval_of_difference(only_first: int, only_second: int, images: int, resam
 
 
 def interval_of(values: NDArray[np.float64]) -> Interval:
-    """Return the percentiles of resampled values."""
+    """Return the 2.5% and 97.5% percentiles of resampled values."""
     low, high = np.quantile(values, [LOW, HIGH])
     return Interval(float(low), float(high))

@@ -1,4 +1,4 @@
-"""Accuracies, confusions and mistakes, computed from a predictions table without a loop over images."""
+"""Computes accuracies, confusions and mistakes from a table of predictions, vectorized over images."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ _SPEEDS = ("images_per_second", "images_per_second_without_loading", "seconds")
 def compute_metrics(
     predictions: pd.DataFrame, evaluation_summary: Mapping[str, Any], resamples: int = RESAMPLES
 ) -> dict[str, float]:
-    """Return the flat metrics of an evaluation; accuracies are fractions 0..1.
+    """Return the metrics of an evaluation as a flat dictionary. Accuracies are fractions in 0..1.
 
-    `top1`, `top5` (among the first min(5, classes)), `balanced_accuracy` (mean of the accuracies of the classes that
-    have images: macro-averaged recall), each of them with `…_low` and `…_high`, the ends of its 95 % interval from
-    `resamples` bootstrap resamples; `macro_precision` and `macro_f1` (means over the classes that have images or were
-    predicted, as scikit-learn's with zero_division=0); `loss` (mean), `ece`, `mce` and `mean_confidence` (calibration),
-    `images`, `classes` (that have images), `images_per_second`,
-    `images_per_second_without_loading`, `seconds`.
+    - `top1`, `top5` (true class among the first min(5, classes)) and `balanced_accuracy` (mean accuracy over the
+      classes with images, equal to macro-averaged recall). For each of them, `…_low` and `…_high` are the ends of its
+      95% confidence interval, computed from `resamples` bootstrap resamples.
+    - `macro_precision` and `macro_f1`: means over the classes that have images or predictions, equal to the results of
+      scikit-learn with zero_division=0.
+    - `loss` (mean), and `ece`, `mce` and `mean_confidence` (see `calibration_errors`).
+    - `images`, `classes` (number of classes with images), `images_per_second`, `images_per_second_without_loading` and
+      `seconds`.
 
     Raises:
-        EvaluationTableError: the table is malformed, or the summary counts other images or lacks a speed.
+        EvaluationTableError: if the table is malformed, or if the summary lacks a value or has a different number of
+            images.
     """
     table = read_prediction_table(predictions)
     _check_summary(table, evaluation_summary)
@@ -57,7 +60,7 @@ def compute_metrics(
         **{f"{name}_high": interval.high for name, interval in intervals.items()},
         **_macro_averages(table),
         **calibration_errors(table),
-        # Summed exactly, so that the order of the rows never shows in the last digit.
+        # fsum is exact, so the order of the rows does not change the last digit.
         "loss": math.fsum(table.losses) / len(table.losses),
         "images": len(table.labels),
         "classes": len(labels),
@@ -66,15 +69,20 @@ def compute_metrics(
 
 
 def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> pd.DataFrame:
-    """Return one row a class of the label map, in the order of ids.
+    """Return one row per class of the label map, sorted by id.
 
-    Columns: `id`, `synset`, `name`, `images`, `correct`, `top1` and `top5` (fractions 0..1), `predicted` (images that
-    were taken for this class), `precision` (share of those that are of it, NaN where there are none), `loss` (mean),
-    `confused_with_id`, `confused_with` (its name) and `confused_images`: the most frequent wrong class, the lower id
-    where two are as frequent; -1, "" and 0 where there is no mistake. A class without images has NaN accuracies.
+    Columns:
+
+    - `id`, `synset`, `name`, `images`, `correct`
+    - `top1`, `top5`: fractions in 0..1, or NaN for a class without images.
+    - `predicted`: number of images that were predicted as this class.
+    - `precision`: fraction of these images that belong to the class, or NaN if there are none.
+    - `loss`: mean loss, or NaN for a class without images.
+    - `confused_with_id`, `confused_with` (name), `confused_images`: the most frequent wrong prediction. The lower id
+      wins a tie. The values are -1, "" and 0 if no image was misclassified.
 
     Raises:
-        EvaluationTableError: the table or the label map is malformed.
+        EvaluationTableError: if the table or the label map is malformed.
     """
     classes = read_class_names(label_map)
     table = read_prediction_table(predictions, class_num=len(classes))
@@ -105,10 +113,10 @@ def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> 
 
 
 def confusion_matrix(predictions: pd.DataFrame, class_num: int) -> NDArray[np.int64]:
-    """Return how often each class was taken for each: int64 [class_num, class_num], rows true, columns predicted.
+    """Return the confusion matrix, int64 [class_num, class_num]. Rows are true classes, columns are predicted classes.
 
     Raises:
-        EvaluationTableError: the table is malformed.
+        EvaluationTableError: if the table is malformed.
     """
     table = read_prediction_table(predictions, class_num=class_num)
     pairs = np.bincount(table.labels * class_num + table.predicted, minlength=class_num * class_num)
@@ -116,14 +124,14 @@ def confusion_matrix(predictions: pd.DataFrame, class_num: int) -> NDArray[np.in
 
 
 def confused_pairs(predictions: pd.DataFrame, label_map: Mapping[str, Any], limit: int) -> pd.DataFrame:
-    """Return the `limit` most frequent mistakes, the worst first.
+    """Return the `limit` most frequently confused pairs of classes, most frequent first.
 
-    Columns: `true_id`, `true_name`, `predicted_id`, `predicted_name`, `images`, `share` (of the true class's
-    images, 0..1). A pair has a direction: cats taken for dogs and dogs taken for cats are two rows. Equal counts
-    are ordered by share, then by ids.
+    Columns: `true_id`, `true_name`, `predicted_id`, `predicted_name`, `images`, `share` (fraction of the true class's
+    images, 0..1). Pairs are directed: cats predicted as dogs and dogs predicted as cats are two separate rows. Pairs
+    with equal counts are sorted by share in descending order, then by ids.
 
     Raises:
-        EvaluationTableError: the table or the label map is malformed.
+        EvaluationTableError: if the table or the label map is malformed.
     """
     classes = read_class_names(label_map)
     table = read_prediction_table(predictions, class_num=len(classes))
@@ -139,13 +147,13 @@ def confused_pairs(predictions: pd.DataFrame, label_map: Mapping[str, Any], limi
 
 
 def confident_mistakes(predictions: pd.DataFrame, label_map: Mapping[str, Any], limit: int) -> pd.DataFrame:
-    """Return the `limit` wrong predictions with the highest probability, the surest first, then by path.
+    """Return the `limit` wrong predictions with the highest probability, highest first. Ties are sorted by path.
 
-    Columns: `path`, `true_id`, `true_name`, `predicted_id`, `predicted_name`, `probability` (of the predicted
-    class), `true_probability` (NaN where the true class is not among the top 5).
+    Columns: `path`, `true_id`, `true_name`, `predicted_id`, `predicted_name`, `probability` (of the predicted class),
+    `true_probability` (of the true class, or NaN if it is not among the top 5).
 
     Raises:
-        EvaluationTableError: the table or the label map is malformed.
+        EvaluationTableError: if the table or the label map is malformed.
     """
     classes = read_class_names(label_map)
     table = read_prediction_table(predictions, class_num=len(classes))
@@ -170,15 +178,15 @@ def _macro_averages(table: PredictionTable) -> dict[str, float]:
     count = int(max(table.labels.max(), table.predicted.max())) + 1
     images, predicted = (np.bincount(ids, minlength=count) for ids in (table.labels, table.predicted))
     hits = np.bincount(table.labels, weights=table.is_top1, minlength=count)
-    is_met = (images > 0) | (predicted > 0)
+    occurs = (images > 0) | (predicted > 0)
     return {
-        "macro_precision": float((hits / np.maximum(predicted, 1))[is_met].mean()),
-        "macro_f1": float((2 * hits / np.maximum(images + predicted, 1))[is_met].mean()),
+        "macro_precision": float((hits / np.maximum(predicted, 1))[occurs].mean()),
+        "macro_f1": float((2 * hits / np.maximum(images + predicted, 1))[occurs].mean()),
     }
 
 
 def _wrong_pairs(table: PredictionTable, class_num: int) -> pd.DataFrame:
-    """Return the pairs (true_id, predicted_id, images) of wrong predictions by true id, the most frequent first."""
+    """Return the wrong predictions as (true_id, predicted_id, images), sorted by true id and descending count."""
     wrong = ~table.is_top1
     codes, images = np.unique(table.labels[wrong] * class_num + table.predicted[wrong], return_counts=True)
     pairs = pd.DataFrame({"true_id": codes // class_num, "predicted_id": codes % class_num, "images": images})
@@ -191,13 +199,14 @@ def _check_summary(table: PredictionTable, evaluation_summary: Mapping[str, Any]
         value = evaluation_summary.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             problems.append(
-                f"evaluation_summary: {key} must be a finite number, it is {value!r}; run the evaluation pipeline again"
+                f"evaluation_summary: {key} must be a finite number, but is {value!r}; "
+                "run the evaluation pipeline again"
             )
     images = evaluation_summary.get("images")
     if not problems and images != len(table.labels):
         problems.append(
-            f"evaluation_summary: images is {images}, but predictions has {len(table.labels)} rows; the two are of "
-            f"different evaluations: run the evaluation pipeline again"
+            f"evaluation_summary: images is {images}, but predictions has {len(table.labels)} rows, so they "
+            f"belong to different evaluations; run the evaluation pipeline again"
         )
     if problems:
         raise EvaluationTableError(problems)

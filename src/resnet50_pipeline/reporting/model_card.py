@@ -1,4 +1,4 @@
-"""The model card: what the model is, how good it is and on what, in Markdown (Mitchell et al. 2019, "Model Cards")."""
+"""Renders the model card in Markdown (Mitchell et al. 2019, "Model Cards for Model Reporting")."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 from resnet50_pipeline.reporting.comparison import describe_comparison
 from resnet50_pipeline.reporting.metrics import confused_pairs
 from resnet50_pipeline.reporting.report import ReportInputs
+from resnet50_pipeline.text import pluralize
 
 _ROWS = 5
 
 
 def render_model_card(inputs: ReportInputs) -> str:
-    """Return the card of an evaluated model, from the facts of its report.
+    """Return the model card, with the same facts as the evaluation report.
 
     Raises:
-        EvaluationTableError: a table is malformed.
+        EvaluationTableError: if a table is malformed.
     """
     sections = [
         _describe_model(inputs),
         "## Results\n\n" + _describe_results(inputs),
-        "## Weak points\n\n" + _describe_weak_points(inputs),
+        "## Limitations\n\n" + _describe_weak_points(inputs),
         "## Data\n\n" + _describe_data(inputs),
         "## Provenance\n\n" + _describe_provenance(inputs),
     ]
@@ -31,23 +32,38 @@ def render_model_card(inputs: ReportInputs) -> str:
 def _describe_model(inputs: ReportInputs) -> str:
     summary, trained = inputs.evaluation_summary, inputs.training_summary
     lines = [f"# {summary['arch']}, {len(inputs.per_class):,} classes", ""]
-    lines.append(f"An image classifier: `{summary['checkpoint']}`, epoch {_or_unknown(summary['epoch'])}.")
+    lines.append(
+        f"This is an image classifier from checkpoint `{summary['checkpoint']}` "
+        f"(epoch {_or_unknown(summary['epoch'])})."
+    )
     if trained is not None:
         lines.append(
-            f"Trained for {trained['epochs']} epochs ({trained['steps']:,} steps) on {trained['ranks']} rank(s) of "
-            f"{trained['device']}, Paddle {trained['paddle_version']}; the best epoch was {trained['best_epoch']}."
+            f"It was trained for {pluralize(trained['epochs'], 'epoch')} ({pluralize(trained['steps'], 'step')}) on "
+            f"{pluralize(trained['ranks'], 'rank')} ({trained['device']}, Paddle {trained['paddle_version']}). "
+            f"The best epoch was {trained['best_epoch']}."
         )
+        if trained.get("patience"):
+            lines.append(
+                f"Training stopped early, because {pluralize(trained['patience'], 'epoch')} brought no improvement."
+            )
+        if weights := trained.get("class_weights"):
+            lines.append(f"In the loss, the weights of the classes ranged from {weights[0]:.3g} to {weights[1]:.3g}.")
+        if images := trained.get("balanced_images_per_epoch"):
+            lines.append(f"Each epoch had {images:,} images, with the same number of each class.")
     lines += [
         "",
-        "It takes a picture of one thing, and always answers with one of its classes, whatever it is shown.",
+        "The model expects an image of a single object. It always predicts one of its classes, even for any other "
+        "kind of image.",
     ]
     return "\n".join(lines)
 
 
 def _describe_results(inputs: ReportInputs) -> str:
     metrics = inputs.metrics
-    rows = [("images", f"{metrics['images']:,.0f} of `{inputs.evaluation_summary['list']}`", "")]
-    for name, key in (("top-1", "top1"), ("top-5", "top5"), ("mean of the classes", "balanced_accuracy")):
+    split = inputs.evaluation_summary.get("split")
+    where = f"`{inputs.evaluation_summary['list']}`" + (f" ({split} split)" if split else "")
+    rows = [("images", f"{metrics['images']:,.0f} of {where}", "")]
+    for name, key in (("top-1", "top1"), ("top-5", "top5"), ("balanced accuracy", "balanced_accuracy")):
         rows.append((name, f"{metrics[key]:.2%}", f"{metrics[f'{key}_low']:.2%} to {metrics[f'{key}_high']:.2%}"))
     if "real_top1" in metrics:
         ends = f"{metrics['real_top1_low']:.2%} to {metrics['real_top1_high']:.2%}"
@@ -57,10 +73,10 @@ def _describe_results(inputs: ReportInputs) -> str:
         ("loss", f"{metrics['loss']:.4f}", ""),
         ("expected calibration error", f"{metrics['ece']:.2%}", ""),
     ]
-    table = _table(("", "value", "95 % interval"), rows)
+    table = _table(("", "value", "95% confidence interval"), rows)
     if inputs.comparison["rival"] is None:
         return table
-    return f"{table}\n\nIt is {describe_comparison(dict(inputs.comparison))}."
+    return f"{table}\n\nThe model is {describe_comparison(dict(inputs.comparison))}."
 
 
 def _describe_weak_points(inputs: ReportInputs) -> str:
@@ -70,27 +86,29 @@ def _describe_weak_points(inputs: ReportInputs) -> str:
         (row["name"] or row["synset"], f"{row['top1']:.1%} of {row['images']}", row["confused_with"])
         for row in worst.to_dict("records")
     ]
-    table = _table(("class", "top-1", "most often taken for"), rows)
+    table = _table(("class", "top-1", "most frequent wrong prediction"), rows)
     pairs = confused_pairs(inputs.predictions, inputs.label_map, _ROWS).to_dict("records")
     listed = [
-        f"- {_plain(one['true_name'])} taken for {_plain(one['predicted_name'])}: {one['images']}" for one in pairs
+        f"- {_plain(one['true_name'])} predicted as {_plain(one['predicted_name'])}: {one['images']}" for one in pairs
     ]
-    return table + ("\n\nMost often taken for another, in images:\n\n" + "\n".join(listed) if listed else "")
+    return table + (
+        "\n\nMost confused pairs of classes, with the number of images:\n\n" + "\n".join(listed) if listed else ""
+    )
 
 
 def _describe_data(inputs: ReportInputs) -> str:
     report = inputs.validation_report
     lines = [
-        f"- {split}: {numbers['images']:,} images of {numbers['classes']:,} classes, "
-        f"{numbers['min_images_per_class']:,} to {numbers['max_images_per_class']:,} a class"
+        f"- {split}: {numbers['images']:,} images in {numbers['classes']:,} classes, "
+        f"{_range(numbers['min_images_per_class'], numbers['max_images_per_class'])} per class"
         for split, numbers in report["statistics"].items()
         if isinstance(numbers, dict) and "min_images_per_class" in numbers
     ]
     broken = [expectation for expectation in report["expectations"] if not expectation["success"]]
-    lines.append(
-        f"- expectations that hold: {len(report['expectations']) - len(broken)} of {len(report['expectations'])}"
-    )
-    lines += [f"- does not hold: {_plain(one['description'])} ({one['problem_count']:,} findings)" for one in broken]
+    lines.append(f"- passed expectations: {len(report['expectations']) - len(broken)} of {len(report['expectations'])}")
+    lines += [
+        f"- failed: {_plain(one['description'])} ({pluralize(one['problem_count'], 'problem')})" for one in broken
+    ]
     lines.append(f"- data digest: `{report['data_digest']}`")
     return "\n".join(lines)
 
@@ -102,7 +120,8 @@ def _describe_provenance(inputs: ReportInputs) -> str:
         [
             f"- source: {provenance.source}",
             f"- weights: `{summary['weights_digest']}`",
-            f"- evaluated on: {summary['device']}, {summary['ranks']} rank(s), Paddle {summary['paddle_version']}",
+            f"- evaluated on: {summary['device']}, {pluralize(summary['ranks'], 'rank')}, "
+            f"Paddle {summary['paddle_version']}",
             *_describe_packed_pixels(summary),
             f"- command: `{provenance.command}`",
             f"- versions: {versions}",
@@ -112,11 +131,14 @@ def _describe_provenance(inputs: ReportInputs) -> str:
 
 
 def _describe_packed_pixels(summary: Mapping[str, Any]) -> list[str]:
-    """Return what was evaluated in place of the images' own pixels, and how far it is from them; [] for those."""
+    """Return lines about the packed images and their fidelity, or [] if the original images were evaluated."""
     if not summary.get("packed_pixels"):
         return []
     fidelity = summary.get("packed_fidelity")
-    return [f"- images as packed: {summary['packed_pixels']}", *([f"- {_plain(fidelity)}"] if fidelity else [])]
+    return [
+        f"- evaluated on packed images: {summary['packed_pixels']}",
+        *([f"- {_plain(fidelity)}"] if fidelity else []),
+    ]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -125,8 +147,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def _plain(cell: Any) -> str:
-    """Return text that neither ends a cell nor a line; names of classes come from the data set."""
+    """Return the cell as text without line breaks, `|` and HTML tags. Class names from the dataset may contain them."""
     return " ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _or_unknown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The numbers behind the pictures as CSV files, from which DVC draws its own and compares revisions (dvc.yaml)."""
+"""Writes the data for the figures to CSV files. DVC plots these files and compares them across revisions (dvc.yaml)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resnet50_pipeline.reporting.prediction_table import read_prediction_table
 
 FOLDER = "tables"
 CONFUSION, CLASSES, RELIABILITY = "confusion.csv", "classes.csv", "reliability.csv"
-# One line each, over epochs: what the training saw, and what the validation.
+# The history event that each file contains.
 EPOCHS = {"train.csv": "epoch_end", "validation.csv": "eval_end"}
 
 
@@ -27,13 +27,14 @@ def write_plot_tables(
     training_history: pd.DataFrame | None,
     max_classes: int,
 ) -> list[Path]:
-    """Write `train.csv`, `validation.csv`, `classes.csv`, `reliability.csv`; up to `max_classes`, `confusion.csv` too.
+    """Write the tables to `directory/tables` and return their paths.
 
-    `confusion.csv` has a row an image, `actual` and `predicted`, which is what DVC's template wants; the first
-    two there are not without a history.
+    `classes.csv` and `reliability.csv` are always written. `train.csv` and `validation.csv` are written if there is a
+    training history. `confusion.csv` is written if there are at most `max_classes` classes. It contains one row per
+    image with the columns `actual` and `predicted`, the format of DVC's confusion template.
 
     Raises:
-        EvaluationTableError: a table is malformed.
+        EvaluationTableError: if a table is malformed.
     """
     labels = read_class_names(label_map).labels
     tables = {

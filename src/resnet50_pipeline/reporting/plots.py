@@ -1,4 +1,4 @@
-"""The pictures of an evaluation, as PNG files: training curves, confusion, accuracy of the classes."""
+"""Draws the figures for an evaluation as PNG files: training curves, confusion, class accuracy and reliability."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from resnet50_pipeline.reporting.calibration import draw_reliability
-from resnet50_pipeline.reporting.classes import read_class_names
-from resnet50_pipeline.reporting.curves import draw_training_curves
-from resnet50_pipeline.reporting.metrics import confused_pairs, confusion_matrix
-from resnet50_pipeline.reporting.plot_tables import write_plot_tables
-from resnet50_pipeline.reporting.style import (
+from resnet50_pipeline.figures import (
     DARK,
     LIGHT,
     SMALL_SIZE,
@@ -34,9 +29,14 @@ from resnet50_pipeline.reporting.style import (
     style_axes,
     text_color_on,
 )
+from resnet50_pipeline.reporting.calibration import draw_reliability
+from resnet50_pipeline.reporting.classes import read_class_names
+from resnet50_pipeline.reporting.curves import draw_training_curves
+from resnet50_pipeline.reporting.metrics import confused_pairs, confusion_matrix
+from resnet50_pipeline.reporting.plot_tables import write_plot_tables
 
 MAX_CLASSES_SHOWN_WHOLE = 30
-"""Up to here every class has its own row in a picture; beyond, pictures sum up."""
+"""Maximum number of classes that figures show individually. With more classes, figures show a summary."""
 
 TRAINING_CURVES = "training_curves.png"
 CONFUSION = "confusion.png"
@@ -44,7 +44,7 @@ CLASS_ACCURACY = "class_accuracy.png"
 RELIABILITY = "reliability.png"
 DARK_FOLDER = "dark"
 _INCHES_BESIDE_THE_MATRIX = 1.7
-# Of DejaVu Sans, as a fraction of its size.
+# Mean character width in DejaVu Sans, as a fraction of the font size.
 _CHARACTER_WIDTH = 0.62
 _DASHES = (0, (4, 3))
 
@@ -66,12 +66,13 @@ def write_plots(
     training_history: pd.DataFrame | None,
     worst_pairs: int,
 ) -> list[Path]:
-    """Write the pictures into `directory`, and again for dark pages into `directory/dark`; return the paths.
+    """Write the figures to `directory` and their dark versions to `directory/dark`. Return all paths.
 
-    Below `directory/tables` go the numbers behind them. There are no curves without a training history.
+    The data for the figures is written to `directory/tables`. If there is no training history, the training curves are
+    omitted.
 
     Raises:
-        EvaluationTableError: a table is malformed.
+        EvaluationTableError: if a table is malformed.
     """
     names = read_class_names(label_map).labels
     is_whole = len(names) <= MAX_CLASSES_SHOWN_WHOLE
@@ -104,15 +105,15 @@ def write_plots(
 
 
 def draw_confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], theme: Theme = LIGHT) -> Figure:
-    """Return a confusion matrix [C, C] (rows true, columns predicted) with its numbers.
+    """Draw a confusion matrix [C, C] (rows are true classes, columns are predicted classes), with counts in the cells.
 
-    A cell's colour is its share of the row, in one colour on the diagonal and in another beside it, so that a few
-    mistakes stand out next to many hits.
+    The color of a cell shows its share of the row. The diagonal has its own color, so that a few mistakes stand out
+    among many correct predictions.
     """
     count = len(names)
     side = max(6.4, 0.36 * count + 2.6)
-    subtitle = "rows: true class, columns: predicted class; blue: recognised, orange: mistaken"
-    figure = new_figure(side, side + 0.3, theme, "Confusion, in images", subtitle)
+    subtitle = "rows: true class; columns: predicted class; blue: correct; orange: wrong"
+    figure = new_figure(side, side + 0.3, theme, "Confusion matrix (number of images)", subtitle)
     axes = _single_axes(figure, theme)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
@@ -139,15 +140,13 @@ def draw_confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], th
 
 
 def draw_confused_pairs(pairs: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Return bars of the most confused pairs (a table of `confused_pairs`), the worst at the top."""
-    subtitle = (
-        "images of the class before the arrow that were taken for the one behind it, and their share of the class"
-    )
+    """Return a bar chart of a `confused_pairs` table, with the most frequent pair at the top."""
+    subtitle = "true class → predicted class; number of images and share of the true class"
     figure = new_figure(11, max(1.6, 0.36 * len(pairs) + 1.5), theme, "Most confused pairs", subtitle)
     axes = _single_axes(figure, theme)
     if pairs.empty:
         axes.set_axis_off()
-        axes.text(0, 0.7, "No image was taken for another class.", color=theme.text, fontsize=TEXT_SIZE)
+        axes.text(0, 0.7, "All images were classified correctly.", color=theme.text, fontsize=TEXT_SIZE)
         return figure
     bars = [
         _Bar(
@@ -165,10 +164,10 @@ def draw_confused_pairs(pairs: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
 
 
 def draw_class_accuracy(per_class: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Return the top-1 accuracy of the classes (a table of `per_class_table`): bars for few, a histogram for many."""
+    """Return a chart of the top-1 accuracies in a `per_class_table`: bars for few classes, a histogram for many."""
     with_images = per_class[per_class["images"] > 0]
     without = len(per_class) - len(with_images)
-    note = f"; {without} of {len(per_class)} classes have no images" if without else ""
+    note = f"; no images in {without} of {len(per_class)} classes" if without else ""
     if len(per_class) <= MAX_CLASSES_SHOWN_WHOLE:
         return _draw_accuracy_bars(with_images, note, theme)
     return _draw_accuracy_histogram(with_images, note, theme)
@@ -177,8 +176,10 @@ def draw_class_accuracy(per_class: pd.DataFrame, theme: Theme = LIGHT) -> Figure
 def _draw_accuracy_bars(classes: pd.DataFrame, note: str, theme: Theme) -> Figure:
     ordered = classes.sort_values(["top1", "id"])
     overall = float(classes["correct"].sum() / classes["images"].sum())
-    subtitle = f"the worst at the top; line: all images together, {format_percent(overall)}; orange: below it{note}"
-    figure = new_figure(11, max(1.6, 0.36 * len(classes) + 1.3), theme, "Top-1 accuracy of each class", subtitle)
+    subtitle = (
+        f"lowest at the top; line: accuracy over all images, {format_percent(overall)}; orange: below the line{note}"
+    )
+    figure = new_figure(11, max(1.6, 0.36 * len(classes) + 1.3), theme, "Top-1 accuracy by class", subtitle)
     axes = _single_axes(figure, theme)
     bars = [
         _Bar(
@@ -200,13 +201,11 @@ def _draw_accuracy_bars(classes: pd.DataFrame, note: str, theme: Theme) -> Figur
 def _draw_accuracy_histogram(classes: pd.DataFrame, note: str, theme: Theme) -> Figure:
     top1 = classes["top1"].to_numpy()
     below_half = int((top1 < 0.5).sum())
-    subtitle = (
-        f"line: mean of the classes, {format_percent(float(top1.mean()))}; {below_half} classes are below 50 %{note}"
-    )
-    figure = new_figure(11, 4.8, theme, "Top-1 accuracy of the classes", subtitle)
+    subtitle = f"line: mean over classes, {format_percent(float(top1.mean()))}; {below_half} below 50%{note}"
+    figure = new_figure(11, 4.8, theme, "Distribution of top-1 accuracy across classes", subtitle)
     axes = _single_axes(figure, theme)
     bins = _histogram_bins(float(classes["images"].median()))
-    # The small term keeps 0.28 * 25 = 7.000000000000001 and 0.29 * 100 = 28.999999999999996 in their own bins.
+    # The small term corrects rounding errors such as 0.29 * 100 = 28.999999999999996.
     counts = np.bincount(np.minimum(np.floor(top1 * bins + 1e-9).astype(int), bins - 1), minlength=bins)
     lefts = np.arange(bins) / bins
     colors = [theme.contrast if left + 1 / bins <= 0.5 else theme.main for left in lefts]
@@ -233,10 +232,10 @@ def _single_axes(figure: Figure, theme: Theme) -> Axes:
 
 
 def _histogram_bins(images_per_class: float) -> int:
-    """Return a number of bins that each hold as many possible accuracies as the next.
+    """Return a number of bins for which each bin covers the same number of possible accuracies.
 
-    A class of 50 images can reach 51 accuracies; 20 bins would hold two or three of them in turn, and the picture
-    would be a comb.
+    For example, a class with 50 images has 51 possible accuracies. With 20 bins, each bin would cover either two or
+    three of them, and the heights would vary for this reason alone.
     """
     if images_per_class >= 200:
         return 25
@@ -244,7 +243,7 @@ def _histogram_bins(images_per_class: float) -> int:
 
 
 def _draw_bars(axes: Axes, bars: Sequence[_Bar], theme: Theme) -> None:
-    """Draw horizontal bars, the first at the top, with their values in a column at the right."""
+    """Draw horizontal bars from top to bottom, with their values in a column on the right."""
     positions = range(len(bars))
     axes.barh(positions, [bar.length for bar in bars], height=0.72, color=[bar.color for bar in bars])
     axes.set_yticks(positions, [bar.label for bar in bars], parse_math=False)
@@ -260,12 +259,12 @@ def _draw_bars(axes: Axes, bars: Sequence[_Bar], theme: Theme) -> None:
 
 
 def _font_size_within(inches: float, characters: int) -> float:
-    """Return the type size, in points, at which so many characters fill 80 % of a width."""
+    """Return the font size in points at which `characters` characters fill 80% of the width."""
     return min(TEXT_SIZE, 0.8 * 72 * inches / (_CHARACTER_WIDTH * characters))
 
 
 def _cell_color(share: float, is_diagonal: bool, theme: Theme) -> tuple[float, float, float]:
-    # The root lifts small shares of mistakes above the background; 0 stays a faint cell.
+    # The square root makes even rare mistakes visible against the background.
     if share == 0:
         return blend(theme.grid, theme.background, 0.4)
     if is_diagonal:

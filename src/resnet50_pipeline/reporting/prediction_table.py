@@ -1,4 +1,4 @@
-"""The predictions of an evaluation, checked and as arrays: one row an image of the val list."""
+"""Validates the predictions of an evaluation (one row per image) and converts them to arrays."""
 
 from __future__ import annotations
 
@@ -13,62 +13,65 @@ from resnet50_pipeline.exceptions import EvaluationTableError
 
 COLUMNS = ("path", "label", "top5_ids", "top5_probabilities", "loss")
 TOP = 5
-# A softmax in float32 may exceed 1 by a few units in the last place.
+# Softmax in float32 can exceed 1 by a few units in the last place.
 _PROBABILITY_SLACK = 1e-5
 _RUN_AGAIN = "run the evaluation pipeline again"
 
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """N predictions as arrays; k is min(5, number of classes)."""
+    """Predictions for N images as arrays. In the shapes, k is min(5, number of classes)."""
 
     paths: NDArray[np.object_]
-    """[N], each once."""
+    """[N] unique image paths."""
     labels: NDArray[np.int64]
-    """[N], true class ids."""
+    """[N] true class ids."""
     top_ids: NDArray[np.int64]
-    """[N, k], the likeliest class first; no class twice in a row."""
+    """[N, k] unique class ids, in descending order of probability."""
     top_probabilities: NDArray[np.float64]
-    """[N, k], falling, 0..1."""
+    """[N, k] probabilities in 0..1, in descending order."""
     losses: NDArray[np.float64]
-    """[N], finite."""
+    """[N] finite losses."""
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """[N], the likeliest class of each image."""
+        """[N] predicted class ids."""
         first: NDArray[np.int64] = self.top_ids[:, 0]
         return first
 
     @property
     def is_top1(self) -> NDArray[np.bool_]:
-        """[N], the likeliest class is the true one."""
+        """[N] True where the predicted class is the true class."""
         hits: NDArray[np.bool_] = self.predicted == self.labels
         return hits
 
     @property
     def is_top5(self) -> NDArray[np.bool_]:
-        """[N], the true class is among the k likeliest."""
+        """[N] True where the true class is among the top k classes."""
         hits: NDArray[np.bool_] = (self.top_ids == self.labels[:, None]).any(axis=1)
         return hits
 
 
 def read_prediction_table(predictions: pd.DataFrame, class_num: int | None = None) -> PredictionTable:
-    """Check a predictions table and return its arrays; without `class_num` ids have no upper bound.
+    """Validate a predictions table and convert it to arrays. If `class_num` is None, ids have no upper bound.
 
     Raises:
-        EvaluationTableError: a column is missing, there is no row, a path stands twice, a label or id is outside
-            0..class_num-1, a row of the top 5 is short, repeats a class or does not fall, or a loss is not finite.
+        EvaluationTableError: if a column is missing, the table is empty, a path is repeated, a label or id is outside
+            0..class_num-1, a loss is not finite, or a top-5 row is too short, repeats a class or is not in descending
+            order.
     """
     missing = [column for column in COLUMNS if column not in predictions.columns]
     if missing:
         raise EvaluationTableError(
             [
-                f"predictions: the columns {', '.join(missing)} are missing (there are "
+                f"predictions: the columns {', '.join(missing)} are missing (found: "
                 f"{', '.join(map(str, predictions.columns)) or 'none'}); {_RUN_AGAIN}"
             ]
         )
     if predictions.empty:
-        raise EvaluationTableError([f"predictions: there is no row; an evaluation has one an image; {_RUN_AGAIN}"])
+        raise EvaluationTableError(
+            [f"predictions: the table is empty, but an evaluation has one row per image; {_RUN_AGAIN}"]
+        )
     problems: list[str] = []
     paths = predictions["path"].to_numpy(dtype=object)
     labels = _whole_numbers(predictions["label"], problems)
@@ -87,7 +90,7 @@ def read_prediction_table(predictions: pd.DataFrame, class_num: int | None = Non
 def _whole_numbers(column: pd.Series[Any], problems: list[str]) -> NDArray[np.int64] | None:
     if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any():
         problems.append(
-            f"predictions: the column label must be whole numbers without gaps, it is {column.dtype} with "
+            f"predictions: the label column must contain an integer in every row, but has type {column.dtype} and "
             f"{int(column.isna().sum())} empty cells; {_RUN_AGAIN}"
         )
         return None
@@ -95,7 +98,7 @@ def _whole_numbers(column: pd.Series[Any], problems: list[str]) -> NDArray[np.in
 
 
 def _matrix(column: pd.Series[Any], dtype: np.dtype[Any], problems: list[str]) -> NDArray[Any] | None:
-    """Return a column of lists as [N, k], or None and a problem where they are not lists of one length."""
+    """Return a column of lists as an array [N, k]. Append a problem and return None if the lengths differ."""
     rows = column.tolist()
     lengths = np.array([len(row) if isinstance(row, (list, tuple, np.ndarray)) else -1 for row in rows])
     k = int(lengths.max())
@@ -103,13 +106,15 @@ def _matrix(column: pd.Series[Any], dtype: np.dtype[Any], problems: list[str]) -
     if wrong.size:
         row = int(wrong[0])
         problems.append(
-            f"predictions row {row}: {column.name} is {rows[row]!r}, but every row must be a list of the same length "
-            f"({max(k, 1)}; {wrong.size} rows are not); {_RUN_AGAIN}"
+            f"predictions row {row}: {column.name} is {rows[row]!r}, but every row must be a list of length "
+            f"{max(k, 1)} ({wrong.size} rows are not); {_RUN_AGAIN}"
         )
         return None
     values = np.array(rows)
     if not np.can_cast(values.dtype, dtype, casting="same_kind"):
-        problems.append(f"predictions: {column.name} must hold {dtype} values, it holds {values.dtype}; {_RUN_AGAIN}")
+        problems.append(
+            f"predictions: {column.name} must contain {dtype} values, but contains {values.dtype}; {_RUN_AGAIN}"
+        )
         return None
     return values.astype(dtype)
 
@@ -120,8 +125,8 @@ def _problems_of_paths(table: PredictionTable) -> list[str]:
         return []
     row = int(np.flatnonzero(repeated)[0])
     return [
-        f"predictions row {row}: {table.paths[row]} stands here a second time ({int(repeated.sum())} such rows); "
-        f"every image counts once: check the val list for repeated lines"
+        f"predictions row {row}: {table.paths[row]} is repeated ({int(repeated.sum())} such rows), but each image "
+        f"must occur once; check the val list for repeated lines"
     ]
 
 
@@ -130,20 +135,20 @@ def _problems_of_ids(table: PredictionTable, class_num: int | None) -> list[str]
     largest = np.iinfo(np.int64).max if class_num is None else class_num - 1
     allowed = "0 or more" if class_num is None else f"within 0..{largest} (class_num is {class_num})"
     for what, ids, advice in (
-        ("label", table.labels, "the val list and the label map disagree: run data_preparation again"),
-        ("a top-5 id", table.top_ids, "the checkpoint has another class_num: run training again"),
+        ("label", table.labels, "the val list does not match the label map: run data_preparation again"),
+        ("top-5 id", table.top_ids, "the checkpoint was trained with a different class_num: run training again"),
     ):
         outside = (ids < 0) | (ids > largest)
         if outside.any():
             row = int(np.argwhere(outside)[0][0])
             problems.append(
-                f"predictions row {row} ({table.paths[row]}): {what} is {ids[outside][0]}, it must be {allowed}; "
-                f"{int(outside.sum())} such values; {advice}"
+                f"predictions row {row} ({table.paths[row]}): {what} {ids[outside][0]} must be {allowed} "
+                f"({int(outside.sum())} such values); {advice}"
             )
     k = table.top_ids.shape[1]
     if class_num is not None and k != min(TOP, class_num):
         problems.append(
-            f"predictions: top5_ids has {k} ids a row, it must have {min(TOP, class_num)} for {class_num} classes; "
+            f"predictions: top5_ids has {k} ids per row, but must have {min(TOP, class_num)} for {class_num} classes; "
             f"{_RUN_AGAIN}"
         )
     ordered = np.sort(table.top_ids, axis=1)
@@ -151,7 +156,7 @@ def _problems_of_ids(table: PredictionTable, class_num: int | None) -> list[str]
     if repeated.size:
         row = int(repeated[0])
         problems.append(
-            f"predictions row {row} ({table.paths[row]}): top5_ids {table.top_ids[row].tolist()} names a class twice "
+            f"predictions row {row} ({table.paths[row]}): top5_ids {table.top_ids[row].tolist()} repeats a class "
             f"({repeated.size} such rows); {_RUN_AGAIN}"
         )
     return problems
@@ -162,18 +167,18 @@ def _problems_of_values(table: PredictionTable) -> list[str]:
     probabilities = table.top_probabilities
     if probabilities.shape != table.top_ids.shape:
         return [
-            f"predictions: top5_probabilities has {probabilities.shape[1]} values a row and top5_ids "
-            f"{table.top_ids.shape[1]}; both must have as many; {_RUN_AGAIN}"
+            f"predictions: top5_probabilities has {probabilities.shape[1]} values per row, but top5_ids has "
+            f"{table.top_ids.shape[1]}; {_RUN_AGAIN}"
         ]
-    # Written so that NaN breaks the rule too.
+    # Comparisons with NaN are False, so NaN fails this check.
     in_range = (probabilities >= 0) & (probabilities <= 1 + _PROBABILITY_SLACK)
     falling = probabilities[:, 1:] <= probabilities[:, :-1]
     wrong = np.flatnonzero(~(in_range.all(axis=1) & falling.all(axis=1)))
     if wrong.size:
         row = int(wrong[0])
         problems.append(
-            f"predictions row {row} ({table.paths[row]}): top5_probabilities {probabilities[row].tolist()} must fall "
-            f"from the first to the last and lie within 0..1 ({wrong.size} such rows); {_RUN_AGAIN}"
+            f"predictions row {row} ({table.paths[row]}): top5_probabilities {probabilities[row].tolist()} must be in "
+            f"descending order and within 0..1 ({wrong.size} such rows); {_RUN_AGAIN}"
         )
     not_finite = np.flatnonzero(~np.isfinite(table.losses))
     if not_finite.size:

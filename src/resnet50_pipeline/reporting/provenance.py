@@ -1,4 +1,4 @@
-"""Where a result comes from: the commit of the project, the command, and the versions of what computed it."""
+"""Collects the provenance of a result: Git commit, command, machine and package versions."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pathlib import Path
 
 from resnet50_pipeline.git import describe_git
 
-_PACKAGES = ("resnet50-pipeline", "paddleclas", "kedro", "numpy", "pandas", "opencv-python")
+_PACKAGES = ("resnet50-pipeline", "paddleclas", "kedro", "numpy", "pandas", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a report says about its making."""
+    """The provenance of a report."""
 
     written_at: datetime
-    """In UTC."""
+    """Time at which the report was written, in UTC."""
     source: str
-    """The commit, with a note where files differ from it, or that there is none."""
+    """Git commit, with a note if there are uncommitted changes (see `describe_source`)."""
     versions: Mapping[str, str]
-    """By the name of the package."""
+    """Package versions, keyed by package name."""
     command: str = ""
-    """That was typed, without the passwords of addresses."""
+    """Command line, without passwords."""
     machine: str = ""
-    """Operating system, processor and Python, of the process that wrote the report."""
+    """Operating system, processor architecture and Python version of the process that wrote the report."""
 
 
 def collect_provenance(project_dir: Path) -> Provenance:
-    """Return the provenance of a run from the folder `project_dir`, now."""
+    """Return the provenance of the current process, with the Git commit of `project_dir`."""
     return Provenance(
         written_at=datetime.now(UTC),
         source=describe_source(project_dir),
@@ -45,9 +45,9 @@ def collect_provenance(project_dir: Path) -> Provenance:
 
 
 def describe_command(arguments: Sequence[str]) -> str:
-    """Return a command as it can be typed again, the program by its name, passwords in addresses as `…`.
+    """Return the command line as text, with passwords in URLs replaced by `…`.
 
-    `--params tracking.uri=postgresql://ada:secret@db/mlflow` must not end in a report.
+    Otherwise, `--params tracking.uri=postgresql://ada:secret@db/mlflow` would reveal the password in the report.
     """
     program, *rest = arguments
     path = Path(program)
@@ -56,8 +56,8 @@ def describe_command(arguments: Sequence[str]) -> str:
 
 
 def describe_source(project_dir: Path) -> str:
-    """Return the git commit of a folder in words: `4f0c…`, `4f0c… (files differ from it)`, or `no commit`."""
+    """Return the Git commit of a folder: `4f0c…`, `4f0c… (with uncommitted changes)`, or `no commit`."""
     state = describe_git(project_dir)
     if not state.has_commit:
-        return "no commit"
-    return f"{state.commit} (files differ from it)" if state.is_dirty else state.commit
+        return f"no commit ({state.problem})" if state.problem else "no commit"
+    return f"{state.commit} (with uncommitted changes)" if state.is_dirty else state.commit

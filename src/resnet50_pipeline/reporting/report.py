@@ -1,4 +1,4 @@
-"""The evaluation report: one HTML page that holds its pictures and asks the network for nothing."""
+"""Renders the evaluation report as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import jinja2
 import pandas as pd
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.figures import DOTS_PER_INCH, data_uri, format_percent
 from resnet50_pipeline.reporting.classes import read_class_names
 from resnet50_pipeline.reporting.comparison import describe_comparison
-from resnet50_pipeline.reporting.gallery import data_uri, make_gallery
+from resnet50_pipeline.reporting.gallery import make_gallery
 from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
 from resnet50_pipeline.reporting.plots import (
     CLASS_ACCURACY,
@@ -26,7 +27,7 @@ from resnet50_pipeline.reporting.plots import (
     TRAINING_CURVES,
 )
 from resnet50_pipeline.reporting.provenance import Provenance
-from resnet50_pipeline.reporting.style import DOTS_PER_INCH, format_percent
+from resnet50_pipeline.text import format_bytes, format_duration, pluralize
 
 TEMPLATE = "evaluation_report.html.jinja"
 _FIGURES = {
@@ -35,14 +36,13 @@ _FIGURES = {
     "class_accuracy": CLASS_ACCURACY,
     "reliability": RELIABILITY,
 }
-_SPLITS = ("train", "val")
-_SIZE_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_SPLITS = ("train", "val", "test")
 _MAX_OBSERVED_CHARACTERS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """All that a report is made of; formats are those of the catalog's entries of the same names."""
+    """The inputs of an evaluation report. Each field has the format of the catalog entry with the same name."""
 
     metrics: Mapping[str, float]
     predictions: pd.DataFrame
@@ -50,18 +50,18 @@ class ReportInputs:
     label_map: Mapping[str, Any]
     evaluation_summary: Mapping[str, Any]
     comparison: Mapping[str, Any]
-    """With the key `rival`, None where the model was not compared (`reason` says why)."""
+    """Result of `compare_predictions`. If there was no comparison, `rival` is None and `reason` explains why."""
     training_summary: Mapping[str, Any] | None
-    """None for a model that was not trained here."""
+    """Summary of the training run, or None if this project did not train the model."""
     validation_report: Mapping[str, Any]
     recipe: str
-    """Text of the PaddleClas YAML; empty for a model that was not trained here."""
+    """Text of the PaddleClas YAML file, or "" if this project did not train the model."""
     dataset_root: Path
     plots_dir: Path
-    """Folder that `write_plots` wrote."""
+    """Output folder of `write_plots`."""
     provenance: Provenance
     worst_classes: int
-    """Rows of the tables of worst classes and confused pairs."""
+    """Number of rows in the tables of the worst classes and the most confused pairs."""
     gallery_images: int
 
 
@@ -74,10 +74,10 @@ class _Figure:
 
 
 def render_report(inputs: ReportInputs) -> str:
-    """Return the page: UTF-8 HTML, light and dark, every picture a `data:` URI.
+    """Return the HTML page. It has a light and a dark theme, and contains all images as `data:` URIs.
 
     Raises:
-        EvaluationTableError: a table is malformed or a picture is missing.
+        EvaluationTableError: if a table is malformed or a figure is missing.
     """
     mistakes = confident_mistakes(inputs.predictions, inputs.label_map, inputs.gallery_images)
     with_images = inputs.per_class[inputs.per_class["images"] > 0]
@@ -98,13 +98,13 @@ def render_report(inputs: ReportInputs) -> str:
         worst=worst.to_dict("records"),
         gallery=make_gallery(mistakes, inputs.dataset_root),
         mistake_count=int((inputs.per_class["images"] - inputs.per_class["correct"]).sum()),
-        splits={name: statistics[name] for name in _SPLITS},
+        splits={name: statistics[name] for name in _SPLITS if name in statistics},
         further_statistics={name: value for name, value in statistics.items() if name not in _SPLITS},
     )  # fmt: skip
 
 
 def _describe_comparison(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the comparison with the names of its classes, or None where there is none."""
+    """Return the comparison with a summary sentence and class names added, or None if the model was not compared."""
     if inputs.comparison["rival"] is None:
         return None
     labels = read_class_names(inputs.label_map).labels
@@ -116,13 +116,13 @@ def _describe_comparison(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _describe_balance(validation_report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the quantiles of images by class of each split, and of sizes; [] for a report without distributions."""
+    """Return quantiles of images per class and of image sizes, or [] if the report contains no distributions."""
     distributions = validation_report.get("distributions", {})
     rows = [
-        {"name": f"images a class, {split}", "is_bytes": False, **numbers}
+        {"name": f"images per class, {split}", "is_bytes": False, **numbers}
         for split, numbers in distributions.get("images_per_class", {}).items()
     ]
-    names = {"width": "width, pixels", "height": "height, pixels", "bytes": "size of a file"}
+    names = {"width": "width in pixels", "height": "height in pixels", "bytes": "file size"}
     sizes = distributions.get("sizes", {})
     return rows + [
         {"name": name, "is_bytes": key == "bytes", **sizes[key]} for key, name in names.items() if key in sizes
@@ -132,7 +132,7 @@ def _describe_balance(validation_report: Mapping[str, Any]) -> list[dict[str, An
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("resnet50_pipeline.reporting"),
-        # Names of classes and files come from the data set: nothing of them is ever taken for HTML.
+        # Class names and file names come from the dataset and may contain HTML.
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -142,9 +142,10 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         percent=_percent,
         count=_count,
+        counted=pluralize,
         number=_number,
-        duration=_duration,
-        size=_size,
+        duration=format_duration,
+        size=format_bytes,
         observed=_observed,
         points=_points,
     )
@@ -153,14 +154,15 @@ def _environment() -> jinja2.Environment:
 
 def _inline_figure(plots_dir: Path, file_name: str) -> _Figure:
     light, dark = (_read_plot(folder / file_name) for folder in (plots_dir, plots_dir / DARK_FOLDER))
-    # Bytes 16..23 of a PNG are its width and height. A page has 96 pixels an inch, so letters come out as one size.
+    # Bytes 16..23 of a PNG are its width and height. A page has 96 pixels per inch. Scaling by resolution makes the
+    # text in all figures the same size.
     width, height = (round(pixels * 96 / DOTS_PER_INCH) for pixels in struct.unpack(">II", light[16:24]))
     return _Figure(data_uri(light, "image/png"), data_uri(dark, "image/png"), width, height)
 
 
 def _read_plot(path: Path) -> bytes:
     if not path.is_file():
-        raise EvaluationTableError([f"{path} is not there; the report needs it: run the node draw_plots again"])
+        raise EvaluationTableError([f"{path} is missing, but the report includes it; run the draw_plots node again"])
     return path.read_bytes()
 
 
@@ -169,7 +171,7 @@ def _percent(fraction: float, decimals: int = 1) -> str:
 
 
 def _points(fraction: float) -> str:
-    """Return a difference of fractions in points, with its sign: +1.25."""
+    """Return a difference between fractions as signed percentage points, such as +1.25."""
     return f"{100 * fraction:+.2f}"
 
 
@@ -178,27 +180,12 @@ def _count(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Return three significant digits, or all digits before the point of what is larger: 0.123, 62.5, 4,000."""
+    """Return a number with three significant digits, or as an integer if it is 100 or more: 0.123, 62.5, 4,000."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, whole = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole} s" if minutes else f"{seconds:.3g} s"
-
-
-def _size(byte_count: float) -> str:
-    value, unit = float(byte_count), 0
-    while value >= 1024 and unit < len(_SIZE_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.0f} {_SIZE_UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.3g} {_SIZE_UNITS[unit]}"
-
-
 def _observed(value: Any) -> str:
-    """Return a finding of the validation as one line of at most 300 characters: `JPEG: 1,281,166, PNG: 1`."""
+    """Return a value from the validation report as text, at most 300 characters: `JPEG: 1,281,166, PNG: 1`."""
     if isinstance(value, Mapping):
         text = ", ".join(f"{key}: {_observed(part)}" for key, part in value.items())
     elif isinstance(value, int):

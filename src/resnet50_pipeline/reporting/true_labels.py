@@ -1,7 +1,8 @@
-"""Images with several right answers: ImageNet's ReaL labels, and other files of their kind.
+"""Evaluates predictions against several true labels per image, such as ImageNet's ReaL labels.
 
-ReaL (Beyer et al. 2020, "Are we done with ImageNet?"): `real.json` is a list of 50,000 lists of class ids, the first
-that of ILSVRC2012_val_00000001; an image without any right class is left out. Other data sets: an object,
+ReaL's `real.json` (Beyer et al. 2020, "Are we done with ImageNet?") is a list of 50,000 lists of class ids, in the
+order ILSVRC2012_val_00000001, ILSVRC2012_val_00000002, and so on. Images with an empty list are ignored. For other
+datasets, the file is an object keyed by path or file name:
 
     {"val/n00000003/5.JPEG": [3], "6.JPEG": [3, 7], "7.JPEG": []}
 """
@@ -28,23 +29,24 @@ _FILE: TypeAdapter[TrueLabels] = TypeAdapter(list[list[int]] | dict[str, list[in
 
 
 def read_true_labels(path: Path) -> TrueLabels:
-    """Return the classes that a file of either kind gives.
+    """Read the true labels from a file in one of the two formats above.
 
     Raises:
-        EvaluationTableError: it is not there, or is neither.
+        EvaluationTableError: if the file cannot be read or has neither format.
     """
     try:
         return _FILE.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         problem = f"{path} cannot be read: {error.strerror}"
     except ValidationError as error:
-        # That of the kind whose shape fits better, which is the deeper one.
+        # pydantic reports errors for both formats. The most deeply nested error belongs to the format that the file
+        # resembles.
         first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
-        # Behind the name of the kind: a place, as 17.0 or val/5.JPEG.0.
-        place = ".".join(map(str, first["loc"][1:]))
+        # The first part identifies the format. The rest is a position such as 17.0 or val/5.JPEG.0.
+        position = ".".join(map(str, first["loc"][1:]))
         problem = (
-            f"{path} is neither a list of lists of class ids, as ReaL's real.json, nor an object of them by path or "
-            f"file name: {f'at {place}: ' if place else ''}{first['msg']}"
+            f"{path} must be a list of lists of class ids, as in ReaL's real.json, or an object with one such list "
+            f"per path or file name: {f'at {position}: ' if position else ''}{first['msg']}"
         )
     raise EvaluationTableError([f"evaluation.true_labels: {problem}"])
 
@@ -52,28 +54,31 @@ def read_true_labels(path: Path) -> TrueLabels:
 def true_label_metrics(
     predictions: pd.DataFrame, true_labels: TrueLabels, class_num: int, resamples: int
 ) -> dict[str, float]:
-    """Return accuracies where any of an image's true classes is right.
+    """Return accuracies that count a prediction as correct if it matches any of the image's true labels.
 
-    `real_top1` with `real_top1_low` and `real_top1_high` (95 % interval), `real_top5`, `real_images` (that count) and
-    `images_without_true_label` (that do not).
+    Keys: `real_top1` with `real_top1_low` and `real_top1_high` (95% confidence interval), `real_top5`, `real_images`
+    (number of images with true labels) and `images_without_true_label` (number of ignored images).
 
     Raises:
-        EvaluationTableError: an image of the predictions is not in the file, or it names a class that there is not.
+        EvaluationTableError: if a predicted image has no entry, a class id is out of range, or no image has a true
+            label.
     """
     table = read_prediction_table(predictions, class_num)
     labels = _labels_by_row(table, true_labels)
-    is_right = _mark_right_answers(table, labels, class_num)
+    is_correct = _mark_correct(table, labels, class_num)
     counts = np.array([len(one) > 0 for one in labels])
     images = int(counts.sum())
     if not images:
-        raise EvaluationTableError(["evaluation.true_labels: gives none of the images a class"])
-    hits = int(is_right[counts, 0].sum())
+        raise EvaluationTableError(
+            ["evaluation.true_labels: no image has a true label; choose a file that matches the image list"]
+        )
+    hits = int(is_correct[counts, 0].sum())
     interval = interval_of_share(hits, images, resamples)
     return {
         "real_top1": hits / images,
         "real_top1_low": interval.low,
         "real_top1_high": interval.high,
-        "real_top5": float(is_right[counts].any(axis=1).mean()),
+        "real_top5": float(is_correct[counts].any(axis=1).mean()),
         "real_images": images,
         "images_without_true_label": len(counts) - images,
     }
@@ -85,8 +90,8 @@ def _labels_by_row(table: PredictionTable, true_labels: TrueLabels) -> list[Sequ
     if missing:
         raise EvaluationTableError(
             [
-                f"evaluation.true_labels: has no entry for {table.paths[row]} (a list is for ILSVRC2012_val_… only; "
-                f"an object is by path or file name)"
+                f"evaluation.true_labels: no entry for {table.paths[row]}; for images other than ILSVRC2012_val_…, "
+                f"the file must be an object with paths or file names as keys"
                 for row in missing
             ]
         )
@@ -101,15 +106,15 @@ def _find(path: str, true_labels: TrueLabels) -> Sequence[int] | None:
     return true_labels[number - 1] if 1 <= number <= len(true_labels) else None
 
 
-def _mark_right_answers(table: PredictionTable, labels: list[Sequence[int]], class_num: int) -> NDArray[np.bool_]:
-    """Return [N, k]: which of an image's likeliest classes is one of its true ones."""
+def _mark_correct(table: PredictionTable, labels: list[Sequence[int]], class_num: int) -> NDArray[np.bool_]:
+    """Return a boolean array [N, k] that is True where a predicted class is a true class of the image."""
     lengths = np.array([len(one) for one in labels])
     flat = np.array([label for one in labels for label in one], dtype=np.int64)
     if flat.size and not (flat.min() >= 0 and flat.max() < class_num):
         wrong = int(flat[(flat < 0) | (flat >= class_num)][0])
-        raise EvaluationTableError([f"evaluation.true_labels: names class {wrong}; ids are 0..{class_num - 1}"])
+        raise EvaluationTableError([f"evaluation.true_labels: class id {wrong} is outside 0..{class_num - 1}"])
     rows = np.repeat(np.arange(len(labels)), lengths)
     true_pairs = np.sort(rows * class_num + flat)
     pairs = np.arange(len(labels))[:, None] * class_num + table.top_ids
-    right: NDArray[np.bool_] = np.isin(pairs, true_pairs)
-    return right
+    correct: NDArray[np.bool_] = np.isin(pairs, true_pairs)
+    return correct

@@ -1,6 +1,15 @@
-"""The registered model as it predicts: Paddle Inference and the shared preprocessing, nothing of training."""
+"""Serves the exported model with Paddle Inference. This package imports no training code.
+
+    predictor       classifies encoded images
+    images          reads the bytes of an image from a request: bytes, base64 text, or a path
+    pyfunc          the model class for MLflow, which classifies a table of images
+    __main__        command line that prints one line of JSON per image
+
+MLflow stores a copy of this package with the registered model. The model can therefore be loaded on machines where the
+project is not installed.
+"""
 
 import warnings
 
-# Paddle 3 tells whoever imports it that it has no ccache, which only who compiles operators of his own needs.
+# When Paddle 3 is imported, it warns if ccache is missing. ccache is needed only to compile custom operators.
 warnings.filterwarnings("ignore", message="No ccache found", category=UserWarning)

@@ -1,7 +1,7 @@
 """Classifies image files: `python -m resnet50_pipeline.serving MODEL_DIR [--top-k K]`.
 
-Paths come on standard input, one JSON text a line; for each of them standard output gets a line, as soon as its batch
-is done:
+Reads one JSON string with a path per line from standard input, and writes one line per path to standard output. Paths
+are processed in batches:
 
     {"path": "a.jpg", "status": 200, "error": "", "predictions": [{"id": 3, "name": "three", …}]}
 """
@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import sys
-import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols and crashes whoever loads it later
+import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,17 +21,17 @@ from resnet50_pipeline.exceptions import PipelineError
 
 
 def main() -> int:
-    """Classify until standard input ends; return the exit code."""
+    """Classify images until standard input ends, and return the exit code."""
     parser = argparse.ArgumentParser(prog="resnet50_pipeline.serving", description=__doc__)
-    parser.add_argument("model_dir", type=Path, help="folder of an exported inference model")
-    parser.add_argument("--top-k", type=int, help="classes of each image")
+    parser.add_argument("model_dir", type=Path, help="folder of the exported inference model")
+    parser.add_argument("--top-k", type=int, help="number of classes per image")
     options = parser.parse_args()
-    # What Paddle prints must not come between the answers.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+    # Paddle's libraries print to file descriptor 1. Redirect it to stderr and keep the original for the results.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
         os.dup2(2, 1)
         try:
             for line in _classify(options.model_dir, options.top_k):
-                print(line, file=answers, flush=True)
+                print(line, file=output, flush=True)
         except PipelineError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             return error.exit_code
@@ -45,13 +45,13 @@ def _classify(model_dir: Path, top_k: int | None) -> Iterator[str]:
     predictor = Predictor(model_dir)
     paths = (json.loads(line) for line in sys.stdin)
     while batch := list(itertools.islice(paths, MAX_BATCH)):
-        found = [read_image_file(path) for path in batch]
-        answers = iter(predictor.predict([one for one in found if isinstance(one, bytes)], top_k))
-        for path, one in zip(batch, found, strict=True):
-            if isinstance(one, UnreadableImage):
-                prediction = Prediction(error=one.message, status=one.status)
+        images = [read_image_file(path) for path in batch]
+        predictions = iter(predictor.predict([image for image in images if isinstance(image, bytes)], top_k))
+        for path, image in zip(batch, images, strict=True):
+            if isinstance(image, UnreadableImage):
+                prediction = Prediction(error=image.message, status=image.status)
             else:
-                prediction = next(answers)
+                prediction = next(predictions)
             yield json.dumps(
                 {
                     "path": path,
@@ -63,8 +63,7 @@ def _classify(model_dir: Path, top_k: int | None) -> Iterator[str]:
                             prediction.ids, prediction.names, prediction.synsets, prediction.probabilities, strict=True
                         )
                     ],
-                },
-                ensure_ascii=False,
+                }
             )
 
 

@@ -1,4 +1,4 @@
-"""The bytes of an image, however it comes: as such, as base64 text, or as the path of a file."""
+"""Reads the bytes of an image from a request, which contains bytes, base64 text, or a file path."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from resnet50_pipeline.imaging.decode import MAX_BYTES
+
 IMAGE_ROOT = "RESNET50_PIPELINE_IMAGE_ROOT"
-"""Variable: the folder that paths are taken from, and may not leave."""
-# MLflow's scoring server sets it (mlflow/pyfunc/scoring_server, 3.x). Whoever can reach a server's port would else be
-# told of every file of the machine whether it is there and what it shows.
+"""Environment variable with the folder of the images. Paths in requests are relative to it and must not leave it."""
+# MLflow's scoring server sets this variable (mlflow/pyfunc/scoring_server, 3.x). If a server read arbitrary paths, its
+# clients could find out which files exist on the machine and what the images show.
 _IN_A_SERVER = "__pyfunc_model_path__"
-MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class UnreadableImage:
-    """Why there are no bytes.
+    """The error for an image that cannot be read.
 
     Attributes:
-        status: as of HTTP, see `Prediction.status`.
-        message: what is wrong.
+        status: HTTP status code (see `Prediction.status`).
+        message: error message.
     """
 
     status: int
@@ -30,42 +33,51 @@ class UnreadableImage:
 
 
 def read_image(value: object) -> bytes | UnreadableImage:
-    """Return the bytes of an image that comes as such, or as base64, which is how JSON carries it."""
+    """Return the bytes of an image. JSON requests contain them as base64 text, which is decoded."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
+        return bytes(value) if len(value) <= MAX_BYTES else _too_large(f"the image: {len(value)} bytes")
     if isinstance(value, str):
+        if len(value) > MAX_BYTES:
+            return _too_large(f"the image: {len(value)} characters of base64")
         try:
             return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError) as error:  # ValueError: letters that are not ASCII
-            return UnreadableImage(400, f"the text is not base64: {error}")
-    return UnreadableImage(400, f"an image is bytes or base64 text, not {type(value).__name__}")
+        except (binascii.Error, ValueError) as error:  # ValueError: non-ASCII characters
+            return UnreadableImage(400, f"the image is not valid base64: {error}")
+    found = "a list of numbers" if isinstance(value, list | np.ndarray) else type(value).__name__
+    return UnreadableImage(400, f"an image must be the bytes of a file, as bytes or base64 text, not {found}")
 
 
 def read_image_file(path: object) -> bytes | UnreadableImage:
-    """Return the bytes of an image file; of a regular one only, which is no larger than `MAX_BYTES`.
+    """Read a regular file of at most `MAX_BYTES` and return its contents.
 
-    Where the variable RESNET50_PIPELINE_IMAGE_ROOT names a folder, paths are relative to it and stay in it. Without it
-    any path is read, but none in MLflow's scoring server.
+    If the environment variable RESNET50_PIPELINE_IMAGE_ROOT is set, paths are relative to that folder and must not
+    leave it. If it is not set, MLflow's scoring server rejects all paths, and other programs can read any path.
     """
     if not isinstance(path, str) or not path or "\0" in path:
-        return UnreadableImage(400, f"a path is text, not {path!r:.60}")
+        return UnreadableImage(400, f"a path must be non-empty text without NUL characters, not {path!r:.60}")
     file = Path(path)
     root = os.environ.get(IMAGE_ROOT)
     if root:
         file = (Path(root) / path).resolve()
         if not file.is_relative_to(Path(root).resolve()):
-            return UnreadableImage(403, f"{path}: leads out of {IMAGE_ROOT}")
+            return UnreadableImage(403, f"{path}: outside the folder {IMAGE_ROOT}")
     elif _IN_A_SERVER in os.environ:
-        return UnreadableImage(403, f"{path}: this server reads no paths; send the image, or set {IMAGE_ROOT}")
+        return UnreadableImage(
+            403, f"{path}: this server does not read paths; send the image itself, or set {IMAGE_ROOT} on the server"
+        )
     return _read_regular_file(file, path)
+
+
+def _too_large(found: str) -> UnreadableImage:
+    return UnreadableImage(413, f"{found}, but an image may have at most {MAX_BYTES} bytes")
 
 
 def _read_regular_file(file: Path, name: str) -> bytes | UnreadableImage:
     try:
-        if not file.is_file():  # a FIFO or a device would be read for ever
-            return UnreadableImage(404, f"{name}: there is no such file")
+        if not file.is_file():  # reading a FIFO or a device might never end
+            return UnreadableImage(404, f"{name}: no such file")
         if (size := file.stat().st_size) > MAX_BYTES:
-            return UnreadableImage(413, f"{name}: has {size} bytes, more than {MAX_BYTES}")
+            return _too_large(f"{name}: {size} bytes")
         return file.read_bytes()
     except OSError as error:
         return UnreadableImage(404, f"{name}: cannot be read: {error.strerror}")

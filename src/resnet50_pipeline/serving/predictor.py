@@ -18,23 +18,23 @@ from resnet50_pipeline.exceptions import ExportError, ImageDecodeError
 from resnet50_pipeline.imaging.operators import build_transform
 
 MODEL = "inference"
-PROGRAMS = (f"{MODEL}.json", f"{MODEL}.pdmodel")  # Paddle from 3.0 on, and before
+PROGRAMS = (f"{MODEL}.json", f"{MODEL}.pdmodel")  # Paddle 3.0 and newer, and Paddle 2
 MAX_BATCH = 64
 _SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best classes of one image, the best one first.
+    """The most probable classes of an image, in descending order of probability.
 
     Attributes:
         ids: class ids, 0-based.
-        names: of these classes, as people call them.
-        synsets: of these classes, WordNet ids as n01440764.
-        probabilities: of these classes, 0..1.
-        error: why the image could not be classified; then the others are empty. "" if it could.
-        status: as of HTTP: 200, or 400 (neither bytes nor base64), 403 (a path that may not be read), 404 (no such
-            file), 415 (no image that can be decoded).
+        names: readable names of the classes.
+        synsets: WordNet ids of the classes, such as n01440764.
+        probabilities: probabilities of the classes, 0..1.
+        error: error message if the image could not be classified, or "" if it was. With an error, all lists are empty.
+        status: HTTP status code: 200, 400 (neither bytes nor base64), 403 (path not allowed), 404 (no such file), 413
+            (file too large) or 415 (not a decodable image).
     """
 
     ids: tuple[int, ...] = ()
@@ -46,14 +46,14 @@ class Prediction:
 
 
 class Predictor:
-    """An inference model in memory, with the preprocessing and the class names that belong to it."""
+    """A loaded inference model with its preprocessing and class names."""
 
     def __init__(self, model_dir: Path) -> None:
         """Load `inference.json` (or `.pdmodel`), `inference.pdiparams`, `inference.yml` and `label_map.json`.
 
         Raises:
-            ExportError: a file is missing.
-            TrainingConfigError: inference.yml asks for preprocessing that is not supported.
+            ExportError: if a file is missing.
+            TrainingConfigError: if inference.yml has unsupported preprocessing.
         """
         config = yaml.safe_load(_require(model_dir, "inference.yml").read_text(encoding="utf-8"))
         label_map = json.loads(_require(model_dir, "label_map.json").read_text(encoding="utf-8"))
@@ -63,21 +63,21 @@ class Predictor:
         settings = inference.Config(str(_require(model_dir, *PROGRAMS)), str(_require(model_dir, f"{MODEL}.pdiparams")))
         settings.disable_glog_info()
         self._predictor = inference.create_predictor(settings)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def predict(self, images: Sequence[bytes], top_k: int | None = None) -> list[Prediction]:
-        """Return a prediction an image, in their order; one that cannot be decoded gets an error of its own.
+        """Return one prediction per image, in order. An image that cannot be decoded gets a prediction with an error.
 
         Args:
-            images: bytes of encoded images (JPEG, PNG, …), any number of them.
-            top_k: classes of each; where not given, as many as inference.yml says. At most all that there are.
+            images: any number of encoded images (JPEG, PNG, …).
+            top_k: number of classes per image, at most `class_num`. Defaults to the number in inference.yml.
 
         Raises:
-            ExportError: `top_k` is below 1.
+            ExportError: if `top_k` is below 1, or the model's outputs are not probabilities.
         """
         top_k = self._top_k if top_k is None else top_k
         if top_k < 1:
-            raise ExportError(f"top_k is {top_k}, it must be 1 or more")
+            raise ExportError(f"top_k is {top_k}; it must be 1 or more")
         predictions: list[Prediction] = []
         for start in range(0, len(images), MAX_BATCH):
             predictions += self._predict_batch(images[start : start + MAX_BATCH], top_k)
@@ -91,7 +91,7 @@ class Predictor:
             try:
                 pixels.append(self._transform(image, None))
             except ImageDecodeError as error:
-                predictions[position] = Prediction(error=f"not an image that can be decoded: {error}", status=415)
+                predictions[position] = Prediction(error=f"the image {error}", status=415)
             else:
                 positions.append(position)
         if pixels:
@@ -100,19 +100,19 @@ class Predictor:
         return predictions
 
     def _classify(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return probabilities [images, classes] of pixels [images, 3, height, width]."""
-        # Paddle's predictor has one input and one output buffer, and MLflow's server calls from many threads.
-        with self._turn:
+        """Return the probabilities [images, classes] for pixels [images, 3, height, width]."""
+        # Paddle's predictor has a single input and output buffer, and MLflow's server calls it from many threads.
+        with self._lock:
             self._predictor.get_input_handle(self._predictor.get_input_names()[0]).copy_from_cpu(pixels)
             self._predictor.run()
             output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
             probabilities: NDArray[np.float32] = output.copy_to_cpu()
         if np.abs(probabilities.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
-            raise ExportError("the inference model's outputs are no probabilities; export it with its softmax")
+            raise ExportError("the inference model's outputs are not probabilities; export it with softmax")
         return probabilities
 
     def _describe(self, probabilities: NDArray[np.float32], top_k: int) -> Prediction:
-        # Stable, so that equal probabilities come in the order of their ids.
+        # A stable sort orders equal probabilities by class id, so that results are reproducible.
         ids = np.argsort(-probabilities, kind="stable")[:top_k]
         return Prediction(
             ids=tuple(int(class_id) for class_id in ids),
@@ -123,8 +123,15 @@ class Predictor:
 
 
 def _require(model_dir: Path, *names: str) -> Path:
-    """Return the first of the files that exists."""
+    """Return the path of the first existing file among `names`.
+
+    Raises:
+        ExportError: if none of the files exists.
+    """
     for name in names:
         if (model_dir / name).is_file():
             return model_dir / name
-    raise ExportError(f"{model_dir} is no inference model: {' or '.join(names)} is missing")
+    raise ExportError(
+        f"{model_dir}: not an inference model, because {' or '.join(names)} is missing; export the model again with "
+        f"`kedro run --pipelines model_registration`"
+    )

@@ -1,6 +1,6 @@
-"""The model's face to MLflow: a table of images in, a table of predictions out.
+"""Defines the model class for MLflow, which converts a table of images to a table of predictions.
 
-MLflow imports this module from the copy of the package that lies in the model, and calls `_load_pyfunc`.
+MLflow imports this module from the copy of the package in the model's folder and calls `_load_pyfunc`.
 """
 
 from __future__ import annotations
@@ -21,56 +21,65 @@ COLUMNS = ("top_ids", "top_names", "top_synsets", "top_probabilities", "status",
 
 
 class ImageClassifier:
-    """What `mlflow.pyfunc.load_model` calls."""
+    """The Python model that `mlflow.pyfunc.load_model` wraps."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
     def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Return a row an image, in their order.
+        """Return one row per image, in order.
 
         Args:
-            model_input: with a column `image` of bytes (JPEG, PNG, …) or of their base64 text, or a column `path`
-                of file names. Where a row has both, the image counts.
-            params: `top_k`, classes of each image.
+            model_input: a table with an `image` column of encoded images (JPEG, PNG, …) as bytes or base64 text, or a
+                `path` column of file names. In a row that has both, `image` is used.
+            params: `top_k`, the number of classes per image.
 
         Returns:
-            Columns `top_ids`, `top_names`, `top_synsets` and `top_probabilities`, the best class first, `status` (200,
-            or as HTTP would say it) and `error`: "" or why this image could not be classified.
+            Columns `top_ids`, `top_names`, `top_synsets` and `top_probabilities` (lists, best class first), `status`
+            (HTTP status code) and `error` ("" if the image was classified).
 
         Raises:
-            ExportError: the table has neither column, or columns of one row are lists of different lengths.
+            ExportError: if the table has neither column, its lists have different lengths, or `top_k` is below 1.
         """
         if not {IMAGE, PATH} & set(model_input.columns):
             raise ExportError(
-                f"the table must have a column {IMAGE} (bytes or base64 text) or {PATH} (file names); it has "
+                f"the table must have a column {IMAGE} (bytes or base64 text) or {PATH} (file names); its columns are: "
                 f"{', '.join(map(str, model_input.columns)) or 'none'}"
             )
         model_input = _spread_columns(model_input)
-        found = [_read_row(row) for row in model_input.to_dict("records")]
-        predictions = self._predictor.predict(
-            [one for one in found if isinstance(one, bytes)], (params or {}).get("top_k")
-        )
-        answers = iter(predictions)
-        rows = [next(answers) if isinstance(one, bytes) else _as_prediction(one) for one in found]
+        images = [_read_row(row) for row in model_input.to_dict("records")]
+        readable = [image for image in images if isinstance(image, bytes)]
+        predictions = iter(self._predictor.predict(readable, (params or {}).get("top_k")))
+        rows = [next(predictions) if isinstance(image, bytes) else _as_prediction(image) for image in images]
         return _as_table(rows, model_input.index)
 
 
 def _load_pyfunc(data_path: str) -> ImageClassifier:
-    """Return the model of the folder `data_path`; MLflow knows this name."""
+    """Load the model from the `data_path` folder. MLflow calls this function by name."""
     return ImageClassifier(Predictor(Path(data_path)))
 
 
 def _spread_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an image of the JSON `{"inputs": {"image": [one, other]}}`, which MLflow makes one row of lists."""
+    """Return one row per image. MLflow converts the JSON `{"inputs": {"image": [a, b]}}` to a single row of lists.
+
+    A list of numbers stays in its row, because it is one image: its pixels or its bytes.
+    """
     columns = [name for name in (IMAGE, PATH) if name in table]
-    lists = [name for name in columns if len(table) == 1 and isinstance(table[name].iloc[0], list | np.ndarray)]
+    lists = [name for name in columns if len(table) == 1 and _is_list_of_images(table[name].iloc[0])]
     if not lists:
         return table
+    if not any(len(table[name].iloc[0]) for name in lists):
+        return table.iloc[:0]  # `explode` would make one row of an empty list
     try:
         return table[columns].explode(lists, ignore_index=True)
     except ValueError as error:
         raise ExportError(f"the columns {' and '.join(lists)} must be lists of the same length: {error}") from error
+
+
+def _is_list_of_images(value: object) -> bool:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return isinstance(value, list) and not (value and all(isinstance(item, int | float) for item in value))
 
 
 def _read_row(row: Mapping[Any, Any]) -> bytes | UnreadableImage:
@@ -78,11 +87,11 @@ def _read_row(row: Mapping[Any, Any]) -> bytes | UnreadableImage:
         return read_image(row[IMAGE])
     if not _is_missing(row.get(PATH)):
         return read_image_file(row[PATH])
-    return UnreadableImage(400, f"the row has no {IMAGE} and no {PATH}")
+    return UnreadableImage(400, f"the row has neither {IMAGE} nor {PATH}")
 
 
 def _is_missing(value: object) -> bool:
-    # pandas fills cells that have no value with NaN.
+    # pandas fills missing cells with NaN.
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)  # noqa: PLR0124
 
 
@@ -92,7 +101,7 @@ def _as_prediction(unreadable: UnreadableImage) -> Prediction:
 
 def _as_table(predictions: list[Prediction], index: pd.Index) -> pd.DataFrame:
     rows = [
-        (list(one.ids), list(one.names), list(one.synsets), list(one.probabilities), one.status, one.error)
-        for one in predictions
+        (list(item.ids), list(item.names), list(item.synsets), list(item.probabilities), item.status, item.error)
+        for item in predictions
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS), index=index)

@@ -1,4 +1,4 @@
-"""A `kedro run` that a sweep has started: its log, its events as they come, and its end."""
+"""Runs `kedro run` for a sweep. Stops it if the sweep requests this or ends."""
 
 from __future__ import annotations
 
@@ -6,107 +6,92 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from resnet50_pipeline.events import AnyEvent, read_events
-from resnet50_pipeline.interruption import raise_if_interrupted
-from resnet50_pipeline.sweeps.plan import command_of
+from resnet50_pipeline.processes import parent_death
+from resnet50_pipeline.processes.interruption import raise_if_interrupted
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
-# Beyond the ranks' own time to stop: Kedro's, to tell MLflow.
+# After the ranks have stopped, Kedro has this time to upload results to MLflow and end.
 _END_SECONDS = 60.0
 _TAIL_LINES = 15
 
 
-class KedroRun:
-    """The process; leaving the block asks it to stop, and waits."""
+def run_kedro(
+    run_file: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    project_path: Path,
+    *,
+    should_continue: Callable[[], bool] = lambda: True,
+    grace_seconds: float = 0.0,
+) -> int | None:
+    """Run `kedro run --config` and return its exit code. Return None if `should_continue` stopped it.
 
-    def __init__(
-        self, run_file: Path, log: Path, environment: Mapping[str, str], project_path: Path, grace_seconds: float
-    ) -> None:
-        self._log = log
-        self._grace_seconds = grace_seconds
-        with log.open("ab") as file:
-            # A session of its own: Ctrl-C in the terminal is for the sweep, which asks the run once. A second signal
-            # would end it before it has saved.
-            self._process = subprocess.Popen(
-                command_of(run_file),
-                cwd=project_path,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    Args:
+        run_file: file passed to `--config`.
+        log: file to append the output to.
+        environment: variables to add to the environment of this process.
+        project_path: folder of the project.
+        should_continue: called regularly, and once more after the run has ended. If it returns False, the run is
+            stopped.
+        grace_seconds: time that the ranks of the run need to stop.
 
-    def wait(self, look: Callable[[], bool] = lambda: True) -> int | None:
-        """Return the exit code; None where `look`, called now and then and once at the end, said to stop.
-
-        Raises:
-            RunInterruptedError: a signal came.
-        """
-        while True:
-            exit_code = self._process.poll()
-            if not look() and exit_code is None:
-                self.stop()
+    Raises:
+        RunInterruptedError: if this process receives a signal. Before raising, the function stops the run.
+    """
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [
+                # If the sweep is killed, the run receives SIGTERM and saves a checkpoint set.
+                *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())),
+                *(sys.executable, "-m", "kedro", "run", "--config", str(run_file)),
+            ],
+            cwd=project_path,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            # In its own session, the run does not receive Ctrl-C from the terminal. Only the sweep signals the run,
+            # because a second signal would end it before it has saved a checkpoint set.
+            start_new_session=True,
+        )
+    try:
+        while (exit_code := process.poll()) is None:
+            if not should_continue():
                 return None
-            if exit_code is not None:
-                return exit_code
             raise_if_interrupted()
             time.sleep(_POLL_SECONDS)
-
-    def stop(self) -> None:
-        """Ask it to stop, and wait for it; it saves a checkpoint set first. What does not end is killed."""
-        if self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(self._grace_seconds + _END_SECONDS)
-        except BaseException as error:
-            self._process.kill()
-            self._process.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            logger.warning("process %d did not end in time and was killed; see %s", self._process.pid, self._log)
-
-    def describe_end(self, exit_code: int) -> str:
-        """Return how it ended: its own error where it has said one, the end of its log otherwise."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
-        how = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
-        said = lines[starts[-1] :] if starts else lines
-        return "\n".join([f"{how}; {self._log} ends with:", *said[-_TAIL_LINES:]])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
+        should_continue()
+        return exit_code
+    finally:
+        _stop(process, log, grace_seconds)
 
 
-class EventTail:
-    """The events of a training, each once, also where a training that starts anew has a file of its own."""
+def describe_end(log: Path, exit_code: int) -> str:
+    """Describe the end of a run, including its error message or the last lines of its log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    end = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
+    shown = lines[errors[-1] :] if errors else lines
+    return "\n".join([f"{end}; end of {log}:", *shown[-_TAIL_LINES:]])
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-        self._inode: int | None = None
 
-    def read(self) -> list[AnyEvent]:
-        """Return what was appended since the last time."""
-        try:
-            inode = self._path.stat().st_ino
-        except FileNotFoundError:
-            return []
-        if inode != self._inode:
-            self._inode, self._position = inode, 0
-        events, self._position = read_events(self._path, self._position)
-        return events
+def _stop(process: subprocess.Popen[bytes], log: Path, grace_seconds: float) -> None:
+    """Stop the run with SIGTERM, so that it saves a checkpoint set. Kill it if it does not end in time."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(grace_seconds + _END_SECONDS)
+    except BaseException as error:
+        process.kill()
+        process.wait()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        logger.warning("killed process %d, which did not stop in time; log: %s", process.pid, log)

@@ -1,4 +1,4 @@
-"""The MLflow run of a whole sweep, under which those of its trials lie; a sweep that goes on has the same one."""
+"""Records a sweep in MLflow as a run. The trial runs are its child runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resnet50_pipeline.sweeps.plan import SweepPlan, training_dir_of
 from resnet50_pipeline.sweeps.study import Study, TrialRow
+from resnet50_pipeline.tracking.delivery.curve_cursor import read_session
 from resnet50_pipeline.tracking.parent import (
     KIND_VARIABLE,
     NAME_VARIABLE,
@@ -17,61 +17,53 @@ from resnet50_pipeline.tracking.parent import (
     SESSION_VARIABLE,
     TAGS_VARIABLE,
 )
+from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
-if TYPE_CHECKING:
-    from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun
-
-SESSION_NOTE = "mlflow_session"
-TRIAL_TAG, STATE_TAG, STUDY_TAG = "sweep.trial", "sweep.state", "sweep.study"
-_FOLDER = "sweep"
+_SESSION = "mlflow_session"
 
 
 def open_parent(plan: SweepPlan, study: Study, description: RunDescription) -> TrackedRun:
-    """Open the run of the sweep, or go on with it."""
-    from resnet50_pipeline.tracking.runs import open_run
-
-    known = study.get_note(SESSION_NOTE)
-    if known is None:
-        study.set_note(SESSION_NOTE, description.session)
+    """Open the sweep's MLflow run. A resumed sweep reuses the same run."""
+    session = study.optuna_study.user_attrs.get(_SESSION)
+    if session is None:
+        study.optuna_study.set_user_attr(_SESSION, description.session)
     else:
-        description = replace(description, session=known, continues=known)
+        description = replace(description, session=session, continues=session)
     return open_run(description, plan.tracking, plan.project_path)
 
 
-def child_environment(session: str, plan: SweepPlan, name: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that make a `kedro run` a child of the sweep's run."""
+def child_environment(
+    parent: TrackedRun, study: str, name: str, number: int | None = None, params: Mapping[str, object] | None = None
+) -> dict[str, str]:
+    """Return environment variables for the `kedro run` of a trial.
+
+    The variables make its MLflow run a child of the sweep's run, and add the trial's number and values as tags.
+    """
+    tags = {"sweep.study": study, **{f"sweep.{path}": str(value) for path, value in (params or {}).items()}}
+    if number is not None:
+        tags["sweep.trial"] = str(number)
     return {
-        SESSION_VARIABLE: session,
+        SESSION_VARIABLE: parent.session,
         KIND_VARIABLE: "sweep",
-        NAME_VARIABLE: f"sweep {plan.sweep.study}",
+        NAME_VARIABLE: f"sweep {study}",
         RUN_NAME_VARIABLE: name,
-        TAGS_VARIABLE: json.dumps({STUDY_TAG: plan.sweep.study, **tags}),
+        TAGS_VARIABLE: json.dumps(tags),
     }
 
 
-def trial_tags(number: int, params: Mapping[str, object]) -> dict[str, str]:
-    """Return the tags of a trial's run: by its number, and by the values that were chosen, runs can be searched."""
-    return {TRIAL_TAG: str(number), **{f"sweep.{path}": str(value) for path, value in params.items()}}
-
-
-def tell_trial_state(parent: TrackedRun, folder: Path, state: str) -> None:
-    """Say of a trial's own run what became of the trial: one that was pruned is KILLED for MLflow."""
-    from resnet50_pipeline.tracking.curves import session_of
-
-    if session := session_of(training_dir_of(folder)):
-        parent.tag_run(session, {STATE_TAG: state})
-
-
-def tell_progress(parent: TrackedRun, rows: Sequence[TrialRow], last: int) -> None:
-    """Show the best trial so far, and draw value and best value over the trials."""
-    by_number = {row.number: row for row in rows}
+def record_trial(parent: TrackedRun, folder: Path, rows: Sequence[TrialRow], number: int) -> None:
+    """Tag a trial's run with the trial's state, and update the tags of the sweep's run."""
+    trial = rows[number]
+    # The MLflow status does not show the state. For example, the run of a pruned trial is KILLED.
+    if session := read_session(training_dir_of(folder)):
+        parent.tag_run(session, {"sweep.state": trial.state})
+    states = [row.state for row in rows]
+    parent.set_tags({f"sweep.{state}": str(states.count(state)) for state in ("complete", "pruned", "failed")})
+    if trial.state == "complete" and trial.value is not None:
+        parent.log_metrics({"sweep/value": trial.value}, step=number)
     best = next((row for row in rows if row.is_best), None)
-    counts = {f"sweep.{state}": sum(row.state == state for row in rows) for state in ("complete", "pruned", "failed")}
-    parent.set_tags({key: str(count) for key, count in counts.items()})
-    if by_number[last].state == "complete" and (value := by_number[last].value) is not None:
-        parent.log_metrics({"sweep/value": value}, step=last)
     if best is not None and best.value is not None:
-        parent.log_metrics({"sweep/best_value": best.value}, step=last)
+        parent.log_metrics({"sweep/best_value": best.value}, step=number)
         parent.set_tags(
             {
                 "sweep.best_trial": str(best.number),
@@ -79,9 +71,3 @@ def tell_progress(parent: TrackedRun, rows: Sequence[TrialRow], last: int) -> No
                 **{f"sweep.best.{path}": str(value) for path, value in best.params.items()},
             }
         )
-
-
-def log_pictures(parent: TrackedRun, folder: Path) -> None:
-    """Upload the table and the pictures of the sweep."""
-    for path in sorted(folder.iterdir()):
-        parent.log_artifact(path, _FOLDER)

@@ -1,52 +1,52 @@
-"""A study: Optuna's trials, of which each belongs to one sweep at a time, and to nobody once that is gone.
+"""Manages the trials of a study and their folders, and ensures that only one process runs a trial.
 
-A trial is claimed by a lock on its folder, which ends with the process that has it. One that runs for Optuna and that
-nobody holds was left by a sweep that was killed or stopped: the next one goes on with it, as the same trial.
+A process claims a trial by locking a file in the trial's folder. The kernel releases the lock when the process ends,
+even if it is killed. If Optuna lists a trial as RUNNING but no process holds its lock, the trial was stopped or killed.
+The next sweep resumes it.
+
+Optuna's heartbeat is not suitable for this. It works only inside `Study.optimize` and detects a killed process only
+after a grace period. Its retry callback creates a new trial instead of resuming the existing one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
-from resnet50_pipeline.paddleclas.output_dir import claim_output_dir, find_holder
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.sweeps.choosing import describe_other_definition, make_pruner, make_sampler
-from resnet50_pipeline.sweeps.database import database_of, open_storage
-from resnet50_pipeline.sweeps.optional import import_optuna
+from resnet50_pipeline.processes.locks import claiming, find_holder, holding
+from resnet50_pipeline.sweeps.backend import make_pruner, make_sampler, open_storage
 from resnet50_pipeline.sweeps.space import decode_params, to_distributions
 
-if TYPE_CHECKING:
-    import optuna
-
-_DEFINITION, _HOST, _ERROR = "definition", "host", "error"
-_GIVEN_UP, _DIVERGED = "given_up", "diverged"
-# From Optuna's trial to its host's name is a moment, in which a sweep of another machine may look.
-_NAMELESS_SECONDS = 60.0
+# Names of attributes that the sweep stores in Optuna's study or trials.
+DIVERGED, ERROR = "diverged", "error"
+_DEFINITION, _HOST, _GIVEN_UP = "definition", "host", "given_up"
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """What is known of a trial.
+    """The state of a trial.
 
     Attributes:
-        number: Optuna's.
-        state: complete, pruned, diverged (its loss was not finite), failed, given up, running; stopped where its sweep
-            is gone and the next one goes on with it; elsewhere where it runs on another machine.
-        value: of the metric; of a trial that is not complete, that of its last evaluation.
-        epochs: of the last evaluation.
-        seconds: from its start to its end, or until now.
-        params: what was chosen, by path.
-        detail: the error, or who has it.
-        is_best: whether no complete trial is better.
+        number: Optuna's number of the trial.
+        state: complete, pruned, diverged (the loss was not finite), failed, skipped (by `--give-up`), running, stopped
+            (the next sweep resumes it) or elsewhere (it runs on another machine).
+        value: final value of the metric. For an incomplete trial, value of its last evaluation, or None.
+        epochs: number of the last evaluated epoch.
+        seconds: duration of the trial so far.
+        params: values of the parameters, keyed by path.
+        detail: error message, or the process or machine that runs the trial.
+        is_best: whether the trial is the best of all complete trials.
     """
 
     number: int
@@ -59,249 +59,167 @@ class TrialRow:
     is_best: bool = False
 
 
-class ClaimedTrial:
-    """A trial that this process runs."""
-
-    def __init__(self, study: Study, trial: optuna.Trial, folder: Path, *, goes_on: bool) -> None:
-        self._study = study
-        self._trial = trial
-        self.folder = folder
-        self.goes_on = goes_on
-        self.params = decode_params(trial.params, study.parameters.tried)
-        self._reported = set(study.frozen(trial.number).intermediate_values)
-
-    @property
-    def number(self) -> int:
-        """Optuna's number of it."""
-        return self._trial.number
-
-    def report(self, epoch: int, value: float) -> bool:
-        """Say what an evaluation gave; return whether the trial had better be given up.
-
-        An epoch that is evaluated again, after a kill, counts once.
-        """
-        if epoch not in self._reported:
-            self._reported.add(epoch)
-            self._trial.report(value, epoch)
-        return bool(self._trial.should_prune())
-
-    def complete(self, value: float) -> None:
-        """End it with its value."""
-        self._study.tell(self.number, "COMPLETE", value)
-
-    def prune(self, *, has_diverged: bool = False) -> None:
-        """End it as given up. To the sampler one that diverged is as bad as any."""
-        if has_diverged:
-            self._trial.set_user_attr(_DIVERGED, True)
-        self._study.tell(self.number, "PRUNED")
-
-    def fail(self, error: str) -> None:
-        """End it as failed."""
-        self._trial.set_user_attr(_ERROR, error)
-        self._study.tell(self.number, "FAIL")
-
-
 class Study:
-    """A study in Optuna's database, and the folders of its trials."""
+    """A study in Optuna's database, with its folder. Both are created if they do not exist.
+
+    Raises:
+        ParameterError: if the database cannot be opened, or if the study has a different space, metric or direction.
+    """
 
     def __init__(self, parameters: SweepParameters) -> None:
         self.parameters = parameters
-        self._optuna = import_optuna()
-        parameters.folder.mkdir(parents=True, exist_ok=True)
-        self._storage = open_storage(parameters)
-        self._study = self._load()
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the study."""
-        return self.parameters.folder
-
-    def get_note(self, key: str) -> str | None:
-        """Return what a sweep of this study has noted, None where nothing."""
-        value = self._study.user_attrs.get(key)
-        return None if value is None else str(value)
-
-    def set_note(self, key: str, value: str) -> None:
-        """Note something for the sweeps to come."""
-        self._study.set_user_attr(key, value)
+        self.folder = parameters.folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.optuna_study = optuna.create_study(
+            study_name=parameters.study,
+            storage=open_storage(parameters),
+            direction=parameters.direction,
+            pruner=make_pruner(parameters),
+            load_if_exists=True,
+        )
+        self._require_same_definition()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other sweeps of this machine from choosing, or preparing data, at the same time."""
-        with (self.folder / ".study.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Lock the study, so that no other sweep on this machine can run it during the block."""
+        lock = self.folder / ".study.lock"
+        lock.touch()
+        with holding(lock, wait=True):
             yield
 
     @contextlib.contextmanager
-    def next_trial(self) -> Iterator[ClaimedTrial | None]:
-        """Give the trial to go on with, or a new one, and hold it while the block runs; None where there are enough.
+    def next_trial(self) -> Iterator[optuna.Trial | None]:
+        """Hold a claim on a stopped or new trial for the duration of the block.
 
-        What is chosen for trial n depends on the seed, on n and on the trials before it, and not on how often the
-        sweep was started.
+        Yields None if the study already has enough trials. The values of trial n depend only on the seed, n and the
+        earlier trials, no matter how many times the sweep was stopped and restarted.
         """
         with contextlib.ExitStack() as claim:
             with self.alone():
-                trial = self._take_over(claim) or self._ask(claim)
+                trial = self._resume(claim) or self._create(claim)
             yield trial
 
-    def frozen(self, number: int) -> optuna.trial.FrozenTrial:
-        """Return what Optuna has of a trial."""
-        return self._trials()[number]
-
-    def tell(self, number: int, state: str, value: float | None = None) -> None:
-        """End a trial."""
-        self._study.tell(number, value, state=self._optuna.trial.TrialState[state])
-
     def give_up(self, number: int) -> None:
-        """End a trial that nobody runs any more as failed; another one takes its place.
+        """Mark a stopped trial as failed. The trial does not count toward `sweep.trials`, so a new one replaces it.
 
         Raises:
-            ParameterError: there is no such trial, or it has ended.
-            OutputDirectoryInUseError: a sweep runs it.
+            ParameterError: if the trial does not exist or has ended.
+            OutputDirectoryInUseError: if a sweep is running the trial.
         """
-        running = {row.number: row for row in self.rows() if row.state in ("running", "stopped", "elsewhere")}
+        running = {trial.number: trial for trial in self._trials(TrialState.RUNNING)}
         if number not in running:
-            which = f"; these have not: {', '.join(map(str, running))}" if running else ""
-            raise ParameterError(f"trial {number} of study {self.parameters.study} has ended, or is none{which}")
-        with claim_output_dir(self._claimed(number)):
-            self._give_up(self._thawed(self.frozen(number)))
+            raise ParameterError(
+                f"--give-up {number}: study {self.parameters.study} has no unfinished trial {number}; "
+                f"unfinished trials: {', '.join(map(str, running)) or 'none'}"
+            )
+        with claiming(self._lock_path(number)) as holder:
+            if holder is not None:
+                raise OutputDirectoryInUseError(
+                    f"{self.trial_folder(number)}: process {holder} runs trial {number} → stop that sweep first"
+                )
+            self._give_up(running[number])
 
     def rows(self) -> list[TrialRow]:
-        """Return all trials by number."""
+        """Return the state of all trials, sorted by number."""
         best = self.best_number()
-        return [self._row(trial, is_best=trial.number == best) for trial in self._trials()]
+        return [self._row(trial, is_best=trial.number == best) for trial in self.optuna_study.trials]
 
     def best_number(self) -> int | None:
-        """Return the number of the best complete trial, None where none is complete."""
-        complete = self._trials("COMPLETE")
-        if not complete:
-            return None
-        sign = -1 if self.parameters.direction == "maximize" else 1
-        return int(min(complete, key=lambda trial: (sign * float(trial.value or 0.0), trial.number)).number)
+        """Return the number of the best complete trial, or None if no trial is complete.
 
-    def importances(self) -> dict[str, float]:
-        """Return the share that each parameter has in the differences of the values, 0..1; {} for too few trials.
-
-        PED-ANOVA (Watanabe et al. 2023), which asks which parameters decide over being among the better ones.
+        If several trials are equally good, this method returns the first of them. Optuna could return any of them.
         """
-        if len({trial.value for trial in self._trials("COMPLETE")}) < 4:
-            return {}
-        importances = self._optuna.importance
-        found = importances.get_param_importances(
-            self._study, evaluator=importances.PedAnovaImportanceEvaluator(), params=list(self.parameters.tried)
-        )
-        return {str(path): float(share) for path, share in found.items()}
+        sign = -1 if self.parameters.direction == "maximize" else 1
+        complete = self._trials(TrialState.COMPLETE)
+        return min(((sign * float(trial.value or 0.0), trial.number) for trial in complete), default=(0, None))[1]
 
     def trial_folder(self, number: int) -> Path:
-        """Return the folder of a trial."""
+        """Return a trial's folder."""
         return self.folder / f"trial-{number:04d}"
 
-    def _take_over(self, claim: contextlib.ExitStack) -> ClaimedTrial | None:
-        for trial in self._trials("RUNNING"):
-            if not self._may_be_here(trial):
+    def _resume(self, claim: contextlib.ExitStack) -> optuna.Trial | None:
+        for trial in self._trials(TrialState.RUNNING):
+            if self._host_of(trial) != socket.gethostname():
                 continue
-            try:
-                claim.enter_context(claim_output_dir(self._claimed(trial.number)))
-            except OutputDirectoryInUseError:
+            if claim.enter_context(claiming(self._lock_path(trial.number))) is not None:
                 continue
-            going_on = self._thawed(trial)
-            if set(trial.params) == set(self.parameters.tried):
-                going_on.set_user_attr(_HOST, socket.gethostname())
-                return ClaimedTrial(self, going_on, self.trial_folder(trial.number), goes_on=True)
-            # Killed before all values were chosen: there is nothing to go on with.
-            self._give_up(going_on)
-            claim.close()
+            if set(trial.params) == set(self.parameters.ranges):
+                return optuna.Trial(self.optuna_study, trial._trial_id)
+            self._give_up(trial)  # killed before Optuna had chosen all values
         return None
 
-    def _ask(self, claim: contextlib.ExitStack) -> ClaimedTrial | None:
-        trials = self._trials()
+    def _create(self, claim: contextlib.ExitStack) -> optuna.Trial | None:
+        trials = self.optuna_study.trials
         if sum(_GIVEN_UP not in trial.user_attrs for trial in trials) >= self.parameters.trials:
             return None
-        self._study.sampler = make_sampler(self.parameters, len(trials))
-        trial = self._study.ask(to_distributions(self.parameters.tried))
+        self.optuna_study.sampler = make_sampler(self.parameters, len(trials))
+        trial = self.optuna_study.ask(to_distributions(self.parameters.ranges))
         trial.set_user_attr(_HOST, socket.gethostname())
-        claim.enter_context(claim_output_dir(self._claimed(trial.number)))
-        return ClaimedTrial(self, trial, self.trial_folder(trial.number), goes_on=False)
+        claim.enter_context(claiming(self._lock_path(trial.number)))
+        return trial
 
-    def _claimed(self, number: int) -> Path:
-        """Return what is claimed of a trial; its `kedro run` claims the folder itself."""
+    def _trials(self, state: TrialState) -> list[FrozenTrial]:
+        return self.optuna_study.get_trials(deepcopy=False, states=(state,))
+
+    def _lock_path(self, number: int) -> Path:
+        """Return the path of a trial's lock file. Create the trial's folder if it does not exist."""
         folder = self.trial_folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / "sweep"
+        folder.mkdir(exist_ok=True)
+        return folder / ".sweep.lock"
 
-    def _trials(self, state: str | None = None) -> list[optuna.trial.FrozenTrial]:
-        """Return all trials by number, or those in a state."""
-        states = None if state is None else (self._optuna.trial.TrialState[state],)
-        return list(self._study.get_trials(deepcopy=False, states=states))
+    def _give_up(self, trial: FrozenTrial) -> None:
+        optuna.Trial(self.optuna_study, trial._trial_id).set_user_attr(_GIVEN_UP, True)
+        self.optuna_study.tell(trial.number, state=TrialState.FAIL)
 
-    def _thawed(self, trial: optuna.trial.FrozenTrial) -> optuna.Trial:
-        """Return a trial that another process has begun as one that can be told of."""
-        thawed: optuna.Trial = self._optuna.trial.Trial(self._study, trial._trial_id)
-        return thawed
+    def _host_of(self, trial: FrozenTrial) -> str:
+        """Return the host name of the machine that runs a trial.
 
-    def _give_up(self, trial: optuna.Trial) -> None:
-        trial.set_user_attr(_GIVEN_UP, True)
-        self.tell(trial.number, "FAIL")
+        A process may be killed before it has recorded its host name. If the study's database is a local file, the trial
+        then belongs to this machine.
+        """
+        unknown = socket.gethostname() if self.parameters.storage is None else "an unknown machine"
+        return str(trial.user_attrs.get(_HOST, unknown))
 
-    def _may_be_here(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Return whether a lock of this machine says whether somebody runs it."""
-        host = trial.user_attrs.get(_HOST)
-        if host is not None:
-            return bool(host == socket.gethostname())
-        started = trial.datetime_start
-        is_old = started is None or time.time() - started.timestamp() > _NAMELESS_SECONDS
-        return self.parameters.storage is None or is_old
-
-    def _row(self, trial: optuna.trial.FrozenTrial, *, is_best: bool) -> TrialRow:
-        state, detail = self._state_of(trial)
+    def _row(self, trial: FrozenTrial, *, is_best: bool) -> TrialRow:
+        state, detail = self._describe_state(trial)
         epochs = max(trial.intermediate_values, default=0)
         value = trial.value if trial.value is not None else trial.intermediate_values.get(epochs)
         end = trial.datetime_complete.timestamp() if trial.datetime_complete else time.time()
         start = trial.datetime_start.timestamp() if trial.datetime_start else end
-        params = decode_params(trial.params, self.parameters.tried)
+        params = decode_params(trial.params)
         return TrialRow(trial.number, state, value, epochs, end - start, params, detail, is_best)
 
-    def _state_of(self, trial: optuna.trial.FrozenTrial) -> tuple[str, str]:
-        name = trial.state.name.lower()
-        if name == "running":
-            if not self._may_be_here(trial):
-                return "elsewhere", f"on {trial.user_attrs.get(_HOST)}"
-            holder = find_holder(self.trial_folder(trial.number) / "sweep")
+    def _describe_state(self, trial: FrozenTrial) -> tuple[str, str]:
+        attributes = trial.user_attrs
+        if trial.state == TrialState.RUNNING:
+            if (host := self._host_of(trial)) != socket.gethostname():
+                return "elsewhere", f"on {host}"
+            holder = find_holder(self._lock_path(trial.number))
             return ("stopped", "") if holder is None else ("running", f"process {holder}")
-        if name == "pruned":
-            return ("diverged" if trial.user_attrs.get(_DIVERGED) else "pruned"), ""
-        if name == "fail":
-            given_up = trial.user_attrs.get(_GIVEN_UP)
-            return ("given up" if given_up else "failed"), str(trial.user_attrs.get(_ERROR, ""))
-        return name, ""
+        if trial.state == TrialState.FAIL:
+            return ("skipped" if _GIVEN_UP in attributes else "failed"), str(attributes.get(ERROR, ""))
+        return ("diverged" if DIVERGED in attributes else trial.state.name.lower()), ""
 
-    def _load(self) -> optuna.Study:
-        study: optuna.Study = self._optuna.create_study(
-            study_name=self.parameters.study,
-            storage=self._storage,
-            direction=self.parameters.direction,
-            sampler=make_sampler(self.parameters, 0),
-            pruner=make_pruner(self.parameters),
-            load_if_exists=True,
-        )
-        definition = json.dumps(self._definition(), sort_keys=True)
-        known = study.user_attrs.get(_DEFINITION)
-        if known is None:
-            study.set_user_attr(_DEFINITION, definition)
-        elif known != definition:
-            raise ParameterError(
-                describe_other_definition(self.parameters.study, json.loads(known), self._definition())
-            )
-        return study
-
-    def _definition(self) -> dict[str, Any]:
-        """Return what all trials of a study have in common, without which they could not be compared."""
-        space = {f"space.{path}": values.model_dump(mode="json") for path, values in self.parameters.tried.items()}
-        return {"metric": self.parameters.metric, "direction": self.parameters.direction, **space}
+    def _require_same_definition(self) -> None:
+        """Raise ParameterError if the study's trials have a different space, metric or direction."""
+        space = {f"space.{path}": values.model_dump(mode="json") for path, values in self.parameters.ranges.items()}
+        here = {"metric": self.parameters.metric, "direction": self.parameters.direction, **space}
+        if _DEFINITION not in self.optuna_study.user_attrs:
+            self.optuna_study.set_user_attr(_DEFINITION, json.dumps(here, sort_keys=True))
+        there = json.loads(self.optuna_study.user_attrs[_DEFINITION])
+        differences = [
+            f"  {key}: {json.dumps(there.get(key))} in the study, {json.dumps(here.get(key))} in the parameters"
+            for key in sorted({*there, *here})
+            if there.get(key) != here.get(key)
+        ]
+        if differences:
+            problem = f"sweep.study {self.parameters.study}: its trials could not be compared with new ones:"
+            solution = "→ set a different name in sweep.study, or restore the values"
+            raise ParameterError("\n".join([problem, *differences, solution]))
 
 
 def study_exists(parameters: SweepParameters) -> bool:
-    """Return whether there is such a study, without making one."""
+    """Return whether the study exists, without creating it."""
     if parameters.storage is None:
-        return database_of(parameters).is_file()
-    return parameters.study in import_optuna().get_all_study_names(parameters.storage)
+        return (parameters.folder / "study.db").is_file()
+    return parameters.study in optuna.get_all_study_names(open_storage(parameters))

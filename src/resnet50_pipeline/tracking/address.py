@@ -1,7 +1,9 @@
-"""Where `tracking.uri` points, said without importing MLflow."""
+"""Resolves `tracking.uri` without importing MLflow, which takes seconds."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,20 +12,24 @@ from urllib.parse import urlsplit
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import TrackingParameters
 
+# Folder inside the project for results that MLflow has not received yet (`tracking/delivery/outbox_folder.py`).
+OUTBOX = ".mlflow_outbox"
+# MLflow's own variable. Programs that use MLflow without this project read it.
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
 _DVC_EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 @dataclass(frozen=True)
 class StoreAddress:
-    """A server, a database that a server of its own keeps, or a database file.
+    """The address of an MLflow store.
 
     Attributes:
-        kind: which of them.
-        uri: MLflow tracking URI; a SQLite path in it is absolute.
-        file: the database file, where it is one.
+        kind: an MLflow server, a database server, or a SQLite file.
+        uri: MLflow tracking URI. A SQLite path in it is absolute.
+        file: path of the SQLite file, or None for other kinds.
     """
 
     kind: Literal["server", "database", "file"]
@@ -32,15 +38,15 @@ class StoreAddress:
 
     @property
     def shown(self) -> str:
-        """The URI without a password, to be shown and written."""
+        """The URI without its password, for messages and files."""
         return hide_password(self.uri)
 
 
 def find_home(project_path: Path) -> Path:
-    """Return the folder that relative paths of `tracking` are taken from: the project's.
+    """Return the base folder for relative paths in `params:tracking`.
 
-    DVC runs queued experiments in copies of the project, and deletes them with all that is in them: the runs of such a
-    copy belong to the project that it is one of.
+    This is normally the project folder. DVC runs queued experiments in copies of the project and deletes the copies
+    afterward. For such a copy, the base folder is the original project folder.
     """
     for folder in project_path.parents:
         if folder.parts[-3:] == _DVC_EXPERIMENTS:
@@ -50,10 +56,10 @@ def find_home(project_path: Path) -> Path:
 
 
 def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddress:
-    """Return where runs go, with relative paths taken from the project's folder.
+    """Return the address of the store, with relative paths resolved from the project folder.
 
     Raises:
-        ParameterError: `tracking.uri` is neither a server nor a database.
+        ParameterError: if `tracking.uri` is neither a server nor a database.
     """
     uri = tracking.uri
     scheme = urlsplit(uri).scheme.split("+")[0]
@@ -61,16 +67,37 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
         return StoreAddress("server", uri)
     if scheme not in _DATABASES:
         raise ParameterError(
-            f"tracking.uri is {uri!r}, but MLflow keeps runs in a database or a server "
-            "(it refuses folders): set sqlite:///mlflow.db, postgresql://… or http://host:port"
+            f"tracking.uri is {uri!r}, but MLflow stores runs in a database or on a server, not in a folder: "
+            "set sqlite:///mlflow.db, postgresql://… or http://host:port"
         )
-    if uri.startswith(_SQLITE):
-        file = find_home(project_path) / uri.removeprefix(_SQLITE)
-        return StoreAddress("file", f"{_SQLITE}{file}", file)
+    if (uri.startswith("sqlite") and ":memory:" in uri) or uri.rstrip("/") == "sqlite:":
+        raise ParameterError(
+            f"tracking.uri is {uri!r}, but a database in memory ends with its process → set it to a file, such as "
+            "sqlite:///mlflow.db"
+        )
+    if uri.startswith(f"{SQLITE}~"):
+        path = Path(uri.removeprefix(SQLITE)).expanduser()
+        raise ParameterError(
+            f"tracking.uri is {uri!r}, and ~ is not replaced in it → set it to the whole path: {SQLITE}{path}"
+        )
+    if uri.startswith(SQLITE):
+        file = find_home(project_path) / uri.removeprefix(SQLITE)
+        return StoreAddress("file", f"{SQLITE}{file}", file)
     return StoreAddress("database", uri)
 
 
+def find_ignored_address(
+    tracking: TrackingParameters, project_path: Path, environment: Mapping[str, str] = os.environ
+) -> str | None:
+    """Return the address in MLFLOW_TRACKING_URI if it differs from `tracking.uri`, which this project uses instead."""
+    given = environment.get(URI_VARIABLE)
+    if not given:
+        return None
+    used = {tracking.uri.rstrip("/"), find_address(tracking, project_path).uri.rstrip("/")}
+    return None if given.rstrip("/") in used else hide_password(given)
+
+
 def hide_password(uri: str) -> str:
-    """Return a URI with `…` in place of its password."""
+    """Return a URI with its password replaced by `…`."""
     password = urlsplit(uri).password
     return uri if password is None else uri.replace(f":{password}@", ":…@", 1)

@@ -1,9 +1,11 @@
-"""Registered models and the files of their runs, brought to this machine."""
+"""Downloads registered models, and files from the runs that created them."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +19,24 @@ from resnet50_pipeline.files import replace_directory, staging_directory
 from resnet50_pipeline.tracking.store import Store
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
+DOWNLOADS = Path(".cache") / "models"
+"""Folder for downloaded models, relative to the project."""
 EVIDENCE = "evaluation"
-"""Folder of a run's artifacts that holds what a version was judged by."""
+"""Artifact folder of a run for the files that the gate uses to judge a version."""
+_MAX_FOLDER_NAME = 120
 _DATA = "data"
-# In MLflow's model folders the exported model lies below `data/`, under the name that it had.
+# MLflow's model folders contain the exported model as `data/<its original folder name>`.
 _MODEL_FILE = "inference.yml"
 
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A registered version on this machine.
+    """A registered model version with its files on the local disk.
 
     Attributes:
-        name: of the registered model.
-        version: its number.
-        run_id: MLflow run that it was made in.
+        name: name of the registered model.
+        version: version number.
+        run_id: ID of the MLflow run that created the version.
         inference_model: folder with `inference.*`, `inference.yml` and `label_map.json`.
     """
 
@@ -41,23 +46,16 @@ class FetchedModel:
     inference_model: Path
 
 
-def is_registered_reference(text: str) -> bool:
-    """Return whether a text is meant as `models:/name@alias` or `models:/name/version`."""
-    return text.startswith("models:")
-
-
 def fetch_model(store: Store, reference: str, cache: Path) -> FetchedModel:
-    """Return the version that `models:/name@alias` or `models:/name/version` names.
-
-    A store of this machine has it in a folder, which is used as it is; from a server it is downloaded once.
+    """Return a registered version. Files on a server are downloaded only once. Local files are used in place.
 
     Args:
-        store: where it is registered.
-        reference: which one.
+        store: store of the registered model.
+        reference: `models:/name@alias` or `models:/name/version`.
         cache: folder for downloads.
 
     Raises:
-        TrackingError: there is no such version, its files are gone, or MLflow does not answer.
+        TrackingError: if the version or its files do not exist, or MLflow does not answer.
     """
     with asking_mlflow(store):
         version = find_version(store, reference)
@@ -65,33 +63,40 @@ def fetch_model(store: Store, reference: str, cache: Path) -> FetchedModel:
     found = sorted(folder.glob(f"{_DATA}/*/{_MODEL_FILE}"))
     if not found:
         raise TrackingError(
-            f"{version.name} version {version.version} has no {_MODEL_FILE}: not a model of this project"
+            f"{version.name} version {version.version} has no {_MODEL_FILE}, so this project did not register it; "
+            f"choose a version that `kedro run` has registered"
         )
     return FetchedModel(version.name, int(version.version), str(version.run_id), found[0].parent)
 
 
 def fetch_evidence(store: Store, version: ModelVersion, file_name: str, folder: Path) -> Path:
-    """Return a file that the run of a version keeps below `evaluation/`, in `folder`.
+    """Download a file from the `evaluation/` artifact folder of a version's run, and return its path.
+
+    Args:
+        store: store of the registered model.
+        version: registered version.
+        file_name: name of the file.
+        folder: folder for the download.
 
     Raises:
-        TrackingError: it keeps no such file.
+        TrackingError: if the run has no such file.
     """
     client = store.connect()
     path = f"{EVIDENCE}/{file_name}"
     if version.run_id is None or path not in {file.path for file in client.list_artifacts(version.run_id, EVIDENCE)}:
-        raise TrackingError(f"the run of {version.name} version {version.version} keeps no {path}")
+        raise TrackingError(f"the run of {version.name} version {version.version} has no artifact {path}")
     return Path(client.download_artifacts(version.run_id, path, str(folder)))
 
 
 def find_version(store: Store, reference: str) -> ModelVersion:
-    """Return the version that a reference names.
+    """Return the registered version for a reference such as `models:/name@champion`.
 
     Raises:
-        TrackingError: there is none, or the text is no reference.
+        TrackingError: if the version does not exist, or the reference is malformed.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
-        raise TrackingError(f"{reference!r} names no registered model; write models:/name@champion or models:/name/3")
+        raise TrackingError(f"{reference!r} is not a registered model; write models:/name@champion or models:/name/3")
     client = store.connect()
     name, alias, version = match["name"], match["alias"], match["version"]
     try:
@@ -100,36 +105,46 @@ def find_version(store: Store, reference: str) -> ModelVersion:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         advice = (
-            "`kedro promote VERSION` makes one the champion, and `kedro run` registers versions"
+            "`kedro run` registers versions, and `kedro promote VERSION` makes one the champion"
             if alias
-            else "`make ui` shows those that are there"
+            else "the MLflow UI lists the registered versions"
         )
         raise TrackingError(f"there is no {reference}; {advice}") from error
 
 
 @contextlib.contextmanager
 def asking_mlflow(store: Store) -> Iterator[None]:
-    """Turn what MLflow's client raises into one message that names the store.
+    """Convert MLflow client errors to a TrackingError that identifies the store.
 
     Raises:
-        TrackingError: MLflow refused, or did not answer.
+        TrackingError: if MLflow rejects a request or does not answer.
     """
     try:
+        store.require_answer()  # a server that hangs would block each of MLflow's own requests for minutes
         yield
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {store.address} did not give what was asked for: {error}") from error
+    except (MlflowException, ConnectionError) as error:
+        raise TrackingError(
+            f"a request to MLflow at {store.address} failed: {error}; check that the server is running and that "
+            f"tracking.uri is correct"
+        ) from error
 
 
 def _fetch_folder(store: Store, version: ModelVersion, cache: Path) -> Path:
     source = str(version.source)
     if source.startswith(("file:", "/")):
         return Path(mlflow.artifacts.download_artifacts(source, tracking_uri=store.uri))
-    # A version never changes, but another server may have one of the same name and number: its place tells them apart.
-    folder = cache / re.sub(r"\W+", "_", f"{store.address} {source}")
+    # A version never changes, but another server may use the same name and number. The folder name therefore includes
+    # the location.
+    location = f"{store.address} {source}"
+    # File systems allow 255 bytes in a name.
+    digest = hashlib.sha256(location.encode()).hexdigest()[:16]
+    folder = cache / f"{re.sub(r'[^A-Za-z0-9]+', '_', location)[-_MAX_FOLDER_NAME:]}-{digest}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with staging_directory(cache) as staged:
             mlflow.artifacts.download_artifacts(source, dst_path=str(staged), tracking_uri=store.uri)
         inner = [path.parent for path in staged.rglob("MLmodel")]
-        replace_directory(inner[0] if inner else staged, folder)
+        if not folder.is_dir():  # else another process has finished the same download, and may be reading it
+            replace_directory(inner[0] if inner else staged, folder)
+        shutil.rmtree(staged, ignore_errors=True)
     return folder

@@ -1,8 +1,9 @@
-"""The run that gathers others: those of one `dvc repro`, or of whatever else starts several `kedro run`."""
+"""Finds the parent run if `dvc repro`, a sweep or another program has started this `kedro run`."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,30 +15,36 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.tracking.limits import MAX_KEY_LENGTH, MAX_TAG_LENGTH, shorten
 from resnet50_pipeline.tracking.process import ProcessIdentity
 
-# What DVC tells the commands of its stages.
+# Variables that DVC sets for its stages' commands.
 _DVC_STAGE, _DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
 _DVC_PROGRAMS = frozenset({"dvc", "dvc.exe"})
-# A program that runs several `kedro run` itself says so: a key that no other parent has, and a name for people.
+# Variables that other programs set to group their `kedro run` commands: a unique key and a display name.
 SESSION_VARIABLE, NAME_VARIABLE = "TRACKING_PARENT_SESSION", "TRACKING_PARENT_NAME"
-# Which try of this part it is, from 1 on: a program that tries again what failed has not failed itself.
+# Number of the attempt, starting at 1. A retry resets the parent's status, because a program that retries has not
+# failed yet.
 ATTEMPT_VARIABLE = "TRACKING_PARENT_ATTEMPT"
-# `sweep`: it has a run of its own, and says itself what becomes of that. And what it knows of the run that it starts.
+# If the first variable is `sweep`, the parent opens and ends its own run. The other two contain the name and the tags
+# of the new run.
 KIND_VARIABLE, RUN_NAME_VARIABLE, TAGS_VARIABLE = "TRACKING_PARENT_KIND", "TRACKING_RUN_NAME", "TRACKING_TAGS"
+_RUN_NAME_TAG = "mlflow.runName"
+# The names that MLflow accepts. A name with `..` or a leading `/` is not a relative path.
+_TAG_NAME = re.compile(rf"(?!/)(?!.*\.\.)[\w.\- :/]{{1,{MAX_KEY_LENGTH}}}(?<!/)")
 
 
 @dataclass(frozen=True)
 class Parent:
-    """What is known of a parent run by each of its children.
+    """A parent run, as described by the environment of its children.
 
     Attributes:
-        session: a key that no other run has, and on which all children agree.
-        kind: what gathers them; its tag `parent.kind`.
-        title: what people recognise it by, beside architecture and environment.
-        stage: which part of the parent this run is; "" where nobody says.
-        process: whose end is the parent's.
-        is_retry: whether this run is another try of a part that failed.
+        session: unique key of the parent, the same for all children.
+        kind: program that started the children. It is also the value of the `parent.kind` tag.
+        title: last part of the parent's name, after the architecture and environment.
+        stage: DVC stage of this run, or "" without DVC.
+        process: process that the parent run belongs to. When it ends, the run ends.
+        is_retry: whether this run repeats a failed run.
     """
 
     session: str
@@ -48,13 +55,13 @@ class Parent:
     is_retry: bool = False
 
     @property
-    def has_run_of_its_own(self) -> bool:
-        """Whether the parent itself says what it shows and how it ended, and its children do not."""
+    def has_own_run(self) -> bool:
+        """Whether the parent process reports the results and the end of its run itself. If not, its children do so."""
         return self.kind == "sweep"
 
 
 def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
-    """Return what the calling process was started by, if that gathers runs; None for a `kedro run` of its own."""
+    """Return the parent of this run, or None if it is a standalone run."""
     if session := environment.get(SESSION_VARIABLE):
         identity = ProcessIdentity.of(psutil.Process().parent() or psutil.Process())
         is_retry = environment.get(ATTEMPT_VARIABLE, "1") != "1"
@@ -78,24 +85,34 @@ def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
 
 
 def given_tags(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the tags that the program which starts a run gives it, as a JSON object of strings.
+    """Return the tags in the `TRACKING_TAGS` variable. The program that starts a run may set this variable.
 
     Raises:
-        ParameterError: the variable holds something else.
+        ParameterError: if the variable is not a JSON object of strings, or if MLflow would reject a tag. MLflow would
+            not create the run at all.
     """
     text = environment.get(TAGS_VARIABLE)
     if not text:
         return {}
     try:
-        return TypeAdapter(dict[str, str]).validate_json(text)
+        tags = TypeAdapter(dict[str, str]).validate_json(text)
     except ValidationError as error:
         raise ParameterError(
-            f'{TAGS_VARIABLE} is {text!r}; it is a JSON object of strings, as {{"sweep.trial": "3"}}'
+            f'{TAGS_VARIABLE} is {text!r}; set it to a JSON object of strings, for example {{"sweep.trial": "3"}}'
         ) from error
+    for name in tags:
+        if name == _RUN_NAME_TAG:
+            raise ParameterError(f"{TAGS_VARIABLE} sets {name}, which is the name of the run → set {RUN_NAME_VARIABLE}")
+        if not _TAG_NAME.fullmatch(name):
+            raise ParameterError(
+                f"{TAGS_VARIABLE} contains the tag {shorten(name, 80)!r} → use 1 to {MAX_KEY_LENGTH} letters, digits, "
+                "spaces, and _ - . : / in the names of tags"
+            )
+    return {name: shorten(value, MAX_TAG_LENGTH) for name, value in tags.items()}
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """Return whether it is `dvc …`, `python …/bin/dvc …` or `python -m dvc …`."""
+    """Return whether the process was started as `dvc …`, `python …/bin/dvc …` or `python -m dvc …`."""
     try:
         return any(Path(argument).name in _DVC_PROGRAMS for argument in process.cmdline()[:4])
     except psutil.Error:
@@ -103,9 +120,12 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 
 def _start_ticks(pid: int) -> str:
-    """Return when a process started, in the kernel's own unit: the same for every reader, as seconds are not."""
+    """Return the start time of a process in clock ticks. Every process reads the same number of ticks.
+
+    A time in seconds would differ slightly between readers.
+    """
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name, field 2, may hold anything
+    return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5); field 2 is the name, which may contain spaces
 
 
 def _boot_id() -> str:

@@ -1,4 +1,4 @@
-"""Which process a run belongs to, so that a later one can tell whether it is still alive."""
+"""Identifies the process of a run, so that other processes can check whether it is still alive."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from collections.abc import Mapping
 from typing import Self
 
 import psutil
-from pydantic import BaseModel, ConfigDict
 
-# The clock behind a process's start time is read in ticks, and differs by a fraction of a second between readings.
+from resnet50_pipeline.frozen_model import FrozenModel
+
+# The start time is derived from clock ticks and can differ by a fraction of a second between reads.
 _START_TOLERANCE_SECONDS = 1.0
 PROCESS_TAGS = _HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
 
 
-class ProcessIdentity(BaseModel):
-    """A process for good: its number alone is given to another one sooner or later.
+class ProcessIdentity(FrozenModel):
+    """Identifies a process by host, PID and start time. The PID alone is not unique, because the kernel reuses PIDs.
 
     Attributes:
-        host: name of the machine.
-        pid: number on that machine.
-        started: seconds since the Unix epoch.
+        host: host name of the machine.
+        pid: process ID on that machine.
+        started: start time in seconds since the Unix epoch.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str
     pid: int
@@ -31,29 +30,29 @@ class ProcessIdentity(BaseModel):
 
     @classmethod
     def of_this_process(cls) -> Self:
-        """Return the identity of the calling process."""
+        """Return the identity of the current process."""
         return cls.of(psutil.Process())
 
     @classmethod
     def of(cls, process: psutil.Process) -> Self:
-        """Return the identity of a process of this machine."""
+        """Return the identity of a process on this machine."""
         return cls(host=socket.gethostname(), pid=process.pid, started=process.create_time())
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self:
-        """Return the identity that `as_tags` wrote.
+        """Return the identity stored in a run's tags by `as_tags`.
 
         Raises:
-            KeyError: the tags are not there.
+            KeyError: if a tag is missing.
         """
         return cls(host=tags[_HOST], pid=int(tags[_PID]), started=float(tags[_STARTED]))
 
     def as_tags(self) -> dict[str, str]:
-        """Return it as tags of an MLflow run."""
+        """Return the identity as tags of an MLflow run."""
         return {_HOST: self.host, _PID: str(self.pid), _STARTED: str(self.started)}
 
     def may_be_alive(self) -> bool:
-        """Return False where the process has ended for sure; on another machine nobody here can know."""
+        """Return False if the process has certainly ended. A process on another machine is assumed to be alive."""
         if self.host != socket.gethostname():
             return True
         try:

@@ -1,4 +1,7 @@
-"""MLflow runs that end as what they were: FINISHED, FAILED or KILLED, whatever becomes of process and server."""
+"""Opens MLflow runs, logs to them, and ends them.
+
+Every run eventually ends as FINISHED, FAILED or KILLED. If the process or the server dies, a later run sets the status.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlflow import MlflowClient
 from pydantic import BaseModel
@@ -16,11 +19,9 @@ from pydantic import BaseModel
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.tracking.address import find_home
-from resnet50_pipeline.tracking.operations import (
-    AnyOperation,
-    EndParent,
+from resnet50_pipeline.tracking.delivery.operations import (
     EndRun,
-    JoinParent,
+    EndState,
     LogArtifact,
     LogDataset,
     LogMetrics,
@@ -28,36 +29,35 @@ from resnet50_pipeline.tracking.operations import (
     MeasuredOn,
     ReopenRun,
     SetTags,
-    TellRun,
-    UploadCurves,
 )
-from resnet50_pipeline.tracking.outbox import FOLDER, STATE, Outbox, OutboxState
+from resnet50_pipeline.tracking.delivery.outbox import Outbox
+from resnet50_pipeline.tracking.delivery.outbox_folder import PROJECT_TAG, OutboxFolder, OutboxState
+from resnet50_pipeline.tracking.delivery.parent_operations import EndParent, JoinParent, UpdateOtherRun
+from resnet50_pipeline.tracking.delivery.reconciliation import reconcile_runs
 from resnet50_pipeline.tracking.parent import Parent
 from resnet50_pipeline.tracking.process import ProcessIdentity
-from resnet50_pipeline.tracking.reconciliation import PROJECT_TAG, reconcile_runs
 from resnet50_pipeline.tracking.store import Store, resolve_store
 
 logger = logging.getLogger(__name__)
 
-EndState = Literal["FINISHED", "FAILED", "KILLED"]
 PARENT_KIND_TAG, STAGE_TAG = "parent.kind", "dvc.stage"
-_OF_ONE_CHILD = frozenset({STAGE_TAG, "kedro.pipelines", "kedro.nodes"})
+# Tags that differ between children of the same parent.
+_CHILD_TAGS = frozenset({STAGE_TAG, "kedro.pipelines", "kedro.nodes"})
 
 _current: TrackedRun | None = None
 
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What is known of a run when it starts.
+    """The properties of a run that are known when it starts.
 
     Attributes:
-        session: a key of the run that no other run has.
-        name: what people recognise it by.
-        tags: searchable facts, as git_commit, recipe, environment.
-        params: by group, the models, mappings or values that the run was started with.
-        continues: the session of an earlier run that this one goes on with, as a training that is resumed; None for a
-            run of its own.
-        parent: what gathers this run with others; None for a run that stands alone.
+        session: unique key of the run.
+        name: display name.
+        tags: searchable properties, for example git_commit, recipe and environment.
+        params: parameters keyed by group. Each group is a model, a mapping or a single value.
+        continues: session of the run that this run continues, for example when training is resumed. None for a new run.
+        parent: run that groups this run with others, or None for a standalone run.
     """
 
     session: str
@@ -69,98 +69,108 @@ class RunDescription:
 
 
 class TrackedRun:
-    """A run that is under way. Nothing here raises because MLflow is unwell: what it is told waits in the outbox."""
+    """An MLflow run in progress.
+
+    If MLflow is unavailable, its methods store results in the outbox instead of raising.
+    """
 
     def __init__(self, outbox: Outbox, store: Store, tags: Mapping[str, str], parent: Parent | None) -> None:
-        self._outbox = outbox
+        self.outbox = outbox
         self.store = store
-        self._parent = parent
         self.val_data: MeasuredOn | None = None
         self.tags = dict(tags)
+        # A sweep reports its results and its end itself, so its trials must not.
+        self._parent = None if parent is None or parent.has_own_run else parent
         self._has_ended = False
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run; None as long as no server took it."""
-        return self._outbox.run_id
+        """MLflow's ID of the run, or None until MLflow has created it."""
+        return self.outbox.run_id
 
     @property
     def session(self) -> str:
-        """The run's key, which is known before MLflow's id."""
-        return self._outbox.session
+        """Unique key of the run, which is known before MLflow's ID."""
+        return self.outbox.session
 
     def connect(self) -> tuple[MlflowClient, str]:
-        """Return a client and MLflow's id of the run; for what cannot wait, and may fail with MLflow's own errors."""
-        return self._outbox.connect()
+        """Return a client and MLflow's ID of the run, for requests that cannot be deferred. May raise MLflow errors."""
+        return self.outbox.connect()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Add tags, to the parent run too."""
+        """Set tags on the run and its parent."""
         self.tags.update(tags)
-        self._tell_both(SetTags(tags=dict(tags)))
+        self._deliver_to_both(SetTags(tags=dict(tags)))
 
     def log_metrics(self, metrics: Mapping[str, float], *, on_val: bool = False, step: int = 0) -> None:
-        """Log figures of the whole run, which the parent run shows too; `on_val` says that they are of the val list."""
-        dataset = self.val_data if on_val else None
-        self._tell_both(LogMetrics(metrics=dict(metrics), time_ms=_now_ms(), dataset=dataset, step=step))
+        """Log metrics of the entire run to the run and its parent.
 
-    def name_data(self, train: LogDataset, val: LogDataset) -> None:
-        """Make both splits inputs of the run."""
+        Args:
+            metrics: values keyed by name.
+            on_val: whether the values were measured on the validation split. If so, MLflow links them to that split.
+            step: position on the x-axis, for values that form a curve.
+        """
+        dataset = self.val_data if on_val else None
+        self._deliver_to_both(LogMetrics(metrics=dict(metrics), time_ms=_now_ms(), dataset=dataset, step=step))
+
+    def log_datasets(self, train: LogDataset, val: LogDataset) -> None:
+        """Record both splits as inputs of the run."""
         self.val_data = MeasuredOn(name=val.name, digest=val.digest)
-        self.tell(train, val)
+        self.outbox.deliver(train, val)
 
     def log_artifact(self, path: Path, folder: str) -> None:
-        """Upload a file or folder below `folder` of the run's artifacts."""
-        self.tell(LogArtifact(path=path, folder=folder))
-
-    def upload_curves(self, training_dir: Path) -> None:
-        """Upload what `training_dir/events.jsonl` has and MLflow has not."""
-        self.tell(UploadCurves(session=self.session, training_dir=training_dir))
-
-    def tell(self, *operations: AnyOperation) -> None:
-        """Tell MLflow, now or when it is back."""
-        try:
-            self._outbox.deliver(*operations)
-        except TrackingError as error:
-            logger.warning("%s", error)
-
-    def _tell_both(self, operation: SetTags | LogMetrics) -> None:
-        if self._parent is None or self._parent.has_run_of_its_own:
-            self.tell(operation)
-        else:
-            self.tell(operation, TellRun(session=self._parent.session, operation=operation))
+        """Upload a file or folder to `folder` below the run's artifacts."""
+        self.outbox.deliver(LogArtifact(path=path, folder=folder))
 
     def tag_run(self, session: str, tags: Mapping[str, str]) -> None:
-        """Add tags to another run of the same experiment, as to one of a sweep's trials."""
-        self.tell(TellRun(session=session, operation=SetTags(tags=dict(tags))))
-
-    def catch_up(self) -> bool:
-        """Deliver what waits, if MLflow answers; return False if something has to go on waiting."""
-        return self._outbox.flush()
+        """Set tags on another run in the same experiment, for example a sweep's trial."""
+        self.outbox.deliver(UpdateOtherRun(session=session, operation=SetTags(tags=dict(tags))))
 
     def end(self, state: EndState) -> None:
-        """Say how the run ended; only the first time counts."""
+        """End the run. Later calls have no effect."""
         global _current  # noqa: PLW0603 - a process tracks one run at a time
         if self._has_ended:
             return
         self._has_ended = True
-        atexit.unregister(self._end_with_the_process)
+        atexit.unregister(self._end_with_process)
         if _current is self:
             _current = None
-        if self._parent is not None and not self._parent.has_run_of_its_own:
-            self.tell(EndParent(session=self._parent.session, status=state, time_ms=_now_ms()))
-        self.tell(EndRun(status=state, time_ms=_now_ms()))
-        if not self._outbox.flush(at_once=True):
-            logger.warning("MLflow at %s was not told everything; the next run tells it", self.store.address)
+        if self._parent is not None:
+            self.outbox.add(EndParent(session=self._parent.session, status=state, time_ms=_now_ms()))
+        if self.outbox.deliver(EndRun(status=state, time_ms=_now_ms()), at_once=True):
+            return
+        if self.outbox.is_saved and self.outbox.answers:
+            logger.warning(
+                "MLflow at %s has received everything but files, which its artifact store refuses (%s); get access to "
+                "it, then upload them from %s with `kedro sync-runs`",
+                *(self.store.address, self.outbox.refusal, self.outbox.folder.path),
+            )
+        elif self.outbox.is_saved:
+            logger.warning(
+                "MLflow at %s has not received all results; the next run delivers the rest", self.store.address
+            )
+        else:
+            logger.warning(
+                "MLflow at %s has not received all results, and the rest is lost because %s cannot be written; "
+                "make that folder writable before the next run",
+                *(self.store.address, self.outbox.folder.path),
+            )
 
-    def _end_with_the_process(self) -> None:
-        self.end("KILLED")  # a run that ends well or with an error is ended before its process
+    def _deliver_to_both(self, operation: SetTags | LogMetrics) -> None:
+        if self._parent is None:
+            self.outbox.deliver(operation)
+        else:
+            self.outbox.deliver(operation, UpdateOtherRun(session=self._parent.session, operation=operation))
+
+    def _end_with_process(self) -> None:
+        self.end("KILLED")  # a process that finishes or fails normally has already ended its run
 
 
 def require_current_run() -> TrackedRun:
-    """Return the run that this process tracks at the moment.
+    """Return the run that this process is tracking.
 
     Raises:
-        TrackingError: there is none, as in a pipeline that runs without the project's hooks.
+        TrackingError: if no run is open, for example because the pipeline runs without the project's hooks.
     """
     if _current is None:
         raise TrackingError("no MLflow run is open; `kedro run`, or a KedroSession of this project, opens one")
@@ -168,11 +178,11 @@ def require_current_run() -> TrackedRun:
 
 
 def open_run(description: RunDescription, tracking: TrackingParameters, project_path: Path) -> TrackedRun:
-    """Start a run, or go on with one, and put right what earlier processes of this project left behind.
+    """Start or continue a run, then clean up after dead processes of this project (see `reconcile_runs`).
 
     Raises:
-        ParameterError: `tracking.uri` names no store.
-        TrackingError: the experiment was deleted.
+        ParameterError: if `tracking.uri` is neither a server nor a database.
+        TrackingError: if the experiment was deleted.
     """
     global _current  # noqa: PLW0603
     project_path = find_home(project_path)
@@ -187,26 +197,28 @@ def open_run(description: RunDescription, tracking: TrackingParameters, project_
         tags=tags,
         start_time_ms=_now_ms(),
     )
-    folder = project_path / FOLDER / state.session
+    folder = OutboxFolder.of(project_path, state.session)
     params = flatten_params(description.params)
-    gathered = [_join(description.parent, description, project_path)] if description.parent else []
     if description.continues:
         _take_over(folder, state)
         outbox = Outbox(folder, store, state, may_exist=True)
-        is_told = outbox.deliver(ReopenRun(tags=tags, params=params), *gathered)
+        outbox.add(ReopenRun(tags=tags, params=params))
     else:
         outbox = Outbox(folder, store, state)
-        is_told = outbox.deliver(LogParams(params=params), *gathered)
-    if is_told:
+        outbox.add(LogParams(params=params))
+    if description.parent is not None:
+        outbox.add(_join(description.parent, description, project_path))
+    outbox.flush()
+    if outbox.answers:
         reconcile_runs(store, project_path)
     run = TrackedRun(outbox, store, tags, description.parent)
-    atexit.register(run._end_with_the_process)
+    atexit.register(run._end_with_process)
     _current = run
     return run
 
 
 def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
-    """Return `{"training.lr.name": "Cosine", …}`: models and mappings become dotted names, lists stay one value."""
+    """Return parameters keyed by dotted name, such as `{"training.lr.name": "Cosine"}`. A list is a single value."""
     flat: dict[str, str] = {}
     for key, value in groups.items():
         plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -218,9 +230,9 @@ def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _join(parent: Parent, description: RunDescription, project_path: Path) -> JoinParent:
-    """Return what makes the run one of its parent's; the parent has the facts that all its children share."""
+    """Return the operation that makes the run a child of `parent`. The parent gets the tags that all children share."""
     own = parent.process.as_tags() | {PROJECT_TAG: str(project_path), PARENT_KIND_TAG: parent.kind}
-    shared = {key: value for key, value in description.tags.items() if key not in _OF_ONE_CHILD}
+    shared = {key: value for key, value in description.tags.items() if key not in _CHILD_TAGS}
     return JoinParent(
         session=parent.session,
         name=" ".join([*description.name.split()[:2], parent.title]),
@@ -230,13 +242,15 @@ def _join(parent: Parent, description: RunDescription, project_path: Path) -> Jo
     )
 
 
-def _take_over(folder: Path, state: OutboxState) -> None:
-    """Let the run go on with what the process before has left to tell, all but that it ended."""
-    path = folder / STATE
-    if path.exists():
-        left = OutboxState.model_validate_json(path.read_text(encoding="utf-8"))
-        state.run_id = left.run_id
-        state.operations += [operation for operation in left.operations if not isinstance(operation, EndRun)]
+def _take_over(folder: OutboxFolder, state: OutboxState) -> None:
+    """Add the undelivered operations of the previous process to `state`, except the end of the run."""
+    try:
+        previous = folder.read()
+    except FileNotFoundError:
+        return
+    if previous.address == state.address:  # an ID is valid only in its own store
+        state.run_id = previous.run_id
+    state.operations += [operation for operation in previous.operations if not isinstance(operation, EndRun)]
 
 
 def _now_ms() -> int:

@@ -1,1 +1,18 @@
-"""The program that the ranks run: trains, evaluates and exports what a PaddleClas YAML describes."""
+"""The program that each rank runs. It trains, evaluates or exports the network described by a PaddleClas YAML file.
+
+`python -m paddle.distributed.launch` starts `__main__.py` once per device. The main modules and packages are:
+
+    training            the loop over epochs and steps, with starting_point, checkpointing and validation
+    evaluation          predictions for all images of a list
+    export              export of the inference model
+    step                one optimizer step, and the state that a checkpoint set contains
+    optimization        optimizer, schedule, losses, mixed precision, averaged weights
+    checkpoints         saving, resuming, starting weights
+    data                the input pipeline, from list files to batches on the device
+    ranks               collective operations
+    heartbeat, stopping communication with the supervisor
+
+Ranks and the rest of the project exchange only files. Ranks read the YAML file and the list files. They write
+`events.jsonl`, heartbeats, predictions and checkpoint sets. Nothing here imports Kedro, MLflow, pandas or Great
+Expectations.
+"""

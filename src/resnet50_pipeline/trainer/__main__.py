@@ -1,6 +1,7 @@
-"""The program of one rank: `python -m paddle.distributed.launch … trainer/__main__.py train --config FILE`.
+"""The command line of a rank: `python -m paddle.distributed.launch … trainer/__main__.py train --config FILE`.
 
-Paddle's launcher starts a file, not a module, so this is run by its path; it imports the installed package.
+Paddle's launcher starts files, not modules. It therefore starts this file by its path, and this file imports the
+installed package.
 """
 
 from __future__ import annotations
@@ -8,22 +9,25 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
-import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols and crashes whoever loads it later
+import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import PipelineError
-from resnet50_pipeline.trainer.heartbeat import exit_with_parent, tell_stacks_when_asked
-from resnet50_pipeline.training_config import read_training_config
-from resnet50_pipeline.training_dir import checkpoint_paths
+from resnet50_pipeline.processes.parent_death import signal_on_parent_death
+from resnet50_pipeline.recipe.document import read_training_config
+from resnet50_pipeline.trainer.heartbeat import dump_stacks_on_signal
 
 logger = logging.getLogger("resnet50_pipeline.trainer")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; return the exit code. An error that a user can mend is one message, the last on stderr."""
-    exit_with_parent()
-    tell_stacks_when_asked()
+    """Run a subcommand and return the exit code. A `PipelineError` is printed as the last message on stderr."""
+    # The guard (paddleclas/launch/guard.py) stops ranks that have lost their launcher. This call stops them even if the
+    # guard itself was killed.
+    signal_on_parent_death(signal.SIGKILL)
+    dump_stacks_on_signal()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     options = _parser().parse_args(arguments)
     try:
@@ -38,42 +42,38 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="resnet50_pipeline.trainer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what, run in (
-        ("train", "train, from the start or from Global.checkpoints", _train),
-        ("evaluate", "predict every image of a list", _evaluate),
+    for name, description, run in (
+        ("train", "train from scratch, or resume from Global.checkpoints", _train),
+        ("evaluate", "predict the class of every image in a list", _evaluate),
         ("export", "write the inference model", _export),
     ):
-        command = commands.add_parser(name, help=what)
+        command = commands.add_parser(name, help=description)
         command.set_defaults(run=run)
-        command.add_argument("--config", type=Path, required=True, help="PaddleClas YAML")
+        command.add_argument("--config", type=Path, required=True, help="PaddleClas YAML file")
         if name == "train":
-            command.add_argument("--go-on", action="store_true", help="from the newest checkpoint set, if there is one")
+            command.add_argument(
+                "--resume-newest", action="store_true", help="resume from the newest checkpoint set, if there is one"
+            )
         else:
             command.add_argument("--output-dir", type=Path, required=True)
         if name == "evaluate":
-            command.add_argument("--model", type=Path, required=True, help="checkpoint set, weights, exported model")
+            command.add_argument(
+                "--model", type=Path, required=True, help="checkpoint set, weights file or exported model"
+            )
             command.add_argument("--list-file", type=Path, required=True)
         if name == "export":
             command.add_argument("--checkpoint", type=Path, required=True, help="checkpoint set")
-            command.add_argument("--onnx", action="store_true", help="write inference.onnx, too")
-            command.add_argument("--label-map", type=Path, required=True, help="JSON, names by class id")
+            command.add_argument("--onnx", action="store_true", help="also write inference.onnx")
+            command.add_argument("--label-map", type=Path, required=True, help="JSON with the class names")
             command.add_argument("--check-images", type=int, required=True)
             command.add_argument("--tolerance", type=float, required=True)
     return parser
 
 
 def _train(options: argparse.Namespace) -> None:
-    from resnet50_pipeline.trainer.heartbeat import Heartbeat
-    from resnet50_pipeline.trainer.ranks import join_ranks, own_rank
-    from resnet50_pipeline.trainer.training import TrainingRun
+    from resnet50_pipeline.trainer.training import train
 
-    config = read_training_config(options.config)
-    if options.go_on and (found := checkpoint_paths(Path(config.Global.output_dir))):
-        # Before the ranks meet: until they have, none of them writes another set.
-        going_on = config.Global.model_copy(update={"checkpoints": str(found[-1])})
-        config = config.model_copy(update={"Global": going_on})
-    heartbeat = Heartbeat(Path(config.Global.output_dir), own_rank())
-    TrainingRun(config, join_ranks(config.Global.device), heartbeat).execute()
+    train(options.config, resumes_newest=options.resume_newest)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -92,7 +92,7 @@ def _export(options: argparse.Namespace) -> None:
 
     from resnet50_pipeline.trainer.export import export_checkpoint
 
-    # The exported program is the same from every device; one CPU process does not wait for cards.
+    # The exported program does not depend on the device, and a CPU process does not have to wait for a free GPU.
     paddle.set_device("cpu")
     label_map = json.loads(options.label_map.read_text(encoding="utf-8"))
     export_checkpoint(

@@ -1,4 +1,4 @@
-"""What is evaluated: a checkpoint set, a file of weights (`.pdparams`, `.safetensors`), or an exported model."""
+"""Loads the model to evaluate: a checkpoint set, a weights file (`.pdparams`, `.safetensors`) or an exported model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import paddle
 from resnet50_pipeline.checkpoint_set import EMA, MANIFEST, WEIGHTS, read_state
 from resnet50_pipeline.exceptions import CheckpointError, ExportError
 from resnet50_pipeline.files import digest_file
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.trainer.checkpoints.pretrained import load_pretrained
+from resnet50_pipeline.trainer.checkpoints.weights import load_evaluated_weights
 from resnet50_pipeline.trainer.network import build_network
-from resnet50_pipeline.trainer.pretrained import load_pretrained
-from resnet50_pipeline.training_config import TrainingConfig
+from resnet50_pipeline.trainer.small_maps import speed_up_small_maps
 
 EXPORTED = "inference"
 _EXPORTED_WEIGHTS = f"{EXPORTED}.pdiparams"
@@ -24,13 +25,14 @@ _EXPORT_CHECK = "export_check.json"
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A network, and where its weights come from.
+    """A network with information about its weights.
 
     Attributes:
         network: float32 [N, 3, H, W] → logits [N, class_num].
-        weights_digest: `sha256:…` of the weights' file; an exported model names that of the checkpoint it was made of.
-        epoch: of the checkpoint set, None where it is not known.
-        step: likewise.
+        weights_digest: digest of the weights file as `sha256:…`. For an exported model, it is the digest of the
+            checkpoint's weights, if the export recorded it.
+        epoch: epoch of the checkpoint set, or None for other models.
+        step: optimizer step of the checkpoint set, or None for other models.
     """
 
     network: paddle.nn.Layer
@@ -40,44 +42,50 @@ class EvaluatedModel:
 
 
 def load_evaluated_model(config: TrainingConfig, path: Path) -> EvaluatedModel:
-    """Return the model of a path: a folder with MANIFEST.json, a folder with inference.pdiparams, or a file.
+    """Load a checkpoint set, a weights file or an exported model for evaluation.
+
+    Args:
+        config: configuration of the run, which describes the network.
+        path: a checkpoint set (folder with `MANIFEST.json`), an exported model (folder with `inference.pdiparams`), or
+            a weights file.
 
     Raises:
-        CheckpointError: the path is none of these, is damaged, or of another network.
-        ExportError: Paddle cannot load the exported model.
+        CheckpointError: if the path does not contain a model, or the model is damaged or from another network.
+        ExportError: if Paddle cannot load the exported model.
     """
     if (path / _EXPORTED_WEIGHTS).is_file():
         return EvaluatedModel(_load_exported(path), _exported_digest(path), None, None)
     network = build_network(config.Arch)
+    speed_up_small_maps(network)
     if path.is_dir():
         state = read_state(path)
         load_evaluated_weights(path, network)
         return EvaluatedModel(network, evaluated_weights_digest(path), state.epoch, state.step)
     loaded = load_pretrained(path, network)
-    if loaded.anew:
-        raise CheckpointError(f"{loaded.describe(config.Arch.class_num)}; a head that is not trained tells nothing")
+    if loaded.initialized:
+        raise CheckpointError(f"{loaded.describe(config.Arch.class_num)}; an untrained head cannot be evaluated")
     return EvaluatedModel(network, digest_file(loaded.path), None, None)
 
 
 def evaluated_weights_digest(checkpoint: Path) -> str:
-    """Return the digest of the weights of a set that are evaluated and exported: the averaged ones, where it has some.
+    """Return the digest of the checkpoint set's averaged weights if it has them, or else of its weights.
 
     Args:
-        checkpoint: a set that `read_state` has checked.
+        checkpoint: path of a checkpoint set that `read_state` has verified.
     """
     digests: dict[str, str] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     return digests[EMA if EMA in digests else WEIGHTS]
 
 
 class _Logits(paddle.nn.Layer):
-    """Logarithms of an exported model's probabilities: logits whose softmax gives these probabilities again."""
+    """Converts an exported model's probabilities to logits by taking their logarithm, the inverse of softmax."""
 
     def __init__(self, exported: Any) -> None:
         super().__init__()
         self._exported = exported
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        # The smallest normal float32 keeps the loss of a class that softmax gave nothing finite.
+        # A probability can underflow to 0. Clip it to the smallest normal float32, so that the loss stays finite.
         return paddle.log(paddle.clip(self._exported(images), min=1.2e-38))
 
 
@@ -86,8 +94,8 @@ def _load_exported(path: Path) -> paddle.nn.Layer:
         return _Logits(paddle.jit.load(str(path / EXPORTED)))
     except (ValueError, RuntimeError, OSError) as error:
         raise ExportError(
-            f"{path}: paddle {paddle.__version__} cannot load this exported model ({error}); was it made by another "
-            f"version of Paddle? Its checkpoint set can be evaluated instead"
+            f"{path}: paddle {paddle.__version__} cannot load this exported model ({error}). It may come from another "
+            f"version of Paddle; evaluate its checkpoint set instead"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Predictions for a whole list, every image exactly once, whatever the number of ranks."""
+"""Predicts each image of a list exactly once, with any number of ranks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.events import EvalProgress, EventWriter
 from resnet50_pipeline.files import replacing_file, write_text
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.data import ListDataset, Loader
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.trainer.data.dataset import ListDataset
+from resnet50_pipeline.trainer.data.loader import Loader
+from resnet50_pipeline.trainer.data.sampling import EvalBatches
 from resnet50_pipeline.trainer.evaluated_model import load_evaluated_model
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.sampling import EvalBatches
 from resnet50_pipeline.trainer.stopping import StopRequest
-from resnet50_pipeline.training_config import TrainingConfig
 from resnet50_pipeline.training_dir import events_path
 
 _SECONDS_BETWEEN_EVENTS = 5.0
@@ -31,7 +32,17 @@ _SECONDS_BETWEEN_EVENTS = 5.0
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one rank found for its images: arrays of N rows, k = min(5, class_num) columns."""
+    """A rank's predictions for its N images. In the shapes, k is min(5, class_num).
+
+    Attributes:
+        index: [N], rows of the list file.
+        label: [N], class ids.
+        top_ids: [N, k], ids of the most probable classes, best first.
+        top_probabilities: [N, k], in 0..1.
+        loss: [N], cross-entropy.
+        seconds: duration, including image loading.
+        loading_seconds: time spent waiting for images.
+    """
 
     index: NDArray[np.int64]
     label: NDArray[np.int64]
@@ -43,7 +54,7 @@ class Predictions:
 
     @property
     def sums(self) -> list[float]:
-        """Images, summed loss, top-1 hits and top-5 hits."""
+        """The number of images, the sum of losses, the number of top-1 hits, and the number of top-5 hits."""
         hits = self.top_ids == self.label[:, None]
         return [
             float(len(self.index)),
@@ -52,24 +63,34 @@ class Predictions:
             float(hits.any(axis=1).sum()),
         ]
 
+    def count_classes(self, class_num: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the number of images and the number of top-1 hits of each class, both float64 [class_num]."""
+        hits = self.label[self.top_ids[:, 0] == self.label]
+        images, correct = (np.bincount(labels, minlength=class_num) for labels in (self.label, hits))
+        return images.astype(np.float64), correct.astype(np.float64)
+
 
 class EvaluationReporter:
-    """Tells the events how far all ranks are, which work side by side, from what the first one has done."""
+    """Reports the progress of an evaluation every few seconds.
 
-    def __init__(self, tell: Callable[[EvalProgress], None], total: int, ranks: Ranks) -> None:
-        """Tell of `total` images; ranks but the first tell nothing."""
-        self._tell, self._total, self._ranks = tell, total, ranks
+    Only rank 0 reports. It assumes that the other ranks have made the same progress, because a collective operation
+    would slow down all ranks.
+    """
+
+    def __init__(self, emit: Callable[[EvalProgress], None], total: int, ranks: Ranks) -> None:
+        """Start measuring time for an evaluation of `total` images over all ranks."""
+        self._emit, self._total, self._ranks = emit, total, ranks
         self._images = 0
-        self._started = self._told = time.monotonic()
+        self._started = self._last_report = time.monotonic()
 
     def add(self, images: int) -> None:
-        """Count a batch of this rank."""
+        """Add `images` to this rank's count, and report progress if a report is due."""
         self._images += images
         now = time.monotonic()
-        if self._ranks.is_first and now - self._told >= _SECONDS_BETWEEN_EVENTS:
-            self._told = now
+        if self._ranks.is_first and now - self._last_report >= _SECONDS_BETWEEN_EVENTS:
+            self._last_report = now
             done = min(self._images * self._ranks.count, self._total)
-            self._tell(EvalProgress(images=done, total=self._total, images_per_second=done / (now - self._started)))
+            self._emit(EvalProgress(images=done, total=self._total, images_per_second=done / (now - self._started)))
 
 
 def predict(
@@ -81,9 +102,15 @@ def predict(
     reporter: EvaluationReporter | None = None,
     stop: StopRequest | None = None,
 ) -> Predictions:
-    """Return the predictions for the batches of a loader, as far as it got when `stop` was set.
+    """Return the predictions for all batches of a loader. Afterward, the network is still in evaluation mode.
 
-    The network is left in evaluation mode.
+    Args:
+        network: float32 [N, 3, H, W] → logits [N, class_num].
+        loader: loader for this rank's batches.
+        top_k: number of classes per image.
+        heartbeat: updated after each batch.
+        reporter: reports progress. None disables progress reports.
+        stop: if a stop is requested, the function returns the predictions so far.
     """
     network.eval()
     columns: list[tuple[NDArray[np.generic], ...]] = []
@@ -103,7 +130,7 @@ def predict(
                 break
             waiting_since = time.perf_counter()
     seconds = time.perf_counter() - started
-    if not columns:  # more ranks than images
+    if not columns:  # this rank has no images, because there are more ranks than images
         none = np.zeros(0, dtype=np.int64)
         empty = np.zeros((0, top_k))
         return Predictions(
@@ -114,15 +141,22 @@ def predict(
 
 
 def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, model: Path, list_file: Path) -> None:
-    """Predict every image of a list with a checkpoint set, a file of weights or an exported model.
+    """Predict all images of a list with a checkpoint set, a weights file or an exported model.
 
-    Every rank writes `predictions.<rank>.npz` (the arrays of `Predictions`) beside its heartbeat, and rank 0
-    `evaluation_summary.json`, and how far it is to `events.jsonl`.
+    Each rank writes the arrays of its `Predictions` to `predictions.<rank>.npz` in the folder of its heartbeat. Rank 0
+    also writes `evaluation_summary.json`, and reports its progress to `events.jsonl`.
+
+    Args:
+        config: configuration of the run.
+        ranks: connection to the other ranks.
+        heartbeat: heartbeat of this rank. Its folder is the output folder.
+        model: path of the model (see `load_evaluated_model`).
+        list_file: list of the images to predict.
 
     Raises:
-        CheckpointError: the model is damaged or of another network.
-        ExportError: the exported model cannot be loaded.
-        ImageDecodeError: an image cannot be read; nothing is skipped or replaced.
+        CheckpointError: if the model is damaged or from another network.
+        ExportError: if the exported model cannot be loaded.
+        ImageDecodeError: if an image cannot be read. An evaluation never skips or replaces images.
     """
     output_dir = heartbeat.folder
     evaluated = load_evaluated_model(config, model)
@@ -134,7 +168,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
         split,
     )
     with contextlib.ExitStack() as closing:
-        reporter = EvaluationReporter(_teller(output_dir, ranks, closing), len(entries), ranks)
+        reporter = EvaluationReporter(_progress_writer(output_dir, ranks, closing), len(entries), ranks)
         found = predict(evaluated.network, loader, min(5, config.Arch.class_num), heartbeat, reporter=reporter)
     with replacing_file(output_dir / f"predictions.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
         np.savez(
@@ -145,7 +179,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
             top_probabilities=found.top_probabilities,
             loss=found.loss,
         )
-    # Ranks work side by side: the slowest one's time is the evaluation's.
+    # Ranks run in parallel, so the evaluation takes as long as its slowest rank.
     seconds, forward_seconds = ranks.gather([found.seconds, found.seconds - found.loading_seconds]).max(axis=0)
     if ranks.is_first:
         summary = {
@@ -163,7 +197,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
         write_text(output_dir / "evaluation_summary.json", json.dumps(summary, indent=2) + "\n")
 
 
-def _teller(folder: Path, ranks: Ranks, closing: contextlib.ExitStack) -> Callable[[EvalProgress], None]:
+def _progress_writer(folder: Path, ranks: Ranks, closing: contextlib.ExitStack) -> Callable[[EvalProgress], None]:
     if not ranks.is_first:
         return lambda _event: None
     writer = EventWriter(events_path(folder))

@@ -1,9 +1,11 @@
-"""The inference model of a checkpoint set, checked to give the checkpoint's own outputs on real images."""
+"""Exports a checkpoint set as an inference model, and compares the outputs of both on real images."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -12,22 +14,22 @@ import yaml
 from numpy.typing import NDArray
 from paddle import inference
 
-from resnet50_pipeline.checkpoint_set import read_state
+from resnet50_pipeline.checkpoint_set import PARAMETER_NAMES, read_state
 from resnet50_pipeline.exceptions import ExportError
 from resnet50_pipeline.files import write_text
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.checkpoint import load_evaluated_weights
-from resnet50_pipeline.trainer.data import ListDataset
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.trainer.checkpoints.weights import load_evaluated_weights
+from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.evaluated_model import evaluated_weights_digest
 from resnet50_pipeline.trainer.network import build_network
 from resnet50_pipeline.trainer.onnx import run_onnx, write_onnx
-from resnet50_pipeline.training_config import TrainingConfig
 
 MODEL = "inference"
 
 
 class _Probabilities(paddle.nn.Layer):
-    """The network followed by softmax, as PaddleClas' ExportModel ends it."""
+    """Appends softmax to a network, as PaddleClas' ExportModel does."""
 
     def __init__(self, network: paddle.nn.Layer) -> None:
         super().__init__()
@@ -47,17 +49,29 @@ def export_checkpoint(
     tolerance: float,
     writes_onnx: bool = False,
 ) -> None:
-    """Write `inference.*`, `inference.yml` (PaddleClas' format) and `export_check.json` into `output_dir`.
+    """Export a checkpoint set as an inference model and check the result.
 
-    The check runs the first `check_images` val images through the eager network and through Paddle Inference,
-    and compares the probabilities; with `writes_onnx` also through `inference.onnx` and ONNX Runtime.
+    This writes `inference.*`, `inference.yml` (PaddleClas' format), `parameter_names.json` (for training that starts
+    from the exported model) and `export_check.json` to `output_dir`. The check
+    compares the probabilities from the network and from Paddle Inference for the first `check_images` val images. If
+    `writes_onnx` is true, it also compares the probabilities from `inference.onnx` in ONNX Runtime.
+
+    Args:
+        config: configuration of the run.
+        checkpoint: checkpoint set to export.
+        output_dir: folder for the inference model.
+        label_names: class names, indexed by class id.
+        check_images: number of val images to check.
+        tolerance: maximum difference in probability that passes the check.
+        writes_onnx: whether to write `inference.onnx` too.
 
     Raises:
-        ExportError: they differ by more than `tolerance`, and `export_check.json` says by how much; or the packages
-            for ONNX are not installed.
+        ExportError: if a difference exceeds `tolerance` (`export_check.json` lists the differences), or the ONNX
+            packages are not installed.
     """
     read_state(checkpoint)
-    # Weights know no layout, and Paddle Inference on a CPU mistakes the channels of an NHWC network.
+    # Export in NCHW, because Paddle Inference on a CPU mixes up the channels of an NHWC network. The weights are the
+    # same in both layouts.
     network = build_network(config.Arch.model_copy(update={"data_format": "NCHW"}))
     load_evaluated_weights(checkpoint, network)
     model = _Probabilities(network)
@@ -66,6 +80,7 @@ def export_checkpoint(
     output_dir.mkdir(parents=True, exist_ok=True)
     paddle.jit.save(model, str(output_dir / MODEL), input_spec=[spec])
     write_text(output_dir / "inference.yml", _inference_yaml(config, label_names))
+    write_text(output_dir / PARAMETER_NAMES, json.dumps(match_parameters(output_dir, network), indent=2) + "\n")
 
     images = _first_images(config, check_images)
     with paddle.no_grad():
@@ -78,7 +93,7 @@ def export_checkpoint(
         "images": len(images),
         **differences,
         "tolerance": tolerance,
-        # NaN is no agreement.
+        # The comparison with NaN is false, so NaN fails the check.
         "passed": all(difference <= tolerance for difference in differences.values()),
         "weights_digest": evaluated_weights_digest(checkpoint),
     }
@@ -91,6 +106,34 @@ def export_checkpoint(
         )
 
 
+def match_parameters(model_dir: Path, network: paddle.nn.Layer) -> dict[str, str]:
+    """Return the network's name of each parameter and running statistic in the exported program.
+
+    They are matched by their values. If two tensors have the same values, it does not matter which one is which.
+
+    Raises:
+        ExportError: if the program has a tensor that the network does not have.
+    """
+    names: dict[tuple[Any, ...], list[str]] = {}
+    for name, tensor in network.state_dict().items():
+        names.setdefault(_content(tensor), []).append(name)
+    found = {}
+    for exported, tensor in paddle.jit.load(str(model_dir / MODEL)).state_dict().items():
+        same = names.get(_content(tensor))
+        if not same:
+            raise ExportError(
+                f"{model_dir}: the exported program has a tensor {exported} that is not in the checkpoint; this is a "
+                f"bug, please report it"
+            )
+        found[exported] = same.pop()
+    return found
+
+
+def _content(tensor: paddle.Tensor) -> tuple[Any, ...]:
+    array = tensor.numpy()
+    return array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
 def _first_images(config: TrainingConfig, count: int) -> NDArray[np.float32]:
     split = config.DataLoader.Eval
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=config.Arch.class_num)
@@ -99,7 +142,7 @@ def _first_images(config: TrainingConfig, count: int) -> NDArray[np.float32]:
 
 
 def _run_inference(model_dir: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what Paddle Inference, a fresh predictor without the network's code, makes of the images."""
+    """Return the probabilities from Paddle Inference. It loads only the exported files."""
     program = next(path for path in (model_dir / f"{MODEL}.json", model_dir / f"{MODEL}.pdmodel") if path.exists())
     settings = inference.Config(str(program), str(model_dir / f"{MODEL}.pdiparams"))
     settings.disable_glog_info()

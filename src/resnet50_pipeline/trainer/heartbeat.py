@@ -1,8 +1,7 @@
-"""A rank's sign of life, and its end when the process above it is gone."""
+"""Writes heartbeats, which show the supervisor that a rank is making progress."""
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import signal
@@ -11,12 +10,14 @@ from pathlib import Path
 
 from resnet50_pipeline.training_dir import heartbeat_path
 
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _BEAT_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Touches `heartbeat.<rank>` at most once a second: its modification time is the last finished step's."""
+    """Touches `heartbeat.<rank>` after a step, at most once per second.
+
+    The modification time of the file shows when the last step finished, to within one second.
+    """
 
     def __init__(self, training_dir: Path, rank: int) -> None:
         self.folder = training_dir
@@ -26,22 +27,13 @@ class Heartbeat:
         self._last = time.monotonic()
 
     def beat(self) -> None:
-        """Say that a step is done."""
+        """Record that a step has finished."""
         now = time.monotonic()
         if now - self._last >= _BEAT_SECONDS:
             os.utime(self._path)
             self._last = now
 
 
-def exit_with_parent() -> None:
-    """Let the kernel end this process with the one that started it, whatever it is doing by then.
-
-    Of a rank that is the launcher, and the guard above it ends ranks without one (`paddleclas/guard.py`); this holds
-    where the guard is killed. Of a loader process it is the rank.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def tell_stacks_when_asked() -> None:
-    """Let SIGUSR1 write where every thread is to the log; the supervisor asks a rank that hangs."""
+def dump_stacks_on_signal() -> None:
+    """Print the stacks of all threads to stderr when SIGUSR1 arrives. The supervisor sends it to ranks that hang."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)

@@ -1,4 +1,4 @@
-"""Sums over steps and ranks, kept on the device until somebody asks."""
+"""Sums up loss, correct predictions, images and time. The sums stay on the device until they are reported."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 import paddle
 
-from resnet50_pipeline.trainer.data import Batch
+from resnet50_pipeline.trainer.data.batches import Batch
 from resnet50_pipeline.trainer.ranks import Ranks
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over some steps of all ranks; seconds are those of all ranks together."""
+    """Sums over steps and ranks.
+
+    `reader_seconds` and `rank_seconds` are summed over ranks, so they exceed wall time.
+    """
 
     ranks: int
     steps: int = 0
@@ -40,49 +43,55 @@ class Totals:
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss of an image."""
+        """Mean loss per image."""
         return self.loss / self.images
 
     @property
     def top1(self) -> float:
-        """Fraction of images whose first guess was the label, 0..1."""
+        """Top-1 accuracy as a fraction, 0..1."""
         return self.hits / self.images
 
     @property
     def seconds(self) -> float:
-        """Wall time."""
+        """Wall time in seconds."""
         return self.rank_seconds / self.ranks
 
     @property
     def images_per_second(self) -> float:
-        """All ranks together."""
+        """Total throughput of all ranks."""
         return self.images / self.seconds
 
     @property
     def reader_seconds_per_step(self) -> float:
-        """Mean wait for the batches of a step."""
+        """Mean time that a step waits for its batches."""
         return self.reader_seconds / self.ranks / self.steps
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean duration of a step, waiting included."""
+        """Mean duration of a step, including the wait for its batches."""
         return self.seconds / self.steps
 
 
 class Meters:
-    """Running sums of one rank. Adding reads nothing back from the device, so a step never waits for it."""
+    """Running sums of a rank. `add` does not wait for the device."""
 
     def __init__(self, values: Sequence[float] = (0.0,) * 6) -> None:
-        """Begin with what `values` returned, or at zero."""
+        """Start with zeros, or continue with sums from an earlier call of `values()`."""
         self._loss: paddle.Tensor | float
         self._hits: paddle.Tensor | float
         self._loss, self._hits, self._images, self._reader_seconds, self._skipped, elapsed = values
         self._started = time.perf_counter() - elapsed
 
     def add(self, loss: paddle.Tensor, logits: paddle.Tensor, batch: Batch, reader_seconds: float) -> None:
-        """Add one batch: its mean loss, logits [N, class_num], itself, and the seconds spent waiting for it.
+        """Add a batch to the sums.
 
-        A mixed image counts as a hit where the first guess is the label that the batch names it by.
+        A mixed image counts as a hit if its most probable class is its original label.
+
+        Args:
+            loss: mean loss of the batch.
+            logits: [N, class_num].
+            batch: batch that the logits were computed for.
+            reader_seconds: time spent waiting for the batch.
         """
         images = batch.labels.shape[0]
         self._images += images
@@ -92,15 +101,16 @@ class Meters:
         self._skipped += len(batch.skipped)
 
     def values(self) -> list[float]:
-        """Return the sums: loss, hits, images, seconds of waiting, skipped images, seconds in all."""
-        # Reading the sums waits for the device; only then is the time that the steps took over.
+        """Return the sums: loss, hits, images, seconds spent waiting for batches, skipped images, total seconds."""
+        # Reading the sums waits for the device, so it must precede reading the clock.
         loss, hits = float(self._loss), float(self._hits)
         return [loss, hits, self._images, self._reader_seconds, self._skipped, time.perf_counter() - self._started]
 
     def totals(self, ranks: Ranks, steps: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
-        """Return the sums over all ranks, and whether one of them wants to stop; every rank must call it.
+        """Return the sums over all ranks, and whether any rank wants to stop. All ranks must call this method.
 
-        The question rides on a meeting that there is anyway: asking at every step would make every step wait.
+        The stop flag shares a collective operation with the sums. A separate operation in every step would slow down
+        all steps.
         """
         *sums, stopping = ranks.sum([*self.values(), float(wants_to_stop)])
         loss, hits, images, reader_seconds, skipped, seconds = (float(value) for value in sums)
@@ -118,10 +128,13 @@ class Meters:
 
 
 class EpochMeters:
-    """The sums of an epoch: `totals` of what was reported, and an interval that was not reported yet."""
+    """The sums of an epoch. `totals` contains the reported steps. The steps after them form the current interval."""
 
     def __init__(self, ranks: Ranks, start_step: int, state: Mapping[str, Any] | None = None) -> None:
-        """Begin an epoch at `start_step` (finished steps since the very beginning), or go on from a state."""
+        """Start an epoch, or continue it from a saved `state`.
+
+        `start_step` counts steps since the start of training.
+        """
         self._ranks = ranks
         self.totals = Totals(ranks=ranks.count)
         self._interval_start = start_step
@@ -136,9 +149,9 @@ class EpochMeters:
         self._interval.add(loss, logits, batch, reader_seconds)
 
     def close_interval(self, step: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
-        """Return the interval's totals and whether a rank wants to stop; begin a new interval.
+        """End the current interval. Return its totals, and whether any rank wants to stop.
 
-        An interval without a step has totals without images.
+        All ranks must call this method. An interval without steps has zero images.
         """
         interval, stops = self._interval.totals(self._ranks, step - self._interval_start, wants_to_stop=wants_to_stop)
         self.totals += interval
@@ -146,7 +159,7 @@ class EpochMeters:
         return interval, stops
 
     def state(self) -> dict[str, Any]:
-        """Return what `__init__` goes on from, the same on every rank; every rank must call it."""
+        """Return the state to pass to `__init__`. It is the same on all ranks, and all ranks must call this method."""
         return {
             "totals": asdict(self.totals),
             "interval_start": self._interval_start,

@@ -1,4 +1,4 @@
-"""The exported model in the format of ONNX, and what ONNX Runtime makes of it (both packages: extra `onnx`)."""
+"""Converts an exported model to ONNX and runs it. Requires the packages in the `onnx` extra."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ OPSET = 13
 
 
 def write_onnx(model_dir: Path) -> Path:
-    """Write `inference.onnx` from `inference.json` or `.pdmodel`, and return its path.
+    """Convert `inference.json` (or `.pdmodel`) to `inference.onnx`. Return the path of the new file.
 
     Raises:
-        ExportError: paddle2onnx is not installed, or cannot convert this model.
+        ExportError: if paddle2onnx is not installed or cannot convert the model.
     """
     try:
         import paddle2onnx
@@ -34,21 +34,26 @@ def write_onnx(model_dir: Path) -> Path:
             opset_version=OPSET,
             auto_upgrade_opset=True,
             enable_onnx_checker=True,
-            # Its default, polygraphy, has pip fetch packages of its own from an index of its own (2.1.0).
+            # With the default, polygraphy, paddle2onnx 2.1.0 would install packages with pip from another index.
             **({"optimize_tool": None} if "optimize_tool" in signature(paddle2onnx.export).parameters else {}),
         )
-    except Exception as error:  # its own C++ and whatever its Python around it raises
-        raise ExportError(f"paddle2onnx cannot convert it: {error}; set model_registration.onnx=false") from error
+    except Exception as error:  # paddle2onnx does not document its exceptions
+        raise ExportError(
+            f"{program}: paddle2onnx cannot convert the model: {error}; set model_registration.onnx=false to skip ONNX"
+        ) from error
     if not target.is_file():
-        raise ExportError("paddle2onnx wrote nothing; its log says why. Set model_registration.onnx to false to go on")
+        raise ExportError(
+            f"{target}: paddle2onnx did not write the file and printed the reason to the log; set "
+            f"model_registration.onnx=false to skip ONNX"
+        )
     return target
 
 
 def run_onnx(model: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what ONNX Runtime makes of images float32 [N, 3, H, W]: probabilities [N, class_num].
+    """Run ONNX Runtime on images (float32 [N, 3, H, W]) and return the probabilities [N, class_num].
 
     Raises:
-        ExportError: onnxruntime is not installed.
+        ExportError: if onnxruntime is not installed.
     """
     try:
         import onnxruntime
@@ -60,4 +65,4 @@ def run_onnx(model: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-_MISSING = "model_registration.onnx needs {} ({}); in the project's folder: pip install -e '.[onnx]'"
+_MISSING = "model_registration.onnx needs {} ({}); in the project's folder, run: pip install -e '.[onnx]'"

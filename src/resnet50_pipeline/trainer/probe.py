@@ -1,6 +1,6 @@
-"""What a rank would find, printed as one line of JSON: `python trainer/probe.py --device gpu --use 0,1`.
+"""Prints the properties of Paddle and its devices as a line of JSON: `python trainer/probe.py --device gpu --use 0,1`.
 
-Preflight starts it with the interpreter and the environment of the ranks, and reads the last line.
+Preflight runs this program with the interpreter and environment variables of the ranks, and reads the last line.
 """
 
 from __future__ import annotations
@@ -9,30 +9,34 @@ import argparse
 import importlib
 import json
 import sys
-import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols and crashes whoever loads it later
+import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 from collections.abc import Sequence
 from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Look, print and return 0; what is not there is part of what was found."""
+    """Print the result and return 0. The result includes any problems, so they do not change the exit code."""
     parser = argparse.ArgumentParser(prog="probe.py", description=__doc__)
-    parser.add_argument("--device", required=True, help="cpu, gpu, or a Paddle custom device's name")
-    parser.add_argument("--use", default="0", help="numbers of the devices that are to compute something, as 0,1")
-    parser.add_argument("--paddleclas", help="checkout of PaddleClas whose engine is to train")
+    parser.add_argument("--device", required=True, help="cpu, gpu, or the name of a Paddle custom device")
+    parser.add_argument("--use", default="0", help="numbers of the devices to test, such as 0,1")
+    parser.add_argument("--paddleclas", help="PaddleClas checkout whose engine will train")
     options = parser.parse_args(arguments)
-    found = find_out(options.device, [int(number) for number in options.use.split(",")], options.paddleclas)
+    found = probe_environment(options.device, [int(number) for number in options.use.split(",")], options.paddleclas)
     print(json.dumps(found), flush=True)
     return 0
 
 
-def find_out(device: str, use: Sequence[int], paddleclas: str | None = None) -> dict[str, Any]:
-    """Return what Paddle, its devices and the trainer's imports are. `problem` and `trainer_problem` say what fails."""
+def probe_environment(device: str, use: Sequence[int], paddleclas: str | None = None) -> dict[str, Any]:
+    """Run a small computation on each device in `use`. Return the properties of Paddle and its devices.
+
+    If Paddle cannot be imported, `problem` contains the error message. If the training program cannot be imported,
+    `trainer_problem` does. `unusable` maps the numbers of devices that failed to error messages.
+    """
     try:
         import paddle
         from paddle.base import core
-    except Exception as error:  # an ImportError, or whatever a broken build raises
-        return {"problem": _words(error)}
+    except Exception as error:  # a broken build raises more than ImportError
+        return {"problem": _summarize(error)}
     found: dict[str, Any] = {
         "paddle": paddle.__version__,
         "has_cuda": bool(paddle.is_compiled_with_cuda()),
@@ -49,35 +53,35 @@ def find_out(device: str, use: Sequence[int], paddleclas: str | None = None) -> 
         try:
             paddle.set_device("cpu" if device == "cpu" else f"{device}:{number}")
             float(paddle.ones([1]).sum())
-        except Exception as error:  # a driver's failure comes as one of many types
-            found["unusable"][str(number)] = _words(error)
+        except Exception as error:  # driver errors have many types
+            found["unusable"][str(number)] = _summarize(error)
     try:
         _import_trainer() if paddleclas is None else _import_engine(paddleclas)
     except Exception as error:
-        found["trainer_problem"] = _words(error)
+        found["trainer_problem"] = _summarize(error)
     return found
 
 
 def _import_trainer() -> None:
-    """Import everything that a rank does: OpenCV, safetensors, ppcls, and this package."""
+    """Import all packages that a rank imports: OpenCV, safetensors, ppcls, and this package."""
     import paddle
 
     import resnet50_pipeline.trainer.training  # noqa: F401
+    from resnet50_pipeline.recipe.run import ArchConfig
     from resnet50_pipeline.trainer.network import build_network
-    from resnet50_pipeline.training_config import ArchConfig
 
     paddle.set_device("cpu")
     build_network(ArchConfig(name="ResNet18", class_num=2))
 
 
 def _import_engine(home: str) -> None:
-    """Import what `tools/train.py` of a checkout does; its `ppcls` comes before any other."""
+    """Import the packages that a checkout's `tools/train.py` imports, including the checkout's own `ppcls`."""
     sys.path.insert(0, home)
     importlib.import_module("ppcls.engine.engine")
 
 
 def count_devices(device: str) -> int:
-    """Return how many devices of this kind Paddle sees."""
+    """Return the number of devices of this kind that Paddle finds."""
     import paddle
 
     if device == "cpu":
@@ -89,11 +93,11 @@ def count_devices(device: str) -> int:
     return sum(name.partition(":")[0] == device for name in paddle.device.get_available_custom_device() or ())
 
 
-def _words(error: BaseException) -> str:
-    """Return the last line of an error that says something; Paddle's begin with a C++ traceback."""
+def _summarize(error: BaseException) -> str:
+    """Return the last informative line of an error message. Paddle's messages start with a C++ traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line] or lines or [""]
-    return f"{type(error).__name__}: {telling[-1][:200]}"
+    informative = [line for line in lines if "Error" in line] or lines or [""]
+    return f"{type(error).__name__}: {informative[-1][:200]}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who this process is among the ranks, and the few collectives that the trainer needs."""
+"""Connects this process to the other ranks, and provides the collective operations of the trainer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from resnet50_pipeline.exceptions import TrainingConfigError
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `count`, on `device` (Paddle's name of this process' device, as `gpu:2`)."""
+    """The rank of this process, with collective operations over all ranks.
+
+    Attributes:
+        rank: number of this rank, 0-based.
+        count: number of ranks.
+        device: Paddle's name for this rank's device, such as `gpu:2`.
+    """
 
     rank: int
     count: int
@@ -24,58 +30,59 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes what is written once."""
+        """Whether this is rank 0. Only rank 0 writes the files that all ranks share."""
         return self.rank == 0
 
     def sum(self, values: Sequence[paddle.Tensor | float]) -> NDArray[np.float64]:
-        """Return the element-wise sum over all ranks: float64 [len(values)]. Waits for the device and for everybody."""
+        """Return the element-wise sums over all ranks, float64 [len(values)]. Waits for the device and all ranks."""
         scalars = [float(value) for value in values]
         if self.count == 1:
             return np.array(scalars)
-        # Sums of up to 1.28 million float64 counts stay exact; float32 would not.
+        # Use float64, because sums over a million images would lose digits in float32.
         total = paddle.to_tensor(scalars, dtype="float64")
         dist.all_reduce(total)
         summed: NDArray[np.float64] = total.numpy()
         return summed
 
     def gather(self, values: Sequence[float]) -> NDArray[np.float64]:
-        """Return the values of every rank: float64 [count, len(values)]. Waits for everybody."""
+        """Return the values of all ranks, float64 [count, len(values)]. Waits for all ranks."""
         table = np.zeros((self.count, len(values)))
         table[self.rank] = values
         gathered: NDArray[np.float64] = self.sum(list(table.reshape(-1))).reshape(table.shape)
         return gathered
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until all ranks have called this method."""
         if self.count > 1:
-            # Not dist.barrier(): on gloo it is missing from some builds; a sum is the same meeting point.
+            # Some builds lack dist.barrier() for gloo. A sum waits for all ranks too.
             self.sum([0.0])
 
     def copy_from_first(self, tensors: Sequence[paddle.Tensor]) -> None:
-        """Overwrite the tensors of every rank with those of rank 0."""
+        """Copy the values of the tensors from rank 0 to all other ranks."""
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
 
 def join_ranks(device: str) -> Ranks:
-    """Set the device and meet the other ranks that `paddle.distributed.launch` started.
+    """Set the device and connect to the other ranks started by `paddle.distributed.launch`.
 
-    One rank alone has no process group: collectives would raise "The global group is not initialized".
+    A single rank is not connected. It has no process group, so Paddle's collective operations would fail with "The
+    global group is not initialized".
 
     Args:
-        device: `cpu`, `gpu`, or a Paddle custom device's name.
+        device: `cpu`, `gpu`, or the name of a Paddle custom device.
 
     Raises:
-        TrainingConfigError: the installed Paddle does not know the device, or cannot use it.
+        TrainingConfigError: if the installed Paddle does not support the device or cannot use it.
     """
     count = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     try:
         paddle.set_device(device)
     except (ValueError, RuntimeError) as error:
         raise TrainingConfigError(
-            f"Global.device: this paddle {paddle.__version__} cannot use {device!r} ({error}); set "
-            f"training.launch.device, or install the build for it (`make setup GPU=1` for gpu)"
+            f"Global.device: the installed paddle {paddle.__version__} cannot use {device!r} ({error}). Change "
+            f"training.launch.device, or install the Paddle build for this device (`make setup GPU=1` for gpu)"
         ) from error
     if count > 1:
         dist.init_parallel_env()
@@ -83,5 +90,5 @@ def join_ranks(device: str) -> Ranks:
 
 
 def own_rank() -> int:
-    """Return this process' place among the ranks, 0 where nobody launched it."""
+    """Return the rank of this process, or 0 if it was started without the launcher."""
     return int(os.environ.get("PADDLE_TRAINER_ID", "0"))

@@ -1,28 +1,54 @@
-"""What a training sees: both lists, the batches of its rank, and how many steps an epoch has."""
+"""Reads the lists of a training run, and builds the loaders of a rank."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from resnet50_pipeline.imagenet.list_files import read_list_file
-from resnet50_pipeline.trainer.dali import build_train_loader
-from resnet50_pipeline.trainer.data import ListDataset, Loader
+import numpy as np
+
+from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.trainer.data.dali import build_train_loader
+from resnet50_pipeline.trainer.data.dataset import ListDataset
+from resnet50_pipeline.trainer.data.loader import Loader
+from resnet50_pipeline.trainer.data.sampling import EvalBatches, TrainBatches
+from resnet50_pipeline.trainer.optimization.class_weights import compute_class_weights
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.sampling import EvalBatches, TrainBatches
-from resnet50_pipeline.trainer.schedule import steps_per_epoch
-from resnet50_pipeline.training_config import TrainingConfig
+
+
+def steps_per_epoch(batches: int, update_freq: int) -> int:
+    """Return the number of optimizer steps per epoch.
+
+    As in upstream, batches at the end of an epoch are dropped if there are too few of them for a step.
+
+    Args:
+        batches: batches per epoch on each rank.
+        update_freq: batches per optimizer step.
+
+    Raises:
+        TrainingConfigError: if an epoch is shorter than one step.
+    """
+    if batches < update_freq:
+        raise TrainingConfigError(
+            f"Global.update_freq: a step takes {update_freq} batches, but an epoch has only {batches} on each rank; "
+            f"lower training.update_freq or training.batch_size_per_rank"
+        )
+    return batches // update_freq
 
 
 class RunData:
-    """The loaders of one rank.
+    """The loaders of a rank and the sizes of the splits.
 
     Attributes:
-        train_images: length of the train list.
-        val_images: length of the val list.
-        steps_per_epoch: optimizer steps.
-        train_batches: say which images the next iteration of `train_loader` loads.
-        train_loader: the batches of an epoch, or of what is left of it.
-        val_loader: this rank's part of the val list.
+        train_images: number of images in the train list.
+        val_images: number of images in the val list.
+        balanced_images: number of images in a class-balanced epoch, or None if an epoch is the train list.
+        class_weights: float32 [class_num], weight of each class in the loss, or None without weights.
+        steps_per_epoch: optimizer steps per epoch.
+        train_batches: sampler of `train_loader`. Set its `epoch` and `start_step` before each iteration.
+        train_loader: loader for this rank's train batches of an epoch.
+        val_loader: loader for this rank's val batches.
     """
 
     def __init__(self, config: TrainingConfig, ranks: Ranks) -> None:
@@ -30,9 +56,14 @@ class RunData:
         train = read_list_file(Path(splits.Train.dataset.cls_label_path), class_num=class_num)
         val = read_list_file(Path(splits.Eval.dataset.cls_label_path), class_num=class_num)
         self.train_images, self.val_images = len(train), len(val)
-        self.train_batches = TrainBatches(len(train), splits.Train, ranks, seed)
+        self.train_batches = TrainBatches(len(train), splits.Train, ranks, seed, train.labels)
+        per_class = splits.Train.sampler.images_per_class
+        self.balanced_images = None if per_class is None else per_class * len(np.unique(train.labels))
+        loss = config.Loss.Train[0].CELoss
+        images_of_class = np.bincount(train.labels, minlength=class_num)
+        self.class_weights = None if loss is None else compute_class_weights(loss, images_of_class)
         self.steps_per_epoch = steps_per_epoch(self.train_batches.steps_per_epoch, config.Global.update_freq)
-        # Batches that do not make a step are not trained on.
+        # Do not load batches at the end of an epoch if there are too few of them for an optimizer step.
         self.train_batches.steps_per_epoch = self.steps_per_epoch * config.Global.update_freq
         self._train_data = ListDataset(train, splits.Train, seed)
         self.train_loader = build_train_loader(self._train_data, self.train_batches, config, ranks.device)
@@ -40,5 +71,5 @@ class RunData:
         self.val_loader = Loader(ListDataset(val, splits.Eval, seed), val_batches, splits.Eval)
 
     def warnings(self) -> list[str]:
-        """Return what to know before the first epoch."""
+        """Return the warnings to report before the first epoch."""
         return [*self.train_batches.warnings(), *self._train_data.warnings()]

@@ -1,55 +1,56 @@
-"""Train images that cannot be read: named where they are met, counted over all ranks, and no more than allowed."""
+"""Logs unreadable training images, counts them over all ranks, and limits how many are allowed per epoch."""
 
 from __future__ import annotations
 
 import logging
 
 from resnet50_pipeline.exceptions import MAX_PROBLEMS_SHOWN, ImageDecodeError
-from resnet50_pipeline.trainer.data import Batch
+from resnet50_pipeline.trainer.data.batches import Batch
 from resnet50_pipeline.trainer.meters import Totals
 
 logger = logging.getLogger(__name__)
 
 
 class SkippedImages:
-    """What one rank has met since it was last asked, and the bound for all of them in an epoch.
+    """The images that a rank has skipped since the last report, and the limit per epoch for all ranks.
 
-    The counts ride on the sums of the print steps, and with them in checkpoint sets: a run that is stopped and resumed
-    in the middle of an epoch counts on.
+    The counts are stored in the meters, which checkpoint sets include. A run that resumes within an epoch therefore
+    continues counting.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._problems: list[str] = []
 
-    def note(self, batch: Batch) -> None:
-        """Name the batch's skipped images in this rank's log."""
+    def log(self, batch: Batch) -> None:
+        """Log the name of each skipped image in a batch."""
         for problem in batch.skipped:
-            logger.warning("%s; the next readable image of the list stands in for it", problem)
+            logger.warning("%s; using the next readable image in the list instead", problem)
         self._problems += batch.skipped
 
     def describe(self, interval: Totals, epoch: int, totals: Totals) -> str:
-        """Return what the user should know of the steps since the last time; "" if nothing was skipped."""
-        mine, self._problems = self._problems, []
+        """Return a warning about the images skipped since the last report, or "" if there are none."""
+        own, self._problems = self._problems, []
         if not interval.skipped:
             return ""
-        shown = "".join(f"\n  {problem}" for problem in mine[:MAX_PROBLEMS_SHOWN])
-        others = int(interval.skipped) - min(len(mine), MAX_PROBLEMS_SHOWN)
-        rest = f"\n  and {others} more, in the ranks' logs" if others else ""
+        shown = "".join(f"\n  {problem}" for problem in own[:MAX_PROBLEMS_SHOWN])
+        others = int(interval.skipped) - min(len(own), MAX_PROBLEMS_SHOWN)
+        rest = f"\n  and {others} more, listed in the rank logs" if others else ""
         return (
-            f"epoch {epoch}: {int(totals.skipped)} train images so far could not be read, the next readable ones of "
-            f"the list stand in for them ({self._limit} are allowed in an epoch):{shown}{rest}"
+            f"epoch {epoch}: {int(totals.skipped)} unreadable training images so far, each replaced by the next "
+            f"readable image in the list (training.loader.max_skipped_images allows {self._limit} per epoch):{shown}"
+            f"{rest}"
         )
 
     def require_within_limit(self, totals: Totals, epoch: int) -> None:
-        """Check the number of an epoch's skipped images; every rank has the same, so all stop or none.
+        """Check the number of skipped images in an epoch. It is the same on all ranks, so they all raise or none does.
 
         Raises:
-            ImageDecodeError: there are more than allowed.
+            ImageDecodeError: if the number exceeds the limit.
         """
         if totals.skipped > self._limit:
             raise ImageDecodeError(
-                f"epoch {epoch}: {int(totals.skipped)} train images could not be read, and "
-                f"training.loader.max_skipped_images allows {self._limit}; the ranks' logs name them: mend the files "
-                f"and resume"
+                f"epoch {epoch}: {int(totals.skipped)} training images could not be read, but "
+                f"training.loader.max_skipped_images allows only {self._limit}. Restore the files listed in the rank "
+                "logs, then resume"
             )

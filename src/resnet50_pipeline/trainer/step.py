@@ -1,4 +1,4 @@
-"""One optimizer step: forward, backward, and what follows from the gradients."""
+"""Performs optimizer steps, and saves and restores the state of the network and the optimizer."""
 
 from __future__ import annotations
 
@@ -7,51 +7,66 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 
 from resnet50_pipeline.checkpoint_set import EMA, OPTIMIZER, WEIGHTS, Arrays, TrainingState, load_arrays
-from resnet50_pipeline.trainer.checkpoint import load_weights
-from resnet50_pipeline.trainer.data import Batch
-from resnet50_pipeline.trainer.ema import ExponentialMovingAverage
-from resnet50_pipeline.trainer.host_copies import HostCopies
-from resnet50_pipeline.trainer.losses import build_loss
+from resnet50_pipeline.recipe.document import TrainingConfig
+from resnet50_pipeline.trainer.checkpoints.host_copies import HostCopies
+from resnet50_pipeline.trainer.checkpoints.pretrained import Pretrained, load_pretrained
+from resnet50_pipeline.trainer.checkpoints.weights import load_weights
+from resnet50_pipeline.trainer.data.batches import Batch
 from resnet50_pipeline.trainer.network import build_network, compile_network, running_statistics
-from resnet50_pipeline.trainer.optimizer import (
-    build_optimizer,
+from resnet50_pipeline.trainer.optimization.ema import ExponentialMovingAverage
+from resnet50_pipeline.trainer.optimization.frozen_layers import ThawingLayers
+from resnet50_pipeline.trainer.optimization.losses import build_loss
+from resnet50_pipeline.trainer.optimization.optimizer import build_optimizer, build_schedule
+from resnet50_pipeline.trainer.optimization.optimizer_state import (
     optimizer_shapes,
     optimizer_tensors,
     restore_optimizer,
 )
-from resnet50_pipeline.trainer.precision import Precision
-from resnet50_pipeline.trainer.pretrained import Pretrained, load_pretrained
+from resnet50_pipeline.trainer.optimization.precision import Precision
 from resnet50_pipeline.trainer.ranks import Ranks
-from resnet50_pipeline.trainer.schedule import build_schedule
-from resnet50_pipeline.training_config import TrainingConfig
+from resnet50_pipeline.trainer.small_maps import speed_up_small_maps
 
 
 class Stepper:
-    """The network and everything that moves it."""
+    """Trains a network. Owns the network, the loss, the optimizer, the schedule, the precision and the average."""
 
-    def __init__(self, config: TrainingConfig, ranks: Ranks, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        ranks: Ranks,
+        steps_per_epoch: int,
+        class_weights: NDArray[np.float32] | None = None,
+    ) -> None:
         self._seed, self._ranks = config.Global.seed, ranks
         self._update_freq = config.Global.update_freq
         paddle.seed(self._seed)
         self._network = build_network(config.Arch)
-        self._loss = build_loss(config.Loss.Train, config.Arch.class_num)
+        thaw_epoch = config.Arch.thaw_epoch
+        self._thawing = ThawingLayers(self._network, config.Arch.freeze, thaw_epoch) if thaw_epoch else None
+        self._loss = build_loss(config.Loss.Train, config.Arch.class_num, class_weights)
         self.schedule = build_schedule(config.Optimizer.lr, config.Global.epochs, steps_per_epoch)
-        self._optimizer = build_optimizer(config.Optimizer, self.schedule, self._network)
+        self._optimizer = build_optimizer(
+            config.Optimizer, self.schedule, self._network, all_at_once=self._thawing is None
+        )
         self._precision = Precision(config.AMP, self._network)
         self._ema = ExponentialMovingAverage(self._network, config.EMA.decay) if config.EMA else None
         if config.Global.to_static:
             compile_network(self._network)
+        else:
+            speed_up_small_maps(self._network)
         self._parallel = self._network
         self._host = HostCopies()
 
     def start_from(self, path: Path) -> Pretrained:
-        """Set the weights from a local file or set, before the first step.
+        """Load pretrained weights from a local file or checkpoint set. Call this before the first step.
 
         Raises:
-            CheckpointError: it is missing, damaged or of another network.
+            CheckpointError: if the file or set is missing, damaged or from another network.
         """
         found = load_pretrained(path, self._network)
         if self._ema is not None:
@@ -59,38 +74,43 @@ class Stepper:
         return found
 
     def connect(self) -> None:
-        """Let the ranks share gradients; after the weights are set, for rank 0's are copied to everybody."""
+        """Prepare the ranks to share gradients, and copy the weights of rank 0 to all ranks. Load weights before."""
         if self._ranks.count > 1:
             self._parallel = paddle.DataParallel(self._network)
 
-    def train(self) -> None:
-        """Return to training mode."""
+    def start_epoch(self, epoch: int) -> None:
+        """Set the network to training mode, with the layers frozen that are frozen in this epoch (1-based)."""
+        if self._thawing is not None:
+            self._thawing.start_epoch(epoch)
         self._parallel.train()
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step."""
+        """The learning rate of the next step."""
         return float(self._optimizer.get_lr())
 
     def run(self, batch: Batch, batches: int) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Learn from a batch; every `Global.update_freq`-th one moves the weights by what has added up.
+        """Compute the gradients of a batch. Update the weights after every `Global.update_freq` batches.
 
         Args:
-            batch: what to learn from.
-            batches: how many this run has learnt from before, since the very beginning.
+            batch: batch of this rank.
+            batches: number of batches that this rank has trained on since the start of training.
 
         Returns:
             The mean loss of the batch, and the logits [N, class_num].
         """
-        # What the device draws, as for dropout, is a function of the place in the run: nothing of it has to be saved.
+        # Random numbers on the device, such as for dropout, depend only on the position in the run. A resumed run
+        # repeats them, so the checkpoint set does not have to include a generator state.
         paddle.seed((self._seed << 44 | batches << 12 | self._ranks.rank) % (1 << 63))
-        moves = (batches + 1) % self._update_freq == 0
-        with self._adding_up() if not moves else contextlib.nullcontext():
+        is_update = (batches + 1) % self._update_freq == 0
+        with self._without_gradient_sync() if not is_update else contextlib.nullcontext():
             with self._precision.autocast():
                 logits = self._parallel(batch.images)
             loss = self._loss(logits, batch.labels, batch.mixed)
             self._precision.scale(loss / self._update_freq if self._update_freq > 1 else loss).backward()
-        if moves:
+        if is_update:
+            if self._thawing is not None:
+                self._thawing.drop_gradients()
             self._precision.step(self._optimizer)
             self._optimizer.clear_grad()
             self.schedule.step()
@@ -100,21 +120,23 @@ class Stepper:
 
     @contextlib.contextmanager
     def evaluated_network(self) -> Iterator[paddle.nn.Layer]:
-        """Give the network as it is evaluated: with the averaged weights, where the recipe has EMA."""
+        """Yield the network with the weights to evaluate. These are the averaged weights if the recipe uses EMA."""
         with self._ema.applied() if self._ema is not None else contextlib.nullcontext():
-            # Each rank's BatchNorm has seen its own images; all take rank 0's statistics, the ones that are saved.
+            # Running statistics differ between ranks, because each rank has different images. All ranks evaluate with
+            # the statistics of rank 0, which are also saved. Otherwise, predictions would depend on the number of
+            # ranks.
             self._ranks.copy_from_first(running_statistics(self._network))
             yield self._network
 
-    def make_room(self) -> None:
-        """Take the memory that `files` copies to, which would cost the first set more than the copy."""
-        self._host.make_room(WEIGHTS, {name: tensor.shape for name, tensor in self._network.state_dict().items()})
-        self._host.make_room(OPTIMIZER, optimizer_shapes(self._network, self._optimizer))
+    def reserve_host_memory(self) -> None:
+        """Allocate the host memory for `files`, so that the first checkpoint set does not stall training."""
+        self._host.reserve(WEIGHTS, {name: tensor.shape for name, tensor in self._network.state_dict().items()})
+        self._host.reserve(OPTIMIZER, optimizer_shapes(self._network, self._optimizer))
         if self._ema is not None:
-            self._host.make_room(EMA, {name: tensor.shape for name, tensor in self._ema.tensors.items()})
+            self._host.reserve(EMA, {name: tensor.shape for name, tensor in self._ema.tensors.items()})
 
     def files(self) -> dict[str, Arrays]:
-        """Return the arrays of a checkpoint set by file, copied to the host; they stand until the next call."""
+        """Copy the state to host memory. Return its arrays, keyed by file name. The next call overwrites them."""
         files: dict[str, Arrays] = {
             WEIGHTS: self._host.copy(WEIGHTS, self._network.state_dict()),
             OPTIMIZER: self._host.copy(OPTIMIZER, optimizer_tensors(self._network, self._optimizer)),
@@ -124,30 +146,36 @@ class Stepper:
         return files
 
     def values(self) -> dict[str, Any]:
-        """Return what a set has besides arrays, as fields of its `TrainingState`."""
+        """Return the fields of `TrainingState` that belong to the optimizer: schedule and precision."""
         return {"schedule": self.schedule.state_dict(), "precision": self._precision.values()}
 
     def restore(self, checkpoint: Path, state: TrainingState) -> None:
-        """Set everything from a checkpoint set.
+        """Restore weights, optimizer, schedule, precision and average from a checkpoint set.
 
         Raises:
-            CheckpointError: the set is of another network, or has no optimizer.
+            CheckpointError: if the set is from another network or has no optimizer state.
         """
         load_weights(checkpoint, self._network)
-        restore_optimizer(self._network, self._optimizer, load_arrays(checkpoint, OPTIMIZER), state.schedule)
+        frozen: frozenset[str] = frozenset()
+        if self._thawing is not None:
+            # Parameters that were still frozen in the last step of the set have no optimizer state.
+            self._thawing.start_epoch(state.epoch + 1 if state.step_in_epoch else state.epoch)
+            frozen = self._thawing.frozen
+        arrays = load_arrays(checkpoint, OPTIMIZER)
+        restore_optimizer(self._network, self._optimizer, arrays, state.schedule, without=frozen)
         self._precision.restore(state.precision)
         if self._ema is not None:
             self._ema.restore(load_arrays(checkpoint, EMA))
 
     def schedule_after(self, steps: int) -> dict[str, Any]:
-        """Return the schedule's state after so many finished steps."""
+        """Set the schedule to the position after `steps` steps, and return its state."""
         self.schedule.step(steps)
         state: dict[str, Any] = self.schedule.state_dict()
         return state
 
-    def _adding_up(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which ranks keep their gradients to themselves."""
+    def _without_gradient_sync(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context manager that disables the synchronization of gradients between ranks."""
         if self._ranks.count == 1:
             return contextlib.nullcontext()
-        alone: contextlib.AbstractContextManager[Any] = self._parallel.no_sync()
-        return alone
+        no_sync: contextlib.AbstractContextManager[Any] = self._parallel.no_sync()
+        return no_sync

@@ -1,4 +1,4 @@
-"""A request to stop, which a rank honours between two steps instead of dying in one."""
+"""Records requests to stop. A rank finishes its current step before it stops."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import os
 import signal
 from types import FrameType
 
+from resnet50_pipeline.processes.interruption import stop_signals
+
 
 class StopRequest:
-    """Set by SIGTERM and SIGINT from the moment it is made; each rank has its own, and the ranks compare them.
+    """A flag that is set when SIGTERM, SIGINT or SIGHUP arrives. If it is set on any rank, all ranks stop.
 
-    Processes that this one forks afterwards, as the loader's workers, end at these signals as they would without it.
+    In processes that are forked later, such as DataLoader workers, these signals have their default effect.
     """
 
     def __init__(self) -> None:
         self.signal_number: int = 0
         self._owner = os.getpid()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             signal.signal(number, self._receive)
 
     @property
     def is_set(self) -> bool:
-        """Whether somebody asked this rank to stop."""
+        """Whether this rank was asked to stop."""
         return self.signal_number != 0
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
+            # A forked process inherits this handler, but must end as if there were no handler.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal_number = number

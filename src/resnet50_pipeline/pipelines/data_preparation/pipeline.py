@@ -1,17 +1,17 @@
-"""`data_preparation`: validated dataset folder → PaddleClas' train and val lists, label map, shards."""
+"""Defines the `data_preparation` pipeline, which creates PaddleClas list files, a label map and shards."""
 
 from kedro.pipeline import Node, Pipeline
 
 from resnet50_pipeline.pipelines.data_preparation import nodes
 
-# `listed_images` are columns of the manifest's file, which is there before the validation report is.
+# `listed_images` loads columns from the manifest file, which is written before the validation report.
 _INPUTS = ["dataset_root", "listed_images", "validation_report", "params:dataset"]
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline `data_preparation`."""
-    # In a run with data_validation, Kedro sorts the nodes that could run next by name: `stop_on_blocking_findings`
-    # comes before `write_…`, and stops the run with the whole list of problems.
+    """Create the `data_preparation` pipeline."""
+    # Kedro sorts the nodes that are ready to run by name. When this pipeline runs together with data_validation,
+    # `stop_on_blocking_findings` therefore runs before `write_…` and stops the run with the full list of problems.
     return Pipeline(
         [
             Node(
@@ -23,12 +23,13 @@ def create_pipeline() -> Pipeline:
             Node(nodes.write_label_map, inputs=_INPUTS, outputs="label_map", name="write_label_map"),
             Node(
                 nodes.pack_shards,
-                # The lists, which are written of valid data only.
+                # The lists exist only if the dataset is valid, so this node does not need the validation report.
                 inputs={
                     "dataset_root": "dataset_root",
                     "train_list": "train_list",
                     "val_list": "val_list",
                     "manifest_file": "manifest_file",
+                    "shards_folder": "shards_folder",
                     "dataset": "params:dataset",
                     "data_preparation": "params:data_preparation",
                 },

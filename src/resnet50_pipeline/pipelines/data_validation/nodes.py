@@ -1,4 +1,4 @@
-"""Nodes of `data_validation`: what is in the dataset folder, and whether it may be trained on."""
+"""Nodes of the `data_validation` pipeline: scan the dataset, validate it, and stop the run if it is invalid."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from resnet50_pipeline.exceptions import ParameterError, ValidationFailedError
+from resnet50_pipeline.exceptions import ListFileError, ParameterError, ValidationFailedError
 from resnet50_pipeline.files import staging_directory
-from resnet50_pipeline.imagenet.layout import describe_lists, find_dataset, read_lists
+from resnet50_pipeline.imagenet.layout import ListDescriptions, describe_lists, find_dataset, read_lists
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
 
 logger = logging.getLogger(__name__)
@@ -18,18 +18,22 @@ logger = logging.getLogger(__name__)
 
 def scan_dataset(
     dataset_root: Path, dataset: DatasetParameters, data_validation: DataValidationParameters
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the manifest, and what was put right while the lists were read."""
-    from resnet50_pipeline.imagenet import scan
-    from resnet50_pipeline.imagenet.archived_images import index_archives
-    from resnet50_pipeline.imagenet.inspection_pool import choose_executor
-    from resnet50_pipeline.imagenet.published_archives import require_published
+) -> tuple[pd.DataFrame, ListDescriptions]:
+    """Return the manifest, along with a description of the lists."""
+    from resnet50_pipeline.imagenet.archives.images import index_archives
+    from resnet50_pipeline.imagenet.archives.published_md5 import require_published_md5
+    from resnet50_pipeline.imagenet.scan import scan
+    from resnet50_pipeline.imagenet.scan.executors import choose_executor
 
     layout = find_dataset(dataset_root, dataset)
     if data_validation.verify_archives:
-        require_published(layout.archives)
+        require_published_md5(layout.archives)
     archived = index_archives(layout.archives, data_validation.workers)
-    lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair, archived=archived)
+    try:
+        lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair, archived=archived)
+    except ListFileError:
+        logger.warning("the lists are read first; the images have not been checked yet")
+        raise
     entries = {split: prefixed.entries for split, prefixed in lists.items()}
     options = data_validation.scan
     executor = choose_executor(options.scheduler, data_validation.workers, options.dask_address)
@@ -38,46 +42,56 @@ def scan_dataset(
         entries,
         data_validation.workers,
         level=options.level,
-        # A bit that flips on the disk changes neither size nor time of the file.
+        tiff=dataset.tiff,
+        # The cache compares size and modification time, and a flipped bit changes neither.
         cache_dir=None if data_validation.reference_manifest else options.cache_dir,
         executor=executor,
         archived=archived,
+        class_keys=None if layout.classes is None else [one.key for one in layout.classes],
     )
-    return manifest, describe_lists(lists)
+    return manifest, describe_lists(layout, lists, archived)
 
 
 def validate_manifest(
     manifest: pd.DataFrame,
-    list_notices: list[str],
+    list_descriptions: ListDescriptions,
     dataset: DatasetParameters,
     data_validation: DataValidationParameters,
 ) -> tuple[dict[str, Any], Path]:
-    """Return the validation report and a new folder of Data Docs, for the catalog to move into place."""
+    """Return the validation report and a staged Data Docs folder, which the catalog moves to its final path."""
     from resnet50_pipeline.expectations.distributions import compute_distributions
     from resnet50_pipeline.expectations.docs import write_data_docs
     from resnet50_pipeline.expectations.report import build_report
     from resnet50_pipeline.expectations.validation import validate_manifest
+    from resnet50_pipeline.imagenet.scan.manifest import count_listed_classes
 
     validation = validate_manifest(
         manifest,
-        dataset.class_num,
+        # A class without images is a class too, and an expectation reports it.
+        dataset.class_num or max(count_listed_classes(manifest), list_descriptions.class_num),
         data_validation.blocking,
-        {"train": dataset.train_list, "val": dataset.val_list},
+        list_descriptions.names,
+        class_folders=list_descriptions.class_folders,
         suite_name=data_validation.suite,
         reference=_read_reference(data_validation.reference_manifest),
     )
     distributions = compute_distributions(manifest)
-    report = build_report(manifest, validation.findings, list_notices, data_validation.suite, distributions)
+    report = build_report(
+        manifest, validation.findings, list_descriptions.notices, data_validation.suite, distributions
+    )
     with staging_directory() as staged:
         write_data_docs(staged, validation, report, distributions)
     return report, staged
 
 
 def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path) -> None:
-    """Raise if a blocking expectation does not hold; the report and the Data Docs are saved by then.
+    """Raise an error if a blocking expectation failed.
+
+    This is a separate node so that the report and Data Docs are saved first.
 
     Raises:
-        ValidationFailedError: with every problem of the blocking expectations.
+        ValidationFailedError: if a blocking expectation failed. The error contains all problems of the blocking
+            expectations.
     """
     from resnet50_pipeline.expectations.findings import FINDINGS_FILE, read_blocking_problems
 
@@ -86,7 +100,7 @@ def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path
     ]
     if unchecked:
         logger.warning(
-            "not checked, for data_validation.scan.level has the scan read too little of the images: %s",
+            "blocking expectations were not checked because of data_validation.scan.level: %s → set it to full",
             ", ".join(unchecked),
         )
     if not validation_report["is_valid"]:
@@ -99,6 +113,7 @@ def _read_reference(path: Path | None) -> pd.DataFrame | None:
         return None
     if not path.is_file():
         raise ParameterError(
-            f"data_validation.reference_manifest: {path} is not there → name an earlier manifest.parquet"
+            f"data_validation.reference_manifest: {path} does not exist → set the parameter to the path of an "
+            "earlier manifest.parquet"
         )
     return pd.read_parquet(path, columns=["path", "sha256"])

@@ -1,4 +1,4 @@
-"""`data_validation`: dataset folder → manifest, validation report, Data Docs; stops the run at bad data."""
+"""Defines the `data_validation` pipeline, which creates a manifest, a validation report and Data Docs."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,18 +6,18 @@ from resnet50_pipeline.pipelines.data_validation import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline `data_validation`."""
+    """Create the `data_validation` pipeline."""
     return Pipeline(
         [
             Node(
                 nodes.scan_dataset,
                 inputs=["dataset_root", "params:dataset", "params:data_validation"],
-                outputs=["manifest", "list_notices"],
+                outputs=["manifest", "list_descriptions"],
                 name="scan_dataset",
             ),
             Node(
                 nodes.validate_manifest,
-                inputs=["manifest", "list_notices", "params:dataset", "params:data_validation"],
+                inputs=["manifest", "list_descriptions", "params:dataset", "params:data_validation"],
                 outputs=["validation_report", "data_docs"],
                 name="validate_manifest",
             ),

@@ -1,4 +1,4 @@
-"""Nodes of `evaluation`: predictions of a model, and what is computed and drawn from them."""
+"""Nodes of the `evaluation` pipeline: predict, compute metrics, compare models, draw figures and write the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 import pandas as pd
 
 from resnet50_pipeline.files import staging_directory
-from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters, TrainingParameters
+from resnet50_pipeline.parameters import (
+    DatasetParameters,
+    EvaluationParameters,
+    TrainingParameters,
+)
 from resnet50_pipeline.training_dir import config_path
 
 
@@ -17,26 +21,56 @@ def predict_val_list(
     training_dir: Path,
     val_list: Path,
     shards: Path,
+    manifest_file: Path,
+    scan_cache_folder: Path,
+    label_map: dict[str, Any],
+    dataset_root: Path,
     dataset: DatasetParameters,
     training: TrainingParameters,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the predictions for every line of the val list (or `evaluation.image_list`), and how they were made."""
-    from resnet50_pipeline.imagenet.shard_set import find_shards
-    from resnet50_pipeline.paddleclas.prediction import predict_list
-    from resnet50_pipeline.pipelines.evaluation.subject import find_subject
+    """Return the predictions for the list of `evaluation.split`, along with a summary of the evaluation.
 
+    If `evaluation.image_list` is set, it is used instead. Before the ranks start, the images of the split are compared
+    with those that data_validation found.
+    """
+    from resnet50_pipeline.imagenet.image_check import require_validated_images
+    from resnet50_pipeline.imagenet.layout import require_test_list
+    from resnet50_pipeline.imagenet.lists.files import read_list_file
+    from resnet50_pipeline.imagenet.shards.shard_set import resolve_shards
+    from resnet50_pipeline.paddleclas.prediction import predict_list
+    from resnet50_pipeline.pipelines.evaluation.models import find_evaluated_model
+
+    split, class_num = evaluation.split, label_map["class_num"]
+    split_list = val_list if split == "val" else require_test_list(dataset_root, dataset)
+    # Shards contain only the images of the prepared train and val lists.
+    used_shards = resolve_shards(shards) if evaluation.image_list is None and split == "val" else None
+    if evaluation.image_list is None:
+        require_validated_images(
+            dataset_root,
+            {split: read_list_file(split_list, class_num)},
+            manifest_file,
+            shards=used_shards,
+            cache_dir=scan_cache_folder,
+        )
     predictions, summary = predict_list(
-        find_subject(training_dir, val_list, dataset, training, evaluation),
-        evaluation.image_list or val_list,
+        find_evaluated_model(
+            training_dir=training_dir,
+            val_list=val_list,
+            dataset_root=dataset_root,
+            class_num=class_num,
+            dataset=dataset,
+            training=training,
+            evaluation=evaluation,
+        ),
+        evaluation.image_list or split_list,
         training.launch,
         batch_size_per_rank=evaluation.batch_size_per_rank,
         work_parent=evaluation.output_dir or training_dir.parent,
-        image_root=evaluation.image_root or dataset.root,
-        # A list of the user's own is not packed.
-        shards=find_shards(shards) if evaluation.image_list is None else None,
+        image_root=evaluation.image_root or dataset_root,
+        shards=used_shards,
     )
-    return predictions, summary | {"is_val_list": evaluation.image_list is None}
+    return predictions, summary | {"split": split if evaluation.image_list is None else None}
 
 
 def compute_metrics(
@@ -45,7 +79,7 @@ def compute_metrics(
     label_map: dict[str, Any],
     evaluation: EvaluationParameters,
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """Return the metrics of the whole list and those of each class."""
+    """Return the metrics over all images and the table of per-class metrics."""
     from resnet50_pipeline.reporting import metrics, true_labels
 
     values = metrics.compute_metrics(predictions, evaluation_summary, evaluation.bootstrap_resamples)
@@ -58,8 +92,8 @@ def compute_metrics(
 
 
 def compare_models(predictions: pd.DataFrame, evaluation: EvaluationParameters) -> dict[str, Any]:
-    """Return how the model does beside the one of `evaluation.compare_with`; `rival` is None where there is none."""
-    from resnet50_pipeline.pipelines.evaluation.subject import compare_with_rival
+    """Compare the model with `evaluation.compare_with`. If there is no comparison, `rival` is None in the result."""
+    from resnet50_pipeline.pipelines.evaluation.models import compare_with_rival
 
     return compare_with_rival(predictions, evaluation)
 
@@ -73,7 +107,7 @@ def draw_plots(
     evaluation: EvaluationParameters,
     evaluation_summary: dict[str, Any],
 ) -> Path:
-    """Return a new folder of pictures and of the tables behind them, for the catalog to move into place."""
+    """Return a staged folder with the figures and their data, which the catalog moves to its final path."""
     from resnet50_pipeline.reporting.plots import write_plots
 
     with staging_directory() as staged:
@@ -103,12 +137,12 @@ def write_evaluation_report(
     plots: Path,
     evaluation: EvaluationParameters,
 ) -> tuple[str, str]:
-    """Return the report as one HTML page, and the model card as Markdown, from the same facts."""
+    """Return the report as an HTML page and the model card as Markdown."""
     from resnet50_pipeline.reporting.model_card import render_model_card
     from resnet50_pipeline.reporting.provenance import collect_provenance
     from resnet50_pipeline.reporting.report import ReportInputs, render_report
 
-    is_own = evaluation_summary["is_best_checkpoint"]
+    was_trained_here = evaluation_summary["is_best_checkpoint"]
     inputs = ReportInputs(
         metrics=metrics,
         predictions=predictions,
@@ -116,9 +150,9 @@ def write_evaluation_report(
         label_map=label_map,
         evaluation_summary=evaluation_summary,
         comparison=comparison,
-        training_summary=training_summary if is_own else None,
+        training_summary=training_summary if was_trained_here else None,
         validation_report=validation_report,
-        recipe=config_path(training_dir).read_text(encoding="utf-8") if is_own else "",
+        recipe=config_path(training_dir).read_text(encoding="utf-8") if was_trained_here else "",
         dataset_root=evaluation.image_root or dataset_root,
         plots_dir=plots,
         provenance=collect_provenance(Path.cwd()),

@@ -1,4 +1,4 @@
-"""`evaluation`: a model and a list in, predictions, metrics, pictures, report and model card out."""
+"""Defines the `evaluation` pipeline, which creates predictions, metrics, figures, a report and a model card."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from .nodes import compare_models, compute_metrics, draw_plots, predict_val_list
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
-    """Return the pipeline."""
+    """Create the `evaluation` pipeline."""
     return Pipeline(
         [
             Node(
@@ -15,6 +15,10 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "training_dir": "training_dir",
                     "val_list": "val_list",
                     "shards": "shards",
+                    "manifest_file": "manifest_file",
+                    "scan_cache_folder": "scan_cache_folder",
+                    "label_map": "label_map",
+                    "dataset_root": "dataset_root",
                     "dataset": "params:dataset",
                     "training": "params:training",
                     "evaluation": "params:evaluation",

@@ -1,4 +1,4 @@
-"""What a version says of itself, and that its metrics are its own."""
+"""Collects the tags of a model version, and checks that the metrics belong to it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _RUN_FACTS = ("git_commit", "git_dirty", "recipe")
 _METRICS = ("top1", "top5", "balanced_accuracy", "loss")
 
 
-def state_facts(
+def collect_tags(
     metrics: Mapping[str, float],
     evaluation_summary: Mapping[str, Any],
     validation_report: Mapping[str, Any],
     run_tags: Mapping[str, str],
 ) -> dict[str, float | str]:
-    """Return a version's tags: its main metrics, the digests of data, list and weights, recipe and commit."""
+    """Return the tags of a version: main metrics, digests of the data, list and weights, recipe and commit."""
     return {
         **{name: metrics[name] for name in _METRICS},
         "data_digest": str(validation_report["data_digest"]),
@@ -28,21 +28,21 @@ def state_facts(
 
 
 def require_same_weights(evaluation_summary: Mapping[str, Any], export_check: Mapping[str, Any]) -> None:
-    """Check that the exported model is the one that was evaluated, and on the val list.
+    """Raise an error unless the metrics were computed with the exported weights and on a split of the dataset.
 
     Raises:
-        EvaluationTableError: it is another, so the metrics say nothing of it.
+        EvaluationTableError: if the evaluation used different weights or a different list.
     """
     problems = []
     if evaluation_summary["weights_digest"] != export_check["weights_digest"]:
         problems.append(
-            f"evaluation_summary: was made with other weights ({evaluation_summary['weights_digest']}) than the "
-            f"exported model's ({export_check['weights_digest']}); run the evaluation pipeline again"
+            f"evaluation_summary: the evaluated weights ({evaluation_summary['weights_digest']}) differ from the "
+            f"exported weights ({export_check['weights_digest']}) → run the evaluation pipeline again"
         )
-    if not evaluation_summary["is_val_list"]:
+    if evaluation_summary["split"] is None:
         problems.append(
-            f"evaluation_summary: was made on {evaluation_summary['list']}, and a version is judged by the val list; "
-            f"run the evaluation pipeline again, without evaluation.image_list"
+            f"evaluation_summary: the model was evaluated on {evaluation_summary['list']}, but a version needs metrics "
+            f"from the val or test list → run the evaluation pipeline again without evaluation.image_list"
         )
     if problems:
         raise EvaluationTableError(problems)

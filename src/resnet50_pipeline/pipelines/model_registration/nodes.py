@@ -1,4 +1,4 @@
-"""Nodes of `model_registration`: the inference model of the best checkpoint, and its place in the registry."""
+"""Nodes of the `model_registration` pipeline: export the best checkpoint and register it in MLflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def export_inference_model(
     model_registration: ModelRegistrationParameters,
     training: TrainingParameters,
 ) -> Path:
-    """Return a staged folder with the inference model, checked to give the checkpoint's own outputs."""
+    """Export the inference model to a staged folder, and check that its outputs match those of the checkpoint."""
     from resnet50_pipeline.paddleclas import export
 
     return export.export_inference_model(training_dir, label_map, model_registration, training)
@@ -36,15 +36,17 @@ def register_model(
     validation_report: dict[str, Any],
     model_registration: ModelRegistrationParameters,
 ) -> dict[str, Any]:
-    """Return what was registered: name, version, run_id, model_uri, the alias that the gate gave it, and why."""
+    """Register the model and apply the gate. Return the name, version, run id, model URI, alias, decision and tags."""
     from resnet50_pipeline.files import write_text
-    from resnet50_pipeline.pipelines.model_registration.facts import require_same_weights, state_facts
-    from resnet50_pipeline.tracking import promotion, registry, runs
+    from resnet50_pipeline.pipelines.model_registration.facts import collect_tags, require_same_weights
+    from resnet50_pipeline.tracking import runs
+    from resnet50_pipeline.tracking.registry import promotion
+    from resnet50_pipeline.tracking.registry import versions as registry
 
     run = runs.require_current_run()
     export_check = json.loads((inference_model / "export_check.json").read_text(encoding="utf-8"))
     require_same_weights(evaluation_summary, export_check)
-    facts = state_facts(metrics, evaluation_summary, validation_report, run.tags)
+    facts = collect_tags(metrics, evaluation_summary, validation_report, run.tags)
     with tempfile.TemporaryDirectory() as folder:
         predictions_file, metrics_file = Path(folder) / "predictions.parquet", Path(folder) / "metrics.json"
         predictions.to_parquet(predictions_file, index=False)

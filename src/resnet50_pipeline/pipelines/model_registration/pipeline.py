@@ -1,4 +1,4 @@
-"""`model_registration`: the best checkpoint in, an inference model and a registered version of it out."""
+"""Defines the `model_registration` pipeline, which exports the best checkpoint and registers it as a version."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from .nodes import export_inference_model, register_model
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
-    """Return the pipeline."""
+    """Create the `model_registration` pipeline."""
     return Pipeline(
         [
             Node(

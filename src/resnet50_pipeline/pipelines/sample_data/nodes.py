@@ -1,18 +1,18 @@
-"""The node of `sample_data`: a small data set that an installed package carries, as an ImageNet folder."""
+"""Contains the node of the `sample_data` pipeline, which writes a small dataset in the ImageNet layout."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from resnet50_pipeline.files import staging_directory
-from resnet50_pipeline.parameters import DatasetParameters, SampleDataParameters
+from resnet50_pipeline.parameters import SampleDataParameters
 
 
-def write_sample_dataset(sample_data: SampleDataParameters, dataset: DatasetParameters) -> Path:
-    """Return a new folder that holds the sample, for the catalog to move to `dataset.root`."""
-    from resnet50_pipeline.imagenet.sample import check_replaceable, write_sample
+def write_sample_dataset(dataset_folder: Path, sample_data: SampleDataParameters) -> Path:
+    """Return a staged folder with the sample dataset, which the catalog moves to `dataset_folder`."""
+    from resnet50_pipeline.imagenet.sample import require_replaceable, write_sample
 
-    check_replaceable(dataset.root)
+    require_replaceable(dataset_folder)
     with staging_directory() as staged:
         write_sample(staged, **sample_data.model_dump())
     return staged

@@ -1,4 +1,4 @@
-"""`sample_data`: parameters → an ImageNet folder."""
+"""Defines the `sample_data` pipeline, which creates a small dataset in the ImageNet layout."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,12 +6,12 @@ from resnet50_pipeline.pipelines.sample_data import nodes
 
 
 def create_pipeline() -> Pipeline:
-    """Return the pipeline `sample_data`."""
+    """Create the `sample_data` pipeline."""
     return Pipeline(
         [
             Node(
                 nodes.write_sample_dataset,
-                inputs=["params:sample_data", "params:dataset"],
+                inputs=["dataset_folder", "params:sample_data"],
                 outputs="dataset_root",
                 name="write_sample_dataset",
             ),

@@ -1,4 +1,4 @@
-"""Nodes of `training`: the PaddleClas YAML, the ranks, and what their events say."""
+"""Nodes of the `training` pipeline: run the ranks and summarize their events."""
 
 from __future__ import annotations
 
@@ -11,25 +11,54 @@ from resnet50_pipeline.parameters import DatasetParameters, TrainingParameters
 from resnet50_pipeline.training_dir import best_checkpoint, events_path
 
 
-def render_training_config(
-    train_list: Path, val_list: Path, shards: Path, dataset: DatasetParameters, training: TrainingParameters
-) -> str:
-    """Return the complete PaddleClas YAML of this run."""
-    from resnet50_pipeline.imagenet.shard_set import find_shards
-    from resnet50_pipeline.paddleclas import config
+def train_network(
+    *,
+    dataset_folder: Path,
+    train_list: Path,
+    val_list: Path,
+    shards: Path,
+    manifest_file: Path,
+    scan_cache_folder: Path,
+    training_folder: Path,
+    dataset: DatasetParameters,
+    training: TrainingParameters,
+) -> Path:
+    """Render the PaddleClas YAML file, train with it, and return the folder that contains all training results.
 
-    return config.render_training_config(training, dataset, train_list, val_list, find_shards(shards)).to_yaml()
+    Before the ranks start, the images are compared with those that data_validation found and, if a training resumes,
+    with those that it was started with.
 
+    The folder contains the YAML file, the events and the checkpoint sets. The YAML file is not a catalog dataset, so a
+    run that starts at this node cannot use the YAML file of an earlier run.
+    """
+    from resnet50_pipeline.imagenet.image_check import require_validated_images
+    from resnet50_pipeline.imagenet.layout import count_classes
+    from resnet50_pipeline.imagenet.lists.files import read_list_file
+    from resnet50_pipeline.imagenet.shards.shard_set import resolve_shards
+    from resnet50_pipeline.paddleclas import config, train
+    from resnet50_pipeline.pipelines.training.weights import fetch_pretrained_model
 
-def train_network(training_config: Path, training: TrainingParameters) -> Path:
-    """Train, and return the folder that holds events and checkpoint sets."""
-    from resnet50_pipeline.paddleclas import train
-
-    return train.train_network(training_config, training)
+    training, used_shards = fetch_pretrained_model(training), resolve_shards(shards)
+    train_entries, val_entries = (read_list_file(path, dataset.class_num) for path in (train_list, val_list))
+    images = require_validated_images(
+        dataset_folder,
+        {"train": train_entries, "val": val_entries},
+        manifest_file,
+        shards=used_shards,
+        cache_dir=scan_cache_folder,
+    )
+    rendered = config.render_training_config(
+        training,
+        dataset.class_num or count_classes((train_entries, val_entries)),
+        config.TrainingPaths(dataset_folder, train_list, val_list, training_folder, used_shards),
+        (train_entries.delimiter, val_entries.delimiter),
+        tiff=dataset.tiff,
+    )
+    return train.train_network(rendered, training, images)
 
 
 def summarize_training(training_dir: Path, training: TrainingParameters) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return the history (a row an event) and the summary of a finished training."""
+    """Return the history (one row per event) and the summary of a finished training run."""
     from resnet50_pipeline.paddleclas.history import training_history, training_summary
 
     events = events_path(training_dir)

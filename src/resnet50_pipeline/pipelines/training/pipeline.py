@@ -1,23 +1,27 @@
-"""`training`: lists and recipe in, checkpoint sets and history out."""
+"""Defines the `training` pipeline, which creates checkpoint sets and a training history."""
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import render_training_config, summarize_training, train_network
+from .nodes import summarize_training, train_network
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
-    """Return the pipeline."""
+    """Create the `training` pipeline."""
     return Pipeline(
         [
             Node(
-                render_training_config,
-                inputs=["train_list", "val_list", "shards", "params:dataset", "params:training"],
-                outputs="training_config",
-                name="render_training_config",
-            ),
-            Node(
                 train_network,
-                inputs=["training_config", "params:training"],
+                inputs={
+                    "dataset_folder": "dataset_folder",
+                    "train_list": "train_list",
+                    "val_list": "val_list",
+                    "shards": "shards",
+                    "manifest_file": "manifest_file",
+                    "scan_cache_folder": "scan_cache_folder",
+                    "training_folder": "training_folder",
+                    "dataset": "params:dataset",
+                    "training": "params:training",
+                },
                 outputs="training_dir",
                 name="train_network",
             ),

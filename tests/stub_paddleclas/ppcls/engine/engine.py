@@ -1,8 +1,8 @@
-"""A small training engine that behaves, logs and saves as PaddleClas' does, on the wheel's own networks.
+"""A small training engine that behaves, logs, and saves like PaddleClas', with the wheel's networks.
 
-What it may be told in its environment, `STUB_FAILURE=<how>@<epoch>`: nan (the loss), crash (an exception), hang (after
-a step), torn (killed while it saves the epoch), quit (ends without an error). `STUB_LAYOUT=arch` saves into
-a folder named after the network, as older releases do. `STUB_ACCURACY=0.5,0.2` are the accuracies that it reports.
+The environment variable `STUB_FAILURE=<kind>@<epoch>` makes it fail: nan (the loss), crash (an exception), hang (after
+a step), torn (killed while it saves the epoch), or quit (ends without an error). `STUB_LAYOUT=arch` saves to a folder
+named after the network, as older releases do. `STUB_ACCURACY=0.5,0.2` sets the accuracies that it reports.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-import zlib  # noqa: F401 - before paddle 2.6.2
+import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ sys.path.append(importlib.util.find_spec("paddleclas").submodule_search_location
 from ppcls.arch import build_model
 from ppcls.utils import logger
 
-# Keys of the native engine: upstream would not say a word, the stub does.
+# Keys of the native engine. Upstream ignores them silently; the stub fails.
 _UNKNOWN = {"zero_init_residual", "batch_norm_momentum", "keep_checkpoints", "save_interval_steps", "freeze"}
 
 
 class Engine:
-    """One run of one program: train, eval or export."""
+    """One run of one of the programs train, eval and export."""
 
     def __init__(self, config_path: str, mode: str) -> None:
         self.config = yaml.safe_load(Path(config_path).read_text())
@@ -41,8 +41,8 @@ class Engine:
         self.settings = self.config["Global"]
         self.output_dir = Path(self.settings["output_dir"])
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        how, _, epoch = os.environ.get("STUB_FAILURE", "").partition("@")
-        self.failure = (how, int(epoch or 0))
+        kind, _, epoch = os.environ.get("STUB_FAILURE", "").partition("@")
+        self.failure = (kind, int(epoch or 0))
         logger.init_logger(log_file=str(self.output_dir / f"{mode}.log"))
         paddle.seed(self.settings["seed"])
         paddle.set_device(self.settings["device"])
@@ -64,7 +64,7 @@ class Engine:
             stem = self.settings["checkpoints"]
             self.optimizer.set_state_dict(paddle.load(f"{stem}.pdopt")[0])
             first = int(paddle.load(f"{stem}.pdstates")["epoch"]) + 1
-            best = 0.0  # as upstream: the best metric of the run before is forgotten
+            best = 0.0  # like upstream, which does not restore the best metric of the previous run
             self.model.set_state_dict(paddle.load(f"{stem}.pdparams"))
             logger.info("Finish load checkpoints from %s", stem)
         for epoch in range(first, self.settings["epochs"] + 1):
@@ -78,7 +78,7 @@ class Engine:
                     self._save("best_model", accuracy, epoch)
             if epoch % self.settings["save_interval"] == 0:
                 if self.failure == ("torn", epoch):
-                    self._tear(f"epoch_{epoch}")
+                    self._kill_while_saving(f"epoch_{epoch}")
                 self._save(f"epoch_{epoch}", accuracy, epoch)
             self._save("latest", accuracy, epoch)
             if self.failure == ("quit", epoch):
@@ -113,7 +113,7 @@ class Engine:
             if self.failure == ("hang", epoch):
                 time.sleep(600)
             if self.failure == ("crash", epoch):
-                raise RuntimeError("the stub was told to crash")
+                raise RuntimeError("the stub was asked to crash")
         logger.info(
             "[Train][Epoch %d/%d][Avg]top1: %.5f, CELoss: %.5f, loss: %.5f",
             *(epoch, self.settings["epochs"], hits / seen, loss_sum / seen, loss_sum / seen),
@@ -128,9 +128,9 @@ class Engine:
             logits = self.model(paddle.to_tensor(images))
             loss = float(F.cross_entropy(logits, paddle.to_tensor(labels).reshape([-1, 1])))
         top1 = float((logits.argmax(axis=-1).numpy() == labels).mean())
-        told = os.environ.get("STUB_ACCURACY")
-        if told:
-            top1 = float(told.split(",")[epoch - 1])
+        accuracies = os.environ.get("STUB_ACCURACY")
+        if accuracies:
+            top1 = float(accuracies.split(",")[epoch - 1])
         cost = time.perf_counter() - tic
         line = "CELoss: %.5f, loss: %.5f, top1: %.5f, top3: 1.00000"
         logger.info(
@@ -150,7 +150,7 @@ class Engine:
         logger.info('Export succeeded! The inference model exported has been saved in "%s".', folder)
 
     def _load(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return all images, float32 [N, 3, H, W], and labels; no augmentation."""
+        """Return all images, float32 [N, 3, H, W], and labels, without augmentation."""
         dataset = self.config["DataLoader"][split]["dataset"]
         _, height, width = self.settings["image_shape"]
         images, labels = [], []
@@ -159,7 +159,7 @@ class Engine:
             pixels = cv2.imread(str(Path(dataset["image_root"]) / path))
             if pixels is None:
                 logger.error("Exception occured when parse line: %s with msg: no image", path)
-                pixels = np.zeros((height, width, 3), dtype=np.uint8)  # upstream takes another image
+                pixels = np.zeros((height, width, 3), dtype=np.uint8)  # upstream uses another image
             pixels = cv2.resize(pixels, (width, height))[:, :, ::-1].astype(np.float32) / 255
             pixels = (pixels - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
             images.append(pixels.transpose(2, 0, 1))
@@ -183,8 +183,8 @@ class Engine:
         paddle.save({"metric": accuracy, "epoch": epoch}, f"{stem}.pdstates")
         logger.info("Already save model in %s", stem)
 
-    def _tear(self, prefix: str) -> None:
-        """Be killed with the weights half written, `latest` already of this epoch in name."""
+    def _kill_while_saving(self, prefix: str) -> None:
+        """Save the epoch with truncated weights, then kill this process."""
         paddle.save({"metric": 0.0, "epoch": int(prefix.split("_")[1])}, f"{self._stem(prefix)}.pdstates")
         paddle.save([self.optimizer.state_dict()], f"{self._stem(prefix)}.pdopt")
         paddle.save(self.model.state_dict(), f"{self._stem(prefix)}.pdparams")

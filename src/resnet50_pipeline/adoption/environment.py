@@ -1,0 +1,201 @@
+"""Writes what `kedro run --env NAME` needs: the lists in the workspace, and the environment's configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resnet50_pipeline.adoption.found import LabeledImage
+from resnet50_pipeline.exceptions import DatasetError, ParameterError
+from resnet50_pipeline.files import replace_directory, staging_directory
+from resnet50_pipeline.imagenet.layout import CLASS_FILE, DEFAULT_LISTS, TEST_LIST
+from resnet50_pipeline.imagenet.lists.class_file import ListedClass, render_class_file
+from resnet50_pipeline.imagenet.lists.files import ListEntries, Split, choose_delimiter, parse_list
+from resnet50_pipeline.text import pluralize
+
+PARAMETER_FILE = "parameters.yml"
+_LIST_FILES: Mapping[Split, str] = {**DEFAULT_LISTS, "test": TEST_LIST}
+_RESERVED = frozenset({"base", "local", "recipes", "sample"})
+_TEMPLATE = "imagenet"
+_ODD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def name_environment(root: Path, name: str | None, conf: Path) -> str:
+    """Return the name of the environment: `name`, or the folder's name in lower case, with only a-z, 0-9, - and _.
+
+    Raises:
+        ParameterError: if the name is taken, or cannot be used.
+    """
+    plain = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode().lower()
+    chosen = name or re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:64] or "images"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", chosen):
+        raise ParameterError(f"--name {chosen}: use up to 64 of the characters a-z, 0-9, - and _, and no - or _ first")
+    if chosen in _RESERVED or os.path.lexists(conf / chosen):
+        raise ParameterError(
+            f"the environment {chosen} exists already (conf/{chosen}) → choose another one with --name, or move "
+            f"conf/{chosen} away to adopt the folder again"
+            if chosen not in _RESERVED
+            else f"--name {chosen}: is the name of a part of the project → choose another one with --name"
+        )
+    return chosen
+
+
+def require_outside(root: Path, *folders: Path) -> None:
+    """Raise an error if one of the folders to write is in the data folder, or contains it.
+
+    Raises:
+        ParameterError: if one is or does.
+    """
+    for folder in folders:
+        if root.resolve().is_relative_to(folder.resolve()):
+            raise ParameterError(
+                f"{root} is inside {folder}, which would be replaced → choose another name with --name"
+            )
+        if folder.resolve().is_relative_to(root.resolve()):
+            raise ParameterError(
+                f"{folder} would be inside the data folder {root}, which is never written to → choose another name "
+                "with --name, or adopt a folder below it"
+            )
+
+
+def make_entries(images: Sequence[LabeledImage], source: str) -> ListEntries:
+    """Return the images as the entries of a list, which is checked like a list that a user supplies.
+
+    Raises:
+        ListFileError: if there are none, or a path cannot be in a list; the message names each of them.
+    """
+    delimiter = choose_delimiter(image.path for image in images)
+    # parse_list would name lines of a list that does not exist.
+    if odd := [image.path for image in images if _ODD_CHARACTER.search(image.path)]:
+        raise DatasetError(
+            f"{source}: {odd[0]!r}, as the first of {pluralize(len(odd), 'path')}: contains a backslash, a tab, a line "
+            "break, another control character or bytes that are not UTF-8 → rename the file or the folder"
+        )
+    text = "".join(f"{image.path}{delimiter}{image.label}\n" for image in images)
+    return parse_list(text.encode(), None, source=source)
+
+
+def fill_lists(folder: Path, classes: Sequence[ListedClass], splits: Mapping[Split, Sequence[LabeledImage]]) -> None:
+    """Write the lists and classes.txt to `folder`."""
+    for split, images in splits.items():
+        delimiter = choose_delimiter(image.path for image in images)
+        lines = [f"{image.path}{delimiter}{image.label}\n" for image in images]
+        (folder / _LIST_FILES[split]).write_text("".join(lines), encoding="utf-8", newline="\n")
+    (folder / CLASS_FILE).write_text(render_class_file(classes), encoding="utf-8", newline="\n")
+
+
+def fit_recipe(recipe: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """Return the `training` parameters with which a recipe works on `ranks` ranks.
+
+    The learning rate is scaled with the number of images per step (Goyal et al. 2017, arXiv:1706.02677).
+    """
+    wanted = recipe.get("images_per_step")
+    found = ranks * recipe.get("batch_size_per_rank", 1) * recipe.get("update_freq", 1)
+    if wanted in (None, found):
+        return {}
+    factor, lr = found / wanted, recipe.get("lr", {})
+    scaled: dict[str, Any] = {
+        name: float(f"{lr[name] * factor:.6g}")
+        for name in ("learning_rate", "warmup_start_lr", "eta_min")
+        if isinstance(lr.get(name), int | float)
+    }
+    if "values" in lr:
+        scaled["values"] = [float(f"{value * factor:.6g}") for value in lr["values"]]
+    return {"images_per_step": None, "lr": scaled}
+
+
+def render_parameters(comment: Sequence[str], parameters: Mapping[str, Any]) -> str:
+    """Return the text of the environment's only parameter file."""
+    # A comment may contain names of files. A line break would end it, and YAML rejects control characters.
+    text = "".join(f"# {''.join(char if char.isprintable() else '?' for char in line)}\n" for line in comment)
+    for group, values in parameters.items():
+        text += yaml.safe_dump({group: values}, sort_keys=False, allow_unicode=True, width=1000)
+    return text
+
+
+def render_dvc(template: str, name: str, groups: Sequence[str], lists: str | None) -> str:
+    """Return the dvc.yaml of an environment, which has the stages of conf/imagenet.
+
+    Args:
+        template: text of conf/imagenet/dvc.yaml.
+        name: name of the environment.
+        groups: parameter groups that the environment sets, and `recipe` if it selects one.
+        lists: folder of the lists, a dependency of the stages that read them; None if there are none.
+    """
+    document = yaml.safe_load(
+        template.replace(f"data/{_TEMPLATE}", f"data/{name}").replace(f"--env {_TEMPLATE}", f"--env {name}")
+    )
+    has_recipe = "recipe" in groups
+    own = f"conf/{name}/{PARAMETER_FILE}"
+    document["vars"] = [f"{PARAMETER_FILE}:recipe"]
+    if not has_recipe:
+        del document["vars"]
+    for stage, content in document["stages"].items():
+        params: list[dict[str, list[str]]] = []
+        used: list[str] = []
+        for entry in content.pop("params", []):
+            for file, keys in entry.items():
+                if file.startswith(f"conf/{_TEMPLATE}/"):
+                    continue
+                params.append({file: keys})
+                used += [key for key in keys if key in groups]
+        if used:
+            params.append({own: used})
+        if params:
+            content["params"] = params
+        deps = [path for path in content.get("deps", []) if has_recipe or not path.startswith("conf/recipes/")]
+        if lists is not None and stage in ("data_validation", "data_preparation", "evaluation"):
+            deps.insert(0, lists)
+        if deps:
+            content["deps"] = deps
+    header = (
+        f"# The stages of ../../dvc.yaml for the environment {name}, written by `kedro adopt`. Run `dvc repro "
+        f"conf/{name}/dvc.yaml`\n"
+        "# in the project folder. If you set another parameter group in parameters.yml, add it to the params of its "
+        "stages.\n"
+    )
+    return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_environment(folder: Path, files: Mapping[str, str], lists: Path | None, fill: Callable[[Path], None]) -> None:
+    """Write the files of an environment to `folder`, and its lists. If this fails, nothing of them is left.
+
+    Args:
+        folder: folder to write, which must not exist. If another process has created it, it stays as it is.
+        files: texts of the files, keyed by name.
+        lists: folder of the lists, which replace earlier ones; None if the environment needs no lists.
+        fill: writes the lists to the folder that it receives.
+
+    Raises:
+        ParameterError: if the folder exists.
+    """
+    with contextlib.ExitStack() as stack:
+        staged = stack.enter_context(staging_directory(folder.parent))
+        for name, text in files.items():
+            (staged / name).write_text(text, encoding="utf-8", newline="\n")
+        if lists is not None:
+            lists.parent.mkdir(parents=True, exist_ok=True)
+            staged_lists = stack.enter_context(staging_directory(lists.parent))
+            fill(staged_lists)
+        try:
+            staged.rename(folder)  # unlike replace_directory, fails if somebody else has filled the folder
+        except OSError as error:
+            if not os.path.lexists(folder):
+                raise
+            raise ParameterError(
+                f"{folder}: another process has created it in the meantime → choose another name with --name"
+            ) from error
+        if lists is not None:
+            try:
+                replace_directory(staged_lists, lists)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise

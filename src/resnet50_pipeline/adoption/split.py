@@ -1,0 +1,88 @@
+"""Splits images into train, val and test: stratified by class, and the same for the same seed on every machine.
+
+The order in which images are considered is that of a hash of seed and path. So it does not depend on the file system,
+and adding images to a dataset moves few of the others to another split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from resnet50_pipeline.adoption.found import LabeledImage
+from resnet50_pipeline.imagenet.lists.files import Split
+
+
+def split_images(
+    images: Sequence[LabeledImage],
+    fractions: Mapping[Split, float],
+    seed: int,
+    digests: Mapping[str, str],
+) -> dict[Split, list[LabeledImage]]:
+    """Return the images of train and of each split in `fractions`, each in the order of `images`.
+
+    Images with the same content or in the same group are in the same split. Every class keeps an image in train, and
+    gets one in each other split if it has enough images that are independent of each other.
+
+    Args:
+        images: images to split.
+        fractions: the part of the images that each split receives, such as `{"val": 0.2}`. The sum is less than 1.
+        seed: seed of the order in which images are chosen.
+        digests: digest of the content, keyed by path. Images without one are treated as unique.
+    """
+    units = _join_related(images, digests)
+    ordered = sorted(units, key=lambda unit: _hash(seed, images[unit[0]].path))
+    totals = Counter(image.label for image in images)
+    # Number of units in which a class occurs and that are still in train.
+    left = Counter(label for unit in units for label in {images[index].label for index in unit})
+    split_of: dict[int, Split] = {}
+    for split, fraction in fractions.items():
+        needed = {label: max(1, round(fraction * total)) for label, total in totals.items()}
+        absent = set(totals)
+        # In the second pass, classes that are still absent take their smallest group, even if it is larger than needed.
+        for units_to_try, is_for_absent in ((ordered, False), (sorted(ordered, key=len), True)):
+            for unit in units_to_try:
+                counts = Counter(images[index].label for index in unit)
+                if unit[0] in split_of or any(left[label] == 1 for label in counts):
+                    continue
+                gain = sum(abs(needed[label]) - abs(needed[label] - count) for label, count in counts.items())
+                if not (absent & set(counts) if is_for_absent else gain > 0):
+                    continue
+                split_of |= dict.fromkeys(unit, split)
+                absent -= set(counts)
+                for label, count in counts.items():
+                    needed[label] -= count
+                    left[label] -= 1
+    parts: dict[Split, list[LabeledImage]] = {"train": [], **{split: [] for split in fractions}}
+    for index, image in enumerate(images):
+        parts[split_of.get(index, "train")].append(image)
+    return parts
+
+
+def _join_related(images: Sequence[LabeledImage], digests: Mapping[str, str]) -> list[list[int]]:
+    """Return lists of indexes: images that share a digest or a group, directly or through others, are in one list.
+
+    The first index of each list is that of the first path in alphabetical order.
+    """
+    parent = list(range(len(images)))
+
+    def find(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first: dict[tuple[str, str], int] = {}
+    for index, image in enumerate(images):
+        for key in (("digest", digests.get(image.path, "")), ("group", image.group)):
+            if key[1]:
+                parent[find(index)] = find(first.setdefault(key, index))
+    members: dict[int, list[int]] = defaultdict(list)
+    for index in sorted(range(len(images)), key=lambda index: images[index].path):
+        members[find(index)].append(index)
+    return list(members.values())
+
+
+def _hash(seed: int, path: str) -> bytes:
+    return hashlib.sha256(f"{seed}\t{path}".encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,115 @@
+"""Describes a dataset before it is trained on: a small table, and one line for each doubt."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from resnet50_pipeline.adoption.found import FoundDataset, LabeledImage
+from resnet50_pipeline.imagenet.lists.files import Split
+from resnet50_pipeline.text import list_names, pluralize
+
+_MOST_NAMED = 3
+_FEW_IMAGES = 20
+_UNEQUAL = 10
+
+
+def describe(found: FoundDataset, splits: Mapping[Split, Sequence[LabeledImage]], manifest: pd.DataFrame) -> list[str]:
+    """Return the lines of the table.
+
+    Args:
+        found: the dataset.
+        splits: images, keyed by split, as they will be used.
+        manifest: result of `scan_dataset` at level header or full.
+    """
+    names = [one.name for one in found.classes]
+    counts = Counter(image.label for part in splits.values() for image in part)
+    total = sum(counts.values())
+    parts = ", ".join(f"{len(part):,} {split}" for split, part in splits.items())
+    rows = [("layout", found.layout), ("classes", f"{len(names):,} ({list_names(names, _MOST_NAMED)})")]
+    rows.append(("images", f"{total:,}: {parts}"))
+    (largest, most), (smallest, fewest) = counts.most_common(1)[0], counts.most_common()[-1]
+    if most == fewest:
+        rows.append(("per class", f"{most:,}"))
+    else:
+        rows.append(("per class", f"{fewest:,} ({names[smallest]}) to {most:,} ({names[largest]})"))
+    read = manifest[(manifest["status"] == "ok") & (manifest["width"] > 0)]
+    if len(read):
+        width, height = read["width"].to_numpy(np.int64), read["height"].to_numpy(np.int64)
+        order = np.argsort(width * height, kind="stable")
+        low, middle, high = (f"{width[at]} x {height[at]}" for at in (order[0], order[len(order) // 2], order[-1]))
+        rows.append(("size", f"{low} pixels" if low == high else f"{low} to {high} pixels, median {middle}"))
+        formats = read["format"].value_counts()
+        rows.append(("formats", ", ".join(f"{name} {count:,}" for name, count in formats.items() if count)))
+    return [f"  {name:<9} {value}" for name, value in rows]
+
+
+def measure_short_side(manifest: pd.DataFrame) -> int:
+    """Return the median length of the shorter side in pixels; 0 if no image could be read."""
+    read = manifest[(manifest["status"] == "ok") & (manifest["width"] > 0)]
+    return int(read[["width", "height"]].min(axis=1).median()) if len(read) else 0
+
+
+def find_doubts(
+    found: FoundDataset, splits: Mapping[Split, Sequence[LabeledImage]], manifest: pd.DataFrame
+) -> Iterator[str]:
+    """Yield one sentence for each thing that may be wrong, or that may surprise. Arguments are as in `describe`."""
+    yield from found.notes
+    names = [one.name for one in found.classes]
+    broken = manifest[~manifest["status"].isin(["ok", "unlisted", "other_file"])]
+    if len(broken):
+        first = broken.iloc[0]
+        yield (
+            f"{pluralize(len(broken), 'image')} cannot be used, and the run stops until they are repaired or removed: "
+            f"{first['path']}: {first['problem']}"
+        )
+    copies = manifest[(manifest["status"] == "ok") & (manifest["sha256"] != "")]
+    copies = copies[copies["sha256"].duplicated(keep=False)]
+    if len(copies):
+        by_content = copies.groupby("sha256")
+        contradictions = int((by_content["label"].nunique() > 1).sum())
+        shared = int((_find_splits(copies, splits).groupby(copies["sha256"]).nunique() > 1).sum())
+        in_one = "" if shared else "; copies are in one split"
+        yield f"{len(copies):,} images are copies of each other ({copies['path'].iloc[0]}, …){in_one}"
+        if contradictions:
+            yield f"{pluralize(contradictions, 'image')} in several classes: the run stops until each is in one class"
+        if shared:
+            yield f"{pluralize(shared, 'image')} in several splits: the run stops until each is in one split"
+    splits_of_group = defaultdict(set)
+    for split, part in splits.items():
+        for image in part:
+            splits_of_group[image.group].add(split)
+    torn = [group for group, found_in in splits_of_group.items() if group and len(found_in) > 1]
+    if torn:
+        yield (
+            f"{pluralize(len(torn), 'group')} of --group-by in several splits ({list_names(torn, _MOST_NAMED)}), "
+            "because the dataset is split already"
+        )
+    counted = {split: Counter(image.label for image in part) for split, part in splits.items()}
+    for split in splits:
+        missing = [names[label] for label in range(len(names)) if not counted[split][label]]
+        if missing and split != "test":
+            yield (
+                f"{pluralize(len(missing), 'class', 'classes')} without {split} images "
+                f"({list_names(missing, _MOST_NAMED)}): the run stops until there are more, independent images"
+            )
+    train = counted["train"]
+    few = [names[label] for label in range(len(names)) if 0 < train[label] < _FEW_IMAGES]
+    if few:
+        noun = "class has" if len(few) == 1 else "classes have"
+        yield f"{len(few):,} {noun} fewer than {_FEW_IMAGES} training images ({list_names(few, _MOST_NAMED)})"
+    used = [count for count in train.values() if count]
+    if max(used) > _UNEQUAL * min(used):
+        yield (
+            f"the largest class has {max(used) / min(used):.0f} times as many training images as the smallest; compare "
+            "models by balanced accuracy"
+        )
+
+
+def _find_splits(rows: pd.DataFrame, splits: Mapping[Split, Sequence[LabeledImage]]) -> pd.Series[str]:
+    """Return the split of each image, which may differ from the column of the manifest."""
+    split_of = {image.path: split for split, part in splits.items() for image in part}
+    return rows["path"].map(split_of)

@@ -1,0 +1,260 @@
+"""Implements `kedro adopt`, which writes the environment that trains on a folder of images."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from kedro.framework.project import settings
+
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.project import enter_project
+from resnet50_pipeline.exceptions import DatasetError, ParameterError, PipelineError
+from resnet50_pipeline.files import shorten_path
+from resnet50_pipeline.parameters import is_registered_reference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from resnet50_pipeline.adoption.found import FoundDataset, LabeledImage
+    from resnet50_pipeline.imagenet.lists.files import Split
+
+_DEFAULT_VAL_FRACTION = 0.2
+_CPU_RANKS = 2  # as in conf/base
+# Smaller images suit the settings for the sample, whose crops have 32 pixels.
+_SMALL_SIDE = 64
+_RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
+_FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+@click.command("adopt")
+@click.argument("folder", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the environment; the default is the name of the folder.")
+@click.option("--recipe", help="Recipe in conf/recipes to train with.")
+@click.option(
+    "--pretrained",
+    help="Weights to start from, a .pdparams or .safetensors file or models:/NAME@champion; the default recipe is then "
+    "finetune.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, gpu, or the name of a Paddle custom device.")
+@click.option(
+    "--val-fraction",
+    type=_FRACTION,
+    help=f"Part of the images for val, if there is no val split (default: {_DEFAULT_VAL_FRACTION}).",
+)
+@click.option("--test-fraction", type=_FRACTION, help="Part of the training images for a test split.")
+@click.option(
+    "--group-by",
+    help="Column of a table, or regular expression on the path, such as 'patient[0-9]+': images with the same value "
+    "stay in one split.",
+)
+@click.option("--label-column", help="Column of a CSV or TSV file that contains the labels.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the split.")
+@click.pass_context
+def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
+    """Write the environment conf/NAME for the images in the folder PATH.
+
+    The command recognizes the layout, splits the images if there is no val split, and prints what it found and the
+    command that trains. It reads all images, but starts no run and never writes to the folder.
+    """
+    root = _make_absolute(folder)
+    if options["pretrained"] is not None and not is_registered_reference(options["pretrained"]):
+        options["pretrained"] = str(_make_absolute(Path(options["pretrained"])))
+    with reporting_errors(context):
+        project = enter_project()
+        try:
+            _adopt(root, project, options)
+        except OSError as error:
+            raise PipelineError(
+                f"{error.filename or f'{root} cannot be adopted'}: {error.strerror or error} → check the path, its "
+                "permissions and the free disk space"
+            ) from error
+
+
+def _make_absolute(path: Path) -> Path:
+    with contextlib.suppress(RuntimeError):  # a folder may be called ~x without a user of this name
+        path = path.expanduser()
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
+    """Raise an error for what cannot work, before the images are read, which may take long.
+
+    Raises:
+        DatasetError: if `root` is no folder, or its path is not UTF-8.
+        ParameterError: if an option is wrong, or conf/ is not writable.
+    """
+    from resnet50_pipeline.adoption.layouts import require_folder
+
+    if not os.access(conf, os.W_OK):
+        raise ParameterError(f"{conf} is not writable → make it writable, so that the environment can be added")
+    try:
+        f"{root}{options['pretrained']}".encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"{str(root)!r}: the path is not UTF-8 → rename the folder") from error
+    require_folder(root)
+    for split in ("val", "test"):
+        fraction = options[f"{split}_fraction"]
+        if fraction is not None and not 0 < fraction < 1:  # click accepts nan
+            raise ParameterError(f"--{split}-fraction {fraction}: is not between 0 and 1 → choose a part such as 0.2")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", options["device"]):
+        raise ParameterError(
+            f"--device {options['device']}: is no name of a device → use cpu, gpu or a Paddle custom device such as "
+            "iluvatar_gpu, without a number"
+        )
+    weights = options["pretrained"]
+    if weights is not None and is_registered_reference(weights):
+        if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/[0-9]+)", weights):
+            raise ParameterError(f"--pretrained {weights}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    elif weights is not None and not Path(weights).is_file():
+        raise ParameterError(f"--pretrained {weights}: is not a file → correct the path")
+    _read_recipe(conf, options["recipe"])
+
+
+def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
+    from resnet50_pipeline.adoption import environment, summary
+    from resnet50_pipeline.adoption.labels_in_files import Choices
+    from resnet50_pipeline.adoption.layouts import recognize
+    from resnet50_pipeline.imagenet.scan.scan import scan_dataset
+    from resnet50_pipeline.recipes import escape_value
+
+    conf = project / settings.CONF_SOURCE
+    if not conf.is_dir():
+        raise ParameterError(f"{project} has no folder {settings.CONF_SOURCE} → change to the project folder")
+    _require_usable(root, conf, options)
+    name = environment.name_environment(root, options["name"], conf)
+    workspace = project / "data" / name
+    lists, cache = workspace / "01_raw" / "lists", workspace / "02_intermediate" / "scan_cache"
+    environment.require_outside(root, conf / name, lists, cache)
+    found = recognize(root, Choices(options["label_column"], options["group_by"]))
+    fractions = _choose_fractions(found, options)
+    images = [image for part in found.splits.values() for image in part]
+    manifest = scan_dataset(
+        root,
+        {"train": environment.make_entries(images, str(root))},
+        # Copies are found by their digest, which only the split needs.
+        level="full" if fractions else "header",
+        cache_dir=cache,
+        class_keys=[one.key for one in found.classes],
+    )
+    splits = _split(found, fractions, options["seed"], manifest)
+    doubts = [*summary.find_doubts(found, splits, manifest)]
+    recipe = _choose_recipe(options, summary.measure_short_side(manifest))
+    if recipe is not None and options["device"] == "cpu":
+        doubts.append(f"the recipe {recipe} may take days on CPUs; --device gpu trains on a GPU")
+    needs_lists = found.parameters is None or bool(fractions)
+    shown_lists = str(shorten_path(lists)) if needs_lists else None
+    parameters: dict[str, Any] = {
+        "recipe": recipe,
+        "dataset": {
+            "root": escape_value(str(shorten_path(root))),
+            **({"lists": shown_lists} if needs_lists else found.parameters or {}),
+        },
+        "training": _make_training(conf, recipe, options),
+        "evaluation": {"split": "test"} if "test" in splits else {},
+    }
+    parameters = {group: values for group, values in parameters.items() if values}
+    comment = [
+        f"Written by `kedro adopt`: {found.layout}, {len(found.classes):,} classes, {len(images):,} images.",
+        *([f"Split off with seed {options['seed']}: {_describe_fractions(fractions)}."] if fractions else []),
+        f"Values that are not set here follow from the name {name} and from conf/base; see docs/own-data-set.md.",
+    ]
+    files = {environment.PARAMETER_FILE: environment.render_parameters(comment, parameters)}
+    template = conf / "imagenet" / "dvc.yaml"
+    if template.is_file():
+        text = template.read_text(encoding="utf-8")
+        files["dvc.yaml"] = environment.render_dvc(text, name, list(parameters), shown_lists)
+    environment.write_environment(
+        conf / name,
+        files,
+        lists if needs_lists else None,
+        functools.partial(environment.fill_lists, classes=found.classes, splits=splits),
+    )
+    _show(
+        [str(root), *summary.describe(found, splits, manifest)],
+        doubts,
+        written=[conf / name, *([lists] if needs_lists else [])],
+    )
+    click.echo(f"\nkedro run --env {name}")
+
+
+def _read_recipe(conf: Path, name: str | None) -> dict[str, Any]:
+    """Return a recipe's values, or none without a recipe."""
+    from resnet50_pipeline.recipes import read_recipe
+
+    return {} if name is None else read_recipe(conf / "recipes", name)
+
+
+def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
+    """Return the recipe to train with; None for the settings of the sample, whose crops have 32 pixels."""
+    if options["recipe"] is not None or options["pretrained"] is not None:
+        return str(options["recipe"] or _RECIPE_WITH_WEIGHTS)
+    return _RECIPE_FROM_SCRATCH if short_side > _SMALL_SIDE else None
+
+
+def _make_training(conf: Path, recipe: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the `training` parameters that follow from the device, the weights, and the recipe's learning rate."""
+    from resnet50_pipeline.adoption.environment import fit_recipe
+    from resnet50_pipeline.recipes import escape_value
+
+    device = options["device"]
+    training = fit_recipe(_read_recipe(conf, recipe), _CPU_RANKS if device == "cpu" else 1)
+    if options["pretrained"] is not None:
+        training["pretrained_model"] = escape_value(options["pretrained"])
+    if device != "cpu":
+        training |= {"launch": {"device": device, "devices": [0]}, "loader": {"num_workers": 4}}
+    return training
+
+
+def _choose_fractions(found: FoundDataset, options: dict[str, Any]) -> dict[Split, float]:
+    """Return the part of the images for each split that is split off, test first."""
+    defaults: dict[Split, float | None] = {"test": None, "val": _DEFAULT_VAL_FRACTION}
+    fractions: dict[Split, float] = {}
+    for split, default in defaults.items():
+        given: float | None = options[f"{split}_fraction"]
+        fraction = given or default
+        if split in found.splits:
+            if given is not None:
+                raise ParameterError(
+                    f"--{split}-fraction {given:g}: the dataset has a {split} split with "
+                    f"{len(found.splits[split]):,} images → leave the option out"
+                )
+        elif fraction is not None:
+            fractions[split] = fraction
+    if sum(fractions.values()) >= 1:
+        raise ParameterError("--val-fraction and --test-fraction together leave no image for training → reduce them")
+    return fractions
+
+
+def _describe_fractions(fractions: dict[Split, float]) -> str:
+    return ", ".join(f"{fraction:g} of train for {split}" for split, fraction in fractions.items())
+
+
+def _split(
+    found: FoundDataset, fractions: dict[Split, float], seed: int, manifest: pd.DataFrame
+) -> dict[Split, list[LabeledImage]]:
+    from resnet50_pipeline.adoption.split import split_images
+
+    splits: dict[Split, list[LabeledImage]] = {split: list(part) for split, part in found.splits.items()}
+    if fractions:
+        digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
+        splits |= split_images(splits["train"], fractions, seed, digests)
+        for split in fractions:
+            if not splits[split]:
+                raise DatasetError(
+                    f"no image can be split off for {split}: train has to keep an image of each class, and copies and "
+                    f"the groups of --group-by stay together → add images or a {split} split, or choose smaller groups"
+                )
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
+
+
+def _show(table: list[str], doubts: list[str], written: list[Path]) -> None:
+    click.echo("\n".join(table))
+    for doubt in doubts:
+        click.echo(f"  {click.style('note', fg='yellow')}      {doubt}")
+    click.echo("  wrote     " + ", ".join(str(shorten_path(path)) for path in written))

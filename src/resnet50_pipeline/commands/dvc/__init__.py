@@ -1,0 +1,1 @@
+"""The commands that work with DVC: the version of the data, checks of stored files, and published trainings."""

@@ -1,0 +1,112 @@
+"""Implements `kedro data-version`, which writes a dataset's digest to a file. DVC tracks this file, not the images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.project import (
+    CONFIGURATION_OPTIONS,
+    enter_configured_project,
+    load_configuration,
+)
+from resnet50_pipeline.exceptions import MAX_PROBLEMS_SHOWN, ParameterError
+from resnet50_pipeline.files import shorten_path
+from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters, read_group
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The file is next to the manifest. It is not in the catalog, because no pipeline reads or writes it.
+VERSION_FILE = "data_version.json"
+_COMPARED = ["split", "path", "label", "bytes", "sha256", "status"]
+
+
+@click.command("data-version", params=[*CONFIGURATION_OPTIONS])
+@click.option("--check", is_flag=True, help="Do not write the file. Exit with code 1 if it does not match the images.")
+@click.pass_context
+def data_version(context: click.Context, /, *, check: bool, **options: Any) -> None:
+    """Write the dataset's version file for DVC.
+
+    DVC tracks the version file instead of the images. The command reads only images that have changed. It also lists
+    the differences from the manifest that data_validation wrote.
+    """
+    with reporting_errors(context):
+        project = enter_configured_project(options)
+        configuration = load_configuration(options, project)
+        root = shorten_path(project / configuration["catalog"]["dataset_root"]["filepath"])
+        manifest = _scan(configuration["parameters"], root)
+        version = describe_version(manifest)
+        former = project / configuration["catalog"]["manifest"]["filepath"]
+        click.echo(
+            f"{root}: {version['train_images']} train and {version['val_images']} val images, {version['data_digest']}"
+        )
+        _show_changes(former, manifest)
+        if not _is_written(version, former.with_name(VERSION_FILE), write=not check) and check:
+            click.echo("the dataset differs from the version file → run kedro data-version", err=True)
+            context.exit(1)
+
+
+def describe_version(manifest: pd.DataFrame) -> dict[str, str | int]:
+    """Return the digests of a dataset and the number of images and bytes.
+
+    The result depends on the content, but not on the path. MLflow shows `data_digest` as the run's dataset.
+    """
+    from resnet50_pipeline.imagenet.scan.digest import compute_data_digest, compute_manifest_digest
+    from resnet50_pipeline.imagenet.scan.manifest import select_listed
+
+    return {
+        "data_digest": compute_data_digest(manifest),
+        "manifest_digest": compute_manifest_digest(manifest),
+        "train_images": len(select_listed(manifest, "train")),
+        "val_images": len(select_listed(manifest, "val")),
+        "bytes": int(manifest["bytes"].sum()),
+    }
+
+
+def _scan(parameters: dict[str, Any], root: Path) -> pd.DataFrame:
+    """Return the manifest that data_validation would write. Results for unchanged images come from its cache."""
+    from resnet50_pipeline.pipelines.data_validation.nodes import scan_dataset
+    from resnet50_pipeline.preflight.dataset import require_dataset
+
+    validation = read_group(parameters, "data_validation", DataValidationParameters)
+    if validation.scan.level != "full":
+        raise ParameterError(
+            f"data_validation.scan.level is {validation.scan.level}, which does not compute image digests, but a "
+            "version needs them → set data_validation.scan.level: full"
+        )
+    dataset = read_group(parameters, "dataset", DatasetParameters)
+    require_dataset(root, dataset)
+    manifest, _ = scan_dataset(root, dataset, validation)
+    return manifest
+
+
+def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
+    import pandas as pd
+
+    from resnet50_pipeline.imagenet.scan.manifest_changes import find_changes
+
+    if not former.is_file():
+        return
+    try:
+        before = pd.read_parquet(former, columns=_COMPARED)
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses
+        click.echo(f"  cannot compare with {former}: {error} → kedro run --pipelines data_validation", err=True)
+        return
+    for line in find_changes(before, manifest).lines(MAX_PROBLEMS_SHOWN):
+        click.echo(f"  {line}")
+
+
+def _is_written(version: dict[str, str | int], path: Path, *, write: bool) -> bool:
+    """Check whether the file at `path` contains the version. If it does not and `write` is true, write the version."""
+    from resnet50_pipeline.files import write_text
+
+    text = json.dumps(version, indent=2) + "\n"
+    is_written = path.is_file() and path.read_text(encoding="utf-8") == text
+    if write and not is_written:
+        write_text(path, text)
+    return is_written

@@ -1,0 +1,153 @@
+"""Records the path and position of each image in an archive, so that images can be read without unpacking.
+
+ILSVRC2012_img_train.tar, byte 1536, 13697 bytes      n01440764/n01440764_26.JPEG
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet50_pipeline.exceptions import DatasetError
+from resnet50_pipeline.imagenet.archives.parts import ArchivePart, find_archive_parts, list_images
+from resnet50_pipeline.imagenet.lists.files import Split
+from resnet50_pipeline.imagenet.worker_pool import count_workers, map_in_processes
+from resnet50_pipeline.text import pluralize
+
+logger = logging.getLogger(__name__)
+
+# Below this size, starting processes takes longer than reading the headers. There is one header per image, and images
+# have 110 kB on average.
+_MIN_BYTES_FOR_POOL = 4_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ArchivedImages:
+    """The images in the archives of one split, in archive order. Only the headers have been read.
+
+    Attributes:
+        source: the archive, or the folder of class archives.
+        files: the archive files.
+        names: [N] POSIX paths below the split's folder.
+        file_numbers: [N] int32, index into `files`.
+        offsets: [N] int64, position of the first byte in the archive file.
+        sizes: [N] int64, bytes.
+        mtimes: [N] int64, modification times recorded in the archive, nanoseconds since 1970.
+    """
+
+    source: Path
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    file_numbers: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    mtimes: NDArray[np.int64]
+
+    @property
+    def display_name(self) -> str:
+        """Name used in messages."""
+        return str(self.source)
+
+    @property
+    def fingerprint(self) -> list[tuple[str, int, int]]:
+        """Path, size and modification time of each archive. Cached results stay valid while these stay the same."""
+        found = [(file, file.stat()) for file in self.files]
+        return [(str(file.resolve()), status.st_size, status.st_mtime_ns) for file, status in found]
+
+    def list_class_folders(self) -> list[str]:
+        """Return the sorted names of the class folders."""
+        return sorted(folder for folder in self._names_by_folder if folder)
+
+    def list_file_names(self, folder: str = "") -> Sequence[str]:
+        """Return the file names in a class folder. By default, return the names of files outside all class folders."""
+        return self._names_by_folder.get(folder, [])
+
+    def find_nested_images(self, folder: str) -> Sequence[str]:
+        """Return nothing: an archive with deeper folders is rejected when it is indexed."""
+        return ()
+
+    @cached_property
+    def _names_by_folder(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for path in self.names:
+            folder, _, name = path.rpartition("/")
+            names.setdefault(folder, []).append(name)
+        return names
+
+
+def index_archives(archives: Mapping[Split, Path], workers: int = 0) -> dict[Split, ArchivedImages]:
+    """Index the images in the archives of each split by reading the headers.
+
+    Args:
+        archives: archives, keyed by split; see `archives.parts.find_archive_parts`.
+        workers: number of reader processes; 0 means one per core.
+
+    Raises:
+        DatasetError: if an archive is missing or truncated, or if a member would leave the split's folder, is not a
+            regular file, or has the same name as another member.
+    """
+    return {split: _index(split, path, workers) for split, path in archives.items()}
+
+
+def require_class_archive(part: ArchivePart) -> None:
+    """Raise an error if the train archive has no class folders, which suggests that it is the val archive.
+
+    Raises:
+        DatasetError: if the archive contains images outside class folders.
+    """
+    first = None if part.folder else next(list_images(part), None)
+    if first is not None and "/" not in first.name:
+        raise DatasetError(
+            f"{part.path}: was given as the train archive, but contains images outside class folders ({first.name}) → "
+            "check whether it is the val archive"
+        )
+
+
+_Rows: TypeAlias = "tuple[int, list[str], array[int], array[int], array[int]]"
+
+
+def _index(split: Split, path: Path, workers: int) -> ArchivedImages:
+    parts = find_archive_parts(path)
+    if split == "train":
+        require_class_archive(parts[0])
+    files = tuple(dict.fromkeys(part.path for part in parts))
+    number_of_file = {file: number for number, file in enumerate(files)}
+    names: list[str] = []
+    file_numbers: list[NDArray[np.int32]] = []
+    columns: list[tuple[NDArray[np.int64], ...]] = []
+    skipped_count = 0
+    for part, (skipped, found, *numbers) in zip(parts, _list_parts(parts, count_workers(workers)), strict=True):
+        skipped_count += skipped
+        names += found
+        file_numbers.append(np.full(len(found), number_of_file[part.path], np.int32))
+        columns.append(tuple(np.frombuffer(one, np.int64) for one in numbers))
+    if skipped_count:
+        logger.warning("%s: %s that macOS added (._name, .DS_Store) left out", path, pluralize(skipped_count, "member"))
+    offsets, sizes, mtimes = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return ArchivedImages(path, files, tuple(names), np.concatenate(file_numbers), offsets, sizes, mtimes)
+
+
+def _list_parts(parts: Sequence[ArchivePart], workers: int) -> Iterator[_Rows]:
+    if workers == 1 or sum(part.size for part in parts) < _MIN_BYTES_FOR_POOL:
+        return map(_list_part, parts)
+    return map_in_processes(_list_part, parts, workers)
+
+
+def _list_part(part: ArchivePart) -> _Rows:
+    skipped: list[str] = []
+    members = list(list_images(part, skipped))
+    return (
+        len(skipped),
+        [member.name for member in members],
+        array("q", [member.offset for member in members]),
+        array("q", [member.size for member in members]),
+        array("q", [member.mtime_ns for member in members]),
+    )

@@ -1,0 +1,101 @@
+"""Inspects the bytes of one image at three levels.
+
+structure    a regular file exists below the root
+header       format, size and EXIF are read from the first bytes, and the file is complete; nothing is decoded
+full         every pixel is decoded, and the digest is computed
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, NamedTuple
+
+from resnet50_pipeline.exceptions import ImageDecodeError
+from resnet50_pipeline.imaging.decode import decode_image, describe_image, find_common_jpeg_header
+from resnet50_pipeline.imaging.jpeg_stream import END_OF_IMAGE
+
+ScanLevel = Literal["structure", "header", "full"]
+# From the cheapest to the most thorough.
+SCAN_LEVELS: tuple[ScanLevel, ...] = ("structure", "header", "full")
+Status = Literal["ok", "missing", "not_a_file", "outside_root", "undecodable", "unlisted", "other_file"]
+
+# Nearly all JPEG headers fit into one page. Reading a second page takes as long as parsing the header.
+HEADER_BYTES = 4096
+
+
+class Inspection(NamedTuple):
+    """Result of inspecting one image. The fields are columns of the manifest.
+
+    Attributes:
+        bytes: size of the file.
+        format: JPEG, PNG, BMP, WEBP, GIF or TIFF, determined by content, not by name; empty if it is not accepted.
+        mode: Pillow's name for the pixel format: L, RGB, CMYK, …
+        width: pixels as stored, before any EXIF rotation.
+        height: pixels as stored, before any EXIF rotation.
+        sha256: hexadecimal digest of the entire file; empty at the levels structure and header.
+        exif_orientation: 1..8 as defined by EXIF; 1 if there is none, 0 if the EXIF data is damaged.
+        trailing_bytes: number of bytes after the end of a JPEG, which decoders ignore. Level header does not detect
+            them if they end in another end-of-image marker.
+        ignored: content that decoding ignores, such as "11 of 12 frames"; empty if there is none.
+        status: "ok", or the kind of problem.
+        problem: description of the problem and the next step; empty if status is "ok".
+    """
+
+    bytes: int = 0
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    exif_orientation: int = 1
+    trailing_bytes: int = 0
+    ignored: str = ""
+    status: Status = "ok"
+    problem: str = ""
+
+
+def inspect_bytes(data: bytes, *, tiff: bool = False) -> Inspection:
+    """Inspect an image file by decoding every pixel, exactly as training, evaluation and serving do.
+
+    Args:
+        data: bytes of the file.
+        tiff: whether to accept TIFF files.
+    """
+    found = Inspection(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    try:
+        decode_image(data, tiff=tiff)
+        return _describe(data, found, tiff=tiff)
+    except ImageDecodeError as error:
+        return found._replace(status="undecodable", problem=f"{error} → {error.remedy}")
+
+
+def inspect_header(data: bytes, *, tiff: bool = False) -> Inspection:
+    """Inspect the structure of an image file and check that the file is complete, without decoding."""
+    if data.endswith(END_OF_IMAGE) and (found := inspect_jpeg_ends(data[:HEADER_BYTES], len(data))):
+        return found
+    found = Inspection(bytes=len(data))
+    try:
+        return _describe(data, found, tiff=tiff)
+    except ImageDecodeError as error:
+        return found._replace(status="undecodable", problem=f"{error} → {error.remedy}")
+
+
+def inspect_jpeg_ends(start: bytes, size: int) -> Inspection | None:
+    """Inspect the header of a common JPEG that ends in an end-of-image marker. Return None for any other file."""
+    header = find_common_jpeg_header(start)
+    if header is None:
+        return None
+    return Inspection(size, "JPEG", header.mode, header.width, header.height, "", header.exif_orientation)
+
+
+def _describe(data: bytes, found: Inspection, *, tiff: bool) -> Inspection:
+    stored = describe_image(data, tiff=tiff)
+    return found._replace(
+        format=stored.format,
+        mode=stored.mode,
+        width=stored.width,
+        height=stored.height,
+        exif_orientation=stored.exif_orientation,
+        trailing_bytes=len(data) - stored.end,
+        ignored=stored.ignored,
+    )

@@ -1,0 +1,85 @@
+"""Defines the manifest: one row per list entry, in list order, then one row per file that is in no list.
+
+split  synset     path                                label  bytes  format  mode  width  height  sha256  …  status
+train  n01440764  train/n01440764/n01440764_26.JPEG   0      13697  JPEG    RGB   250    250     9f2b…      ok
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from resnet50_pipeline.exceptions import DatasetError
+from resnet50_pipeline.imagenet.lists.comparison import find_first_difference
+from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
+from resnet50_pipeline.text import pluralize
+
+MANIFEST_COLUMNS = (
+    "split",
+    "synset",
+    "path",
+    "label",
+    "bytes",
+    "format",
+    "mode",
+    "width",
+    "height",
+    "sha256",
+    "exif_orientation",
+    "status",
+    "problem",
+    # mtime_ns: modification time; 0 at level full, where the digest is more reliable. scan_level: depth of the
+    # inspection (structure, header, full). trailing_bytes: bytes after the end of the image.
+    "mtime_ns",
+    "scan_level",
+    # ignored: content that decoding ignores.
+    "trailing_bytes",
+    "ignored",
+)
+UNLISTED_LABEL = -1
+# Images, and files of other kinds, that are in train/ or val/ but in no list.
+UNLISTED_STATUSES = ("unlisted", "other_file")
+
+
+def find_listed(manifest: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return [N] bool: True for the rows of listed images."""
+    is_listed: NDArray[np.bool_] = ~manifest["status"].isin(UNLISTED_STATUSES).to_numpy(dtype=bool)
+    return is_listed
+
+
+def select_listed(manifest: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
+    """Return the rows of listed images, for one split or for both."""
+    is_listed = find_listed(manifest)
+    return manifest[is_listed] if split is None else manifest[is_listed & (manifest["split"] == split)]
+
+
+def count_listed_classes(manifest: pd.DataFrame) -> int:
+    """Return the number of classes if `dataset.class_num` is null: the largest label of a listed image, plus one."""
+    return int(manifest["label"].max()) + 1
+
+
+def require_unchanged(lists: Mapping[Split, ListEntries], manifest: pd.DataFrame) -> None:
+    """Raise if the list files have changed since the manifest was built.
+
+    Args:
+        lists: entries, keyed by split, with paths relative to the dataset root.
+        manifest: table from an earlier scan.
+
+    Raises:
+        DatasetError: if entries were added, removed, reordered or relabeled.
+    """
+    is_listed = find_listed(manifest)
+    codes, names = pd.factorize(manifest["split"])
+    paths, labels = manifest["path"].to_numpy(), manifest["label"].to_numpy(dtype=np.int64, na_value=UNLISTED_LABEL)
+    for split, entries in lists.items():
+        rows = is_listed & (codes == (names.get_loc(split) if split in names else -1))
+        difference = find_first_difference(entries, paths[rows], labels[rows])
+        if difference is not None:
+            raise DatasetError(
+                f"{entries.source} has changed since validation: it lists {pluralize(len(entries), 'image')}, the "
+                f"manifest lists {rows.sum():,} in {split}/, and entry {difference + 1} is the first that differs → "
+                "run data_validation again"
+            )

@@ -1,0 +1,1 @@
+"""Starts, watches, and stops the ranks of a training run."""

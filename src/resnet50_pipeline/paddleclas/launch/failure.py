@@ -1,0 +1,162 @@
+"""Explains a failure of the ranks from their logs: which rank failed first, why, and what to do."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from resnet50_pipeline import exceptions
+from resnet50_pipeline.exceptions import PipelineError, RankFailedError
+from resnet50_pipeline.paddleclas.launch.processes import RankEnd
+
+_TAIL_LINES = 12
+_SEARCHED_LINES = 100  # a traceback may follow the messages of DataLoader workers
+_ERROR_LINE = re.compile(r"^(\w+Error): (.*)$")
+_STOPPED = re.compile(r"stopped by (SIG\w+)")  # RunInterruptedError
+_FAILED_CONTAINER = re.compile(r"Container rank (\d+) status failed .*? code (-?\d+)")
+# `guard.py` returns these exit codes if a signal stops it.
+_STOPPED_GUARD = MappingProxyType({128 + number: number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)})
+_LESS_MEMORY = "lower training.batch_size_per_rank"
+_SHARED_MEMORY = (
+    "shared memory (/dev/shm), which DataLoader workers use for batches, is too small: enlarge it "
+    "(docker run --shm-size=8g; Kubernetes: an emptyDir with medium: Memory), or load images in the rank itself with "
+    "training.loader.num_workers=0"
+)
+# Patterns in a log, and the explanation for the user. The first match is shown.
+_CAUSES = (
+    (re.compile(r"insufficient shared memory|Bus error|SIGBUS|/dev/shm|No space left on device.*shm"), _SHARED_MEMORY),
+    (
+        re.compile(r"ResourceExhaustedError|Out of memory error on GPU|out of memory on device", re.IGNORECASE),
+        f"the device is out of memory: {_LESS_MEMORY}, or stop other programs that use the card",
+    ),
+    (
+        re.compile(r"^MemoryError|std::bad_alloc|Cannot allocate memory", re.MULTILINE),
+        f"the machine is out of memory: {_LESS_MEMORY} or training.loader.num_workers",
+    ),
+    (
+        re.compile(r"Address already in use|EADDRINUSE"),
+        "another program took the port first: start again to get another port; with several machines, choose another "
+        "port in training.launch.master",
+    ),
+)
+
+
+def describe_failure(
+    exit_code: int,
+    log_dir: Path,
+    first: RankEnd | None = None,
+    *,
+    ranks: Mapping[int, int] = MappingProxyType({}),
+    oom_kills: int | None = None,
+    log_stays: bool = True,
+) -> PipelineError:
+    """Return an exception for the rank that failed first, based on the logs and exit codes.
+
+    Args:
+        exit_code: exit code of the launcher, negative for a signal.
+        log_dir: folder of `workerlog.<local rank>` and `launcher.log`.
+        first: the first rank that was seen to end.
+        ranks: maps the local ranks in the launcher's log to global ranks. A missing local rank maps to itself.
+        oom_kills: number of processes that the kernel killed because of low memory during the run, or None if unknown.
+        log_stays: whether the logs are kept after the run. If not, the message does not mention them.
+    """
+    launcher_log = log_dir / "launcher.log"
+    if failed := _FAILED_CONTAINER.search(_text(launcher_log)):
+        local_rank = int(failed[1])
+        named = RankEnd(ranks.get(local_rank, local_rank), local_rank, int(failed[2]))
+        # After the launcher has reaped a rank, its exit code is gone, and a rank that lost its peer is seen first.
+        if first is None or (first.is_effect and not named.is_effect):
+            first = named
+    # After a signal to the guard itself, the guard kills the ranks, so a rank may be seen to end before the guard does.
+    if exit_code in _STOPPED_GUARD and first is not None and first.exit_code in (None, -signal.SIGKILL):
+        first = None
+    own = [] if first is None else [log_dir / f"workerlog.{first.local_rank}"]
+    # The launcher may report a rank that failed only because another one did. The log of that other rank shows the
+    # cause.
+    for candidate in (*own, *sorted(log_dir.glob("workerlog.*"))):
+        if reported := reported_error(candidate, log_stays=log_stays):
+            return reported
+    if first is None:
+        return RankFailedError(
+            f"the launcher ended with {describe_exit(exit_code)}{_from_outside(exit_code)}; "
+            f"the end of {launcher_log if log_stays else 'its log'}:\n{tail(launcher_log)}"
+        )
+    how = "" if first.exit_code is None else f" with {describe_exit(first.exit_code)}"
+    return RankFailedError(
+        f"rank {first.rank} ended{how}{_cause(first, own, oom_kills)}; "
+        f"the end of {own[0] if log_stays else 'its log'}:\n{tail(own[0])}"
+    )
+
+
+def reported_error(log: Path, *, log_stays: bool = True) -> PipelineError | None:
+    """Return the PipelineError at the end of a trainer program's log, or None if the log has none.
+
+    The exception has the class that the log names.
+    """
+    lines = _text(log).splitlines()
+    for number in range(len(lines) - 1, -1, -1):
+        match = _ERROR_LINE.match(lines[number])
+        if match is None:
+            continue
+        kind = getattr(exceptions, match[1], None)
+        if not (isinstance(kind, type) and issubclass(kind, PipelineError)):
+            return None
+        message = "\n".join([match[2], *lines[number + 1 :], *([f"log: {log}"] if log_stays else [])])
+        error = kind.__new__(kind)
+        Exception.__init__(error, message)
+        if stopped := _STOPPED.match(match[2]):
+            error.exit_code = 128 + signal.Signals[stopped[1]]
+        return error
+    return None
+
+
+def describe_exit(exit_code: int) -> str:
+    """Return "exit code 3" or "signal SIGKILL"."""
+    if exit_code < 0:
+        return f"signal {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"
+
+
+def tail(log: Path, lines: int = _TAIL_LINES) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(_text(log).splitlines()[-lines:])
+
+
+def count_oom_kills() -> int | None:
+    """Return the number of processes killed by the kernel's out-of-memory killer since boot, or None if unknown."""
+    found = re.search(r"^oom_kill (\d+)$", _text(Path("/proc/vmstat")), re.MULTILINE)
+    return None if found is None else int(found[1])
+
+
+def _cause(first: RankEnd, logs: Iterable[Path], oom_kills: int | None) -> str:
+    said = "\n".join(tail(log, _SEARCHED_LINES) for log in logs)
+    for pattern, cause in _CAUSES:
+        if pattern.search(said):
+            return f": {cause}"
+    if first.exit_code == -signal.SIGBUS:
+        return f": {_SHARED_MEMORY}"
+    if first.exit_code == -signal.SIGKILL:
+        advice = f"{_LESS_MEMORY} or training.loader.num_workers"
+        if oom_kills:
+            return f": the kernel killed it because the machine ran out of memory: {advice}"
+        return f"; usually the kernel sends it when memory runs out (check `dmesg`): if so, {advice}"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if first.exit_code == 128 + number:
+            return f": another process asked it to stop ({number.name})"
+    return ""
+
+
+def _from_outside(exit_code: int) -> str:
+    if exit_code in _STOPPED_GUARD:
+        return f" (another process sent {_STOPPED_GUARD[exit_code].name} to the guard process of this run)"
+    # Paddle's launcher uses the signal number as its exit code.
+    if exit_code in (signal.SIGTERM, signal.SIGINT):
+        return f" (another process sent it {signal.Signals(exit_code).name})"
+    return ""
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""

@@ -1,0 +1,45 @@
+"""Finds ranks that have had no heartbeat for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resnet50_pipeline.training_dir import heartbeat_path
+
+
+class HeartbeatWatch:
+    """Measures the time since each rank's heartbeat file last changed, using this machine's monotonic clock.
+
+    Ranks may run on machines with different clocks. A modification time is therefore only compared with the previous
+    modification time of the same file.
+    """
+
+    def __init__(self, training_dir: Path, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._training_dir, self._timeout_seconds, self._clock = training_dir, timeout_seconds, clock
+        self._seen: dict[int, tuple[int | None, float]] = {}
+
+    def silent_ranks(self, ranks: range) -> dict[int, float]:
+        """Return the ranks whose last heartbeat is older than the timeout, along with the age of each heartbeat.
+
+        Ages are in seconds, and the oldest heartbeat comes first. If a rank has never sent a heartbeat, the age is
+        measured from the first call that includes that rank.
+        """
+        now = self._clock()
+        for rank in ranks:
+            beat = self._beat(rank)
+            if rank not in self._seen or self._seen[rank][0] != beat:
+                self._seen[rank] = (beat, now)
+        silent = {rank: now - self._seen[rank][1] for rank in ranks}
+        return {
+            rank: seconds
+            for rank, seconds in sorted(silent.items(), key=lambda item: -item[1])
+            if seconds > self._timeout_seconds
+        }
+
+    def _beat(self, rank: int) -> int | None:
+        try:
+            return heartbeat_path(self._training_dir, rank).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None

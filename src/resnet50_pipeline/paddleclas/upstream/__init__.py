@@ -1,0 +1,1 @@
+"""Runs the training engine of a PaddleClas checkout."""

@@ -1,0 +1,29 @@
+"""Keeps `PYTHONWARNINGS=error` from stopping a command at the first warning of a library."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+_ERROR = "error"
+
+
+def show_warnings_of_libraries() -> None:
+    """If every warning is an error, show warnings instead and say so.
+
+    MLflow and other libraries warn about themselves while they are imported, and users cannot fix this. A setting for
+    one module, such as `error::UserWarning:resnet50_pipeline`, is kept. Kedro calls this function before every command
+    (entry point `kedro.init`).
+    """
+    if any(_is_error_everywhere(option) for option in sys.warnoptions):
+        warnings.simplefilter("default")
+        print(
+            "PYTHONWARNINGS or -W turns warnings into errors, which would stop libraries; they are shown instead",
+            file=sys.stderr,
+        )
+
+
+def _is_error_everywhere(option: str) -> bool:
+    """Return whether an option, `action:message:category:module:line`, turns warnings of all modules into errors."""
+    action, *_ = parts = option.split(":")
+    return bool(action) and _ERROR.startswith(action) and not any(parts[3:4])

@@ -1,0 +1,18 @@
+"""Models for training recipes. They define both `params:training` and the PaddleClas YAML file.
+
+    Global:
+      device: gpu
+      epochs: 120
+      …
+    Arch: {name: ResNet50, class_num: 1000, pretrained: false}
+
+The file has the schema of `ppcls/configs/ImageNet/ResNet/ResNet50.yaml` (release/2.6), key by key. A key that is not
+declared here is an error. The description of a key starts with *native* if upstream ignores it and only the native
+trainer reads it.
+
+Models without the `Config` suffix contain the settings in `params:training`. Models with the suffix add the keys that
+only the YAML file has.
+
+Import from the individual modules, because `data_loader` and `document` import OpenCV. The modules for the parameters
+do not.
+"""

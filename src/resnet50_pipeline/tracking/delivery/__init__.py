@@ -1,0 +1,1 @@
+"""Delivers results to MLflow, even if the server is down or the process dies."""

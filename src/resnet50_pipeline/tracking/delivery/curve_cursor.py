@@ -1,0 +1,105 @@
+"""Records which run the events in a folder are uploaded to, and how many have been uploaded.
+
+The cursor is a file next to `events.jsonl`:
+
+    .mlflow_cursor.json      {"run": "2026-11-24T05.51.29.123Z", "events": "5e0c…", "byte": 20480, "ranks": 4, …}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import Field
+
+from resnet50_pipeline.files import write_text
+from resnet50_pipeline.frozen_model import FrozenModel
+from resnet50_pipeline.tailing import read_complete_lines
+from resnet50_pipeline.training_dir import events_path
+
+CURSOR = ".mlflow_cursor.json"
+
+
+class Cursor(FrozenModel):
+    """A position in an event file.
+
+    Attributes:
+        run: session of the run that receives the events. MLflow's own run ID may not be known yet.
+        events: SHA-256 of the file's first line. It shows whether the file was replaced or has only grown.
+        byte: offset of the first byte that has not been uploaded.
+        ranks: number of ranks in the training run. Steps are not comparable between training runs with different
+            numbers of ranks.
+        last_step: last uploaded step of each curve group (`train`, `epoch`, `val`).
+        mlflow_run: MLflow's ID of the run that has received the events before `byte`; "" if none has been uploaded.
+        first_byte: offset of the session's first event. The events before it belong to an earlier training run.
+    """
+
+    run: str
+    events: str
+    byte: int
+    ranks: int = 0
+    last_step: dict[str, int] = Field(default_factory=dict)
+    mlflow_run: str = ""
+    first_byte: int = 0
+
+
+def skip_existing_events(session: str, folder: Path) -> None:
+    """Exclude the existing events in the folder from this run's curves. They belong to an earlier training run."""
+    if identity := _identify_events(folder):
+        size = events_path(folder).stat().st_size
+        write_cursor(folder, Cursor(run=session, events=identity, byte=size, first_byte=size))
+
+
+def claim_new_events(session: str, folder: Path) -> None:
+    """Record that the folder's events belong to this session's run, unless another run has already claimed them.
+
+    A resumed training run reads this record to find its MLflow run, even if MLflow was never available.
+    """
+    if identity := _identify_events(folder):
+        cursor = _read_cursor(folder)
+        if cursor is None or cursor.events != identity:
+            write_cursor(folder, Cursor(run=session, events=identity, byte=0))
+
+
+def read_session(folder: Path) -> str | None:
+    """Return the session of the run that has claimed the folder's events, or None if no run has."""
+    cursor = _read_cursor(folder)
+    return cursor.run if cursor is not None and cursor.events == _identify_events(folder) else None
+
+
+def find_cursor(session: str, folder: Path, run_id: str) -> Cursor | None:
+    """Return the position from which to continue the upload to a run, or None if there are no events.
+
+    If the stored cursor is for a different session or file, the upload starts at the beginning of the file. If another
+    MLflow run has received the session's events, because that run was deleted or is in another store, all of them are
+    uploaded again.
+    """
+    identity = _identify_events(folder)
+    if not identity:
+        return None
+    cursor = _read_cursor(folder)
+    if cursor is None or (cursor.run, cursor.events) != (session, identity):
+        return Cursor(run=session, events=identity, byte=0, mlflow_run=run_id)
+    if cursor.mlflow_run not in ("", run_id):
+        first = cursor.first_byte
+        return Cursor(run=session, events=identity, byte=first, mlflow_run=run_id, first_byte=first)
+    return cursor.model_copy(update={"mlflow_run": run_id})
+
+
+def write_cursor(folder: Path, cursor: Cursor) -> None:
+    """Replace the cursor atomically."""
+    write_text(folder / CURSOR, json.dumps(cursor.model_dump()) + "\n")
+
+
+def _read_cursor(folder: Path) -> Cursor | None:
+    try:
+        return Cursor.model_validate_json((folder / CURSOR).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _identify_events(folder: Path) -> str:
+    """Return the digest of the first line, or "" if there is no complete line yet."""
+    lines = read_complete_lines(events_path(folder), max_bytes=1)
+    return hashlib.sha256(lines[0]).hexdigest() if lines else ""

@@ -1,0 +1,68 @@
+"""Uploads curves from a background thread while the training run writes its events."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from resnet50_pipeline.processes.background import running_in_background
+from resnet50_pipeline.tracking.delivery.curve_cursor import claim_new_events, skip_existing_events
+from resnet50_pipeline.tracking.delivery.curve_writer import upload_new_events
+from resnet50_pipeline.tracking.delivery.operations import UploadCurves
+from resnet50_pipeline.tracking.delivery.outbox import Outbox
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 5.0
+# Maximum time that the end of training waits for a request in flight. After that, the points are sent again. MLflow
+# keeps one copy of points that it receives twice.
+_LAST_REQUEST_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def uploading_curves(
+    outbox: Outbox, folder: Path, *, resumes: bool, poll_seconds: float = POLL_SECONDS
+) -> Iterator[None]:
+    """Upload the events in `folder` while the block runs, and upload the remaining events when it ends.
+
+    Args:
+        outbox: outbox of the run that receives the curves.
+        folder: folder of `events.jsonl`, which may not exist yet.
+        resumes: whether the existing events belong to this training run. If not, they belong to an earlier one and are
+            not uploaded.
+        poll_seconds: time between two reads of the file.
+    """
+    if not resumes:
+        skip_existing_events(outbox.session, folder)
+
+    def upload(is_over: threading.Event) -> None:
+        _upload_until(is_over, outbox, folder, poll_seconds)
+
+    try:
+        with running_in_background(upload, "mlflow-curves", join_seconds=_LAST_REQUEST_SECONDS):
+            yield
+    finally:
+        try:
+            claim_new_events(outbox.session, folder)
+        except OSError as error:  # for example a full disk, which must not change the result of the training run
+            logger.warning("%s: a resumed training run will not find its MLflow run (%s)", folder, error)
+        outbox.deliver(UploadCurves(session=outbox.session, training_dir=folder))
+
+
+def _upload_until(is_over: threading.Event, outbox: Outbox, folder: Path, poll_seconds: float) -> None:
+    is_failing = False
+    while not is_over.wait(poll_seconds):
+        try:
+            claim_new_events(outbox.session, folder)
+            outbox.flush()
+            if outbox.answers:
+                client, run_id = outbox.connect()
+                upload_new_events(client, run_id, outbox.session, folder)
+                is_failing = False
+        except Exception as error:  # no MLflow failure may stop training; the next poll tries again
+            if not is_failing:
+                logger.warning("the curves of %s are waiting for MLflow (%s: %s)", folder, type(error).__name__, error)
+            is_failing = True

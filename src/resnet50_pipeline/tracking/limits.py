@@ -1,0 +1,20 @@
+"""Shortens values to the lengths that MLflow accepts."""
+
+from __future__ import annotations
+
+MAX_METRICS_PER_BATCH = 1000
+MAX_PARAMS_PER_BATCH = 100
+MAX_KEY_LENGTH = 250
+MAX_PARAM_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
+MAX_DIGEST_LENGTH = 36
+
+
+def shorten(text: str, length: int) -> str:
+    """Truncate `text` to at most `length` characters. An ellipsis marks truncated text."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def shorten_digest(digest: str) -> str:
+    """Return the first 36 hex digits of a `sha256:…` digest. MLflow stores only these for a dataset."""
+    return digest.removeprefix("sha256:")[:MAX_DIGEST_LENGTH]

@@ -1,0 +1,53 @@
+"""Computes the weight of each class in the loss from the number of train images per class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet50_pipeline.exceptions import TrainingConfigError
+from resnet50_pipeline.recipe.losses import ClassWeightOptions
+
+
+def compute_class_weights(config: ClassWeightOptions, images_of_class: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Return the weight of each class, float32 [C], or None if all images have the same weight.
+
+    - `balanced`: 1 / n, as in scikit-learn.
+    - `effective-number`: (1 - β) / (1 - β^n), from "Class-Balanced Loss Based on Effective Number of Samples" (Cui et
+      al. 2019).
+
+    Here, the weights of both rules are scaled so that the mean weight of the train images is 1. The mean gradient
+    therefore has the same scale as without weights, and the same learning rate fits. A class without images has the
+    weight 0.
+
+    Args:
+        config: rule or explicit weights.
+        images_of_class: number of train images of each class, int64 [C].
+
+    Raises:
+        TrainingConfigError: if there is not one explicit weight per class.
+    """
+    rule = config.class_weights
+    if rule is None:
+        return None
+    if not isinstance(rule, str):
+        if len(rule) != len(images_of_class):
+            raise TrainingConfigError(
+                f"Loss.Train.CELoss.class_weights has {len(rule)} weights for {len(images_of_class)} classes; set one "
+                f"weight per class"
+            )
+        return np.array(rule, dtype=np.float32)
+    images = images_of_class.astype(np.float64)
+    effective = images if rule == "balanced" else _effective_number(images, config.class_weights_beta)
+    weights = np.divide(1.0, effective, out=np.zeros_like(images), where=images > 0)
+    scaled: NDArray[np.float32] = (weights * (images.sum() / (weights * images).sum())).astype(np.float32)
+    return scaled
+
+
+def _effective_number(images: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Return (1 - β^n) / (1 - β) for n images."""
+    if beta == 0:
+        return np.minimum(images, 1.0)
+    # expm1 keeps the digits that 1 - β^n would lose for β close to 1.
+    number: NDArray[np.float64] = np.expm1(images * np.log(beta)) / (beta - 1.0)
+    return number

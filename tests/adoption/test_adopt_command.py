@@ -1,0 +1,353 @@
+"""`kedro adopt` writes one environment, and nothing into the data folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from dvc.repo import Repo
+from image_folders import CLASSES, add_system_files, write_class_folders, write_image
+
+from resnet50_pipeline.commands.adopt import adopt
+from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.imagenet.scan import scan
+from resnet50_pipeline.imagenet.scan.manifest import select_listed
+from resnet50_pipeline.parameters import (
+    DataPreparationParameters,
+    DatasetParameters,
+    DataValidationParameters,
+    TrainingParameters,
+)
+from resnet50_pipeline.pipelines.data_preparation.nodes import write_label_map, write_lists
+from resnet50_pipeline.pipelines.data_validation.nodes import scan_dataset, validate_manifest
+from resnet50_pipeline.recipes import RecipeConfigLoader, read_recipe
+from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A project folder with this project's configuration, which is the current folder."""
+    root = tmp_path / "project"
+    shutil.copytree(REPOSITORY / "conf", root / "conf", ignore=shutil.ignore_patterns("local"))
+    (root / "conf" / "local").mkdir()
+    shutil.copy(REPOSITORY / "pyproject.toml", root)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def flowers(tmp_path) -> Path:
+    """Class folders with odd names, without a split, and with the files that systems leave."""
+    root = tmp_path / "Blumen für #1"
+    write_class_folders(root, images=10)
+    add_system_files(root)
+    return root
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run `kedro adopt` in this process."""
+    return CliRunner().invoke(adopt, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def configuration(name: str) -> RecipeConfigLoader:
+    """Return the configuration of an environment of the project in the current folder."""
+    return RecipeConfigLoader("conf", env=name, **CONFIG_LOADER_ARGS)
+
+
+def state(root: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and modification time of everything below a folder."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [root, *root.rglob("*")]}
+
+
+def test_one_short_file_is_enough(project, flowers):
+    """The environment sets only the folder and the lists; everything else follows from its name."""
+    before = state(flowers)
+    result = run(flowers)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "kedro run --env blumen-fur-1")
+    assert state(flowers) == before
+    conf = project / "conf" / "blumen-fur-1"
+    assert {path.name for path in conf.iterdir()} == {"parameters.yml", "dvc.yaml"}
+    written = yaml.safe_load((conf / "parameters.yml").read_text(encoding="utf-8"))
+    assert written == {"dataset": {"root": str(flowers), "lists": "data/blumen-fur-1/01_raw/lists"}}
+    loaded = configuration("blumen-fur-1")
+    parameters, name = loaded["parameters"], "resnet50-blumen-fur-1"
+    assert loaded["catalog"]["dataset_root"]["filepath"] == str(flowers)
+    assert loaded["catalog"]["manifest"]["filepath"].startswith("data/blumen-fur-1/")
+    assert parameters["dataset"]["class_num"] is None
+    assert parameters["model_registration"]["model_name"] == parameters["tracking"]["experiment"] == name
+    assert parameters["evaluation"]["compare_with"] == f"models:/{name}@champion"
+
+
+def test_the_stages_accept_the_lists(project, flowers):
+    """Validation and preparation read the lists, count the classes, and name them after their folders."""
+    run(flowers, "--test-fraction", "0.1")
+    loaded = configuration("blumen-fur-1")["parameters"]
+    dataset = DatasetParameters.model_validate(loaded["dataset"])
+    validation = DataValidationParameters.model_validate(loaded["data_validation"])
+    manifest, descriptions = scan_dataset(flowers, dataset, validation)
+    assert select_listed(manifest)["split"].value_counts().to_dict() == {"train": 21, "val": 6, "test": 3}
+    report, _ = validate_manifest(manifest, descriptions, dataset, validation)
+    assert report["is_valid"]
+    assert report["statistics"]["test"]["images"] == 3
+    assert report["statistics"]["unlisted_images"] == 0
+    classes = write_label_map(flowers, manifest, report, dataset)["classes"]
+    assert [one["name"] for one in classes] == sorted(CLASSES)
+    preparation = DataPreparationParameters.model_validate(loaded["data_preparation"])
+    train, val = write_lists(flowers, manifest, report, dataset, preparation)
+    (project / "val.txt").write_bytes(val)
+    entries = read_list_file(project / "val.txt", None)
+    assert (len(train.splitlines()), len(entries), entries.delimiter) == (21, 6, "\t")
+    assert loaded["evaluation"]["split"] == "test"
+
+
+def test_a_copy_in_test_stops_the_run(project, flowers):
+    """An image of train that is also in the test list is found."""
+    run(flowers, "--test-fraction", "0.1")
+    lists = project / "data" / "blumen-fur-1" / "01_raw" / "lists"
+    path, label = (lists / "test_list.txt").read_text(encoding="utf-8").splitlines()[0].split("\t")
+    shutil.copy(flowers / path, flowers / "été" / "copy.png")
+    with (lists / "train_list.txt").open("a", encoding="utf-8") as file:
+        file.write(f"été/copy.png\t{label}\n")
+    loaded = configuration("blumen-fur-1")["parameters"]
+    dataset = DatasetParameters.model_validate(loaded["dataset"])
+    validation = DataValidationParameters.model_validate(loaded["data_validation"])
+    manifest, descriptions = scan_dataset(flowers, dataset, validation)
+    report, _ = validate_manifest(manifest, descriptions, dataset, validation)
+    (broken,) = [one for one in report["expectations"] if one["name"] == "splits_share_no_image"]
+    assert (broken["success"], broken["findings"][0]["path"]) == (False, path)
+
+
+def test_imagenet_layout_needs_only_the_folder(project, tmp_path):
+    """If train/ and val/ are there, no list is written, and nothing but the folder is set."""
+    root = tmp_path / "pets"
+    write_class_folders(root / "train", ["cat", "dog"], images=3)
+    write_class_folders(root / "val", ["cat", "dog"], images=1, start=500)
+    assert run(root).exit_code == 0
+    assert yaml.safe_load((project / "conf/pets/parameters.yml").read_text()) == {"dataset": {"root": str(root)}}
+    assert not (project / "data/pets/01_raw").exists()
+
+
+def test_dvc_reads_the_stages(project, flowers):
+    """DVC accepts the dvc.yaml. Its stages depend on the lists, and on every group that the environment sets."""
+    assert run(flowers, "--name", "b", "--recipe", "cosine-90", "--test-fraction", "0.1").exit_code == 0
+    for name in ("conf/recipes", "src/resnet50_pipeline"):
+        (project / name).mkdir(parents=True, exist_ok=True)
+    repo = Repo.init(str(project), no_scm=True)
+    stages = {stage.name: stage for stage in repo.stage.load_all(str(project / "conf/b/dvc.yaml"))}
+    assert list(stages) == [
+        *("data_version", "data_validation", "data_preparation", "training", "evaluation", "model_registration")
+    ]
+    assert all("imagenet" not in (stage.cmd or "") for stage in stages.values())
+    deps = {name: {dep.def_path for dep in stage.deps} for name, stage in stages.items()}
+    assert "data/b/01_raw/lists" in deps["data_validation"] & deps["data_preparation"] & deps["evaluation"]
+    assert "conf/recipes/cosine-90.yml" in deps["training"]
+    assert all(path.startswith("data/b/") for stage in stages.values() for path in (out.def_path for out in stage.outs))
+    document = yaml.safe_load((project / "conf/b/dvc.yaml").read_text(encoding="utf-8"))
+    params = {
+        name: {f: k for one in s.get("params", []) for f, k in one.items()} for name, s in document["stages"].items()
+    }
+    assert params["training"]["conf/b/parameters.yml"] == ["dataset", "training"]
+    assert params["evaluation"]["conf/b/parameters.yml"] == ["dataset", "evaluation", "training"]
+
+
+@pytest.mark.parametrize(("device", "ranks"), [("cpu", 2), ("gpu", 1)])
+def test_a_recipe_fits_the_number_of_ranks(project, flowers, device, ranks):
+    """The learning rate is scaled to the images per step, so the environment runs as written."""
+    assert run(flowers, "--name", "b", "--recipe", "reference", "--device", device).exit_code == 0
+    written = yaml.safe_load((project / "conf/b/parameters.yml").read_text())
+    recipe = read_recipe(project / "conf/recipes", "reference")
+    factor = ranks * recipe["batch_size_per_rank"] / recipe["images_per_step"]
+    assert written["recipe"] == "reference"
+    assert written["training"]["images_per_step"] is None
+    assert written["training"]["lr"]["values"] == [round(value * factor, 9) for value in recipe["lr"]["values"]]
+    assert written["training"].get("launch", {}).get("device", "cpu") == device
+    assert configuration("b")["parameters"]["training"]["epochs"] == recipe["epochs"]
+
+
+def test_what_looks_wrong_is_said(project, tmp_path):
+    """Broken images, an image in two classes, and classes that are too small are named."""
+    root = tmp_path / "odd"
+    write_class_folders(root, ["a", "b"], images=30)
+    write_image(root / "one" / "only.png", 77_777)
+    (root / "a" / "broken.jpg").write_bytes(b"not an image")
+    shutil.copy(root / "a" / "Bild 1 ü.png", root / "b" / "copy.png")
+    output = run(root).stdout
+    for named in ("a/broken.jpg", "several classes", "one", "without val images", "63: "):
+        assert named in output, named
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--name", "imagenet"], "conf/imagenet"),
+        (["--name", "sample"], "sample"),
+        (["--name", "../x"], "--name"),
+        (["--recipe", "cosine90"], "cosine-90"),
+        (["--val-fraction", "0.6", "--test-fraction", "0.5"], "--test-fraction"),
+        (["--val-fraction", "nan"], "nan"),
+        (["--device", "gpu:0"], "gpu:0"),
+        (["--pretrained", "gone.pdparams"], "gone.pdparams"),
+        (["--pretrained", "models:/resnet50"], "models:/NAME@ALIAS"),
+        (["--label-column", "color"], "color"),
+        (["--group-by", "x*"], "x*"),
+    ],
+)
+def test_wrong_options_write_nothing(project, flowers, arguments, named):
+    """An option that cannot work is an error before anything is written."""
+    before = state(project)
+    result = run(flowers, *arguments)
+    assert result.exit_code == 1
+    assert named in result.stderr
+    assert state(project) == before
+
+
+def test_the_data_folder_is_never_written_to(project):
+    """If the workspace would be in the data folder, the command refuses."""
+    root = write_class_folders(project / "data" / "birds")
+    result = run(root)
+    assert result.exit_code == 1
+    assert "--name" in result.stderr
+    assert run(root, "--name", "songbirds").exit_code == 0
+    written = yaml.safe_load((project / "conf/songbirds/parameters.yml").read_text())
+    assert written["dataset"]["root"] == "data/birds"
+
+
+def test_the_data_folder_is_never_replaced(project):
+    """Images where the lists would be written are not deleted."""
+    root = write_class_folders(project / "data" / "birds" / "01_raw" / "lists" / "images")
+    before = state(root)
+    assert run(root, "--name", "birds").exit_code == 1
+    assert state(root) == before
+
+
+def test_a_split_without_images_is_an_error(project, flowers):
+    """If copies and groups leave no image for val, no environment is written."""
+    result = run(flowers, "--group-by", "Bild")
+    assert result.exit_code == 1
+    assert "for val" in result.stderr
+    assert not (project / "conf" / "blumen-fur-1").exists()
+
+
+@pytest.mark.parametrize("name", ["${x}", "\\${x}", "a${oc.env:HOME}", "a\nb", " # 'é", "x" * 200])
+def test_the_configuration_takes_any_path(project, tmp_path, name):
+    """The environment reads the folder whose path was given, even if its name has a meaning in YAML or OmegaConf."""
+    root = write_class_folders(tmp_path / name, ["a", "b"], images=2)
+    result = run(root)
+    assert result.exit_code == 0
+    loaded = configuration(result.stdout.splitlines()[-1].rpartition(" ")[2])
+    assert loaded["catalog"]["dataset_root"]["filepath"] == str(root)
+
+
+def test_names_of_tables_set_no_parameters(project, flowers):
+    """A line break in a file's name does not end the comment that contains it."""
+    lines = [f"{name}/Bild {n} ü.png,{name}" for name in CLASSES for n in range(10)]
+    (flowers / "x\ntraining: {epochs: 1}.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
+    assert run(flowers, "--name", "b", "--label-column", "label").exit_code == 0
+    assert set(yaml.safe_load((project / "conf/b/parameters.yml").read_text(encoding="utf-8"))) == {"dataset"}
+
+
+@pytest.mark.parametrize("name", ["tab\t", "line\nbreak", "back\\slash"])
+def test_names_that_no_list_can_contain_are_one_error(project, flowers, name):
+    """The error names the image."""
+    write_image(flowers / "été" / f"{name}.png", 9)
+    result = run(flowers)
+    assert result.exit_code == 1
+    assert repr(f"été/{name}.png") in result.stderr
+    assert "rename" in result.stderr
+
+
+def test_an_environment_of_another_process_is_kept(project, flowers, monkeypatch):
+    """If another process creates the environment while the images are read, it stays, and so do its lists."""
+    original = scan.scan_dataset
+
+    def scan_slowly(*arguments: Any, **options: Any) -> pd.DataFrame:
+        monkeypatch.setattr(scan, "scan_dataset", original)
+        assert run(flowers, "--name", "b", "--seed", "1").exit_code == 0
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(scan, "scan_dataset", scan_slowly)
+    result = run(flowers, "--name", "b", "--seed", "2")
+    assert result.exit_code == 1
+    assert "conf/b" in result.stderr
+    assert "seed 1" in (project / "conf/b/parameters.yml").read_text(encoding="utf-8")
+    assert sorted(path.name for path in (project / "data/b/01_raw").iterdir()) == ["lists"]
+
+
+def test_a_failed_write_leaves_no_environment(project, flowers):
+    """If the lists cannot be written, the error names the path, and conf/ is as before."""
+    (project / "data" / "b").mkdir(parents=True)
+    (project / "data" / "b" / "01_raw").write_text("mine")
+    before = state(project / "conf")
+    result = run(flowers, "--name", "b")
+    assert result.exit_code == 1
+    assert "data/b/01_raw" in result.stderr
+    assert set(state(project / "conf")) == set(before)
+    assert (project / "data" / "b" / "01_raw").read_text() == "mine"
+
+
+def test_groups_in_several_splits_are_said(project, flowers):
+    """--group-by changes nothing in a dataset that is split, so groups in two splits are named."""
+    for number in range(2):
+        shutil.copytree(flowers / "été", flowers / ("train", "val")[number] / "a")
+        shutil.copytree(flowers / CLASSES[1], flowers / ("train", "val")[number] / "b")
+    for name in CLASSES:
+        shutil.rmtree(flowers / name)
+    result = run(flowers, "--group-by", r"Bild \d")
+    assert result.exit_code == 0
+    assert "10 groups of --group-by in several splits" in result.stdout
+
+
+def test_a_val_split_is_kept(project, tmp_path):
+    """--val-fraction is refused if there is a val split; --test-fraction takes from train."""
+    root = tmp_path / "pets"
+    write_class_folders(root / "train", ["cat", "dog"], images=10)
+    write_class_folders(root / "val", ["cat", "dog"], images=2, start=500)
+    assert run(root, "--val-fraction", "0.3").exit_code == 1
+    assert run(root, "--test-fraction", "0.2").exit_code == 0
+    lists = {path.name: len(path.read_text().splitlines()) for path in (project / "data/pets/01_raw/lists").iterdir()}
+    assert lists == {"train_list.txt": 16, "val_list.txt": 4, "test_list.txt": 4, "classes.txt": 2}
+
+
+def test_names_that_are_not_utf8_are_one_error(project, tmp_path):
+    """A list cannot contain such a name. The error names the image."""
+    root = tmp_path / "latin"
+    write_class_folders(root, ["a", "b"], images=2)
+    (root / "a" / "Bild 0 ü.png").rename(os.fsdecode(os.fsencode(root / "a") + b"/caf\xe9.png"))
+    result = run(root)
+    assert result.exit_code == 1
+    assert "UTF-8" in result.stderr
+    assert not (project / "conf" / "latin").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "recipe"),
+    [
+        ((), (90, 70), "from-scratch-small"),
+        ((), (60, 50), None),
+        (("--pretrained", "weights.pdparams"), (60, 50), "finetune"),
+        (("--pretrained", "models:/resnet50-imagenet@champion"), (60, 50), "finetune"),
+        (("--pretrained", "weights.pdparams", "--recipe", "reference"), (90, 70), "reference"),
+    ],
+)
+def test_the_recipe_follows_from_the_images_and_weights(project, tmp_path, options, size, recipe):
+    """Photographs train with a recipe for small datasets, small images like the sample, and weights are fine-tuned."""
+    for name in ("a", "b"):
+        for number in range(4):
+            write_image(tmp_path / "pets" / name / f"{number}.jpg", 10 * ord(name) + number, size)
+    (project / "weights.pdparams").write_bytes(b"x")
+    assert run(tmp_path / "pets", *options).exit_code == 0
+    written = yaml.safe_load((project / "conf/pets/parameters.yml").read_text())
+    assert written.get("recipe") == recipe
+    TrainingParameters.model_validate(configuration("pets")["parameters"]["training"])
+    if options:
+        given = options[1]
+        place = given if given.startswith("models:") else str(project / given)
+        assert written["training"]["pretrained_model"] == place

@@ -1,0 +1,76 @@
+"""An environment without a workspace is named after its dataset; one with a workspace sets everything itself."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet50_pipeline.recipes import RecipeConfigLoader
+from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def conf(tmp_path) -> Path:
+    """A copy of the configuration with an empty environment `birds`."""
+    root = tmp_path / "conf"
+    shutil.copytree(REPOSITORY / "conf", root, ignore=shutil.ignore_patterns("local"))
+    (root / "local").mkdir()
+    (root / "birds").mkdir()
+    return root
+
+
+def load(conf: Path, env: str | None = "birds", **params: Any) -> RecipeConfigLoader:
+    """Load an environment."""
+    return RecipeConfigLoader(str(conf), env=env, runtime_params=params, **CONFIG_LOADER_ARGS)
+
+
+def test_names_follow_from_the_environment(conf):
+    """With only a folder, the workspace and all names follow, and the classes are counted."""
+    (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/birds\n")
+    loaded = load(conf)
+    parameters = loaded["parameters"]
+    assert loaded["globals"] == {"workspace": "data/birds", "dataset_root": "/data/birds"}
+    assert "root" not in parameters["dataset"]
+    assert parameters["dataset"]["class_num"] is None
+    assert parameters["model_registration"]["model_name"] == "resnet50-birds"
+    assert parameters["evaluation"]["compare_with"] == "models:/resnet50-birds@champion"
+    assert parameters["tracking"]["experiment"] == "resnet50-birds"
+    assert parameters["sweep"]["study"] == "birds"
+    assert parameters["logs"]["directory"] == "data/birds/09_logs"
+
+
+def test_what_is_set_wins(conf):
+    """Values in the files and in --params override derived ones, and the rival follows the model's name."""
+    (conf / "birds" / "parameters.yml").write_text(
+        "dataset: {root: /a, class_num: 7}\nmodel_registration: {model_name: m}\n"
+    )
+    parameters = load(conf)["parameters"]
+    assert parameters["dataset"]["class_num"] == 7
+    assert parameters["evaluation"]["compare_with"] == "models:/m@champion"
+    given = load(conf, dataset={"root": "/b"}, model_registration={"model_name": "n"})
+    assert given["catalog"]["dataset_root"]["filepath"] == "/b"
+    assert given["parameters"]["evaluation"]["compare_with"] == "models:/n@champion"
+
+
+def test_an_environment_with_a_workspace_is_unchanged(conf):
+    """With a workspace in globals.yml, names are those of conf/base, as are those of the default environment."""
+    (conf / "birds" / "globals.yml").write_text("workspace: data/elsewhere\ndataset_root: /data/birds\n")
+    loaded = load(conf)
+    assert loaded["globals"]["workspace"] == "data/elsewhere"
+    base = load(conf, "base")["parameters"]
+    assert loaded["parameters"]["model_registration"] == base["model_registration"]
+    assert load(conf, None)["parameters"]["model_registration"] == base["model_registration"]
+
+
+def test_the_folder_may_refer_to_environment_variables(conf, monkeypatch):
+    """`dataset.root` is resolved like the globals; a path with `${` is written with a backslash."""
+    monkeypatch.setenv("BIRDS", "/data/b")
+    (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: ${oc.env:BIRDS}/x\n")
+    assert load(conf)["globals"]["dataset_root"] == "/data/b/x"
+    (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/\\${x}\n")
+    assert load(conf)["catalog"]["dataset_root"]["filepath"] == "/data/${x}"

@@ -1,0 +1,34 @@
+"""The folder of a training run never mixes the files of two runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resnet50_pipeline.events import EventWriter, Finished
+from resnet50_pipeline.exceptions import RankFailedError
+from resnet50_pipeline.paddleclas.launch.output_dir import replacing_previous_run
+from resnet50_pipeline.training_dir import config_path, events_path, log_dir
+
+
+def write_run(folder: Path, log: str) -> None:
+    """Write a finished run with one line in its log."""
+    log_dir(folder).mkdir(parents=True)
+    (log_dir(folder) / "workerlog.0").write_text(log)
+    config_path(folder).touch()
+    writer = EventWriter(events_path(folder))
+    writer.write(Finished(epochs=1, step=1, seconds=1, images_per_second=1, best_epoch=1, best_top1=0.5))
+    writer.close()
+
+
+def test_an_error_names_the_log_of_its_own_run(tmp_path):
+    """If the run fails before its first set, its files move, and the error includes the new path of the log."""
+    folder = tmp_path / "training"
+    write_run(folder, "the finished run")
+    with pytest.raises(RankFailedError) as caught, replacing_previous_run(folder):
+        write_run(folder, "the failed run")
+        raise RankFailedError(f"rank 0 ended; the end of {log_dir(folder)}/workerlog.0:\nthe failed run")
+    named = Path(str(caught.value).partition("the end of ")[2].partition(":")[0])
+    assert named.read_text() == "the failed run"
+    assert (log_dir(folder) / "workerlog.0").read_text() == "the finished run"

@@ -57,7 +57,7 @@ def _weighted_cross_entropy(config: CELossConfig, class_num: int, class_weights:
     """Return the cross entropy, with the loss of each image multiplied by the weight of its class.
 
     The mean divides by the number of images, not by the sum of their weights. Otherwise, the gradient of an image would
-    depend on the other images on its rank. In a mixed image, each of the two labels uses the weight of its own class.
+    depend on the other images on its rank. In a mixed image, each of the two labels uses the weight of its class.
     """
     weights = paddle.to_tensor(class_weights)
 

@@ -1,4 +1,4 @@
-"""Images that are not copied have a version, which is a single digest that DVC tracks and MLflow shows."""
+"""Images that are not copied have a version: a single digest, which DVC tracks and MLflow shows."""
 
 from __future__ import annotations
 

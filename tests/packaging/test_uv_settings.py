@@ -1,4 +1,4 @@
-"""tools/uv_settings.py translates pip's configuration into the variables of uv."""
+"""tools/uv_settings.py translates pip's configuration into uv's variables."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def translate(listing: str, *names: str, **environment: str) -> list[str]:
 )
 @pytest.mark.parametrize("section", ["global.", "install.", ":env:."])
 def test_uv_gets_each_setting_of_pip(section: str, option: str, name: str, value: str) -> None:
-    """Settings of all commands, of `pip install` and of PIP_* variables have the same effect."""
+    """Settings for all commands, for `pip install` and from PIP_* variables have the same effect."""
     assert translate(f"{section}{option}\n", name) == [value]
 
 
 def test_the_order_is_that_of_pip() -> None:
-    """A PIP_* variable overrides the section of `pip install`, which overrides the settings of all commands."""
+    """A PIP_* variable overrides the section for `pip install`, which overrides the settings for all commands."""
     listing = "install.index-url='https://install.test'\nglobal.index-url='https://global.test'\nlist.index-url='x'\n"
     assert translate(listing, "UV_DEFAULT_INDEX") == ["https://install.test"]
     assert translate(f":env:.index-url='https://env.test'\n{listing}", "UV_DEFAULT_INDEX") == ["https://env.test"]

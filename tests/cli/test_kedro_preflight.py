@@ -57,7 +57,7 @@ def test_the_sample_passes_and_nothing_is_written(kedro_project, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
+def test_the_imagenet_command_matches_the_reference(kedro_project):
     """For four GPUs, preflight prints the launch command, flags and recipe YAML, even without a GPU."""
     done = preflight(kedro_project, "--env", "imagenet", "--json")
     assert done.returncode == 1
@@ -88,7 +88,7 @@ def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
 
 
 @pytest.mark.slow
-def test_the_table_fits_80_columns_and_shows_the_command_as_typed(kedro_project):
+def test_the_table_fits_into_80_columns(kedro_project):
     """The table fits into 80 columns, and a shell reads the wrapped command as one command."""
     done = preflight(kedro_project, "--env", "imagenet", "--params", "dataset.root=/nowhere")
     assert done.returncode == 1

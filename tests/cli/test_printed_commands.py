@@ -58,7 +58,7 @@ def test_the_program_is_the_one_that_was_typed(monkeypatch, start, program):
 
 
 @pytest.mark.parametrize("given", [RUN, ["run", "--params=training.resume=false,training.epochs=3"], ["run"]])
-def test_the_options_are_those_of_the_run(given):
+def test_the_printed_command_has_the_options_of_the_run(given):
     """Except for training.resume, the printed command has the options of the run."""
     expected, printed = (
         read_options(given[1:]),
@@ -68,7 +68,7 @@ def test_the_options_are_those_of_the_run(given):
     assert printed == expected
 
 
-def test_the_file_of_config_keeps_its_parameters(run_file):
+def test_the_config_file_keeps_its_parameters(run_file):
     """An added parameter does not replace the parameters in the --config file."""
     printed = print_command(["python", "-m", "kedro"], ["run", "--config", str(run_file)])
     options = read_options(shlex.split(printed)[4:])

@@ -163,7 +163,7 @@ def test_a_truncated_lock_file_is_named_and_restored(clone: Clone, share: float)
     assert clone.repro("data_preparation") == []
 
 
-def test_a_lock_file_that_is_gone_is_named_and_restored(clone: Clone) -> None:
+def test_a_missing_lock_file_is_reported_and_restored(clone: Clone) -> None:
     """A missing dvc.lock, which would make DVC run every stage again, is reported and restored."""
     lock = clone.root / "dvc.lock"
     whole = lock.read_bytes()
@@ -193,7 +193,7 @@ def test_a_folder_that_dvc_cannot_read_is_one_error(tmp_path: Path) -> None:
         find_damaged_objects(repository.root)
 
 
-def test_a_lock_file_cut_between_two_lines_is_seen(clone: Clone, tmp_path: Path) -> None:
+def test_a_lock_file_cut_between_two_lines_is_detected(clone: Clone, tmp_path: Path) -> None:
     """A dvc.lock truncated after any line is detected by its structure or by comparison with git."""
     lock = clone.root / "dvc.lock"
     whole = lock.read_text()

@@ -109,7 +109,7 @@ def test_lists_equal_the_output_of_sed(data: Path, split: str):
     assert not raw.read_text().startswith(f"{split}/")
 
 
-def test_metrics_are_those_of_the_predictions(data: Path):
+def test_metrics_match_the_predictions(data: Path):
     """Every val image has one prediction, and top-1 and top-5 agree with the predictions."""
     metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
     predictions = pd.read_parquet(data / "07_model_output" / "predictions.parquet")

@@ -84,7 +84,7 @@ def test_an_existing_file_of_the_session_is_not_overwritten(tmp_path: Path):
     assert handler.path.exists()
 
 
-def test_an_impossible_log_folder_is_a_parameter_error(tmp_path: Path):
+def test_an_unusable_log_folder_is_a_parameter_error(tmp_path: Path):
     """The error includes the `logs.directory` parameter and the folder."""
     (tmp_path / "file").touch()
     with (

@@ -157,7 +157,7 @@ def test_the_lock_is_complete_with_the_replaced_requirements() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_older_paddle_is_that_of_the_gpu_lock() -> None:
+def test_the_older_paddle_matches_the_gpu_lock() -> None:
     """The CPU tests with the older Paddle use the version in the GPU lock file."""
     gpu, paddle26 = read_lock("requirements-gpu.lock"), read_lock("requirements-paddle26.lock")
     assert gpu["paddlepaddle-gpu"][0] == paddle26["paddlepaddle"][0]

@@ -182,7 +182,7 @@ def test_a_second_setup_does_nothing(installed_once: TinyProject) -> None:
 
 
 @pytest.mark.slow
-def test_a_changed_lock_is_installed_and_what_it_dropped_removed(project: TinyProject) -> None:
+def test_a_changed_lock_is_installed_and_dropped_packages_are_removed(project: TinyProject) -> None:
     """A new version in the lock file is installed. The GPU lock file replaces the CPU package and stays selected."""
     assert project.make("setup").returncode == 0
     project.lock("requirements.lock", "tiny", "2.0")

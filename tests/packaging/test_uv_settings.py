@@ -45,7 +45,7 @@ def test_uv_gets_each_setting_of_pip(section: str, option: str, name: str, value
     assert translate(f"{section}{option}\n", name) == [value]
 
 
-def test_the_order_is_that_of_pip() -> None:
+def test_settings_have_the_same_precedence_as_in_pip() -> None:
     """A PIP_* variable overrides the section for `pip install`, which overrides the settings for all commands."""
     listing = "install.index-url='https://install.test'\nglobal.index-url='https://global.test'\nlist.index-url='x'\n"
     assert translate(listing, "UV_DEFAULT_INDEX") == ["https://install.test"]
@@ -53,7 +53,7 @@ def test_the_order_is_that_of_pip() -> None:
     assert translate(f":env:.index-url=''\n{listing}", "UV_DEFAULT_INDEX") == ["https://install.test"]
 
 
-def test_settings_of_uv_override_those_of_pip() -> None:
+def test_uv_settings_override_pip_settings() -> None:
     """A variable of uv that the user has set keeps its value."""
     listing = "global.index-url='https://pip.test'\nglobal.cert='/pip.pem'\n"
     names = ("UV_DEFAULT_INDEX", "SSL_CERT_FILE")

@@ -156,7 +156,7 @@ def test_the_same_configuration_is_the_same_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_an_archive_says_what_the_folder_says(tmp_path: Path, recipe: str) -> None:
+def test_archive_and_folder_give_the_same_configuration(tmp_path: Path, recipe: str) -> None:
     """The parameters for each recipe and the logging configuration are the same from the archive as from conf/."""
     archive = tmp_path / ARCHIVE
     write_configuration_archive(PROJECT / "conf", archive)

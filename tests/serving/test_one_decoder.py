@@ -77,7 +77,7 @@ def test_scan_judges_every_file(files):
     assert all(" → " in one.problem for one in found if one.status != "ok")
 
 
-def test_level_header_refuses_nothing_that_decodes(files):
+def test_level_header_accepts_every_file_that_decodes(files):
     """Level `header` accepts every file that decodes. It may accept damaged files, because it does not decode them."""
     root, names = files
     found = [inspect_image(root, name, "header") for name in names]

@@ -143,7 +143,7 @@ def test_empty_table_gives_an_empty_table(model):
     assert (len(result), list(result.columns)) == (0, COLUMNS)
 
 
-def test_serving_imports_nothing_of_training():
+def test_serving_does_not_import_training_code():
     """The serving package imports neither the trainer nor Kedro, MLflow or Great Expectations."""
     code = (
         "import sys, resnet50_pipeline.serving.pyfunc\n"

@@ -108,7 +108,7 @@ def test_invalid_sweep_is_refused(changes, named):
         sweep_of(**{"space": {RATE: {"low": 0.1, "high": 0.2}}, **changes})
 
 
-def test_paths_name_the_single_values():
+def test_paths_refer_to_single_values():
     """A section has no path of its own; each value in the section has one."""
     paths = list_paths()
     assert {RATE, "training.optimizer.l2_coeff", "training.label_smoothing", "training.arch.lr_mult_list"} <= set(paths)

@@ -55,7 +55,7 @@ def test_the_site_names_every_node_of_the_chain(chain):
     assert datasets <= {node["name"] for node in chain["nodes"] if node["type"] == "data"}
 
 
-def test_layers_are_the_stages_in_their_order(chain):
+def test_layers_are_the_stages_in_order(chain):
     """The layers of the graph are the stages, in the order of the pipelines."""
     assert chain["layers"] == ["data", "validation", "preparation", "training", "evaluation", "registry"]
 

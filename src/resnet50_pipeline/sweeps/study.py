@@ -81,7 +81,7 @@ class Study:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the study, so that no other sweep on this machine can run it during the block."""
+        """Lock the study, so that no other sweep on this machine can change it during the block."""
         lock = self.folder / ".study.lock"
         lock.touch()
         with holding(lock, wait=True):

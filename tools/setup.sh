@@ -241,6 +241,10 @@ install_uv
 install_locks
 install_packages --editable .
 write_settings
+if entries 'nvidia-.*-cu11' | grep -q .; then
+    "$venv/bin/python" -m resnet50_pipeline.trainer.cuda_libraries ||
+        fail "the CUDA libraries could not be linked into Paddle (the message is above)"
+fi
 # This uses the metadata in pyproject.toml.
 problems=$(run_uv check 2>&1) ||
     fail "$lock${dev:+ and $dev} are not complete: $problems; update them: make lock"

@@ -1,4 +1,4 @@
-"""Runs `kedro run` in a separate process. Stops it if the caller requests this or ends."""
+"""Runs `kedro run` in a separate process, and stops it if the caller requests this or ends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_kedro(
         grace_seconds: time that the ranks of the run need to stop.
 
     Raises:
-        RunInterruptedError: if this process receives a signal. Before raising, the function stops the run.
+        RunInterruptedError: if this process receives a signal. The function stops the run before it raises this error.
     """
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -81,7 +81,7 @@ def describe_end(log: Path, exit_code: int) -> str:
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     end = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
     shown = lines[errors[-1] :] if errors else lines
-    return "\n".join([f"{end}; end of {log}:", *shown[-_TAIL_LINES:]])
+    return "\n".join([f"{end}; last lines of {log}:", *shown[-_TAIL_LINES:]])
 
 
 def wait_for_orphan(folder: Path, grace_seconds: float) -> None:

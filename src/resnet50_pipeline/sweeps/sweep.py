@@ -1,4 +1,4 @@
-"""Runs the trials of a study. Starts a `kedro run` for each trial, watches its events, and prunes it if necessary."""
+"""Runs the trials of a study: starts a `kedro run` for each trial, and prunes the trial if its events suggest it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run_sweep(plan: SweepPlan, description: RunDescription) -> list[TrialRow]:
 
 
 def _prepare_data(plan: SweepPlan, study: Study, parent: TrackedRun) -> None:
-    """Run the data stages, unless an earlier sweep of this study has done so."""
+    """Run the data stages unless an earlier sweep of this study has already run them."""
     if _DATA_DIGEST in study.optuna_study.user_attrs:
         return
     log = study.folder / "data.log"
@@ -148,7 +148,7 @@ class TrialWatcher:
         self._tail = Tail(events)
 
     def should_continue(self) -> bool:
-        """Report the evaluations since the last call. Return False once the trial is to be pruned."""
+        """Report the evaluations since the last call. Return False once the trial should be pruned."""
         for event in map(parse_event, self._tail.read_lines()):
             if self._metric is None or not isinstance(event, EvalEnd):
                 continue

@@ -48,7 +48,7 @@ def test_every_copied_path_exists_and_is_sent() -> None:
     assert "conf/local" in ignored
 
 
-def test_devices_are_stages_and_what_is_installed_is_pinned() -> None:
+def test_devices_are_stages_and_packages_are_pinned() -> None:
     """DEVICE selects the base stage and the lock file; only the project is installed without hashes."""
     text = DOCKERFILE.read_text()
     stages = re.findall(r"^FROM \S+ AS (\S+)$", text, flags=re.MULTILINE)

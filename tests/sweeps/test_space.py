@@ -6,9 +6,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
+from resnet50_pipeline.child_runs.run_file import merge
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.sweeps.space import decode_params, list_paths, merge, nest, require_space, to_distributions
+from resnet50_pipeline.sweeps.space import decode_params, list_paths, nest, require_space, to_distributions
 from striped_dataset import build_training_parameters
 
 RATE = "training.lr.learning_rate"

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from resnet50_pipeline import parameters
 from resnet50_pipeline.frozen_model import models_of, refuse_url
-from resnet50_pipeline.training_dir import RUN_DIR
+from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR
 
 _MODELS: dict[str, type[BaseModel]] = {
     "dataset": parameters.DatasetParameters,
@@ -38,7 +38,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "training": parameters.TrainingParameters,
 }
 # Folders that only the catalog reads. They are not fields of a parameter model.
-_FOLDERS = ("dataset.root", RUN_DIR)
+_FOLDERS = ("dataset.root", RUN_DIR, DATA_DIR)
 _CLOSING = {"[": "]", "{": "}", '"': '"', "'": "'"}
 # OmegaConf would replace `${…}` with the value of another key.
 _INTERPOLATION = re.compile(r"(\\*)\$\{")

@@ -42,7 +42,7 @@ class Card:
         total_bytes: total memory.
         ecc_errors: uncorrected memory errors since the driver was loaded; None if the card does not count them.
         needs_reset: whether a damaged memory row will be replaced at the next reset.
-        slowdowns: faults because of which the clocks are reduced.
+        slowdowns: faults that currently reduce the clocks.
     """
 
     number: int

@@ -24,15 +24,15 @@ HASH_SIDE = 12
 HASH_BITS = HASH_SIDE * HASH_SIDE
 MAX_DISTANCE = 12
 """Largest number of different bits between near-identical images."""
-# An image with hardly any edges, such as a sheet of paper, has nearly the same hash as any other such image. Below this
-# number of bits that are set, or not set, a hash says nothing.
+# An image with almost no edges, such as a sheet of paper, has nearly the same hash as any other such image. Below this
+# number of bits that are set, or not set, a hash does not identify an image.
 _MIN_BITS = 2 * MAX_DISTANCE
 # Four pixels for each one of the hash. Fewer would change bits, and more would only take longer.
 _DECODED_SIDE = 64
 
 
 def compute_difference_hash(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the hash of an encoded image, uint8 [HASH_BITS / 8], or None if it cannot be decoded or says nothing.
+    """Return the hash of an encoded image, uint8 [HASH_BITS / 8], or None if it cannot be decoded or has almost no edges.
 
     A JPEG is decoded at a reduced size, which changes at most a few bits.
     """

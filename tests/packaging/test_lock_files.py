@@ -111,7 +111,7 @@ def test_the_user_lock_has_no_tools_of_developers() -> None:
 
 @pytest.mark.parametrize(("name", "paddle"), [("gpu", "paddlepaddle-gpu"), ("paddle26", "paddlepaddle")])
 def test_the_locks_differ_in_paddle_and_what_it_needs(name: str, paddle: str) -> None:
-    """The lock files differ in Paddle, astor and CUDA, which Paddle needs, in the GPU metrics, NumPy and OpenCV."""
+    """The lock files differ only in Paddle, the packages that Paddle needs, the GPU metrics, NumPy and OpenCV."""
     cpu, other = read_lock("requirements.lock"), read_lock(f"requirements-{name}.lock")
     assert set(cpu) - set(other) == {"paddlepaddle"} - {paddle}
     assert (

@@ -38,7 +38,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 @dataclass(frozen=True)
 class Kill:
-    """Target, signal, and time of a kill: seconds after the start, or after the first step."""
+    """Target, signal and time of a kill, in seconds after the start or after the first step."""
 
     seed: int
     target: str
@@ -54,7 +54,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """The undisturbed training and its duration."""
+    """The uninterrupted training run and its duration."""
 
     training: TrainingParameters
     starting_seconds: float
@@ -119,14 +119,14 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
 
 
 def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
-    """Return the possible exit codes; a training that had already finished exits with 0."""
+    """Return the possible exit codes. A training run that has already finished exits with 0."""
     if not hit:
         return {0}
     if kill.target == "program":
-        # A signal during the start of Python ends the process with that signal.
+        # If a signal arrives while Python is starting, it kills the process.
         return {-kill.number, 0} if kill.number == signal.SIGKILL else {128 + kill.number, -kill.number, 0, 1}
     if kill.target.startswith("rank") and kill.number != signal.SIGKILL:
-        # All ranks stop together; those that did not get the signal report SIGTERM.
+        # All ranks stop together. Ranks that did not receive the signal report SIGTERM.
         return {128 + kill.number, 128 + signal.SIGTERM, 1, 0}
     if kill.target == "launcher" and kill.number != signal.SIGKILL:
         return {128 + signal.SIGTERM, 1, 0}  # it forwards every signal as SIGTERM
@@ -134,7 +134,7 @@ def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
 
 
 def find(target: str, program: int, folder: Path) -> psutil.Process | None:
-    """Return a process of a running training, or None if it does not exist yet."""
+    """Return a process of a training run in progress, or None if the process does not exist yet."""
     if target == "program":
         return psutil.Process(program)
     for process in processes_of(folder):
@@ -165,7 +165,7 @@ def processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 
 def wait_until_no_process_is_left(folder: Path) -> None:
-    """Wait until all processes of a training have ended; fail after the time limit of fault 32."""
+    """Wait until all processes of a training run have ended. Fail after the time limit of fault 32."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while left := list(processes_of(folder)):
         assert time.monotonic() < deadline, f"left: {[process.cmdline() for process in left]}"
@@ -180,7 +180,7 @@ def temporary_files(folder: Path) -> Iterator[Path]:
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    """Fail if the newest sets of two trainings differ."""
+    """Fail if the newest sets of two training runs differ."""
     weights = [load_file(checkpoint_paths(folder)[-1] / "weights.safetensors") for folder in (one, other)]
     assert weights[0].keys() == weights[1].keys()
     for name, array in weights[0].items():
@@ -188,7 +188,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def main() -> int:
-    """Run the kills; return 1 if a resumed training differs."""
+    """Run the kills. Return 1 if a resumed run differs from the uninterrupted run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

@@ -32,7 +32,7 @@ _DECODED_SIDE = 64
 
 
 def compute_difference_hash(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the hash of an encoded image, uint8 [HASH_BITS / 8], or None if it cannot be decoded or has almost no edges.
+    """Return the hash of an encoded image, uint8 [HASH_BITS / 8]. None if it cannot be decoded or has almost no edges.
 
     A JPEG is decoded at a reduced size, which changes at most a few bits.
     """

@@ -159,5 +159,5 @@ def belongs_to_absent_stage(group: str, pipeline: Pipeline) -> bool:
 
 
 def _import_mlflow() -> None:
-    """Import MLflow for the next hook while the probe process imports Paddle. Both take about the same time."""
+    """Import MLflow for the next hook while the probe process imports Paddle, which takes about as long."""
     import resnet50_pipeline.tracking.runs  # noqa: F401

@@ -461,7 +461,8 @@ def test_the_search_for_near_identical_images_can_be_left_out(project, resized):
 def test_the_table_says_the_time_per_epoch(project, flowers):
     """The last line of the table is the estimate for the environment, or why there is none. No file is added for it."""
     (line,) = [line for line in run_with_probe(flowers).stdout.splitlines() if line.startswith("  epoch ")]
-    assert re.fullmatch(r"  epoch     (about|at most) .+, so .+ for 3 epochs, without evaluation \(measured: .+ on cpu\)", line)
+    expected = r"  epoch     (about|at most) .+, so .+ for 3 epochs, without evaluation \(measured: .+ on cpu\)"
+    assert re.fullmatch(expected, line)
     written = {path.relative_to(project).parts[0] for path in project.rglob("*")}
     output = run_with_probe(flowers, "--name", "b", "--device", "tpu").stdout
     (line,) = [line for line in output.splitlines() if line.startswith("  epoch ")]

@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 from dvc.repo import Repo
 from image_folders import CLASSES, add_system_files, write_class_folders, write_image
+from PIL import Image
 
 from resnet50_pipeline.commands.adopt import adopt
 from resnet50_pipeline.imagenet.layout import find_folds
@@ -408,3 +409,41 @@ def test_folds_that_cannot_be_made_write_nothing(project, flowers):
         assert named in result.stderr
     assert not (project / "conf/blumen-fur-1").exists()
     assert not (project / "data/blumen-fur-1/01_raw").exists()
+
+
+@pytest.fixture
+def resized(tmp_path) -> Path:
+    """Two classes of 20 images, each next to a larger JPEG of itself."""
+    root = tmp_path / "pets"
+    for number, name in enumerate(("cat", "dog")):
+        for image in range(20):
+            write_image(root / name / f"{image:02}.png", 100 * number + image, (9, 7))
+            with Image.open(root / name / f"{image:02}.png") as small:
+                small.resize((90, 70), Image.Resampling.BICUBIC).save(root / name / f"{image:02}.png")
+                small.resize((120, 90), Image.Resampling.BICUBIC).save(root / name / f"{image:02} large.jpg")
+    return root
+
+
+def read_val_names(project: Path) -> list[str]:
+    """Return the names of the val images, without suffix."""
+    lines = (project / "data/pets/01_raw/lists/val_list.txt").read_text().splitlines()
+    return [line.split("\t")[0].rpartition(".")[0] for line in lines]
+
+
+@pytest.mark.parametrize(("options", "count"), [((), 16), (("--folds", "4"), 20)])
+def test_near_identical_images_stay_together(project, resized, options, count):
+    """An image and its larger JPEG are in one split or fold, and the command says how many pairs there are."""
+    result = run(resized, *options)
+    assert "40 pairs of near-identical images kept together (cat/00 large.jpg and cat/00.png, …)" in result.stdout
+    names = read_val_names(project)
+    assert len(names) == count
+    assert {name for name in names if name.endswith(" large")} == {f"{name} large" for name in names if " " not in name}
+
+
+def test_the_search_for_near_identical_images_can_be_left_out(project, resized):
+    """With --ignore-similar, only copies and groups stay together."""
+    result = run(resized, "--ignore-similar")
+    assert "near-identical" not in result.stdout
+    names = read_val_names(project)
+    assert len(names) == 16
+    assert {name for name in names if name.endswith(" large")} != {f"{name} large" for name in names if " " not in name}

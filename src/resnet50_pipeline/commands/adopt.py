@@ -19,8 +19,6 @@ from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.parameters import is_registered_reference
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from resnet50_pipeline.adoption.found import FoundDataset, LabeledImage
     from resnet50_pipeline.imagenet.lists.files import Split
 
@@ -57,6 +55,11 @@ _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
     "--group-by",
     help="Column of a table, or regular expression on the path, such as 'patient[0-9]+': images with the same value "
     "stay in one split.",
+)
+@click.option(
+    "--ignore-similar",
+    is_flag=True,
+    help="Do not look for near-identical images, which decodes all images once more.",
 )
 @click.option("--label-column", help="Column of a CSV or TSV file that contains the labels.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the split.")
@@ -148,8 +151,16 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         cache_dir=cache,
         class_keys=[one.key for one in found.classes],
     )
-    splits, folds = _split(found, fractions, options["folds"], options["seed"], manifest)
-    doubts = [*summary.find_doubts(found, splits, manifest)]
+    digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
+    near = None
+    if is_split_here and not options["ignore_similar"]:
+        from resnet50_pipeline.adoption.near_identical import find_near_identical
+
+        divided = [*found.splits["train"], *(found.splits.get("val", ()) if options["folds"] else ())]
+        near = find_near_identical(root, {image.path: digests[image.path] for image in divided})
+        digests |= near.contents
+    splits, folds = _split(found, fractions, options["folds"], options["seed"], digests)
+    doubts = [*summary.find_doubts(found, splits, manifest), *summary.describe_near_identical(near)]
     recipe = _choose_recipe(options, summary.measure_short_side(manifest))
     if recipe is not None and options["device"] == "cpu":
         doubts.append(f"the recipe {recipe} may take days on CPUs; --device gpu trains on a GPU")
@@ -251,21 +262,21 @@ def _describe_fractions(fractions: dict[Split, float]) -> str:
 
 
 def _split(
-    found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, manifest: pd.DataFrame
+    found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, digests: dict[str, str]
 ) -> tuple[dict[Split, list[LabeledImage]], list[dict[Split, list[LabeledImage]]]]:
     """Return the images of each split, and those of each fold, which divide train and val together."""
     from resnet50_pipeline.adoption.folds import make_folds
     from resnet50_pipeline.adoption.split import split_images
 
     splits: dict[Split, list[LabeledImage]] = {split: list(part) for split, part in found.splits.items()}
-    digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
     if fractions:
         splits |= split_images(splits["train"], fractions, seed, digests)
         for split in fractions:
             if not splits[split]:
                 raise DatasetError(
-                    f"no image can be split off for {split}: train has to keep an image of each class, and copies and "
-                    f"the groups of --group-by stay together → add images or a {split} split, or choose smaller groups"
+                    f"no image can be split off for {split}: train has to keep an image of each class, and copies, "
+                    "near-identical images and the groups of --group-by stay together → add images or a "
+                    f"{split} split, choose smaller groups, or use --ignore-similar"
                 )
     made: list[dict[Split, list[LabeledImage]]] = []
     if folds is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 from dvc.repo import Repo
 from image_folders import CLASSES, add_system_files, write_class_folders, write_image
+from kedro.framework.project import configure_project
 from PIL import Image
 
 from resnet50_pipeline.commands.adopt import adopt
@@ -32,6 +34,7 @@ from resnet50_pipeline.recipes import RecipeConfigLoader, read_recipe
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 REPOSITORY = Path(__file__).parents[2]
+configure_project("resnet50_pipeline")
 
 
 @pytest.fixture
@@ -55,6 +58,11 @@ def flowers(tmp_path) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
+    """Run `kedro adopt` in this process, without the probe, which takes seconds."""
+    return run_with_probe(*arguments, "--no-probe")
+
+
+def run_with_probe(*arguments: str | Path) -> Result:
     """Run `kedro adopt` in this process."""
     return CliRunner().invoke(adopt, [str(argument) for argument in arguments], catch_exceptions=False)
 
@@ -447,3 +455,16 @@ def test_the_search_for_near_identical_images_can_be_left_out(project, resized):
     names = read_val_names(project)
     assert len(names) == 16
     assert {name for name in names if name.endswith(" large")} != {f"{name} large" for name in names if " " not in name}
+
+
+@pytest.mark.slow
+def test_the_table_says_the_time_per_epoch(project, flowers):
+    """The last line of the table is the estimate for the environment, or why there is none. No file is added for it."""
+    (line,) = [line for line in run_with_probe(flowers).stdout.splitlines() if line.startswith("  epoch ")]
+    expected = r"  epoch     (about|at most) .+, so .+ for 3 epochs, without evaluation \(measured: .+ on cpu\)"
+    assert re.fullmatch(expected, line)
+    written = {path.relative_to(project).parts[0] for path in project.rglob("*")}
+    output = run_with_probe(flowers, "--name", "b", "--device", "tpu").stdout
+    (line,) = [line for line in output.splitlines() if line.startswith("  epoch ")]
+    assert "this machine has no tpu" in line
+    assert written == {"conf", "data", "pyproject.toml"}

@@ -28,7 +28,7 @@ from resnet50_pipeline.imagenet.walk import walk_splits
 CLASSES = 1000
 IMAGES_PER_CLASS: dict[Split, int] = {"train": 1281, "val": 50}
 ROUNDS = 3
-# A bound for CPU time, which other processes on the machine hardly change. Half a minute is short compared with an
+# A bound for CPU time, on which other processes have little effect. Half a minute is short compared with an
 # epoch of the reference recipe, which takes an hour.
 MAX_CPU_SECONDS = 30.0
 

@@ -217,7 +217,7 @@ def test_early_stop_and_compensation_are_mentioned(evaluation, plots_dir, tmp_pa
         inputs = report_inputs(tmp_path, evaluation, plots_dir, training_summary=summary)
         sections, card = Page(render_report(inputs)).sections, render_model_card(inputs)
         assert ("before epoch 90, because 7 epochs" in sections["training"]) == used
-        assert ("7 epochs brought no improvement" in card) == used
+        assert ("stopped early after 7 epochs" in card) == used
         for fact in ("0.25 to 12.5", "4,321"):
             assert (fact in sections["data"]) == used
             assert (fact in card) == used

@@ -1,13 +1,13 @@
-"""Mixes the images of a batch, and their labels, with PaddleClas' Mixup and CutMix operators.
+"""Mixes the images and labels of a batch with PaddleClas' Mixup and CutMix operators.
 
     batch_transform_ops:
     - OpSampler:
         MixupOperator: {alpha: 0.2, prob: 0.5}
         CutmixOperator: {alpha: 1.0, prob: 0.5}
 
-The formulas are those of `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream replaces the
-labels with mixed one-hot vectors. Here, a batch contains the label of each image, the label of the image it was mixed
-with (its partner), and the weight of the first label (the share).
+The formulas come from `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream replaces the labels
+with mixed one-hot vectors. Here, a batch contains the label of each image, the label of the image it was mixed with
+(its partner), and the weight of the first label (the share).
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class Cutmix(Operator):
 
 
 class SampledMixup(Mixup):
-    """Mixup in the list of operators of `OpSampler`."""
+    """Mixup, as one of the operators of `OpSampler`."""
 
     prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
 
 
 class SampledCutmix(Cutmix):
-    """CutMix in the list of operators of `OpSampler`."""
+    """CutMix, as one of the operators of `OpSampler`."""
 
     prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
 

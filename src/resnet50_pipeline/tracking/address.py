@@ -78,7 +78,7 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
     if uri.startswith(f"{SQLITE}~"):
         path = Path(uri.removeprefix(SQLITE)).expanduser()
         raise ParameterError(
-            f"tracking.uri is {uri!r}, and ~ is not replaced in it → set it to the whole path: {SQLITE}{path}"
+            f"tracking.uri is {uri!r}, but ~ is not expanded in it → set it to the full path: {SQLITE}{path}"
         )
     if uri.startswith(SQLITE):
         file = find_home(project_path) / uri.removeprefix(SQLITE)

@@ -56,8 +56,9 @@ def find_evaluated_model(
 def find_rival(evaluation: EvaluationParameters) -> tuple[str, pd.DataFrame | None]:
     """Return the name and predictions of the model in `evaluation.compare_with`, called the rival.
 
-    Without predictions, the first value is the reason, or "" if no rival is configured. A missing alias is not an
-    error, because there is no champion before the first version. An unreachable MLflow is not an error either.
+    If there are no predictions, the first value is the reason instead, or "" if no rival is configured. A missing alias
+    is not an error, because there is no champion before the first version. An unreachable MLflow is not an error
+    either.
 
     Raises:
         EvaluationTableError: if the file does not exist or is not a Parquet table.

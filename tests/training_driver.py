@@ -8,6 +8,7 @@ command line: 0, 1 for an error that a user can fix, 128 plus the signal number.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -17,11 +18,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from placed import PlacedDataset, PlacedTraining, render_training_config
 from resnet50_pipeline.exceptions import PipelineError
+from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, digest_prefix
+from resnet50_pipeline.imagenet.lists.files import read_list_file
 from resnet50_pipeline.paddleclas.launch.machines import join_training
 from resnet50_pipeline.paddleclas.train import train_network
 from resnet50_pipeline.processes.interruption import received_interruption, signals_interrupt
+from resnet50_pipeline.recipe.document import TrainingConfig
 
 
 def start_training(
@@ -53,6 +59,17 @@ def run_training(training: PlacedTraining, dataset_root: Path) -> None:
     assert process.returncode == 0, stderr
 
 
+def identify_images(config: TrainingConfig) -> ImageIdentities:
+    """Return the identities of the images in both lists, as data_validation would find them on this machine."""
+    paths, values = [], []
+    for section in (config.DataLoader.Train.dataset, config.DataLoader.Eval.dataset):
+        for path in read_list_file(Path(section.cls_label_path), class_num=None).paths:
+            data = (Path(section.image_root) / path).read_bytes()
+            paths.append(path)
+            values.append((len(data), digest_prefix(hashlib.sha256(data).hexdigest())))
+    return ImageIdentities(paths, np.array(values, IDENTITY_DTYPE))
+
+
 def main(what: str, parameters: Path, dataset_root: Path) -> int:
     """Run; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -64,7 +81,8 @@ def main(what: str, parameters: Path, dataset_root: Path) -> int:
                 join_training(training.launch, training.output_dir)
             else:
                 dataset = PlacedDataset(root=dataset_root, class_num=3)
-                train_network(render_training_config(training, dataset), training)
+                config = render_training_config(training, dataset)
+                train_network(config, training, None if training.launch.is_one_machine else identify_images(config))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except PipelineError as error:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from resnet50_pipeline.exceptions import CheckpointError, DatasetError, ImagesChangedError
-from resnet50_pipeline.imagenet import image_check
-from resnet50_pipeline.imagenet.image_check import (
+from resnet50_pipeline.imagenet.identities import (
+    IDENTITY_DTYPE,
     ImageIdentities,
     require_same_images,
-    require_validated_images,
     save_identities,
 )
+from resnet50_pipeline.imagenet.image_check import require_validated_images
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan import unchanged
@@ -284,5 +284,5 @@ def test_identities_without_digests_are_compared_by_size(validated: Validated, t
 
 def test_unknown_identities_are_ignored(validated: Validated, tmp_path: Path) -> None:
     """A file of another length belongs to other lists, which the checkpoint set rejects."""
-    np.save(tmp_path / "images.npy", np.zeros(3, image_check._IDENTITY_DTYPE))
+    np.save(tmp_path / "images.npy", np.zeros(3, IDENTITY_DTYPE))
     require_same_images(tmp_path / "images.npy", validated.check())

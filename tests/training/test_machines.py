@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -156,6 +157,68 @@ def test_killed_rank_ends_both_machines(machines, training_on, striped_dataset, 
     other = stderr[1 - victim]
     assert f"machine {victim}: RankFailedError: rank {victim} ended with signal SIGKILL" in other
     assert not rank_processes(output_dir)
+
+
+def flip_bit(dataset: Path) -> Path:
+    """Change one bit of a train image, which keeps its size."""
+    path = dataset / "train" / "n00000000" / "n00000000_3.JPEG"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def cut_val_image(dataset: Path) -> Path:
+    """Cut the last byte off a val image."""
+    path = dataset / "val" / "n00000002" / "n00000002_6.JPEG"
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def delete_image(dataset: Path) -> Path:
+    """Delete a train image."""
+    path = dataset / "train" / "n00000001" / "n00000001_5.JPEG"
+    path.unlink()
+    return path
+
+
+def reorder_list(dataset: Path) -> Path:
+    """Exchange two lines of the train list."""
+    path = dataset / "train_list.txt"
+    first, second, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([second, first, *rest]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (flip_bit, "has other content"),
+        pytest.param(cut_val_image, r"has [\d,]+ bytes, not [\d,]+;", marks=pytest.mark.exhaustive),
+        pytest.param(delete_image, "is missing", marks=pytest.mark.exhaustive),
+        (reorder_list, "differs between this machine"),
+    ],
+)
+def test_other_copy_of_the_dataset_is_refused(  # noqa: PLR0917 - fixtures and a table
+    machines, training_on, striped_dataset, tmp_path, change, problem
+):
+    """If the dataset on machine 1 is not that of machine 0, both machines end, name the first file, and train nothing.
+
+    The dataset is given as a relative path, and each machine has its own working directory with a copy of it.
+    """
+    folders = [tmp_path / "cwd-0", tmp_path / "cwd-1"]
+    for folder in folders:
+        shutil.copytree(striped_dataset, folder / "dataset")
+    changed = change(folders[1] / "dataset").relative_to(folders[1])
+    programs = [
+        start_training(training_on(rank), Path("dataset"), what, before=machines[rank].before, parameters_in=folder)
+        for rank, what, folder in ((0, "train", folders[0]), (1, "join", folders[1]))
+    ]
+    stderr = [program.communicate(timeout=200)[1] for program in programs]
+    assert [program.returncode for program in programs] == [1, 1], stderr
+    assert re.search(f"^error: {changed}: {problem}", stderr[1], re.MULTILINE), stderr
+    assert re.search(f"machine 1: DatasetError: {changed}: {problem}", stderr[0]), stderr
+    assert not checkpoint_paths(training_on(0).output_dir)
 
 
 @pytest.mark.exhaustive

@@ -23,7 +23,7 @@ from resnet50_pipeline.exceptions import (
     PipelineError,
     RankFailedError,
 )
-from resnet50_pipeline.imagenet.image_check import ImageIdentities, save_identities
+from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, save_identities
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
 from resnet50_pipeline.imagenet.scan.scan import scan_dataset
 from resnet50_pipeline.imagenet.shards.build import write_no_shard_set
@@ -316,6 +316,19 @@ def test_the_training_node_uses_the_yaml_of_its_own_parameters(
         assert steps[0].learning_rate == rate
 
 
+def test_a_resume_records_the_images_of_an_older_training(
+    dataset_parameters, training_parameters: Build, monkeypatch: pytest.MonkeyPatch
+):
+    """If the training did not record its images, its first resume does, so that other machines can compare theirs."""
+    monkeypatch.setattr(engine, "_run", lambda *_, **__: None)
+    training = training_parameters(resume=True)
+    checkpoint_path(training.output_dir, 1).mkdir(parents=True)
+    values = np.array([(5, 7), (6, 8)], IDENTITY_DTYPE)
+    images = ImageIdentities(["train/a", "train/b"], values)
+    engine.train_network(render_training_config(training, dataset_parameters), training, images)
+    assert np.load(images_path(training.output_dir)).tolist() == values.tolist()
+
+
 def test_a_resume_on_other_images_stops_before_the_ranks_start(
     dataset_parameters, training_parameters: Build, monkeypatch: pytest.MonkeyPatch
 ):
@@ -323,7 +336,7 @@ def test_a_resume_on_other_images_stops_before_the_ranks_start(
     monkeypatch.setattr(engine, "_run", lambda *_, **__: pytest.fail("the ranks were started"))
     training = training_parameters(resume=True)
     checkpoint_path(training.output_dir, 1).mkdir(parents=True)
-    values = np.zeros(2, [("bytes", "<i8"), ("digest", "<u8")])
+    values = np.zeros(2, IDENTITY_DTYPE)
     save_identities(images_path(training.output_dir), ImageIdentities(["train/a", "train/b"], values))
     values["digest"] = (0, 7)
     values["bytes"] = (0, 1)

@@ -1,9 +1,6 @@
 """Checks, before images are read for training or evaluation, that they are still the ones that were validated.
 
-    identities = require_validated_images(root, lists, manifest_file, shards=None, cache_dir=cache_dir)
-    require_same_images(training_dir / "images.npy", identities)
-
-The first call compares the images with the manifest. The second one compares them with those of the interrupted run.
+identities = require_validated_images(root, lists, manifest_file, shards=None, cache_dir=cache_dir)
 """
 
 from __future__ import annotations
@@ -11,38 +8,19 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from resnet50_pipeline.exceptions import CheckpointError, ImagesChangedError
-from resnet50_pipeline.files import replacing_file
+from resnet50_pipeline.exceptions import ImagesChangedError
+from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, digest_prefix
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan.manifest import require_unchanged, select_listed
 from resnet50_pipeline.imagenet.scan.unchanged import COMPARED, SAMPLE, find_changed_images
 from resnet50_pipeline.imagenet.shards.shard_set import ShardedSplit, read_shard_set
 from resnet50_pipeline.imagenet.shards.source import ShardedImages, find_split
 from resnet50_pipeline.imagenet.shards.task import PackedImages, ShardTask, digest_sources
-from resnet50_pipeline.text import list_names, pluralize
-
-_IDENTITY_DTYPE = np.dtype([("bytes", "<i8"), ("digest", "<u8")])
-_MOST_NAMED = 5
-
-
-@dataclass(frozen=True, eq=False)
-class ImageIdentities:
-    """The content of the images of both lists, in list order.
-
-    Attributes:
-        paths: [N] paths, those of train/ first.
-        values: [N] size in bytes, and the first 8 bytes of the digest; 0 if the scan computed no digest.
-    """
-
-    paths: Sequence[str]
-    values: NDArray[np.void]
 
 
 def require_validated_images(
@@ -82,42 +60,11 @@ def require_validated_images(
     return _identify(listed)
 
 
-def save_identities(path: Path, identities: ImageIdentities) -> None:
-    """Write the identities to a NumPy file."""
-    with replacing_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, identities.values, allow_pickle=False)
-
-
-def require_same_images(path: Path, identities: ImageIdentities) -> None:
-    """Raise if the images differ from those for which `save_identities` wrote the file at `path`.
-
-    If one of the two scans computed no digest of an image, only the sizes are compared. The lists are not compared: a
-    checkpoint set contains their digests.
-
-    Raises:
-        CheckpointError: if images have changed; the message names the first of them.
-    """
-    saved = np.load(path, allow_pickle=False)
-    if saved.dtype != _IDENTITY_DTYPE or saved.shape != identities.values.shape:
-        return
-    now = identities.values
-    both_have_digests = (saved["digest"] != 0) & (now["digest"] != 0)
-    differs = (saved["bytes"] != now["bytes"]) | (both_have_digests & (saved["digest"] != now["digest"]))
-    if differs.any():
-        rows = np.flatnonzero(differs).tolist()
-        names = [identities.paths[row] for row in rows]
-        raise CheckpointError(
-            f"{path.parent}: {pluralize(len(rows), 'image')} of {len(now):,} changed since this training started: "
-            f"{list_names(names, _MOST_NAMED)} → restore the images and run data_validation again to resume, or start "
-            "from scratch with training.resume=false"
-        )
-
-
 def _identify(listed: pd.DataFrame) -> ImageIdentities:
-    values = np.zeros(len(listed), _IDENTITY_DTYPE)
+    values = np.zeros(len(listed), IDENTITY_DTYPE)
     values["bytes"] = listed["bytes"].to_numpy(np.int64)
     digests = listed["sha256"].fillna("").tolist()
-    values["digest"] = [int(digest[:16], 16) if digest else 0 for digest in digests]
+    values["digest"] = [digest_prefix(digest) if digest else 0 for digest in digests]
     return ImageIdentities(listed["path"].tolist(), values)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnet50_pipeline.checkpoint_set import require_weights_digest
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import unshare_files, write_text
-from resnet50_pipeline.imagenet.image_check import ImageIdentities, require_same_images, save_identities
+from resnet50_pipeline.imagenet.identities import ImageIdentities, require_same_images, save_identities
 from resnet50_pipeline.paddleclas.launch.command import build_launch_command
 from resnet50_pipeline.paddleclas.launch.machines import reporting_failures, resolve_master, train_arguments
 from resnet50_pipeline.paddleclas.launch.output_dir import (
@@ -63,6 +63,8 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
                 require_same_images(recorded, images)
             # If DVC has linked the files to its cache, appending to them would change the cache.
             unshare_files(output_dir)
+            if images is not None and not recorded.exists():
+                save_identities(recorded, images)
             run(config, training, resume=True)
             delete_replaced_runs(output_dir)
         else:

@@ -41,6 +41,7 @@ class RunData:
     """The loaders of a rank and the sizes of the splits.
 
     Attributes:
+        lists: entries of both lists, keyed by the section in `config.DataLoader`.
         train_images: number of images in the train list.
         val_images: number of images in the val list.
         balanced_images: number of images in a class-balanced epoch, or None if an epoch is the train list.
@@ -55,6 +56,7 @@ class RunData:
         splits, class_num, seed = config.DataLoader, config.Arch.class_num, config.Global.seed
         train = read_list_file(Path(splits.Train.dataset.cls_label_path), class_num=class_num)
         val = read_list_file(Path(splits.Eval.dataset.cls_label_path), class_num=class_num)
+        self.lists = {"Train": train, "Eval": val}
         self.train_images, self.val_images = len(train), len(val)
         self.train_batches = TrainBatches(len(train), splits.Train, ranks, seed, train.labels)
         per_class = splits.Train.sampler.images_per_class

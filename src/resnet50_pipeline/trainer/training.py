@@ -29,6 +29,7 @@ from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.meters import EpochMeters, Totals
 from resnet50_pipeline.trainer.ranks import Ranks, join_ranks, own_rank
 from resnet50_pipeline.trainer.run_data import RunData
+from resnet50_pipeline.trainer.same_data import require_same_data
 from resnet50_pipeline.trainer.skipping import SkippedImages
 from resnet50_pipeline.trainer.starting_point import set_starting_point
 from resnet50_pipeline.trainer.step import Stepper
@@ -61,6 +62,7 @@ class TrainingRun:
         self._config, self._ranks, self._heartbeat = config, ranks, heartbeat
         self._stop = StopRequest()
         self._data = RunData(config, ranks)
+        require_same_data(config, ranks, self._data.lists, heartbeat)
         self._skipped = SkippedImages(config.DataLoader.Train.loader.max_skipped_images)
         self._stepper = Stepper(config, ranks, self._data.steps_per_epoch, self._data.class_weights)
         start = set_starting_point(config, ranks, self._stepper, self._data.steps_per_epoch)

@@ -123,7 +123,7 @@ def test_a_repair_is_a_notice_in_the_report(digits: Path, tmp_path: Path) -> Non
 
 
 def test_labels_from_one_work_with_label_base(digits: Path, tmp_path: Path) -> None:
-    """Labels 1..10 are an error that mentions dataset.label_base, and they are valid if it is set."""
+    """Labels 1..10 cause an error that mentions dataset.label_base, and are valid once it is set."""
     for split in ("train", "val"):
         path = digits / f"{split}_list.txt"
         fields = [line.split(" ") for line in path.read_text().splitlines()]

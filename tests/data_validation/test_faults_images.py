@@ -126,7 +126,7 @@ def test_a_flipped_bit_is_found_by_its_digest(faulty: FaultyDataset, tmp_path: P
 
 
 def test_orientation_and_damaged_exif_are_reported(faulty: FaultyDataset) -> None:
-    """Fault 25: images that EXIF data rotates and images with unreadable EXIF data cause warnings with their lines."""
+    """Fault 25: images rotated by EXIF data or with unreadable EXIF data cause warnings with line numbers."""
     faulty.image(number=0).write_bytes(encode(exif=with_orientation(6)))
     faulty.image(number=1).write_bytes(encode(seed=1, exif=b"Exif\0\0broken"))
     outcome = faulty.run()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def in_line(number: int, change: tuple[str, str]):
-    """Return a function that replaces the first occurrence of a text in line `number` (1-based)."""
+    """Return a function that replaces the first occurrence of a string in line `number` (1-based)."""
 
     def edit(lines: list[str]) -> list[str]:
         assert change[0] in lines[number - 1]

@@ -310,7 +310,7 @@ def test_invalid_ground_truth_is_reported_with_its_line(dataset: Path, name: str
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ListFileError, match=message) as raised:
         read_lists(find_layout(dataset, val_ground_truth=Path("truth.txt")), 4)
-    assert re.match(rf"{re.escape(str(path))}(:\d+:)? ", raised.value.problems[0])
+    assert re.match(rf"{re.escape(str(path))}(:\d+)?:? ", raised.value.problems[0])
     assert "→" in raised.value.problems[0]
 
 

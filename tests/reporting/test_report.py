@@ -170,7 +170,7 @@ def test_the_page_has_data_recipe_and_provenance(page):
     for words in (
         "no, warning",
         "2 problems",
-        "val/n00000000/x_1.JPEG: is in no list",
+        "val/n00000000/x_1.JPEG is not in any list",
         "train_list.txt: removed a byte-order mark",
     ):
         assert words in data
@@ -271,7 +271,7 @@ def test_an_unreadable_image_is_replaced_by_its_error(evaluation, plots_dir, tmp
 
 
 def test_an_evaluation_without_mistakes(plots_dir, tmp_path):
-    """Sections that have no confused pairs or gallery contain a sentence instead."""
+    """Sections without confused pairs or a gallery contain a sentence instead."""
     evaluation = make_evaluation(class_num=10, images_per_class=3)
     labels = evaluation.predictions["label"].to_numpy()
     hits = predictions_from_scores(evaluation.predictions["path"].tolist(), labels, 9.0 * np.eye(10)[labels])
@@ -316,7 +316,7 @@ def test_a_missing_figure_is_an_error(evaluation, plots_dir, tmp_path):
 
 
 def test_observed_values_are_shortened(evaluation, plots_dir, tmp_path):
-    """Mappings and long texts in the validation report are each shortened to one line."""
+    """Mappings and long strings in the validation report are each shortened to one line."""
     expectation = evaluation.validation_report["expectations"][0]
     report = {
         **evaluation.validation_report,

@@ -72,7 +72,7 @@ def load(config: TrainingConfig, with_dali: bool, epoch: int = 1, start_step: in
 
 
 def assert_alike(ones: list[Batch], others: list[Batch]) -> None:
-    """Check that images and order are equal, and that pixels differ by no more than decoders and resizers allow."""
+    """Check that images and order are equal, and that pixels differ no more than decoders and resizers may."""
     assert len(ones) == len(others) > 0
     for one, other in zip(ones, others, strict=True):
         assert one.index.tolist() == other.index.tolist()
@@ -97,14 +97,14 @@ class TestWithDali:
             assert_alike(load(config, with_dali=True, epoch=epoch), load(config, with_dali=False, epoch=epoch))
 
     def test_cv2_backend_resizes_without_antialiasing(self, config: TrainingConfig):
-        """OpenCV interpolates between neighbors only, and DALI does the same for the cv2 backend."""
+        """For the cv2 backend, DALI interpolates only between neighboring pixels, as OpenCV does."""
         ops = [dict(op) for op in config.model_dump(mode="json")["DataLoader"]["Train"]["dataset"]["transform_ops"]]
         ops[1] = {"RandCropImage": {"size": 32}}
         plain = changed(config, transform_ops=ops)
         assert_alike(load(plain, with_dali=True), load(plain, with_dali=False))
 
     def test_epoch_can_start_in_the_middle(self, config: TrainingConfig):
-        """From the middle of an epoch on, pixels equal those of the full epoch bit for bit."""
+        """An epoch that starts in the middle has pixels that are bit-identical to those of the full epoch."""
         whole, rest = load(config, with_dali=True), load(config, with_dali=True, start_step=1)
         for one, other in zip(whole[1:], rest, strict=True):
             np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
@@ -138,7 +138,7 @@ class TestWithDali:
         assert [batch.skipped for batch in ones] == [batch.skipped for batch in others]
 
     def test_unsupported_operators_are_rejected(self, config: TrainingConfig):
-        """The error about an operator that DALI does not implement identifies the operator."""
+        """If DALI does not support an operator, the error names the operator."""
         ops = config.model_dump(mode="json")["DataLoader"]["Train"]["dataset"]["transform_ops"]
         with pytest.raises(TrainingConfigError, match="RandAugment"):
             load(changed(config, transform_ops=[*ops[:2], {"RandAugment": {}}, *ops[2:]]), with_dali=True)
@@ -156,7 +156,7 @@ def test_mixing_on_the_device_matches_the_host(operator):
 
 
 def test_devices_without_cuda_are_rejected(config: TrainingConfig):
-    """Using DALI on a CPU, a custom device or a CPU build of Paddle raises an error that identifies the device."""
+    """Using DALI on a CPU, on a custom device or with a CPU build of Paddle raises an error that names the device."""
     with_dali = config.model_copy(update={"Global": config.Global.model_copy(update={"use_dali": True})})
     for device in ("cpu", "iluvatar_gpu:0", "gpu:0"):  # no CUDA in this Paddle
         with pytest.raises(TrainingConfigError, match=device):

@@ -1,4 +1,4 @@
-"""Each epoch uses every image, evenly distributed over the ranks and regardless of what was loaded before."""
+"""Each epoch uses every image, distributed evenly over the ranks, and does not depend on earlier epochs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def with_sampler(split: SplitConfig, **changes: object) -> SplitConfig:
 
 @given(images=st.integers(1, 200), ranks=st.integers(1, 7), batch=st.integers(1, 33), drop_last=st.booleans())
 def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bool):
-    """All ranks have equally many batches of the same sizes. Together they load every image that is not dropped."""
+    """All ranks have the same number of batches of the same sizes. Together, they load every image not dropped."""
     split = SplitConfig.model_construct(
         sampler=SamplerConfig(batch_size=batch, drop_last=drop_last, shuffle=True), dataset=None, loader=None
     )
@@ -56,7 +56,7 @@ def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bo
 
 @given(images=st.integers(1, 200), ranks=st.integers(1, 7), batch=st.integers(1, 33))
 def test_evaluation_has_every_image_exactly_once(images: int, ranks: int, batch: int):
-    """No image is repeated or left out, even if the number of images is not a multiple of the number of ranks."""
+    """No image is repeated or skipped, even if the number of images is not a multiple of the number of ranks."""
     indices = [
         index
         for rank in range(ranks)
@@ -67,7 +67,7 @@ def test_evaluation_has_every_image_exactly_once(images: int, ranks: int, batch:
 
 
 def test_order_depends_only_on_seed_and_epoch(splits):
-    """The same seed and epoch produce the same order; a different seed or epoch gives a different order."""
+    """The same seed and epoch produce the same order; a different seed or epoch produces a different order."""
     alone = Ranks(rank=0, count=1, device="cpu")
 
     def order(seed: int, epoch: int) -> list[int]:
@@ -108,7 +108,7 @@ def test_workers_load_the_same_batches_as_the_rank(splits, striped_dataset: Path
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epoch_can_start_in_the_middle(splits, striped_dataset: Path, workers: int):
-    """The batches from `start_step` on equal those of the full epoch, and the next epoch is complete."""
+    """From `start_step`, the batches are the same as in the full epoch. The next epoch is complete."""
     entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
     split = splits[0].model_copy(update={"loader": splits[0].loader.model_copy(update={"num_workers": workers})})
     batches = TrainBatches(len(entries), split, Ranks(rank=0, count=1, device="cpu"), seed=7)
@@ -160,7 +160,7 @@ MIX = {
 
 @given(images=st.integers(1, 2000), ranks=st.integers(1, 7), repeats=st.integers(2, 4))
 def test_repeated_augmentation_matches_upstream(images: int, ranks: int, repeats: int):
-    """A RASampler epoch is as long as upstream's; an image's copies have different keys and go to consecutive ranks."""
+    """A RASampler epoch is as long as upstream's. Copies of an image have different keys and go to successive ranks."""
     sampler = SamplerConfig(name="RASampler", batch_size=5, shuffle=True, num_repeats=repeats)
     split = SplitConfig.model_construct(sampler=sampler, dataset=None, loader=None)
     mine = [
@@ -224,7 +224,7 @@ def damaged(splits, striped_dataset: Path, tmp_path: Path) -> SplitConfig:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_next_readable_image_replaces_an_unreadable_one(damaged: SplitConfig, splits, workers: int):
-    """If skipping is allowed, batches keep their size and order, and each skipped image is named once per epoch."""
+    """If skipping is allowed, batches keep their size and order, and each skipped image is reported once per epoch."""
     whole = load_epoch(splits[0])
     replaced = load_epoch(with_loader(damaged, num_workers=workers, max_skipped_images=2))
     expected = [[5 if row in (3, 4) else row for row in batch.index.tolist()] for batch in whole]
@@ -238,7 +238,7 @@ def test_next_readable_image_replaces_an_unreadable_one(damaged: SplitConfig, sp
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_image_fails_by_default(damaged: SplitConfig, workers: int):
-    """If skipping is not allowed, or the next readable row is too far away, the error includes an unreadable image."""
+    """If skipping is not allowed, or the next readable row is too far away, the error names an unreadable image."""
     for allowed in (0, 1):
         with pytest.raises(ImageDecodeError, match=r"n00000000_[34]\.JPEG"):
             load_epoch(with_loader(damaged, num_workers=workers, max_skipped_images=allowed))
@@ -270,7 +270,7 @@ def test_last_batch_of_one_image_gives_a_warning(splits):
     ],
 )
 def test_evaluation_rejects_keys_that_change_its_images(splits, changes: dict):
-    """No key lets an evaluation skip, repeat, replace or mix images. Without the key, the section is valid."""
+    """Keys that would skip, repeat, replace or mix images are rejected. Without them, the section is valid."""
     train, evaluation = (split.model_dump(mode="json") for split in splits)
     DataLoaderConfig.model_validate({"Train": train, "Eval": evaluation})
     ((section, values),) = changes.items()

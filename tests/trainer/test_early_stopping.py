@@ -1,4 +1,4 @@
-"""A run without improvement ends early, counts as finished, and a resumed run ends at the same epoch."""
+"""A run that stops improving ends early and counts as finished. A resumed run ends at the same epoch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from resnet50_pipeline.trainer.training import TrainingRun
 from resnet50_pipeline.training_dir import best_checkpoint, checkpoint_paths, events_path
 from short_training import stop_after
 
-# With such a learning rate, no weight changes in float32, so the first epoch remains the best one. BatchNorm's
-# statistics would change the accuracy, so all of them are frozen.
+# This learning rate is too small to change a float32 weight, so the first epoch remains the best one. BatchNorm's
+# statistics would also change the accuracy, so they are frozen.
 UNCHANGING = {"lr": {"name": "Cosine", "learning_rate": 1e-30}, "arch": {"name": "ResNet18", "freeze": ["*bn"]}}
 
 Train = Callable[..., Path]
@@ -32,7 +32,7 @@ Train = Callable[..., Path]
 
 @pytest.fixture
 def train(dataset_parameters: PlacedDataset, training_parameters) -> Iterator[Train]:
-    """Return a function that trains in this process, without improvement, and returns the folder."""
+    """Return a function that trains in this process without improving, and returns the output folder."""
     handlers = {number: signal.getsignal(number) for number in stop_signals()}
 
     def run(*, resume: bool = False, val_list: Path | None = None, **changes: object) -> Path:
@@ -56,7 +56,7 @@ def trained_epochs(folder: Path) -> list[int]:
 
 
 def test_run_ends_when_patience_runs_out(train: Train):
-    """The run finishes after the patience, keeps the best set, and the last event and the summary say why it ended."""
+    """The run ends early and keeps the best set. The last event and the summary record why it ended."""
     folder = train(patience=2)
     assert trained_epochs(folder) == [1, 2, 3]
     *_, last = read_events(events_path(folder))
@@ -69,7 +69,7 @@ def test_run_ends_when_patience_runs_out(train: Train):
 
 
 def test_resumed_run_keeps_the_counter(train: Train):
-    """A run that resumes within the patience ends at the same epoch; one that had ended does not train again."""
+    """A run that resumes before the patience runs out ends at the same epoch. A finished run does not train again."""
     folder = train(patience=3)
     stop_after(folder, epoch=2)
     train(patience=3, resume=True)
@@ -80,7 +80,7 @@ def test_resumed_run_keeps_the_counter(train: Train):
 
 
 def test_patience_is_checked_at_evaluations_only(train: Train):
-    """With an evaluation every second epoch, the run ends at the first one that is late enough, also if it resumes."""
+    """If every second epoch is evaluated, the run ends at the first evaluation after the patience, resumed or not."""
     folder = train(patience=1, eval_interval=2)
     evaluated = [event.epoch for event in read_events(events_path(folder)) if isinstance(event, EvalEnd)]
     assert (trained_epochs(folder), evaluated) == ([1, 2, 3, 4], [2, 4])
@@ -90,7 +90,7 @@ def test_patience_is_checked_at_evaluations_only(train: Train):
 
 
 def test_stopped_run_continues_without_patience(train: Train):
-    """A run that ended early continues to its last epoch if it resumes without patience, and then ended normally."""
+    """A run that ended early and resumes without patience trains to the last epoch and no longer counts as early."""
     folder = train(patience=2, epochs=4)
     train(patience=None, epochs=4, resume=True)
     assert trained_epochs(folder) == [1, 2, 3, 4]
@@ -98,8 +98,8 @@ def test_stopped_run_continues_without_patience(train: Train):
     assert [(end.epochs, end.patience) for end in ends] == [(3, 2), (4, None)]
 
 
-def test_best_epoch_is_that_of_the_chosen_metric(train: Train, striped_dataset: Path, tmp_path: Path):
-    """With best_metric, the best set is that of the highest balanced accuracy, also if the run resumes in between."""
+def test_best_epoch_follows_the_chosen_metric(train: Train, striped_dataset: Path, tmp_path: Path):
+    """With best_metric, the set with the highest balanced accuracy is the best, even if the run was resumed."""
     lines = (striped_dataset / "val_list.txt").read_text().splitlines(keepends=True)
     (tmp_path / "val_list.txt").write_text("".join([*lines[:7], lines[7], *lines[14:16]]))  # 7, 1 and 2 images
     changes = {"best_metric": "balanced_accuracy", "epochs": 5, "lr": {"name": "Cosine", "learning_rate": 0.01}}
@@ -120,7 +120,7 @@ def test_best_epoch_is_that_of_the_chosen_metric(train: Train, striped_dataset: 
 
 
 def test_classes_are_counted():
-    """Images and hits are counted per class, for classes without images too."""
+    """Images and hits are counted for each class, including classes without images."""
     top_ids = np.array([[0, 1], [1, 0], [1, 3], [3, 0]])
     found = Predictions(np.arange(4), np.array([0, 0, 1, 3]), top_ids, np.ones((4, 2)), np.ones(4), 1.0, 0.0)
     images, hits = found.count_classes(4)
@@ -128,7 +128,7 @@ def test_classes_are_counted():
 
 
 def test_paddleclas_engine_refuses_patience(dataset_parameters: PlacedDataset, training_parameters):
-    """The upstream engine has no early stopping, so the configuration is refused."""
+    """The upstream engine has no early stopping, so the configuration is rejected."""
     config = render_training_config(training_parameters(patience=3), dataset_parameters)
     with pytest.raises(TrainingConfigError, match=r"patience is 3.*only the native engine"):
         to_upstream_config(config, ranks=1)

@@ -1,4 +1,4 @@
-"""The moving average follows its formula, and the network gets its own weights back after an evaluation."""
+"""The moving average follows its formula, and the network's own weights are restored after an evaluation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def averaged(average: ExponentialMovingAverage) -> Arrays:
 
 
 def train(network: paddle.nn.Layer, average: ExponentialMovingAverage, steps: int) -> list[Arrays]:
-    """Train for some steps and return the weights after each one."""
+    """Train for a few steps and return the weights after each one."""
     network.train()
     optimizer = paddle.optimizer.SGD(0.01, parameters=[p for p in network.parameters() if not p.stop_gradient])
     weights = []
@@ -44,7 +44,7 @@ def train(network: paddle.nn.Layer, average: ExponentialMovingAverage, steps: in
 
 
 def test_average_follows_the_formula(network: paddle.nn.Layer):
-    """Each step gives 0.9 · average + 0.1 · weights, starting from the initial weights, for running statistics too."""
+    """Each step computes 0.9 · average + 0.1 · weights, starting from the initial weights and running statistics."""
     expected = {name: array.astype(np.float64) for name, array in state(network).items()}
     average = ExponentialMovingAverage(network, decay=0.9)
     for weights in train(network, average, steps=5):
@@ -57,7 +57,7 @@ def test_average_follows_the_formula(network: paddle.nn.Layer):
 
 
 def test_network_has_the_average_inside_and_its_weights_afterward(network: paddle.nn.Layer):
-    """Inside `applied` the network has the average. Afterward it has its weights bit for bit, even after an error."""
+    """Inside `applied`, the network has the average. Afterward, its exact weights are restored, even after an error."""
     average = ExponentialMovingAverage(network, decay=0.5)
     weights = train(network, average, steps=2)[-1]
     with pytest.raises(KeyError), average.applied():
@@ -70,7 +70,7 @@ def test_network_has_the_average_inside_and_its_weights_afterward(network: paddl
 
 
 def test_restored_average_continues_exactly(network: paddle.nn.Layer):
-    """A restored average and the original one are equal bit for bit after the next update."""
+    """After the next update, a restored average and the original are bit-identical."""
     whole = ExponentialMovingAverage(network, decay=0.9)
     train(network, whole, steps=2)
     resumed = ExponentialMovingAverage(network, decay=0.9)
@@ -85,7 +85,7 @@ def test_restored_average_continues_exactly(network: paddle.nn.Layer):
 
 @pytest.mark.parametrize("damage", ["missing", "shape"])
 def test_average_of_another_network_is_rejected(network: paddle.nn.Layer, damage: str):
-    """The error about a missing or differently shaped tensor identifies the tensor."""
+    """If a tensor is missing or has a different shape, the error names the tensor."""
     average = ExponentialMovingAverage(network, decay=0.9)
     arrays = averaged(average)
     arrays["fc.bias"] = arrays["fc.bias"][:2]

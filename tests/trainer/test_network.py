@@ -1,4 +1,4 @@
-"""The wheel's networks have the right weights and outputs in both layouts, when partly frozen and when compiled."""
+"""The wheel's networks have the correct weights and outputs in both layouts, also if partly frozen or compiled."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def train(network: paddle.nn.Layer, steps: int) -> list[float]:
 
 
 def test_networks_have_the_published_sizes():
-    """The plain networks have the numbers of parameters known from the literature."""
+    """The plain networks have the numbers of parameters given in the literature."""
     for name, size in SIZES.items():
         network = build_network(ArchConfig(name=name, class_num=1000))
         statistics = sum(tensor.size for tensor in running_statistics(network))
-        # In PaddleClas, networks of basic blocks have a convolution in the first shortcut of the first stage, unlike
-        # torchvision's: 64 · 64 weights, and 64 scales and shifts.
+        # Unlike torchvision's, PaddleClas' networks of basic blocks have a convolution in the first shortcut of the
+        # first stage. It adds 64 · 64 weights, and 64 scales and shifts.
         extra = 64 * 64 + 2 * 64 if name in {"ResNet18", "ResNet34"} else 0
         assert sum(p.size for p in network.parameters()) - statistics == size + extra, name
 
 
 @pytest.mark.parametrize("name", RESNET_FAMILY)
 def test_every_network_of_the_family_returns_logits(name: str):
-    """Every name builds a network that takes NCHW images and returns one logit per class."""
+    """Every name in the family builds a network that takes NCHW images and returns one logit per class."""
     network = build(name)
     network.eval()
     with paddle.no_grad():
@@ -78,7 +78,7 @@ def test_other_networks_are_rejected(name: str):
 
 
 def test_unsupported_arguments_are_rejected():
-    """`Arch.pretrained: true`, which would download weights, is rejected like every unsupported argument."""
+    """`Arch.pretrained: true`, which would download weights, is rejected like any unsupported argument."""
     for key, value in {"pretrained": True, "use_ssld": True, "layer_type": "DiverseBranchBlock"}.items():
         with pytest.raises(ValidationError, match=key):
             build(**{key: value})
@@ -156,7 +156,7 @@ def test_useless_freeze_patterns_are_rejected(patterns: tuple[str, ...], named: 
 
 @pytest.mark.parametrize("arch", [{}, {"freeze": ("stem",)}, {"data_format": "NHWC"}], ids=["plain", "frozen", "nhwc"])
 def test_compiled_network_gives_identical_results(arch: dict):
-    """Losses, weights, statistics, and an evaluation at a different image size are equal bit for bit."""
+    """Losses, weights, statistics, and an evaluation at a different image size are bit-identical."""
     network = build(**arch)
     compiled = compile_network(twin(network, **arch))
     assert train(compiled, 3) == train(network, 3)

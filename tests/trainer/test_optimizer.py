@@ -52,7 +52,7 @@ class Run:
         self.optimizer = build_optimizer(config, self.schedule, self.network)
 
     def step(self) -> Arrays:
-        """Step once and return the gradients."""
+        """Take one step and return the gradients."""
         self.network(IMAGES).square().mean().backward()
         gradients = {name: p.grad.numpy() for name, p in self.trained()}
         self.optimizer.step()
@@ -113,7 +113,7 @@ def adamw_formula(without_decay: Callable[[str], bool]) -> Callable[..., tuple[n
     ids=["plain", "nesterov", "no-1d-decay", "no-decay-by-name", "adamw", "adamw-no-1d", "adamw-by-name"],
 )
 def test_every_weight_follows_the_formula(config: OptimizerConfig, formula: Callable[..., tuple[np.ndarray, Arrays]]):
-    """Each step changes each weight as the formula does in double precision, given the same gradients."""
+    """With the same gradients, each step changes each weight as the formula does in double precision."""
     run = Run(config)
     state: dict[str, Arrays] = {}
     for step in range(1, 5):
@@ -140,9 +140,9 @@ def test_only_one_dimensional_parameters_are_exempt_from_decay():
 
 
 def test_lr_mult_list_scales_the_rate_of_each_stage():
-    """With momentum 0 a step is rate · factor · gradient; the factor of the head is 1.
+    """With momentum 0, a step is rate · factor · gradient. The factor of the head is 1.
 
-    Some parameters have no decay here, because Paddle's parameter groups would then set all factors to 1.
+    Some parameters have no decay here, because Paddle's parameter groups would set all factors to 1 in that case.
     """
     arch = ArchConfig(name="ResNet18", class_num=5, lr_mult_list=(0.1, 0.2, 0.3, 0.4, 0.5))
     config = momentum(momentum=0.0, regularizer={"name": "L2", "coeff": 0.0}, one_dim_param_no_weight_decay=True)
@@ -173,7 +173,7 @@ def test_clip_norm_limits_each_gradient_separately():
 
 @pytest.mark.parametrize("config", [momentum(), momentum(one_dim_param_no_weight_decay=True), adamw()])
 def test_restored_optimizer_continues_exactly(config: OptimizerConfig):
-    """The state, restored into a second network in the same process, produces the same weights bit for bit."""
+    """If the state is restored into a second network in the same process, the weights stay bit-identical."""
     whole = Run(config)
     for _ in range(2):
         whole.step()
@@ -194,7 +194,7 @@ def test_restored_optimizer_continues_exactly(config: OptimizerConfig):
 
 
 def test_state_has_the_names_of_the_network():
-    """Keys are the network's names, independent of the names that Paddle gives its tensors in this process."""
+    """Keys are the network's names. They do not depend on the names that Paddle gives the tensors in this process."""
     run = Run(adamw())
     assert run.state() == {}
     run.step()
@@ -214,7 +214,7 @@ def test_shapes_are_known_before_the_first_step(config: OptimizerConfig):
 
 
 def test_empty_state_can_be_restored():
-    """A checkpoint set saved before the first step has no optimizer state, but the run can start from it."""
+    """A run can resume from a checkpoint set saved before the first step, which has no optimizer state."""
     run = Run(momentum())
     restore_optimizer(run.network, run.optimizer, {}, run.schedule.state_dict())
     run.step()
@@ -222,7 +222,7 @@ def test_empty_state_can_be_restored():
 
 @pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "other optimizer"])
 def test_state_of_another_network_or_optimizer_is_rejected(damage: str):
-    """The error about a missing, unknown, misshapen or foreign tensor identifies the tensor."""
+    """If a tensor is missing, unknown, of the wrong shape or from another optimizer, the error names the tensor."""
     run = Run(momentum())
     run.step()
     arrays = run.state()

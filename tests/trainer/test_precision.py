@@ -1,4 +1,4 @@
-"""Mixed precision: loss scale, skipped steps, rounding, and the check that the device supports it."""
+"""Tests mixed precision: loss scale, skipped steps, rounding, and the check that the device supports it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Scaled:
         self.scaler = LossScaler([self.weight], scale, dynamic=dynamic)
 
     def step(self, slopes: list[float]) -> np.ndarray:
-        """Take a step with a loss that has the given gradient, and return the weights."""
+        """Take a step with a loss that has a given gradient, and return the weights."""
         self.scaler.scale((self.weight * paddle.to_tensor(slopes)).sum()).backward()
         self.scaler.step(self.optimizer)
         self.optimizer.clear_grad()
@@ -45,7 +45,7 @@ class Scaled:
 
 
 def test_scale_cancels_out_exactly():
-    """Scaling by a power of two and unscaling gives bit-identical weights."""
+    """Scaling the loss by a power of two and unscaling the gradients gives bit-identical weights."""
     plain = Scaled(1.0, dynamic=False).step([0.1, 0.7, -3.3])
     np.testing.assert_array_equal(Scaled(4096.0).step([0.1, 0.7, -3.3]), plain)
 
@@ -72,7 +72,7 @@ def test_scale_doubles_after_enough_good_steps(monkeypatch):
 
 
 def test_static_scale_does_not_change():
-    """Without use_dynamic_loss_scaling, a step that overflows is skipped and the scale stays the same."""
+    """Without use_dynamic_loss_scaling, a step that overflows is skipped, but the scale stays the same."""
     run = Scaled(dynamic=False)
     before = run.weight.numpy()
     np.testing.assert_array_equal(run.step([float("inf"), 0.0, 0.0]), before)
@@ -95,7 +95,7 @@ def test_scaler_resumes_from_json(monkeypatch):
 
 
 def test_cpu_rejects_mixed_precision():
-    """Paddle's auto_cast has no effect on a CPU, so using AMP there raises an error that identifies the dtype."""
+    """Paddle's auto_cast has no effect on a CPU, so using AMP there raises an error that names the dtype."""
     network = build_network(ArchConfig(name="ResNet18", class_num=5))
     with pytest.raises(TrainingConfigError, match=r"AMP.*bfloat16"):
         Precision(BRAIN, network)
@@ -144,7 +144,7 @@ def test_bfloat16_is_rounded_to_nearest_even():
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("amp", [HALF, BRAIN], ids=lambda amp: amp.dtype)
 def test_o1_rounds_convolutions_and_the_head_and_o2_all_layers(amp: AMPConfig):
-    """The operators on Paddle's white list give half-precision values under O1; under O2, BatchNorm does too."""
+    """Under O1, the operators on Paddle's white list produce half-precision values. Under O2, BatchNorm does too."""
     first = outputs(amp)
     assert [is_exact_in(first[name], amp.dtype) for name in ("stem.0.conv", "fc", "stem.0.bn")] == [True, True, False]
     second = outputs(amp.model_copy(update={"level": "O2"}))
@@ -175,7 +175,7 @@ def test_weights_and_gradients_stay_float32(amp: AMPConfig):
 
 @pytest.mark.usefixtures("emulated")
 def test_overflow_of_float16_lowers_the_scale():
-    """A scale too large for float16 (65,504) gives infinite gradients; steps are skipped until the scale fits."""
+    """A scale above float16's maximum (65,504) makes gradients infinite. Steps are skipped until the scale fits."""
     paddle.seed(2)
     network = build_network(ArchConfig(name="ResNet18", class_num=5))
     precision = Precision(HALF.model_copy(update={"scale_loss": 2.0**24}), network)

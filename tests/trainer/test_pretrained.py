@@ -1,4 +1,4 @@
-"""Starting weights are loaded from local files that are complete, have a different head, or are damaged."""
+"""Tests loading pretrained weights from local files that are complete, have a different head, or are damaged."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_all_weights_and_statistics_are_loaded(suffix: str, source: dict[str, np
 
 
 def test_exported_model_restores_every_tensor(source: dict[str, np.ndarray], tmp_path: Path):
-    """The folder of an exported model restores every tensor exactly, if it has the parameters' names."""
+    """If the folder of an exported model contains the parameter names, every tensor is restored exactly."""
     network = build(seed=2)
     network.set_state_dict({name: paddle.to_tensor(array) for name, array in source.items()})
     model = paddle.nn.Sequential(network, paddle.nn.Softmax())
@@ -79,13 +79,13 @@ def test_exported_model_restores_every_tensor(source: dict[str, np.ndarray], tmp
 
 
 def test_name_without_suffix_means_pdparams(source: dict[str, np.ndarray], tmp_path: Path):
-    """PaddleClas' YAMLs name files without their suffix: `…/ResNet50_pretrained`."""
+    """PaddleClas' YAML files refer to weights without a suffix: `…/ResNet50_pretrained`."""
     write(tmp_path, ".pdparams", source)
     assert load_pretrained(tmp_path / "weights", build(seed=2)).loaded == len(source)
 
 
 def test_head_with_other_classes_is_not_loaded(source: dict[str, np.ndarray], tmp_path: Path):
-    """All but the head is loaded; the head keeps its initial values, and a warning states both numbers of classes."""
+    """Everything but the head is loaded. The head keeps its initial values, and a warning states both class counts."""
     network, untouched = build(seed=2, class_num=9), arrays_of(build(seed=2, class_num=9))
     found = load_pretrained(write(tmp_path, ".safetensors", source), network)
     assert found.initialized == ("fc.bias", "fc.weight")
@@ -98,7 +98,7 @@ def test_head_with_other_classes_is_not_loaded(source: dict[str, np.ndarray], tm
 
 
 def test_file_without_a_head_is_accepted(source: dict[str, np.ndarray], tmp_path: Path):
-    """A backbone is loaded, and a warning says which tensors keep their initial values."""
+    """A backbone without a head is loaded, and a warning lists the tensors that keep their initial values."""
     backbone = {name: array for name, array in source.items() if not name.startswith("fc.")}
     found = load_pretrained(write(tmp_path, ".pdparams", backbone), build(seed=2))
     assert found.classes is None
@@ -115,7 +115,7 @@ def test_file_without_a_head_is_accepted(source: dict[str, np.ndarray], tmp_path
     ],
 )
 def test_any_other_difference_is_an_error(change: dict, named: str, source: dict, tmp_path: Path):
-    """A backbone tensor that is missing, unknown, or of the wrong shape or dtype is named; the network is unchanged."""
+    """If a backbone tensor is missing, unknown or of the wrong shape or dtype, it is named. Nothing is loaded."""
     arrays = {name: array for name, array in {**source, **change}.items() if array is not None}
     network = build(seed=2)
     before = arrays_of(network)
@@ -126,14 +126,14 @@ def test_any_other_difference_is_an_error(change: dict, named: str, source: dict
 
 
 def test_another_network_is_an_error(source: dict[str, np.ndarray], tmp_path: Path):
-    """The weights of a ResNet18 are not accepted for a ResNet34."""
+    """Weights of a ResNet18 are rejected for a ResNet34."""
     with pytest.raises(CheckpointError, match=r"weights\.pdparams.*Arch\.name"):
         load_pretrained(write(tmp_path, ".pdparams", source), build(seed=2, name="ResNet34"))
 
 
 @pytest.mark.parametrize("name", ["absent.pdparams", "absent", "https://example.org/ResNet50_pretrained.pdparams"])
 def test_missing_file_is_an_error_and_nothing_is_downloaded(name: str, tmp_path: Path):
-    """The error about a missing file or a URL includes the path or URL."""
+    """If the file is missing or the path is a URL, the error includes the path or URL."""
     with pytest.raises(CheckpointError, match=r"(absent|ResNet50_pretrained\.pdparams)"):
         load_pretrained(tmp_path / name, build(seed=2))
 

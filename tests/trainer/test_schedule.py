@@ -41,7 +41,7 @@ def test_boundaries_are_shifted_by_the_warm_up():
 
 
 def test_cosine_follows_half_a_period_after_a_linear_warm_up():
-    """After the warm-up, Cosine has the rate lr(t) = eta_min + (peak - eta_min) (1 + cos(pi t / T)) / 2."""
+    """After the warm-up, Cosine follows lr(t) = eta_min + (peak - eta_min) (1 + cos(pi t / T)) / 2."""
     config = Cosine(name="Cosine", learning_rate=0.4, eta_min=0.1, warmup_epoch=1, warmup_start_lr=0.2)
     found = rates(config, epochs=5, steps=10)
     np.testing.assert_allclose(found[:10], np.linspace(0.2, 0.4, 11)[:10], rtol=1e-12)
@@ -50,7 +50,7 @@ def test_cosine_follows_half_a_period_after_a_linear_warm_up():
 
 
 def test_linear_is_a_power_of_a_line():
-    """The Linear schedule has the rate lr(t) = end + (peak - end) (1 - t / T)^power."""
+    """The Linear schedule follows lr(t) = end + (peak - end) (1 - t / T)^power."""
     config = Linear(name="Linear", learning_rate=0.4, end_lr=0.1, power=2.0, warmup_epoch=1)
     expected = [0.1 + 0.3 * (1 - t / 40) ** 2 for t in range(40)]
     np.testing.assert_allclose(rates(config, epochs=5, steps=10)[10:], expected, rtol=1e-12)
@@ -79,7 +79,7 @@ def test_by_epoch_changes_the_rate_between_epochs_only(config: ScheduleConfig):
     by_epoch=st.booleans(),
 )
 def test_resumed_schedule_continues_exactly(epochs: int, steps: int, stop: float, warm_up: int, by_epoch: bool):
-    """A new schedule with the state of one that stopped at any step returns identical rates from there on."""
+    """A new schedule that is restored from the state at any step returns identical rates from that step on."""
     config = Cosine(name="Cosine", learning_rate=0.1, warmup_epoch=min(warm_up, epochs - 1), by_epoch=by_epoch)
     whole = rates(config, epochs, steps)
     stopped_at = int(stop * (len(whole) - 1))
@@ -96,7 +96,7 @@ def test_resumed_schedule_continues_exactly(epochs: int, steps: int, stop: float
 
 
 def test_incomplete_steps_are_dropped():
-    """As in upstream, 11 batches make 5 steps of 2. Having fewer batches than one step needs is an error."""
+    """As in upstream, 11 batches make 5 steps of 2. If there are fewer batches than a step needs, this is an error."""
     assert steps_per_epoch(11, update_freq=2) == 5
     with pytest.raises(TrainingConfigError, match=r"Global\.update_freq.*12.*11"):
         steps_per_epoch(11, update_freq=12)

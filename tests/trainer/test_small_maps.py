@@ -1,4 +1,4 @@
-"""Convolutions with few output pixels give what `Conv2D` gives."""
+"""Convolutions with few output pixels give the same results as `Conv2D`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resnet50_pipeline.trainer.small_maps import SmallMapConv2D, speed_up_small_
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_outputs_and_gradients_equal_those_of_conv2d(size: int, kernel: int, stride: int) -> None:
-    """For every size of a map, outputs and both gradients equal those of `Conv2D` up to rounding."""
+    """For every map size, outputs and both gradients equal those of `Conv2D` up to rounding."""
     paddle.seed(1)
     plain = paddle.nn.Sequential(
         paddle.nn.Conv2D(5, 7, kernel, stride=stride, padding=kernel // 2, bias_attr=False, data_format="NCHW")
@@ -36,7 +36,7 @@ def test_outputs_and_gradients_equal_those_of_conv2d(size: int, kernel: int, str
 
 
 def test_only_plain_nchw_convolutions_change() -> None:
-    """All convolutions of a ResNet change, but none that has groups, a bias, dilation or another layout."""
+    """All convolutions of a ResNet are replaced, except any with groups, a bias, dilation or another layout."""
     network = build_network(ArchConfig(name="ResNet18", class_num=2))
     speed_up_small_maps(network)
     assert all(

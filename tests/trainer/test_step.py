@@ -25,7 +25,7 @@ from resnet50_pipeline.trainer.step import Stepper
 BATCH_NORMS = ("*bn",)
 BRAIN = AMPConfig(dtype="bfloat16", scale_loss=1.0, use_dynamic_loss_scaling=False)
 ADAMW = {"name": "AdamW", "weight_decay": 0.05}
-# Methods of a tensor that make the host wait for the device. Paddle's own operators and optimizers never call them.
+# Tensor methods that make the host wait for the device. Paddle's own operators and optimizers never call them.
 READING = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__index__", "__array__")
 
 Build = Callable[..., Stepper]
@@ -104,14 +104,15 @@ def test_step_reads_nothing_back(stepper: Build, changes: dict, reads: int, monk
 
 @pytest.mark.parametrize(("optimizer", "learning_rate"), [({}, 1e-3), (ADAMW, 1e-5)], ids=["momentum", "adamw"])
 def test_accumulated_batches_match_one_large_batch(stepper: Build, optimizer: dict, learning_rate: float):
-    """Three steps of two batches of 4 change every tensor as three steps of one batch of 8 do, within rounding.
+    """Three steps of two batches of 4 change every tensor like three steps of one batch of 8, within rounding.
 
-    BatchNorm is frozen, so that an image's gradient does not depend on its batch. The sums over a batch still add up in
-    a different order, and a last-bit difference can move an activation across the zero of a ReLU. A diverging network
-    multiplies the difference at every step, so the learning rates are small enough for the loss to fall. The bound is
-    on the norm over a tensor: AdamW moves even a weight whose gradient is nothing but rounding error, and such single
-    elements differ. Measured with paddle 3.3.1: rounding, up to 5e-5, also if only the order of the 8 images changes; a
-    lost batch, a step one batch too early, or gradients that are not divided by `update_freq`, from 0.2 up.
+    BatchNorm is frozen, so that an image's gradient does not depend on its batch. The sums over a batch are still added
+    in a different order, and a difference in the last bit can move an activation across the zero of a ReLU. A diverging
+    network would multiply the difference at every step, so the learning rates are small enough for the loss to fall.
+    The bound applies to the norm of a tensor, because AdamW moves even weights whose gradients are only rounding error,
+    and these individual weights differ. With paddle 3.3.1, rounding causes differences of up to 5e-5, even if only the
+    order of the 8 images changes. A lost batch, a step one batch too early, or gradients that are not divided by
+    `update_freq` cause differences of at least 0.2.
     """
     values = {
         "arch": {"name": "ResNet18", "freeze": BATCH_NORMS},
@@ -169,7 +170,7 @@ def test_float16_run_resumes_exactly_from_a_checkpoint_set(stepper: Build, tmp_p
 
 
 def test_fine_tuning_starts_the_average_at_the_loaded_weights(stepper: Build, tmp_path: Path):
-    """The random weights that the network had before loading do not stay in the average."""
+    """The average does not contain the random weights that the network had before loading."""
     source, tuned = stepper(seed=1), stepper(seed=2, ema_decay=0.9)
     path = tmp_path / "weights.safetensors"
     save_file(weights_of(source), path)
@@ -180,7 +181,7 @@ def test_fine_tuning_starts_the_average_at_the_loaded_weights(stepper: Build, tm
 
 @pytest.mark.parametrize("optimizer", [{}, ADAMW], ids=["momentum", "adamw"])
 def test_thawing_layers_are_frozen_before_their_epoch_only(stepper: Build, optimizer: dict):
-    """Before thaw_epoch, every tensor is that of a run with frozen layers; afterward, all layers change."""
+    """Before thaw_epoch, every tensor is the same as in a run with frozen layers. Afterward, all layers change."""
     values = {"optimizer": optimizer, "update_freq": 2, "epochs": 3}
     arch = {"name": "ResNet18", "freeze": ["stem", "blocks.[0-3]"]}
     frozen, thawing = stepper(arch=arch, **values), stepper(arch={**arch, "thaw_epoch": 2}, **values)
@@ -204,7 +205,7 @@ def test_thawing_layers_are_frozen_before_their_epoch_only(stepper: Build, optim
 @pytest.mark.parametrize("optimizer", [{}, ADAMW], ids=["momentum", "adamw"])
 @pytest.mark.parametrize("place", [(1, 0), (1, 1)], ids=["before-thaw", "after-thaw"])
 def test_thawing_run_resumes_exactly(stepper: Build, optimizer: dict, place: tuple[int, int], tmp_path: Path):
-    """A set from the end of the frozen epoch, or from the middle of the first thawed one, continues bit for bit."""
+    """A run resumes bit for bit from the end of the frozen epoch, or from the middle of the first thawed epoch."""
     epoch, step_in_epoch = place
     arch = {"name": "ResNet18", "freeze": ["stem", "blocks.[0-6]"], "thaw_epoch": 2}
     values = {"arch": arch, "optimizer": optimizer}

@@ -27,7 +27,7 @@ LABELS = np.repeat([0, 1, 3], [11, 5, 2])
 
 @pytest.fixture
 def config(dataset_parameters: PlacedDataset, training_parameters):
-    """Return a function that renders the YAML of the striped dataset's training; keywords replace parameters."""
+    """Return a function that renders the YAML file for the striped dataset. Keywords override parameters."""
     return lambda **changes: render_training_config(training_parameters(**changes), dataset_parameters)
 
 
@@ -38,7 +38,7 @@ def weights(**options: object) -> np.ndarray:
 
 
 def test_balanced_weights_are_inverse_to_the_sizes():
-    """Each class has the same total weight, the mean over the images is 1, and an empty class has none."""
+    """All classes have the same total weight, the mean over the images is 1, and an empty class has weight 0."""
     found = weights(class_weights="balanced")
     assert found.dtype == np.float32
     np.testing.assert_allclose(found * IMAGES, [124 / 3, 124 / 3, 0, 124 / 3], rtol=1e-6)
@@ -56,14 +56,14 @@ def test_effective_number_weights_follow_the_paper(beta: float):
 
 
 def test_beta_moves_from_no_weights_to_balanced():
-    """With β = 0, all weights are 1; near 1, they are those of `balanced`."""
+    """With β = 0, all weights are 1. For β near 1, they match `balanced`."""
     np.testing.assert_allclose(weights(class_weights="effective-number", class_weights_beta=0)[[0, 1, 3]], 1)
     near = weights(class_weights="effective-number", class_weights_beta=1 - 1e-12)
     np.testing.assert_allclose(near, weights(class_weights="balanced"), rtol=1e-6)
 
 
 def test_explicit_weights_are_used_as_given():
-    """A list is used unchanged, without weights there is None, and a list of another length is refused."""
+    """A list is used unchanged, None means no weights, and a list of the wrong length is rejected."""
     np.testing.assert_array_equal(weights(class_weights=[1, 2, 3, 4]), [1, 2, 3, 4])
     assert compute_class_weights(CELossConfig(), IMAGES) is None
     with pytest.raises(TrainingConfigError, match=r"2 weights for 4 classes"):
@@ -73,7 +73,7 @@ def test_explicit_weights_are_used_as_given():
 @pytest.mark.parametrize("epsilon", [None, 0.1])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_weighted_loss_matches_numpy(epsilon: float | None, mixed: bool):
-    """The loss is the mean of weight x cross entropy; each label of a mixed image has its own weight."""
+    """The loss is the mean of weight x cross entropy. Each label of a mixed image uses the weight of its class."""
     random = np.random.default_rng(0)
     logits, share = random.normal(size=(6, 4)).astype(np.float32), random.random(6).astype(np.float32)
     labels, others = random.integers(0, 4, 6), random.integers(0, 4, 6)
@@ -92,7 +92,7 @@ def test_weighted_loss_matches_numpy(epsilon: float | None, mixed: bool):
 
 
 def test_balanced_epoch_has_the_same_number_of_every_class():
-    """An epoch has exactly the stated number per class, and a row that repeats has another repetition index."""
+    """An epoch has exactly the given number of images per class. Each repetition of a row has a different index."""
     for epoch in (1, 2, 9):
         rows, copies = balanced_order(LABELS, 4, seed=3, epoch=epoch)
         assert Counter(LABELS[rows]) == {0: 4, 1: 4, 3: 4}
@@ -113,7 +113,7 @@ def test_balanced_epochs_use_all_images_equally():
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_ranks_share_a_balanced_epoch(ranks: int, config):
-    """The ranks together have the images of the epoch, and a start inside the epoch continues with the same batches."""
+    """Together, the ranks have all images of the epoch. A run that starts mid-epoch has the same remaining batches."""
     split = config(loader={"num_workers": 0, "images_per_class": 20}).DataLoader.Train
     batches = [TrainBatches(len(LABELS), split, Ranks(rank, ranks, "cpu"), 3, LABELS) for rank in range(ranks)]
     for one in batches:
@@ -127,7 +127,7 @@ def test_ranks_share_a_balanced_epoch(ranks: int, config):
 
 
 def test_many_repetitions_are_augmented_differently(config, dataset_parameters: PlacedDataset):
-    """Each repetition of an image has its own random numbers, for any number of repetitions and an odd seed."""
+    """Each repetition of an image has different random numbers, for any number of repetitions and an odd seed."""
     from resnet50_pipeline.imagenet.lists.files import read_list_file
 
     split = config().DataLoader.Train
@@ -157,7 +157,7 @@ def test_configuration_without_weights_is_unchanged(config):
     ],
 )
 def test_paddleclas_engine_refuses_what_it_lacks(changes: dict, key: str, config):
-    """The upstream engine has neither class weights nor balanced sampling, and the error names the key."""
+    """The upstream engine has neither class weights nor balanced sampling, so the error names the key."""
     with pytest.raises(TrainingConfigError, match=rf"{key} is .*only the native engine"):
         to_upstream_config(config(**changes), ranks=1)
 
@@ -173,12 +173,12 @@ def test_paddleclas_engine_refuses_what_it_lacks(changes: dict, key: str, config
     ],
 )
 def test_contradicting_options_are_refused(changes: dict, found: str, training_parameters):
-    """Options that would compensate twice, and values that make no sense, are errors."""
+    """Options that would compensate twice for class sizes, and invalid values, are errors."""
     with pytest.raises(ValidationError, match=found):
         training_parameters(**changes)
 
 
 def test_wrong_number_of_weights_is_refused_before_ranks_start(config):
-    """The error shows both numbers."""
+    """The error states the number of weights and the number of classes."""
     with pytest.raises(TrainingConfigError, match=r"2 weights.*3 classes"):
         config(loss={"class_weights": [1, 2]})

@@ -32,7 +32,7 @@ def optimizer_of(section: dict[str, Any]) -> OptimizerConfig:
 
 @pytest.mark.parametrize("case", cases.SCHEDULES)
 def test_learning_rates_match_upstream(case: str):
-    """Every step of every epoch has upstream's rate, with and without `by_epoch`."""
+    """Every step of every epoch has the same rate as upstream, with and without `by_epoch`."""
     config = optimizer_of({**cases.OPTIMIZERS["momentum"], "lr": cases.SCHEDULES[case]}).lr
     schedule = build_schedule(config, cases.EPOCHS, cases.STEPS)
     found = []
@@ -58,7 +58,7 @@ def test_upstream_momentum_ignores_decay_with_names():
 
 @pytest.mark.parametrize("case", cases.LOSSES)
 def test_losses_match_upstream(case: str):
-    """The loss equals upstream's for labels, and for mixed targets, which upstream passes as vectors."""
+    """The loss equals upstream's for labels and for mixed targets, which upstream passes as vectors."""
     section, is_mixed = cases.LOSSES[case]
     logits, labels, others, share = (paddle.to_tensor(array) for array in cases.given_logits())
     loss = build_loss((LossItem.model_validate(section),), cases.CLASSES)

@@ -1,4 +1,4 @@
-"""Data loader workers share memory that is reused, and that is released however the run ends."""
+"""Data loader workers share memory that is reused during the run and released at its end, even after a crash."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_buffer_is_free_when_no_array_refers_to_it():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_kept_batches_keep_their_values(split: SplitConfig, workers: int):
-    """A caller that keeps all batches of an epoch gets the images that the rank would load without workers."""
+    """Even if the caller keeps all batches of an epoch, the images are the same as without workers."""
     expected = [batch.images.numpy() for batch in load(split)]
     kept = load(with_values(split, "loader", num_workers=workers))
     for batch, images in zip(kept, expected, strict=True):
@@ -91,7 +91,7 @@ def test_uint8_batches_match_float32_batches(split: SplitConfig, workers: int, m
 
 
 def test_arithmetic_on_the_device_matches_the_table():
-    """The arithmetic for GPUs produces the same values as the CPU's lookup table, within rounding."""
+    """The arithmetic used on GPUs produces the same values as the lookup table used on CPUs, within rounding."""
     import paddle
 
     from resnet50_pipeline.imaging.normalize import NormalizeImage
@@ -113,7 +113,7 @@ def test_erasing_is_sent_as_float32(split: SplitConfig):
 
 
 def test_aborted_iteration_does_not_affect_the_next(split: SplitConfig):
-    """An iteration that follows one that ended early yields only its own batches."""
+    """If an iteration ends early, the next one yields only its own batches."""
     expected = [batch.images.numpy() for batch in load(split)]
     loader, _ = make_loader(with_values(split, "loader", num_workers=2))
     for _ in range(3):
@@ -133,8 +133,8 @@ def test_batches_are_the_same_without_shared_memory(split: SplitConfig):
 
 
 def test_killed_worker_is_an_error(split: SplitConfig):
-    """A worker that the kernel kills does not hang the run; the error states which parameter to lower."""
-    # Workers of earlier tests may still be about to end.
+    """If the kernel kills a worker, the run does not hang, and the error states which parameter to lower."""
+    # Workers of earlier tests may still be running.
     others = set(psutil.Process().children())
     loader, _ = make_loader(with_values(split, "loader", num_workers=1))
     loading = iter(loader)
@@ -149,7 +149,7 @@ def test_killed_worker_is_an_error(split: SplitConfig):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_workers_ignore_signals_of_the_terminal(split: SplitConfig, number: int):
-    """Ctrl-C and a closed terminal signal all processes, but the rank needs its workers until it has saved."""
+    """Workers survive Ctrl-C and a closed terminal, because the rank needs them until it has saved a set."""
     others = set(psutil.Process().children())
     loader, _ = make_loader(with_values(split, "loader", num_workers=1))
     loading = iter(loader)
@@ -200,7 +200,7 @@ sys.stdin.read()
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, None], ids=["killed", "ended"])
 def test_workers_and_memory_end_with_the_rank(split: SplitConfig, tmp_path: Path, how: signal.Signals | None):
-    """A rank that is killed or ends inside an epoch leaves behind no worker process and no file in /dev/shm."""
+    """If a rank is killed or exits mid-epoch, no worker processes and no files in /dev/shm are left behind."""
     config = tmp_path / "split.json"
     config.write_text(with_values(split, "loader", num_workers=2).model_dump_json())
     with subprocess.Popen(
@@ -231,7 +231,7 @@ def test_region_decoding_does_not_change_batches(split: SplitConfig, workers: in
 
 
 def test_missing_region_decoder_gives_a_warning(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
-    """If regions cannot be decoded, the warning at the start states which package to install."""
+    """If regions cannot be decoded, a warning at the start of the run states which package to install."""
     monkeypatch.setattr("resnet50_pipeline.trainer.data.dataset.can_decode_regions", lambda: False)
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
     assert not ListDataset(entries, split, seed=7).warnings()

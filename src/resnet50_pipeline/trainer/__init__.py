@@ -7,12 +7,12 @@
     export              export of the inference model
     step                one optimizer step, and the state that a checkpoint set contains
     optimization        optimizer, schedule, losses, mixed precision, averaged weights
-    checkpoints         saving, resuming, starting weights
+    checkpoints         saving, resuming, pretrained weights
     data                the input pipeline, from list files to batches on the device
     ranks               collective operations
     heartbeat, stopping communication with the supervisor
 
-Ranks and the rest of the project exchange only files. Ranks read the YAML file and the list files. They write
+Ranks and the rest of the project communicate only through files. Ranks read the YAML file and the list files, and write
 `events.jsonl`, heartbeats, predictions and checkpoint sets. Nothing here imports Kedro, MLflow, pandas or Great
 Expectations.
 """

@@ -1,6 +1,6 @@
 """The command line of a rank: `python -m paddle.distributed.launch … trainer/__main__.py train --config FILE`.
 
-Paddle's launcher starts files, not modules. It therefore starts this file by its path, and this file imports the
+Paddle's launcher runs script files, not modules. It therefore runs this file by its path, and this file imports the
 installed package.
 """
 
@@ -11,7 +11,7 @@ import json
 import logging
 import signal
 import sys
-import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
+import zlib  # noqa: F401 - before paddle 2.6.2, which exports zlib's symbols: loading zlib later would crash
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import PipelineError
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             command.add_argument("--checkpoint", type=Path, required=True, help="checkpoint set")
             command.add_argument("--onnx", action="store_true", help="also write inference.onnx")
-            command.add_argument("--label-map", type=Path, required=True, help="JSON with the class names")
+            command.add_argument("--label-map", type=Path, required=True, help="JSON file with the class names")
             command.add_argument("--check-images", type=int, required=True)
             command.add_argument("--tolerance", type=float, required=True)
     return parser

@@ -1,4 +1,4 @@
-"""Saves a run's checkpoint sets, and reports each set after it has been written to disk."""
+"""Saves a run's checkpoint sets, and reports each set once it is on disk."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class Checkpointing:
             stepper: network and optimizer to save.
             saver: writes the sets on rank 0. None on all other ranks.
             emit: called with an event for each written set.
-            resumed_from: state of the checkpoint set if the run continues exactly from one. This state is not saved
-                again.
+            resumed_from: state from which the run was resumed exactly, or None. This state is not saved again.
         """
         self._stepper, self._saver, self._emit = stepper, saver, emit
         self._last = None if resumed_from is None else (resumed_from.epoch, resumed_from.step)
@@ -54,7 +53,9 @@ class Checkpointing:
         self._saver.save(snapshot, is_best=is_best, stall_seconds=time.perf_counter() - started)
 
     def report(self, *, wait: bool = False) -> None:
-        """Emit the event for a written set that has not been reported. If `wait` is true, wait for a set in progress.
+        """Emit the event for a set that was written but not yet reported.
+
+        If `wait` is true, first wait until the set in progress, if any, has been written.
 
         Raises:
             CheckpointError: if the set could not be written.

@@ -68,7 +68,7 @@ def load_evaluated_model(config: TrainingConfig, path: Path) -> EvaluatedModel:
 
 
 def evaluated_weights_digest(checkpoint: Path) -> str:
-    """Return the digest of the checkpoint set's averaged weights if it has them, or else of its weights.
+    """Return the digest of the checkpoint set's averaged weights if it has any, and of its weights otherwise.
 
     Args:
         checkpoint: path of a checkpoint set that `read_state` has verified.
@@ -94,8 +94,8 @@ def _load_exported(path: Path) -> paddle.nn.Layer:
         return _Logits(paddle.jit.load(str(path / EXPORTED)))
     except (ValueError, RuntimeError, OSError) as error:
         raise ExportError(
-            f"{path}: paddle {paddle.__version__} cannot load this exported model ({error}). It may come from another "
-            f"version of Paddle; evaluate its checkpoint set instead"
+            f"{path}: paddle {paddle.__version__} cannot load this exported model ({error}). Another version of "
+            f"Paddle may have exported it; evaluate its checkpoint set instead"
         ) from error
 
 

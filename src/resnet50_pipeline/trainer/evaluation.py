@@ -1,4 +1,4 @@
-"""Predicts each image of a list exactly once, with any number of ranks."""
+"""Classifies each image of a list exactly once, with any number of ranks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Predictions:
         top_ids: [N, k], ids of the most probable classes, best first.
         top_probabilities: [N, k], in 0..1.
         loss: [N], cross-entropy.
-        seconds: duration, including image loading.
+        seconds: total time, including image loading.
         loading_seconds: time spent waiting for images.
     """
 
@@ -102,7 +102,7 @@ def predict(
     reporter: EvaluationReporter | None = None,
     stop: StopRequest | None = None,
 ) -> Predictions:
-    """Return the predictions for all batches of a loader. Afterward, the network is still in evaluation mode.
+    """Return the predictions for all batches of a loader. The network is left in evaluation mode.
 
     Args:
         network: float32 [N, 3, H, W] → logits [N, class_num].
@@ -141,7 +141,7 @@ def predict(
 
 
 def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, model: Path, list_file: Path) -> None:
-    """Predict all images of a list with a checkpoint set, a weights file or an exported model.
+    """Classify all images of a list with a checkpoint set, a weights file or an exported model.
 
     Each rank writes the arrays of its `Predictions` to `predictions.<rank>.npz` in the folder of its heartbeat. Rank 0
     also writes `evaluation_summary.json`, and reports its progress to `events.jsonl`.
@@ -151,7 +151,7 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
         ranks: connection to the other ranks.
         heartbeat: heartbeat of this rank. Its folder is the output folder.
         model: path of the model (see `load_evaluated_model`).
-        list_file: list of the images to predict.
+        list_file: list of the images to classify.
 
     Raises:
         CheckpointError: if the model is damaged or from another network.

@@ -1,4 +1,4 @@
-"""Exports a checkpoint set as an inference model, and compares the outputs of both on real images."""
+"""Exports a checkpoint set as an inference model, and compares their outputs on real images."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def export_checkpoint(
     """Export a checkpoint set as an inference model and check the result.
 
     This writes `inference.*`, `inference.yml` (PaddleClas' format), `parameter_names.json` (for training that starts
-    from the exported model) and `export_check.json` to `output_dir`. The check
-    compares the probabilities from the network and from Paddle Inference for the first `check_images` val images. If
-    `writes_onnx` is true, it also compares the probabilities from `inference.onnx` in ONNX Runtime.
+    from the exported model) and `export_check.json` to `output_dir`. The check compares the probabilities from the
+    network and from Paddle Inference for the first `check_images` val images. If `writes_onnx` is true, it also
+    compares the probabilities that ONNX Runtime computes with `inference.onnx`.
 
     Args:
         config: configuration of the run.
@@ -93,7 +93,7 @@ def export_checkpoint(
         "images": len(images),
         **differences,
         "tolerance": tolerance,
-        # The comparison with NaN is false, so NaN fails the check.
+        # Every comparison with NaN is false, so NaN fails the check.
         "passed": all(difference <= tolerance for difference in differences.values()),
         "weights_digest": evaluated_weights_digest(checkpoint),
     }
@@ -107,9 +107,9 @@ def export_checkpoint(
 
 
 def match_parameters(model_dir: Path, network: paddle.nn.Layer) -> dict[str, str]:
-    """Return the network's name of each parameter and running statistic in the exported program.
+    """Map the name of each parameter and running statistic in the exported program to its name in the network.
 
-    They are matched by their values. If two tensors have the same values, it does not matter which one is which.
+    Tensors are matched by their values. Tensors with the same values are interchangeable.
 
     Raises:
         ExportError: if the program has a tensor that the network does not have.
@@ -142,7 +142,7 @@ def _first_images(config: TrainingConfig, count: int) -> NDArray[np.float32]:
 
 
 def _run_inference(model_dir: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities from Paddle Inference. It loads only the exported files."""
+    """Return the probabilities that Paddle Inference computes from the exported files alone."""
     program = next(path for path in (model_dir / f"{MODEL}.json", model_dir / f"{MODEL}.pdmodel") if path.exists())
     settings = inference.Config(str(program), str(model_dir / f"{MODEL}.pdiparams"))
     settings.disable_glog_info()

@@ -1,4 +1,4 @@
-"""Sums up loss, correct predictions, images and time. The sums stay on the device until they are reported."""
+"""Accumulates loss, correct predictions, images and time. The sums stay on the device until they are reported."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Meters:
     """Running sums of a rank. `add` does not wait for the device."""
 
     def __init__(self, values: Sequence[float] = (0.0,) * 6) -> None:
-        """Start with zeros, or continue with sums from an earlier call of `values()`."""
+        """Start with zeros, or continue with sums from an earlier call to `values()`."""
         self._loss: paddle.Tensor | float
         self._hits: paddle.Tensor | float
         self._loss, self._hits, self._images, self._reader_seconds, self._skipped, elapsed = values
@@ -109,8 +109,8 @@ class Meters:
     def totals(self, ranks: Ranks, steps: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
         """Return the sums over all ranks, and whether any rank wants to stop. All ranks must call this method.
 
-        The stop flag shares a collective operation with the sums. A separate operation in every step would slow down
-        all steps.
+        The stop flag is sent together with the sums, because a separate collective operation would slow down every
+        step.
         """
         *sums, stopping = ranks.sum([*self.values(), float(wants_to_stop)])
         loss, hits, images, reader_seconds, skipped, seconds = (float(value) for value in sums)
@@ -128,7 +128,7 @@ class Meters:
 
 
 class EpochMeters:
-    """The sums of an epoch. `totals` contains the reported steps. The steps after them form the current interval."""
+    """The sums of an epoch. `totals` covers the reported steps. Later steps belong to the current interval."""
 
     def __init__(self, ranks: Ranks, start_step: int, state: Mapping[str, Any] | None = None) -> None:
         """Start an epoch, or continue it from a saved `state`.

@@ -72,7 +72,7 @@ def compile_network(network: paddle.nn.Layer) -> paddle.nn.Layer:
     does not trigger another compilation.
     """
     images = paddle.static.InputSpec([None, 3, None, None], "float32", name="images", stop_gradient=True)
-    # full_graph raises an error for a layer that cannot be compiled. Paddle's default silently runs it op by op.
+    # With full_graph, a layer that cannot be compiled raises an error. By default, Paddle silently runs it op by op.
     return paddle.jit.to_static(network, input_spec=[images], full_graph=True)
 
 

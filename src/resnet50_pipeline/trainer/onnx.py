@@ -34,7 +34,7 @@ def write_onnx(model_dir: Path) -> Path:
             opset_version=OPSET,
             auto_upgrade_opset=True,
             enable_onnx_checker=True,
-            # With the default, polygraphy, paddle2onnx 2.1.0 would install packages with pip from another index.
+            # With its default, polygraphy, paddle2onnx 2.1.0 would run pip to install packages from another index.
             **({"optimize_tool": None} if "optimize_tool" in signature(paddle2onnx.export).parameters else {}),
         )
     except Exception as error:  # paddle2onnx does not document its exceptions
@@ -65,4 +65,4 @@ def run_onnx(model: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-_MISSING = "model_registration.onnx needs {} ({}); in the project's folder, run: pip install -e '.[onnx]'"
+_MISSING = "model_registration.onnx needs {} ({}); in the project folder, run: pip install -e '.[onnx]'"

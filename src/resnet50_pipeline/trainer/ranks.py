@@ -1,4 +1,4 @@
-"""Connects this process to the other ranks, and provides the collective operations of the trainer."""
+"""Connects this process to the other ranks, and provides the trainer's collective operations."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Ranks:
 def join_ranks(device: str) -> Ranks:
     """Set the device and connect to the other ranks started by `paddle.distributed.launch`.
 
-    A single rank is not connected. It has no process group, so Paddle's collective operations would fail with "The
+    If there is only one rank, no process group is created. Paddle's collective operations would then fail with "The
     global group is not initialized".
 
     Args:

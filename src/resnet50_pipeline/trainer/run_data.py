@@ -31,7 +31,7 @@ def steps_per_epoch(batches: int, update_freq: int) -> int:
     """
     if batches < update_freq:
         raise TrainingConfigError(
-            f"Global.update_freq: a step takes {update_freq} batches, but an epoch has only {batches} on each rank; "
+            f"Global.update_freq: a step needs {update_freq} batches, but an epoch has only {batches} on each rank; "
             f"lower training.update_freq or training.batch_size_per_rank"
         )
     return batches // update_freq
@@ -44,8 +44,8 @@ class RunData:
         lists: entries of both lists, keyed by the section in `config.DataLoader`.
         train_images: number of images in the train list.
         val_images: number of images in the val list.
-        balanced_images: number of images in a class-balanced epoch, or None if an epoch is the train list.
-        class_weights: float32 [class_num], weight of each class in the loss, or None without weights.
+        balanced_images: number of images in a class-balanced epoch, or None if an epoch follows the train list.
+        class_weights: float32 [class_num], weight of each class in the loss, or None if the loss is not weighted.
         steps_per_epoch: optimizer steps per epoch.
         train_batches: sampler of `train_loader`. Set its `epoch` and `start_step` before each iteration.
         train_loader: loader for this rank's train batches of an epoch.

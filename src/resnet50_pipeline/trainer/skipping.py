@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 class SkippedImages:
-    """The images that a rank has skipped since the last report, and the limit per epoch for all ranks.
+    """The images that a rank has skipped since the last report, and the limit per epoch for all ranks together.
 
     The counts are stored in the meters, which checkpoint sets include. A run that resumes within an epoch therefore
-    continues counting.
+    continues the count.
     """
 
     def __init__(self, limit: int) -> None:
@@ -43,7 +43,9 @@ class SkippedImages:
         )
 
     def require_within_limit(self, totals: Totals, epoch: int) -> None:
-        """Check the number of skipped images in an epoch. It is the same on all ranks, so they all raise or none does.
+        """Check the number of skipped images in an epoch.
+
+        The number is the same on all ranks, so either all ranks raise an error or none does.
 
         Raises:
             ImageDecodeError: if the number exceeds the limit.

@@ -14,7 +14,7 @@ _MAX_PIXELS = 4
 
 
 class SmallMapConv2D(paddle.nn.Conv2D):
-    """A `Conv2D` for NCHW images without groups or dilation; parameters and results are those of `Conv2D`."""
+    """A `Conv2D` for NCHW images, without groups or dilation. It has the same parameters and results as `Conv2D`."""
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         """Return the convolution of float32 [N, C, H, W] as float32 [N, O, H', W']."""
@@ -40,9 +40,10 @@ class SmallMapConv2D(paddle.nn.Conv2D):
 
 
 def speed_up_small_maps(network: paddle.nn.Layer) -> None:
-    """Let the convolutions of a network use one matrix product where their output has 2 to 4 pixels.
+    """Make the network's convolutions use one matrix product if their output has 2 to 4 pixels.
 
-    This is for networks that run op by op. A compiled or exported network has sizes that are known only when it runs.
+    This works only for networks that run op by op. The sizes in a compiled or exported network are unknown until it
+    runs.
     """
     for layer in network.sublayers():
         is_plain = type(layer) is paddle.nn.Conv2D and layer._data_format == "NCHW" and isinstance(layer._padding, int)

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def set_starting_point(config: TrainingConfig, ranks: Ranks, stepper: Stepper, steps_per_epoch: int) -> ResumePoint:
-    """Load `Global.checkpoints` or `Global.pretrained_model` if set. Return the initial state of the run.
+    """Load `Global.checkpoints` or `Global.pretrained_model` if one is set. Return the initial state of the run.
 
     Raises:
         CheckpointError: if the checkpoint set or the weights are missing or damaged, or do not match the recipe.
@@ -57,7 +57,7 @@ def _resume(config: TrainingConfig, ranks: Ranks, stepper: Stepper, steps_per_ep
     require_same_recipe(path, saved.recipe, describe_recipe(config))
     point = find_resume_point(saved, ranks.count, steps_per_epoch)
     if not point.is_exact:
-        # The saved schedule counts the steps of the previous number of ranks.
+        # The saved schedule counts steps with the previous number of ranks.
         point = replace(point, state=replace(point.state, schedule=stepper.schedule_after(point.state.step)))
     stepper.restore(path, point.state)
     if ranks.is_first and saved.best_epoch:

@@ -33,7 +33,7 @@ from resnet50_pipeline.trainer.small_maps import speed_up_small_maps
 
 
 class Stepper:
-    """Trains a network. Owns the network, the loss, the optimizer, the schedule, the precision and the average."""
+    """Trains a network. Owns the network, loss, optimizer, schedule, mixed precision and averaged weights."""
 
     def __init__(
         self,
@@ -74,12 +74,12 @@ class Stepper:
         return found
 
     def connect(self) -> None:
-        """Prepare the ranks to share gradients, and copy the weights of rank 0 to all ranks. Load weights before."""
+        """Let the ranks share gradients, and copy rank 0's weights to all ranks. Load weights before calling this."""
         if self._ranks.count > 1:
             self._parallel = paddle.DataParallel(self._network)
 
     def start_epoch(self, epoch: int) -> None:
-        """Set the network to training mode, with the layers frozen that are frozen in this epoch (1-based)."""
+        """Switch the network to training mode, and freeze or thaw layers for this epoch (1-based)."""
         if self._thawing is not None:
             self._thawing.start_epoch(epoch)
         self._parallel.train()
@@ -99,7 +99,7 @@ class Stepper:
         Returns:
             The mean loss of the batch, and the logits [N, class_num].
         """
-        # Random numbers on the device, such as for dropout, depend only on the position in the run. A resumed run
+        # Random numbers on the device, such as those for dropout, depend only on the position in the run. A resumed run
         # repeats them, so the checkpoint set does not have to include a generator state.
         paddle.seed((self._seed << 44 | batches << 12 | self._ranks.rank) % (1 << 63))
         is_update = (batches + 1) % self._update_freq == 0
@@ -122,8 +122,8 @@ class Stepper:
     def evaluated_network(self) -> Iterator[paddle.nn.Layer]:
         """Yield the network with the weights to evaluate. These are the averaged weights if the recipe uses EMA."""
         with self._ema.applied() if self._ema is not None else contextlib.nullcontext():
-            # Running statistics differ between ranks, because each rank has different images. All ranks evaluate with
-            # the statistics of rank 0, which are also saved. Otherwise, predictions would depend on the number of
+            # Running statistics differ between ranks, because each rank trains on different images. All ranks evaluate
+            # with the statistics of rank 0, which are also saved. Otherwise, predictions would depend on the number of
             # ranks.
             self._ranks.copy_from_first(running_statistics(self._network))
             yield self._network
@@ -136,7 +136,7 @@ class Stepper:
             self._host.reserve(EMA, {name: tensor.shape for name, tensor in self._ema.tensors.items()})
 
     def files(self) -> dict[str, Arrays]:
-        """Copy the state to host memory. Return its arrays, keyed by file name. The next call overwrites them."""
+        """Copy the state to host memory and return the arrays, keyed by file name. The next call overwrites them."""
         files: dict[str, Arrays] = {
             WEIGHTS: self._host.copy(WEIGHTS, self._network.state_dict()),
             OPTIMIZER: self._host.copy(OPTIMIZER, optimizer_tensors(self._network, self._optimizer)),
@@ -158,7 +158,7 @@ class Stepper:
         load_weights(checkpoint, self._network)
         frozen: frozenset[str] = frozenset()
         if self._thawing is not None:
-            # Parameters that were still frozen in the last step of the set have no optimizer state.
+            # Parameters that were still frozen when the set was saved have no optimizer state.
             self._thawing.start_epoch(state.epoch + 1 if state.step_in_epoch else state.epoch)
             frozen = self._thawing.frozen
         arrays = load_arrays(checkpoint, OPTIMIZER)

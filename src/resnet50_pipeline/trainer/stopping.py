@@ -12,7 +12,7 @@ from resnet50_pipeline.processes.interruption import stop_signals
 class StopRequest:
     """A flag that is set when SIGTERM, SIGINT or SIGHUP arrives. If it is set on any rank, all ranks stop.
 
-    In processes that are forked later, such as DataLoader workers, these signals have their default effect.
+    In processes that are forked later, such as data loader workers, these signals have their default effect.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class StopRequest:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
-            # A forked process inherits this handler, but must end as if there were no handler.
+            # A forked process inherits this handler, but must exit as if there were no handler.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.signal_number = number

@@ -85,7 +85,7 @@ class TrainingRun:
             NonFiniteLossError: if the loss becomes NaN or infinite. Earlier checkpoint sets are kept.
             CheckpointError: if a checkpoint set cannot be written.
             ImageDecodeError: if more images are unreadable than the configuration allows.
-            RunInterruptedError: if a rank was asked to stop. All ranks stop after the same step and save it.
+            RunInterruptedError: if a rank was asked to stop. All ranks stop after the same step, which is saved.
         """
         started = time.perf_counter()
         epochs = self._config.Global.epochs
@@ -124,7 +124,7 @@ class TrainingRun:
                 images_per_second=images / seconds if seconds else 0.0,
             )
         )
-        # No rank ends before rank 0 has written its last set and its last event.
+        # No rank may exit before rank 0 has written the last set and the last event.
         self._ranks.barrier()
 
     def _train_epoch(self, epoch: int) -> Totals:
@@ -145,13 +145,13 @@ class TrainingRun:
             self._skipped.log(batch)
             self._heartbeat.beat()
             batches += 1
-            # The rest of the loop body belongs to a complete optimizer step.
+            # The rest of the loop body runs once per optimizer step.
             if batches % update_freq:
                 waiting_since = time.perf_counter()
                 continue
             step += 1
             stops = step % config.print_batch_step == 0 and self._report_step(epoch, step, learning_rate, meters)
-            # After the last step of an epoch, save a set only after the evaluation, because it includes the result.
+            # At the end of an epoch, save only after the evaluation, because the set includes the result.
             is_last = step - first_step == self._data.steps_per_epoch
             saves = config.save_interval_steps and step % config.save_interval_steps == 0 and not is_last
             if stops or saves:
@@ -208,11 +208,11 @@ class TrainingRun:
         if not math.isfinite(value):
             raise NonFiniteLossError(
                 f"the {name} is {value} at step {step} (epoch {epoch}). The last checkpoint set is from epoch "
-                f"{self._state.epoch}. Lower training.lr or lengthen its warm-up, and start from scratch"
+                f"{self._state.epoch}. Lower training.lr or lengthen the warm-up, then start from scratch"
             )
 
     def _finish_epoch(self, epoch: int) -> None:
-        """Evaluate and save at the configured intervals, and after the last epoch, which may end the run early."""
+        """Evaluate and save, if either is due after this epoch. Both are always due after the last configured epoch."""
         config, is_last = self._config.Global, epoch == self._config.Global.epochs
         is_best = False
         if is_last or epoch % config.eval_interval == 0:
@@ -247,7 +247,7 @@ class TrainingRun:
             self._checkpoints.save(self._state, is_best=is_best)
 
     def _is_out_of_patience(self, epoch: int) -> bool:
-        """Return whether the run ends after this finished epoch. The checkpoint set has all that this depends on."""
+        """Return whether training stops early after this epoch. A resumed run makes the same decision."""
         patience, is_evaluated = self._config.Global.patience, epoch % self._config.Global.eval_interval == 0
         return patience is not None and epoch > 0 and is_evaluated and epoch - self._state.best_epoch >= patience
 

@@ -26,7 +26,7 @@ class Evaluated:
         loss: mean loss per image.
         top1: top-1 accuracy, 0..1.
         top5: top-5 accuracy, 0..1.
-        balanced_accuracy: mean accuracy of the classes that have images, 0..1.
+        balanced_accuracy: mean of the accuracies of all classes that have images, 0..1.
         images_per_second: total throughput of all ranks.
     """
 
@@ -48,9 +48,9 @@ def validate(
     emit: Callable[[EvalProgress], None],
     stop: StopRequest,
 ) -> Evaluated | None:
-    """Evaluate the model on the val list. All ranks must call this function.
+    """Evaluate the network on the val list. All ranks must call this function.
 
-    Returns None if a rank was asked to stop before the end.
+    Return None if a rank was asked to stop before the evaluation finished.
     """
     started = time.perf_counter()
     reporter = EvaluationReporter(emit, data.val_images, ranks)

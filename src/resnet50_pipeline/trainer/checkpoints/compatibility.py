@@ -26,7 +26,7 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
         "Global.update_freq": config.Global.update_freq,
         "Global.use_dali": config.Global.use_dali,
     }
-    if config.Global.best_metric != "top1":  # sets of earlier versions do not have this key
+    if config.Global.best_metric != "top1":  # sets written by earlier versions lack this key
         recipe["Global.best_metric"] = config.Global.best_metric
     for name in ("Arch", "Loss", "Optimizer", "AMP", "EMA"):
         section = getattr(config, name)

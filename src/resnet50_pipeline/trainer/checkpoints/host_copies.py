@@ -46,7 +46,7 @@ class HostCopies:
 
 
 class _DLPackTensor:
-    """Implements the DLPack protocol for a host tensor, so that NumPy can share its memory. Paddle 2.6 lacks it."""
+    """Adds the DLPack protocol, which Paddle 2.6 lacks, to a host tensor, so that NumPy can share its memory."""
 
     def __init__(self, tensor: paddle.Tensor) -> None:
         self._tensor = tensor

@@ -1,4 +1,4 @@
-"""Loads pretrained weights from a local weights file, checkpoint set or exported model, and never downloads them."""
+"""Loads pretrained weights from a local weights file, checkpoint set or exported model. Never downloads weights."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Pretrained:
     Attributes:
         path: path of the weights file.
         loaded: number of tensors that were loaded into the network.
-        initialized: names of the head's tensors that were not loaded, because the file lacks them or they have a
-            different shape. They keep their random initial values.
+        initialized: names of the head's tensors that were not loaded, because they are missing from the file or have a
+            different shape there. They keep their random initial values.
         classes: number of classes of the head in the file, or None if the file has no head.
     """
 
@@ -44,7 +44,7 @@ class Pretrained:
             return None
         head = "no head" if self.classes is None else f"a head for {self.classes} classes"
         return (
-            f"{self.path}: has {head}, but class_num is {class_num}: {self.loaded} tensors were loaded, "
+            f"{self.path} has {head}, but class_num is {class_num}: {self.loaded} tensors were loaded, "
             f"{len(self.initialized)} start from random values ({', '.join(self.initialized)})"
         )
 
@@ -52,18 +52,18 @@ class Pretrained:
 def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
     """Load weights and running statistics from a file into the network.
 
-    All tensors except those of the head must match. As in upstream (ppcls/utils/save_load.py), a path without a suffix
-    refers to the `.pdparams` file with that name, and a head with a different shape is skipped. Upstream also skips
-    every other tensor that does not match, but this function raises an error.
+    All tensors except the head's must match. As in upstream (ppcls/utils/save_load.py), a path without a suffix refers
+    to the `.pdparams` file with that name, and a head with a different shape is skipped. Upstream also skips any other
+    tensor that does not match, whereas this function raises an error.
 
     Args:
         path: a `.pdparams` or `.safetensors` file, a checkpoint set, or the folder of an exported model. The averaged
-            weights of a checkpoint set are used if it has them.
+            weights of a checkpoint set are used if it has any.
         network: network to load the weights into.
 
     Raises:
-        CheckpointError: if the file is missing, is damaged, is for a different network, or contains objects other than
-            arrays.
+        CheckpointError: if the file is missing or damaged, belongs to a different network, or contains objects other
+            than arrays.
     """
     path, arrays = _read(path)
     own = network.state_dict()
@@ -77,7 +77,7 @@ def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
         shown = "; ".join(_difference(name, own, arrays) for name in wrong[:3])
         raise CheckpointError(
             f"{path}: the weights are from another network: {len(wrong)} tensors outside the head differ: {shown}; "
-            "set Arch.name to the network of the weights"
+            "set Arch.name to the network that the weights belong to"
         )
     fitting = {name: _tensor(path, name, array) for name, array in arrays.items() if name not in misfits}
     network.set_state_dict({**own, **fitting})
@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[Path, dict[str, NDArray[np.generic]]]:
         try:
             arrays: dict[str, NDArray[np.generic]] = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+            raise CheckpointError(f"{path} cannot be read as a safetensors file: {error}") from error
         return path, arrays
     return path, read_pdparams(path)
 
@@ -112,8 +112,8 @@ def _read_exported(folder: Path) -> dict[str, NDArray[np.generic]]:
     names_file = folder / PARAMETER_NAMES
     if not names_file.is_file():
         raise CheckpointError(
-            f"{folder}: has no {PARAMETER_NAMES}, so it was exported by an earlier version of this project or another "
-            f"program; start from its checkpoint set or its best.pdparams"
+            f"{folder} has no {PARAMETER_NAMES}, so it was exported by an earlier version of this project, or by "
+            f"another program; start from its checkpoint set or its best.pdparams"
         )
     names: dict[str, str] = json.loads(names_file.read_text(encoding="utf-8"))
     try:
@@ -133,7 +133,7 @@ def _read_exported(folder: Path) -> dict[str, NDArray[np.generic]]:
 
 def _tensor(path: Path, name: str, array: NDArray[np.generic]) -> paddle.Tensor:
     if array.dtype.kind != "f":
-        raise CheckpointError(f"{path}: {name} has dtype {array.dtype}; weights must be floating point")
+        raise CheckpointError(f"{path}: {name} has dtype {array.dtype}; weights must be floating-point numbers")
     return paddle.to_tensor(array.astype(np.float32))
 
 

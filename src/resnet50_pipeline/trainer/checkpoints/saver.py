@@ -30,13 +30,13 @@ class CheckpointSaver:
 
         Args:
             snapshot: content of the set.
-            is_best: whether this set is the best one so far and is recorded in `best.json`.
-            stall_seconds: time for which training was paused to take the snapshot.
+            is_best: whether this set is the best so far. If so, it is recorded in `best.json`.
+            stall_seconds: how long training was paused to take the snapshot.
         """
         started = time.perf_counter()
         self._pending = self._thread.submit(self._write, snapshot, is_best, stall_seconds, started)
         if psutil.virtual_memory().available < 2 * snapshot.bytes:
-            self._pending.exception()  # waits; `written` or `wait` raises an error
+            self._pending.exception()  # waits; the next call to `written` or `wait` raises any error
 
     def written(self) -> CheckpointSaved | None:
         """Return the event for a set that was written since the last call, or None if there is none.

@@ -1,4 +1,4 @@
-"""Defines batches, in host memory as NumPy arrays and on the device as tensors, and loads them."""
+"""Defines batches, as NumPy arrays in host memory and as tensors on the device, and loads them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def allocate_array(shape: tuple[int, ...], dtype: DTypeLike, buffer: memoryview 
 def _load_readable(dataset: ListDataset, key: Key, max_skipped: int) -> tuple[int, TransformedImage, str]:
     """Return the row, the image, and an error message, which is "" if the image is readable.
 
-    If the image is unreadable, the row and the image are those of its replacement.
+    If the image is unreadable, return the row of its replacement and the replacement.
     """
     problem = ""
     for offset in range(max_skipped + 1):

@@ -137,7 +137,11 @@ class DaliLoader:
         self._is_fresh = True
 
     def _next_inputs(self) -> tuple[list[NDArray[np.generic]], ...]:
-        """Return DALI's inputs for the next batch, and start reading later batches. StopIteration ends the epoch."""
+        """Return DALI's inputs for the next batch, and start reading later batches.
+
+        Raises:
+            StopIteration: at the end of the epoch, as DALI expects.
+        """
         while len(self._reading) < _READ_AHEAD and (keys := next(self._ahead, None)):
             self._reading.append((keys[0], [self._readers.submit(self._read, key) for key in keys]))
         if not self._reading:
@@ -176,8 +180,9 @@ class DaliLoader:
     def _prepare(self, row: int, data: bytes) -> tuple[bytes, int, int]:
         """Return bytes for DALI's decoder, and the width and height of its result.
 
-        DALI does not report damage, and its list of formats and its rules differ. A plain JPEG is therefore decoded
-        completely the first time this process meets it, and any other image is passed as a BMP of its pixels.
+        DALI does not report damaged images, and it accepts different formats and decodes some of them differently. A
+        plain JPEG is therefore decoded completely the first time this process reads it, to check it. Any other image
+        is decoded here and passed to DALI as a BMP.
 
         Raises:
             ImageDecodeError: if the image cannot be decoded.
@@ -195,7 +200,7 @@ class DaliLoader:
         """Return DALI's pipeline for the crop size of an epoch. Each size needs its own pipeline."""
         progress = self._config.dataset.progressive_resize
         side = self._crop.size if progress is None else progress.size_of(epoch, self._crop.size)
-        if side != self._side or not self._is_fresh:  # a pipeline stopped inside an epoch cannot be reset
+        if side != self._side or not self._is_fresh:  # a pipeline stopped mid-epoch cannot be reset
             self._side, self._pipeline = side, self._build(side)
         return self._pipeline
 
@@ -293,8 +298,8 @@ def require_cuda(device: str) -> int:
 def _copy(source: Any, target: paddle.Tensor) -> Any:
     """Copy DALI's tensor to Paddle's tensor.
 
-    Returns an event that marks the end of the copy, or None if the copy is already complete. On a GPU, the copy must
-    run in Paddle's stream. Paddle allocates memory in stream order, so earlier work in this stream may still use the
+    Return an event that marks the end of the copy, or None if the copy is already complete. On a GPU, the copy must run
+    in Paddle's stream. Paddle allocates memory in stream order, so earlier work in this stream may still use the
     target's memory for another tensor.
     """
     address = ctypes.c_void_p(target.data_ptr())

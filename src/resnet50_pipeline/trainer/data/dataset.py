@@ -22,7 +22,7 @@ from resnet50_pipeline.recipe.data_loader import SplitConfig
 from resnet50_pipeline.trainer.data.sampling import Key
 
 Images = NDArray[Any]  # float32 or uint8 [N, 3, H, W]
-# Mixing and shuffling have the same seed. This number gives mixing a separate stream of random numbers.
+# Mixing and shuffling use the same seed. This number gives mixing a separate stream of random numbers.
 _MIXING_STREAM = 1
 
 
@@ -129,7 +129,7 @@ class ListDataset(paddle.io.Dataset):
 
     def draw(self, key: Key) -> random.Random:
         """Return the random number generator for an image."""
-        low, high = key.copy & 0xFF, key.copy >> 8  # the seed of the run has the bits between them
+        low, high = key.copy & 0xFF, key.copy >> 8  # the seed of the run occupies the bits in between
         seed = (high << 128) | (self._seed << 64) | (low << 56) | (key.epoch << 32) | key.row
         return random.Random(seed)  # noqa: S311 - reproducible, not secret
 
@@ -138,7 +138,7 @@ class ListDataset(paddle.io.Dataset):
         return np.array([self._entries.labels[row] for row in rows], dtype=np.int64)
 
     def name_error(self, row: int, error: ImageDecodeError) -> ImageDecodeError:
-        """Return the error with the image's name before its message and the next step after it."""
+        """Return the error with the image's name added before the message, and the next step after it."""
         return error.named(self._source.name(row))
 
     def mix_plan(self, images: int, side: int, key: Key) -> MixPlan | None:

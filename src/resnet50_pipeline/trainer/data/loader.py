@@ -16,7 +16,7 @@ from resnet50_pipeline.trainer.data.workers import LoaderProcesses
 
 
 class Loader:
-    """Iterates over a rank's batches. Worker processes load them, or the rank itself if `num_workers` is 0."""
+    """Iterates over a rank's batches. Worker processes load them, or if `num_workers` is 0, the rank itself does."""
 
     def __init__(self, dataset: ListDataset, batches: TrainBatches | EvalBatches, config: SplitConfig) -> None:
         self._dataset, self._batches, self._max_skipped = dataset, batches, config.loader.max_skipped_images

@@ -32,7 +32,7 @@ class DeviceImages:
         self._normalize = normalize
         self._tables = [np.ascontiguousarray(normalize.table[:, channel]) for channel in range(3)]
         # Three buffers are needed: for the batch in use, for the next batch, and for the previous batch, which is
-        # released only after the next batch has its buffer.
+        # released only after the next batch has received a buffer.
         self._buffers = Buffers(3, batch_bytes)
         self._last: tuple[paddle.Tensor, Any] | None = None
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from resnet50_pipeline.recipe.data_loader import SplitConfig
 from resnet50_pipeline.trainer.ranks import Ranks
 
-# The length of a RASampler epoch is a multiple of this, as in PaddleClas and torchvision.
+# The length of a RASampler epoch is a multiple of this number, as in PaddleClas and torchvision.
 _REPEATED_UNIT = 256
 # Gives class-balanced sampling a separate stream of random numbers.
 _BALANCED_STREAM = 2
 
 
 class Key(NamedTuple):
-    """Identifies a use of an image. Together with the seed, it determines all random numbers for augmentation.
+    """Identifies one use of an image. Together with the seed, it determines all random numbers for augmentation.
 
     Attributes:
-        epoch: 1-based epoch, or 0 in evaluation.
+        epoch: 1-based epoch, or 0 during evaluation.
         row: row of the list file.
         copy: repetition index within the epoch (RASampler, images_per_class), from 0.
     """
@@ -42,15 +42,15 @@ def epoch_order(images: int, seed: int, epoch: int, shuffle: bool) -> NDArray[np
 def balanced_order(
     labels: NDArray[np.int64], images_per_class: int, seed: int, epoch: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows of a class-balanced epoch in their order, and the repetition index of each.
+    """Return the rows of a class-balanced epoch in order, and the repetition index of each row.
 
-    Every class occurs `images_per_class` times. The epochs share one endless sequence of each class, which is a series
-    of permutations of its images. An epoch takes the next `images_per_class` images from it. All images of a class are
-    therefore used equally often over the epochs, and an epoch depends only on the seed and its number.
+    An epoch has `images_per_class` images of every class. Each class has an endless sequence of images, which is a
+    series of permutations of the images in the class, and each epoch uses the next part of this sequence. Over many
+    epochs, all images of a class are therefore used equally often. An epoch depends only on the seed and its number.
 
     Args:
         labels: int64 [N], label of each row.
-        images_per_class: number of images of each class.
+        images_per_class: number of images of each class in an epoch.
         seed: seed of the run.
         epoch: number of the epoch, 1-based.
     """
@@ -73,7 +73,7 @@ def balanced_order(
 
 
 def _count_earlier(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how often each value occurs before its position."""
+    """For each position, return how often its value occurs before it."""
     order = np.argsort(rows, kind="stable")
     values = rows[order]
     is_first = np.r_[True, values[1:] != values[:-1]]
@@ -90,11 +90,11 @@ class TrainBatches(paddle.io.BatchSampler):
     from its beginning, until its length is a multiple of the number of ranks. Of n ranks, rank r uses every n-th image,
     starting at position r. All ranks have the same number of batches with the same sizes.
 
-    With `num_repeats`, the assignment is the same as in PaddleClas' RASampler. Each image is repeated consecutively in
-    the order, so its copies are assigned to different ranks. An epoch has about the same length: the number of
-    images in the list, rounded down to a multiple of 256 if it is at least 256.
+    With `num_repeats`, the assignment is the same as in PaddleClas' RASampler. The copies of an image are consecutive
+    in the order, so they are assigned to different ranks. The length of an epoch stays about the same: it is the number
+    of images in the list, rounded down to a multiple of 256 if it is at least 256.
 
-    With `images_per_class`, an epoch is that of `balanced_order` instead of the train list.
+    With `images_per_class`, the order comes from `balanced_order` instead.
 
     Set `epoch` and `start_step` before each iteration. A run that resumes within an epoch sets `start_step` to skip
     that many batches without loading them. The remaining batches are the same as in an uninterrupted epoch.
@@ -136,9 +136,10 @@ class TrainBatches(paddle.io.BatchSampler):
         """Return a warning if the last batch of an epoch is a single image."""
         if self.batch_size == 1:
             return [
-                "every batch has only one image per rank. BatchNorm normalizes each image by its own statistics, and "
-                "the running statistics, which evaluation uses, differ from them. Set training.batch_size_per_rank to "
-                "at least 2; training.update_freq accumulates gradients, but does not change BatchNorm"
+                "every batch has only one image per rank. BatchNorm therefore normalizes each image with the image's "
+                "own statistics, but evaluation uses running statistics, which differ. Set "
+                "training.batch_size_per_rank to at least 2; training.update_freq accumulates gradients, but does not "
+                "change BatchNorm"
             ]
         before = (self.steps_per_epoch - 1) * self.batch_size
         if self.images_per_rank - before != 1:

@@ -1,10 +1,10 @@
 """Loads batches in worker processes, directly into memory that they share with the rank.
 
 Paddle's DataLoader creates a file in /dev/shm for every array of every batch, copies the batch to newly allocated
-pages, and leaves the file behind if a process is killed. In contrast, the workers in this module share an anonymous
-memory mapping with their rank. The mapping is released when the last process ends, and its pages are allocated only
-once. It is divided into slots, and each slot contains the images of one batch. Only the images' shape, labels and rows
-are sent through a pipe.
+pages, and leaves the file behind if a process is killed. The workers in this module instead share an anonymous memory
+mapping with their rank. The mapping is released when the last process ends, and its pages are allocated only once. It
+is divided into slots, each for the images of one batch. Only the shape, labels and rows of the images are sent through
+a pipe.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class LoaderProcesses:
                 yield self._take()
         except BrokenProcessPool as error:
             raise LoaderProcessError(
-                "a worker process of the data loader was killed. If the kernel ran out of memory (check `dmesg`), "
-                "lower training.loader.num_workers; then resume the run"
+                "a worker process of the data loader was killed. Check `dmesg` for an out-of-memory error; if there is "
+                "one, lower training.loader.num_workers. Then resume the run"
             ) from error
 
     def _submit(self, keys: list[Key]) -> None:
@@ -142,7 +142,7 @@ def _start_worker(worker: _Worker, rank_pid: int) -> None:
     # If the rank died before the line above, this process will never receive the signal.
     if os.getppid() != rank_pid:
         os._exit(1)
-    # Ctrl-C or a closed terminal signals all processes of the terminal. The rank needs its workers until it has
+    # Pressing Ctrl-C or closing the terminal signals all of its processes. The rank needs its workers until it has
     # finished its step and saved a checkpoint set.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -169,9 +169,9 @@ def _load(keys: list[Key], slot: int | None) -> _Result:
 
 
 def _can_be_pickled(error: Exception) -> bool:
-    """Return whether the rank can unpickle the exception. This fails for some constructors with several arguments."""
+    """Return whether the rank can unpickle the exception. Some exceptions whose constructor has arguments cannot be."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled in this line
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled on this line
     except Exception:  # any error that the exception's constructor raises
         return False
     return True

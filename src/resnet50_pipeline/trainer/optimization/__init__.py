@@ -8,5 +8,5 @@ Each section of the YAML file has a module:
     EMA         ema         averaged weights for evaluation and export
 
 `class_weights` computes the weights for CELoss from the train list. `frozen_layers` freezes layers, for the whole run
-or until an epoch. `optimizer_state` saves and restores the state of an optimizer.
+or until a given epoch. `optimizer_state` saves and restores the state of an optimizer.
 """

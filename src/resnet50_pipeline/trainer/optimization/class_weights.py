@@ -16,8 +16,8 @@ def compute_class_weights(config: ClassWeightOptions, images_of_class: NDArray[n
     - `effective-number`: (1 - β) / (1 - β^n), from "Class-Balanced Loss Based on Effective Number of Samples" (Cui et
       al. 2019).
 
-    Here, the weights of both rules are scaled so that the mean weight of the train images is 1. The mean gradient
-    therefore has the same scale as without weights, and the same learning rate fits. A class without images has the
+    In both cases, the weights are scaled so that the mean weight of the train images is 1. The mean gradient therefore
+    has the same scale as without weights, so the learning rate does not have to change. A class without images has
     weight 0.
 
     Args:
@@ -25,7 +25,7 @@ def compute_class_weights(config: ClassWeightOptions, images_of_class: NDArray[n
         images_of_class: number of train images of each class, int64 [C].
 
     Raises:
-        TrainingConfigError: if there is not one explicit weight per class.
+        TrainingConfigError: if the number of explicit weights differs from the number of classes.
     """
     rule = config.class_weights
     if rule is None:
@@ -48,6 +48,6 @@ def _effective_number(images: NDArray[np.float64], beta: float) -> NDArray[np.fl
     """Return (1 - β^n) / (1 - β) for n images."""
     if beta == 0:
         return np.minimum(images, 1.0)
-    # expm1 keeps the digits that 1 - β^n would lose for β close to 1.
+    # expm1 avoids the loss of precision in 1 - β^n for β close to 1.
     number: NDArray[np.float64] = np.expm1(images * np.log(beta)) / (beta - 1.0)
     return number

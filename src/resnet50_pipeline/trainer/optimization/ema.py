@@ -62,7 +62,7 @@ class ExponentialMovingAverage:
         """Set the average to arrays returned by `named`.
 
         Raises:
-            CheckpointError: if their names or shapes differ from the network's tensors.
+            CheckpointError: if the names or shapes of the arrays do not match the network's tensors.
         """
         wrong = sorted(self._tensors.keys() ^ arrays.keys()) or sorted(
             name for name, tensor in self._tensors.items() if list(tensor.shape) != list(arrays[name].shape)

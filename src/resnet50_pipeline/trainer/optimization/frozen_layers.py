@@ -1,4 +1,4 @@
-"""Freezes layers for the whole run (`Arch.freeze`), or only until an epoch (`Arch.thaw_epoch`).
+"""Freezes layers for the whole run (`Arch.freeze`), or only until a given epoch (`Arch.thaw_epoch`).
 
 The weights and BatchNorm statistics of frozen layers do not change. BatchNorm uses its running statistics, because the
 frozen weights were trained with them. `Layer.train` does not undo this setting, because `_use_global_stats` is not part
@@ -15,7 +15,7 @@ from resnet50_pipeline.exceptions import TrainingConfigError
 
 
 def freeze_layers(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> None:
-    """Freeze the layers that match the patterns, for the whole run. Their parameters have no gradients.
+    """Freeze the layers that match the patterns for the whole run. Their parameters receive no gradients.
 
     Raises:
         TrainingConfigError: if a pattern matches no layer, or all parameters are frozen.
@@ -28,10 +28,10 @@ def freeze_layers(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> None:
 
 
 class ThawingLayers:
-    """Layers that are frozen until an epoch.
+    """Layers that are frozen until a given epoch.
 
-    They compute gradients from the start, and `drop_gradients` removes them. DataParallel shares only the gradients of
-    parameters that it knows when the run starts, so parameters cannot be added to it later.
+    Their gradients are computed from the start, and `drop_gradients` removes them. DataParallel shares only the
+    gradients of parameters that are trainable when the run starts, and parameters cannot be added later.
     """
 
     def __init__(self, network: paddle.nn.Layer, patterns: tuple[str, ...], thaw_epoch: int) -> None:
@@ -40,7 +40,7 @@ class ThawingLayers:
         Args:
             network: network with the layers.
             patterns: patterns for the names of the layers.
-            thaw_epoch: first epoch (1-based) that trains the layers.
+            thaw_epoch: first epoch (1-based) in which the layers are trained.
 
         Raises:
             TrainingConfigError: if a pattern matches no layer, or all parameters are frozen.
@@ -74,7 +74,7 @@ def find_layers(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> list[pad
     """Return the layers whose names match a pattern, and all layers inside them, without repetition.
 
     Raises:
-        TrainingConfigError: if a pattern matches no layer, or the layers have all parameters of the network.
+        TrainingConfigError: if a pattern matches no layer, or the layers contain all parameters of the network.
     """
     found: dict[int, paddle.nn.Layer] = {}
     for pattern in patterns:

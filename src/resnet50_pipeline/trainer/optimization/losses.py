@@ -21,9 +21,9 @@ def build_loss(items: tuple[LossItem], class_num: int, class_weights: NDArray[np
     The result is the mean over the batch. It is computed in float32, regardless of the dtype of the logits.
 
     Args:
-        items: the loss.
+        items: `Loss.Train` of the configuration, which has exactly one item.
         class_num: number of classes.
-        class_weights: float32 [class_num], weights for the cross entropy of each class. None: no weights.
+        class_weights: float32 [class_num], weight of each class in the cross entropy, or None for equal weights.
     """
     (item,) = items
     if item.MultiLabelLoss is not None:
@@ -54,10 +54,10 @@ def _cross_entropy(config: CELossConfig, class_num: int) -> Loss:
 
 
 def _weighted_cross_entropy(config: CELossConfig, class_num: int, class_weights: NDArray[np.float32]) -> Loss:
-    """Return the cross entropy with the cost of an image multiplied by the weight of its class.
+    """Return the cross entropy, with the loss of each image multiplied by the weight of its class.
 
     The mean divides by the number of images, not by the sum of their weights. Otherwise, the gradient of an image would
-    depend on the other images on its rank. In a mixed image, each of its two labels has its own weight.
+    depend on the other images on its rank. In a mixed image, each of the two labels uses the weight of its class.
     """
     weights = paddle.to_tensor(class_weights)
 
@@ -76,7 +76,7 @@ def _weighted_cross_entropy(config: CELossConfig, class_num: int, class_weights:
 
 
 def _binary_cross_entropy(config: MultiLabelLossConfig, class_num: int) -> Loss:
-    """Return the loss function of `ppcls/loss/multilabelloss.py`. Unlike upstream, it accepts class numbers as labels.
+    """Return the loss function of `ppcls/loss/multilabelloss.py`. Unlike upstream, it accepts class ids as labels.
 
     It also supports a target threshold. As in `timm.loss.BinaryCrossEntropy`, the threshold is applied to the smoothed
     and mixed target. Procedures A1 to A3 in "ResNet strikes back" use it.

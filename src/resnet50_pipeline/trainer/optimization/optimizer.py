@@ -76,8 +76,8 @@ def build_optimizer(
     """Return the optimizer for the network's trainable parameters (`ppcls/optimizer/optimizer.py`).
 
     Unlike upstream, Momentum supports `no_weight_decay_name` and `one_dim_param_no_weight_decay` independently.
-    Upstream's Momentum ignores the second option unless the first is set. If the first is set, it applies no weight
-    decay at all.
+    Upstream's Momentum ignores the second option unless the first is set, in which case it applies no weight decay at
+    all.
 
     Args:
         config: the optimizer and its settings.
@@ -114,7 +114,7 @@ def _build_momentum(
 ) -> paddle.optimizer.Optimizer:
     # Unlike upstream, do not use parameter groups. Paddle's groups ignore the factors in lr_mult_list
     # (`_add_param_group` in paddle/optimizer/optimizer.py). In addition, upstream builds the optimizer twice from the
-    # same groups. The first time, Momentum removes the weight decay from the groups, so no weight decay is applied
+    # same groups. The first build removes the weight decay from the groups, so the second optimizer applies none
     # (ppcls/optimizer/optimizer.py).
     decay, none = paddle.regularizer.L2Decay(config.l2_coeff), paddle.regularizer.L2Decay(0.0)
     for name, parameter in trained.items():

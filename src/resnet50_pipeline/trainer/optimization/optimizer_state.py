@@ -22,8 +22,8 @@ _KINDS = {
 def optimizer_tensors(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
     """Return the optimizer's state keyed by `<parameter>/<kind>`, such as `fc.weight/velocity`.
 
-    Paddle's own keys cannot be used in a checkpoint. They contain counters that depend on all other objects that the
-    process has built before. The state is empty before the first step.
+    Paddle's own keys cannot be used in a checkpoint, because they contain counters that depend on all other objects
+    that the process has created. The state is empty before the first step.
     """
     state = optimizer.state_dict()
     keys = _keys_by_stem(state)
@@ -57,9 +57,9 @@ def restore_optimizer(
     Args:
         network: network that the optimizer was built for.
         optimizer: optimizer to restore.
-        arrays: saved values of `optimizer_tensors`. Empty for a checkpoint set from before the first step.
+        arrays: saved values of `optimizer_tensors`. Empty if the checkpoint set was saved before the first step.
         schedule_state: saved `state_dict` of the learning rate schedule.
-        without: names of parameters that had no step yet and therefore have no state, because they were frozen.
+        without: names of parameters that have no state, because they have been frozen so far.
 
     Raises:
         CheckpointError: if the names or shapes of the arrays do not match the network and the optimizer.
@@ -79,14 +79,14 @@ def restore_optimizer(
     for name, parameter in _trained(network).items() if arrays else ():
         for kind in _KINDS[type(optimizer).__name__]:
             stem, key = f"{parameter.name}_{kind}", f"{name}/{kind}"
-            # Once state has been set, Paddle does not create any other state at the first step of a parameter.
+            # Once any state has been set, Paddle does not create missing state at the first step of a parameter.
             array = arrays[key] if key in expected else _initial_state(optimizer, kind, shapes[key])
             restored[known.get(stem) or _next_key(stem)] = paddle.to_tensor(array)
     optimizer.set_state_dict(restored)
 
 
 def _initial_state(optimizer: paddle.optimizer.Optimizer, kind: str, shape: list[int]) -> NDArray[np.float32]:
-    """Return the state of a parameter before its first step, as Paddle creates it."""
+    """Return the state of a parameter before its first step, as Paddle would create it."""
     start = {"beta1_pow_acc": "_beta1", "beta2_pow_acc": "_beta2"}.get(kind)
     return np.full(shape, 0.0 if start is None else getattr(optimizer, start), dtype=np.float32)
 

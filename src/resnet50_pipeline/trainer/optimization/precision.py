@@ -40,7 +40,7 @@ class Precision:
             trained = [parameter for parameter in network.parameters() if not parameter.stop_gradient]
             self._scaler = LossScaler(trained, self._amp.scale_loss, dynamic=self._amp.use_dynamic_loss_scaling)
         _require_support(self._amp.dtype)
-        # The same flag as upstream (ppcls/engine/engine.py).
+        # Upstream sets the same flag (ppcls/engine/engine.py).
         paddle.set_flags({"FLAGS_max_inplace_grad_add": 8})
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -76,10 +76,10 @@ class Precision:
 class LossScaler:
     """Implements dynamic loss scaling (Micikevicius et al. 2018, "Mixed Precision Training", section 3.2).
 
-    This class uses the same rule and the same operator as `paddle.amp.GradScaler`. GradScaler itself cannot be used. It
-    disables itself on a CPU, and it does not expose all of its counters, so a run could not resume exactly. As in
-    GradScaler, the host reads one flag per optimizer step to decide whether to skip the step. DataParallel has already
-    summed the gradients at that point, so all ranks make the same decision.
+    This class uses the same rule and the same operator as `paddle.amp.GradScaler`. GradScaler itself cannot be used,
+    because it disables itself on a CPU, and because it does not expose all of its counters, which an exact resume
+    needs. As in GradScaler, the host reads one flag per optimizer step to decide whether to skip the step. DataParallel
+    has already summed the gradients at that point, so all ranks make the same decision.
     """
 
     def __init__(self, parameters: Sequence[paddle.Tensor], scale: float, *, dynamic: bool) -> None:

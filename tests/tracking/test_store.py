@@ -87,9 +87,9 @@ def test_a_server_that_never_answers_is_reported_within_the_limit(tmp_path, monk
     ("tags", "expected"),
     [
         ({"mlflow.runName": "mine"}, "TRACKING_RUN_NAME"),
-        ({"a\nb": "1"}, "names of tags"),
-        ({"": "1"}, "names of tags"),
-        ({"../a": "1"}, "names of tags"),
+        ({"a\nb": "1"}, "tag names"),
+        ({"": "1"}, "tag names"),
+        ({"../a": "1"}, "tag names"),
         ({"x" * 251: "1"}, "250"),
     ],
 )

@@ -34,7 +34,7 @@ def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
       in train/.
     - `synsets_digest`: SHA-256 of the sorted synsets, one per line. Set only in the first listed row of train/.
     - `sha256_before`: digest of the image in `reference`, or None.
-    - `has_other_label`: whether a listed image with the same digest has another label.
+    - `has_other_label`: whether a listed image with the same digest has a different label.
 
     Class columns have one value per class, and split columns one value per split, so that each problem is counted
     only once.

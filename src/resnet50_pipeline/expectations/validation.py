@@ -139,7 +139,7 @@ def _make_finding(
 def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
     """Count the readable images.
 
-    Return the number of images that can be checked for the claim, and of those that were not read far enough.
+    Return the number of images that can be checked for the claim, and the number that were not read far enough.
     """
     is_readable = batch["status"] == "ok"
     if claim.reads == "folders":

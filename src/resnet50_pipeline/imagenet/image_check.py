@@ -93,6 +93,6 @@ def _find_other_sources(
         if digest_sources(ShardTask(folder / shard.name, packing, sources)) != shard.source:
             yield (
                 str(folder / shard.name),
-                f"was packed from different images from those that were validated; it contains {paths[0]} and "
+                f"was not packed from the validated images; it contains {paths[0]} and "
                 f"{len(rows) - 1} more → run data_preparation again",
             )

@@ -54,7 +54,7 @@ class MixPlan:
 
 
 class Mixup(Operator):
-    """Blends every image with another image of the batch (arXiv:1710.09412)."""
+    """Blends every image with another image in the batch (arXiv:1710.09412)."""
 
     alpha: float = Field(
         default=1.0, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
@@ -67,7 +67,7 @@ class Mixup(Operator):
 
 
 class Cutmix(Operator):
-    """Replaces a window of every image with the same window of another image of the batch (arXiv:1905.04899)."""
+    """Replaces a window of every image with the same window of another image in the batch (arXiv:1905.04899)."""
 
     alpha: float = Field(
         default=0.2, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."

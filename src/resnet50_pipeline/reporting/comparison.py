@@ -17,7 +17,7 @@ _CLASSES_SHOWN = 10
 
 
 def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """Compare the predictions of a model with those of a rival, image by image.
+    """Compare a model's predictions with a rival's, image by image.
 
     Return JSON-serializable values:
 

@@ -235,7 +235,7 @@ def prefix_list(
 
 
 def _is_misplaced(paths: Sequence[str], prefix: str, others: tuple[str, ...]) -> bool:
-    """Return whether all paths repeat the prefix or have that of another split. No class folder explains either."""
+    """Return whether all paths repeat the prefix, or all have another split's, which class folders cannot explain."""
     return all(path.startswith(prefix * 2) for path in paths) or all(path.startswith(others) for path in paths)
 
 

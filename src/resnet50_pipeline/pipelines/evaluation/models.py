@@ -103,7 +103,7 @@ def _fetch_predictions(reference: str, *, is_optional: bool) -> tuple[str, pd.Da
 
 
 def compare_with_rival(predictions: pd.DataFrame, evaluation: EvaluationParameters) -> dict[str, Any]:
-    """Compare the predictions with those of the rival. Without a comparison, `rival` is None and `reason` explains why.
+    """Compare the predictions with the rival's. If there is no comparison, `rival` is None and `reason` explains why.
 
     If an alias points to a version that was evaluated on different images, the comparison is skipped without an error.
     """

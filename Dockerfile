@@ -9,14 +9,6 @@ FROM python:3.11-slim-bookworm AS python
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DO_NOT_TRACK=true KEDRO_DISABLE_TELEMETRY=1 MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1 GX_ANALYTICS_ENABLED=false
 
-# paddlepaddle-gpu 2.6.2 on the package index is built for CUDA 11.8 and cuDNN 8.6 (paddle/version). It opens the libraries
-# by names without a version. Only NVIDIA's much larger development images have those names, so create them here.
-FROM nvidia/cuda:11.8.0-cudnn8-runtime-ubuntu22.04 AS cuda
-RUN mkdir /cuda \
-    && cp -a /usr/local/cuda-11.8/targets/x86_64-linux/lib/. /cuda/ \
-    && cp -a /usr/lib/x86_64-linux-gnu/libcudnn*.so.* /usr/lib/x86_64-linux-gnu/libnccl.so.* /cuda/ \
-    && for library in /cuda/*.so.*; do link="${library%%.so.*}.so"; [ -e "$link" ] || ln -s "${library##*/}" "$link"; done
-
 FROM python AS environment
 ARG DEVICE
 WORKDIR /build
@@ -38,13 +30,14 @@ ARG SOURCE_COMMIT=none-dirty
 # uv checks the packages with the metadata in pyproject.toml.
 RUN export VIRTUAL_ENV=/opt/venv SOURCE_COMMIT="$SOURCE_COMMIT" \
     && /opt/venv/bin/uv pip install --no-cache --quiet --no-deps --no-build-isolation . \
-    && /opt/venv/bin/uv pip check --quiet
+    && /opt/venv/bin/uv pip check --quiet \
+    && /opt/venv/bin/python -m resnet50_pipeline.trainer.cuda_libraries
 
 FROM python AS on-cpu
 
+# The CUDA libraries come from the lock file. The driver comes from the host.
 FROM python AS on-gpu
-COPY --from=cuda /cuda /usr/local/cuda/lib64
-ENV LD_LIBRARY_PATH=/usr/local/cuda/lib64 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # hadolint ignore=DL3006
 FROM on-${DEVICE}

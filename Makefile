@@ -24,8 +24,8 @@ TRACKING_URI ?= sqlite:///mlflow.db
 # DVC's stages call `kedro` by name, so the programs of the environment come first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# Without compiled modules, every process spends seconds on compiling what it imports. Images of containers often set
-# this variable, but .venv lasts longer than one process.
+# Without compiled modules, every process spends seconds compiling what it imports. Container images often set this
+# variable, but .venv outlives a single process.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Turn off the telemetry of Kedro, MLflow, DVC and Great Expectations.
@@ -34,7 +34,7 @@ export KEDRO_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
-# Keep the caches of libraries inside the project: DVC's hashes of files, Matplotlib's list of fonts.
+# Keep library caches inside the project: DVC's file hashes and Matplotlib's font list.
 export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/matplotlib
 
@@ -73,7 +73,7 @@ data-demo: setup ## runs the tutorial on versioned data in a temporary clone
 test: setup-dev ## runs the quick tests and one run of all pipelines in TEST_PROCESSES (3) processes
 	@$(VENV)/bin/pytest $(IN_PROCESSES) -m "not slow or chain" $(ARGS)
 
-test-slow: setup-dev ## runs the tests that `make test` leaves out, except the exhaustive ones
+test-slow: setup-dev ## runs the tests that `make test` skips, except the exhaustive ones
 	@$(VENV)/bin/pytest $(IN_PROCESSES) -m "slow and not chain and not exhaustive" $(ARGS)
 
 test-all: setup-dev ## runs all tests and measures their coverage

@@ -7,9 +7,9 @@ Each of the four parts measures its reference in the same run:
 - `report`: time and peak memory for the metrics, plots, report and model card of 50,000 predictions with 1,000 classes,
   measured in a separate process.
 - `accuracy`: top-1 and top-5 on 1, 2 and 3 ranks, compared with scikit-learn's `top_k_accuracy_score` for the same
-  network. Neither 2 nor 3 divides the length of the list.
+  network. The length of the list is not a multiple of 2 or 3.
 - `serving`: median latency of one image with `mlflow models serve`, compared with the predictor alone. Also prints the
-  share of HTTP (the time of /ping), of decoding and preprocessing, and of MLflow's JSON and schema check.
+  shares of HTTP (the time of /ping), of decoding and preprocessing, and of MLflow's JSON and schema check.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """

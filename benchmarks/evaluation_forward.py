@@ -87,7 +87,7 @@ def compare(folder: Path) -> None:
     rounds: list[dict[str, float]] = []
     for _ in range(ROUNDS + 1):
         rounds.append({name: IMAGES / seconds_of(task) for name, task in tasks.items()})
-    del rounds[0]  # a warm-up: it starts the workers and allocates Paddle's buffers
+    del rounds[0]  # a warm-up, which starts the workers and allocates Paddle's buffers
     figures = {name: statistics.median(one[name] for one in rounds) for name in tasks}
     figures["ratio"] = statistics.median(one["worker"] / one["bare"] for one in rounds)
     figures["alone_ratio"] = statistics.median(one["alone"] / one["bare"] for one in rounds)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from targets import Target
 
-if TYPE_CHECKING:  # `compute` imports it, so that the measured memory is that of one process
+if TYPE_CHECKING:  # `compute` imports it, so that the memory of a single process is measured
     import pandas as pd
 
 CLASSES, IMAGES_PER_CLASS = 1_000, 50
@@ -27,7 +27,7 @@ def measure(folder: Path) -> list[Target]:
     figures = json.loads(done.stdout.splitlines()[-1])
     print("report: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in figures["seconds"].items()))
     return [
-        Target("metrics and report of 50,000 predictions, seconds", sum(figures["seconds"].values()), SECONDS),
+        Target("metrics and report for 50,000 predictions, seconds", sum(figures["seconds"].values()), SECONDS),
         Target("peak memory of the same, GB", figures["gigabytes"], GIGABYTES),
     ]
 

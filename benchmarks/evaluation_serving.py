@@ -2,7 +2,7 @@
 
 A ResNet50 at 224 pixels with random weights is exported, registered and served by one worker on this machine. For
 comparison, a process without a server measures the network in Paddle Inference, the predictor with decoding and
-preprocessing, and the pyfunc model with its table. /ping measures HTTP alone.
+preprocessing, and the pyfunc model with its DataFrame. /ping measures HTTP alone.
 """
 
 from __future__ import annotations

@@ -2,17 +2,17 @@
 
 - `finetune`: a network is trained on the digits 0 to 4. Then the recipe finetune learns the digits 5 to 9 from 10, 20
   or 50 images per class, and the recipe from-scratch-small learns them from random weights.
-- `long-tail`: ten digits, the largest class with 200 images and the smallest with 4 (50:1), trained without
+- `long-tail`: a network learns ten digits, with 200 images in the largest class and 4 in the smallest (50:1), without
   compensation, with class weights, and with class-balanced sampling.
 
-Each comparison has three seeds, which also choose the images. A val list with 20 images per class selects the best
-epoch, and the accuracies are those on a test list with 70 other images per class. The gain is the mean over the seeds
-of the difference in balanced accuracy, in percentage points, with its 95% confidence interval (Student's t).
+Each comparison uses three seeds, which also determine the images. The best epoch is chosen on a val list with 20 images
+per class, and the accuracies are measured on a test list with 70 other images per class. The gain is the difference in
+balanced accuracy, in percentage points, averaged over the seeds, with its 95% confidence interval (Student's t).
 
 Prints one line per run, and one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if
-a target is missed. With --results FILE, finished runs are appended to the file and not repeated, so an interrupted
-benchmark continues. The full benchmark takes two to three hours on two idle cores; --smoke shows in a few minutes that
-the program works, with meaningless results.
+a target is missed. With --results FILE, finished runs are appended to the file and not repeated, so that an interrupted
+benchmark can continue. The full benchmark takes two to three hours on two idle cores; --smoke only checks in a few
+minutes that the program works; its results are meaningless.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from resnet50_pipeline.training_dir import best_checkpoint
 RECIPES = Path(__file__).parents[1] / "conf" / "recipes"
 FIRST_HALF, SECOND_HALF, ALL = range(5), range(5, 10), range(10)
 VAL_IMAGES, TEST_IMAGES = 20, 70
-# The sample's transform. Digits fill the image, and a mirrored digit is another one.
+# The sample's transform. Digits fill the image, and a mirrored digit may be a different digit.
 TRANSFORMS: dict[str, Any] = {
     "train_transform": {"size": 32, "scale": [0.9, 1.0], "ratio": [0.95, 1.05], "flip": False},
     "eval_transform": {"resize_short": 32, "size": 32},
 }
-# 97.5% quantile of Student's t for the degrees of freedom of a mean over this many seeds.
+# 97.5% quantile of Student's t for a mean over this many seeds.
 T_QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
@@ -195,11 +195,11 @@ def measure_long_tail(benchmark: Benchmark) -> list[Target]:
     recipe["lr"] = {**recipe["lr"], "warmup_epoch": 1}
     gains: dict[str, list[float]] = {"class weights": [], "balanced sampling": []}
     for seed in scale.seeds:
-        # Another seed makes other digits rare.
+        # Each seed makes different digits rare.
         order = [(3 * place + seed) % 10 for place in ALL]
         images = {digit: round(scale.largest_class * 50 ** (-place / 9)) for place, digit in enumerate(order)}
         images = {digit: images[digit] for digit in ALL}
-        per_class = round(sum(images.values()) / len(images))  # an epoch has the same length with sampling
+        per_class = round(sum(images.values()) / len(images))  # so that an epoch with sampling has the same length
         plain = benchmark.accuracy("long tail, no compensation", seed, images, recipe)
         for name, change in (
             ("class weights", {"loss": {"name": "CELoss", "class_weights": "balanced"}}),
@@ -229,8 +229,8 @@ def main() -> int:
     parser.add_argument("--network", default="ResNet18", help="network from ppcls.arch")
     parser.add_argument("--device", default="cpu", help="Paddle's name for the device")
     parser.add_argument("--threads", type=int, default=2, help="threads of the rank on a CPU")
-    parser.add_argument("--results", type=Path, help="file of finished runs")
-    parser.add_argument("--smoke", action="store_true", help="the smallest run of the program")
+    parser.add_argument("--results", type=Path, help="file to which finished runs are appended")
+    parser.add_argument("--smoke", action="store_true", help="run only a quick check of the program")
     options = parser.parse_args()
     targets: list[Target] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-few-images-") as folder:

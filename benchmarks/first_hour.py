@@ -1,9 +1,9 @@
-"""Measures what a new user and a developer wait for: `python benchmarks/first_hour.py [--check] [--pairs N] [--ci]`.
+"""Measures how long a new user and a developer wait: `python benchmarks/first_hour.py [--check] [--pairs N] [--ci]`.
 
 Everything runs in clones of the committed state, in a temporary folder and with a temporary HOME:
 
 - From `git clone` to the report of `make run`, with the packages in this machine's uv cache.
-- Pairs of `kedro run` in this state and in commit c864052, alternating. Each clone has its own environment.
+- Alternating pairs of `kedro run` in this state and in commit c864052. Each clone has its own environment.
 - `make test`, pytest's collection, and the error of `kedro run` for a missing dataset.
 - With --ci, `.ci/run` as a whole.
 
@@ -33,7 +33,7 @@ def main() -> int:
     """Measure, print the targets, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
-    parser.add_argument("--pairs", type=int, default=2, help="pairs of runs of this state and of the earlier commit")
+    parser.add_argument("--pairs", type=int, default=2, help="pairs of runs in this state and in the earlier commit")
     parser.add_argument("--ci", action="store_true", help="also run .ci/run, which takes up to an hour")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="first-hour-") as folder:

@@ -1,7 +1,7 @@
-"""Runs one of the loaders that are compared: `python input_pipeline_peers.py PEER FOLDER WORKERS CORES`.
+"""Runs one of the compared loaders: `python input_pipeline_peers.py PEER FOLDER WORKERS CORES`.
 
 The process pins itself and its children to the first CORES available cores, creates its loader, and loads one epoch for
-every line on its standard input. For each epoch it prints the images/s between the first and the last batch, and the
+every line on its standard input. For each epoch, it prints the images/s between the first and the last batch, and the
 CPU time per image in milliseconds, including its children. The peers can therefore alternate, and their start-up time
 is not measured. A peer yields float32 batches in the training process.
 """
@@ -51,7 +51,7 @@ def upstream(folder: Path, workers: int) -> Epoch:
 
 
 def plain(folder: Path, workers: int) -> Epoch:
-    """Return a plain version of the same operators in Paddle's DataLoader; replaces `upstream` without a checkout."""
+    """Return a plain version of the same operators in Paddle's DataLoader. Replaces `upstream` without a checkout."""
     import cv2
     import numpy as np
     import paddle
@@ -251,7 +251,8 @@ def measure_epoch(epoch: Epoch, batches: int) -> tuple[float, float]:
     """Load an epoch; return images/s from the first to the last batch and milliseconds of CPU time per image."""
     for number, _ in enumerate(epoch(), 1):
         now = time.perf_counter()
-        # Not for every batch: finding the children walks over all processes, which takes a millisecond or more.
+        # Not for every batch: finding the children requires a walk over all processes, which takes a millisecond or
+        # more.
         if number == 1:
             used = _cpu_seconds()
             started = time.perf_counter()
@@ -268,7 +269,7 @@ def _cpu_seconds() -> float:
 
 
 def main(peer: str, folder: str, workers: str, cores: str) -> None:
-    """Load one epoch per input line and print its cost."""
+    """Load one epoch per input line and print the epoch's cost."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     epoch = PEERS[peer](Path(folder), int(workers))
     batches = len((Path(folder) / "train_list.txt").read_text().splitlines()) // BATCH

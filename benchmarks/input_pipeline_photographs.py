@@ -1,4 +1,4 @@
-"""Creates photographs of ImageNet's typical size: about 500 pixels and 110 KB.
+"""Creates photographs of the size that is typical of ImageNet: about 500 pixels and 110 KB.
 
 They are random crops, some of them mirrored, of the photographs in scikit-learn, scikit-image and foolbox. Each crop is
 encoded with the quality that comes closest to 110 KB. Packages that are not installed are downloaded from the package
@@ -82,7 +82,7 @@ def _foolbox(root: Path) -> list[Pixels]:
 
 
 def _from_wheel(root: Path, package: str, wanted: list[str] | str) -> list[Pixels]:
-    """Return images from a wheel: those with the names in a list, or those whose names start with a prefix."""
+    """Return the images in a wheel whose names are in a list or start with a prefix."""
     folder = root / "wheels"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run([*command, "--dest", str(folder), package], capture_output=True, text=True, check=False)

@@ -1,11 +1,11 @@
 """Measures packed shards: throughput, reads with a cold cache, and opening ImageNet's; a part of `input_pipeline.py`.
 
-The throughput is that of uint8 batches delivered to the rank, on one core and on two, alternating with PaddleClas'
+The throughput is measured for uint8 batches delivered to the rank, on one core and on two, alternating with PaddleClas'
 operators on the same photographs (see `input_pipeline_loose.py`).
 
-Cold means that neither files nor folders are in the page cache. All caches are dropped if the process is root,
-otherwise only those of the files. Loose files and shards contain the same photographs and are read in the same random
-order, alternating.
+Cold means that neither files nor folders are in the page cache. If the process is root, all caches are dropped;
+otherwise, only those of the files are. Loose files and shards contain the same photographs and are read in the same
+random order, alternating.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def measure_opening(folder: Path) -> list[Target]:
 
 
 def write_imagenet(folder: Path) -> None:
-    """Write a list of ImageNet's size and a shard set for it whose tar files are sparse."""
+    """Write a list of ImageNet's size, and a shard set with sparse tar files for the list."""
     names = (
         f"train/n{number * IMAGENET_SHARDS // IMAGENET_IMAGES:08d}/"
         f"n{number * IMAGENET_SHARDS // IMAGENET_IMAGES:08d}_{number}.JPEG "
@@ -194,7 +194,7 @@ def write_imagenet(folder: Path) -> None:
 
 
 def open_imagenet(folder: Path) -> None:
-    """Open the list and the shards, read from every shard, and print the time and the memory without the imports."""
+    """Open the list and the shards, read from every shard, and print the time and the memory, excluding imports."""
     from resnet50_pipeline.imagenet.lists.files import read_list_file
 
     before = resident_bytes()

@@ -5,7 +5,7 @@ Both measurements use a copy of the project in a temporary folder:
 - One `kedro run` of the committed sample: wall time, memory of all its processes, top-1, and the time outside the ranks
   (every node except train_network and predict_val_list).
 - Pairs of `kedro run --pipelines training` and the launcher started by hand with the same rendered YAML file, one epoch
-  each. Both alternate, so that they run under the same load; the benchmark compares the lifetimes of the launchers.
+  each. The two alternate, so that they run under the same load; the benchmark compares the lifetimes of the launchers.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
@@ -91,7 +91,7 @@ def measure_sample_run(project: Path) -> list[Target]:
 
 
 def peak_memory_bytes(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process and return the peak of the total proportional memory (PSS) of it and its descendants."""
+    """Wait for a process and return the peak of the proportional memory (PSS) of the process and its descendants."""
     root, peak = psutil.Process(process.pid), 0
     while process.poll() is None:
         total = 0

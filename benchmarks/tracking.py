@@ -1,9 +1,9 @@
 """Measures the cost of tracking: `python benchmarks/tracking.py [--check] [--only PART …]`.
 
 - `stage`: a `kedro run` of one node that does nothing (Kedro, plugins, MLflow client, a run in a SQLite store). Each
-  stage of `dvc repro` has this fixed cost. Also prints the packages that take longest to import.
-- `sqlite`, `server`: the sample's events, uploaded every five seconds as during a training: the CPU time of client and
-  server relative to the duration of the training. Then a replay of 100,000 events.
+  stage of `dvc repro` has this fixed cost. Also prints the packages that take the longest to import.
+- `sqlite`, `server`: the sample's events are uploaded every five seconds, as during training, and the CPU time of
+  client and server is compared with the duration of training. Then 100,000 events are replayed.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """

@@ -37,7 +37,7 @@ def measure_stage(folder: Path) -> list[Target]:
     stage = project / "src" / "resnet50_pipeline" / "pipelines" / "nothing"
     stage.mkdir()
     (stage / "__init__.py").write_text(NOTHING, encoding="utf-8")
-    _run(project)  # a warm-up: it creates the database and compiles the copied modules
+    _run(project)  # a warm-up, which creates the database and compiles the copied modules
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = [_run(project)[0] for _ in range(RUNS)]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -60,12 +60,12 @@ def _run(project: Path, *options: str) -> tuple[float, str]:
 
 
 def _print_imports(profile: str) -> None:
-    """Print the packages that take longest to import, without the time of the packages that they import."""
+    """Print the packages that take the longest to import, excluding the time of the packages that they import."""
     total: dict[str, int] = {}
     for match in _IMPORT.finditer(profile):
         own, name = int(match[1]), match[4].split(".")[0]
         total[name] = total.get(name, 0) + own
-    print("import time in milliseconds, without imported packages:")
+    print("import time in milliseconds, excluding imported packages:")
     for name, microseconds in sorted(total.items(), key=lambda item: -item[1])[:SHOWN_IMPORTS]:
         print(f"  {name:<24} {microseconds / 1000:6.0f}")
     print("large packages that were imported:", ", ".join(name for name in HEAVY if name in total))

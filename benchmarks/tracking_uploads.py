@@ -1,4 +1,4 @@
-"""Measures the CPU time of uploading curves during a training, and how fast a backlog is uploaded."""
+"""Measures the CPU time of uploading curves during training, and how fast a backlog is uploaded."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 from resnet50_pipeline.training_dir import events_path
 
 # The sample: 2,000 images, two ranks with 16 images per step each, an event every five steps. TRAINING_SECONDS is the
-# duration of its training on two idle cores (benchmarks/orchestration.py); tracking takes a smaller share of a longer
-# one.
+# duration of its training on two idle cores (benchmarks/orchestration.py); in a longer training run, tracking takes a
+# smaller share.
 EPOCHS, STEPS_PER_EPOCH, STEPS_PER_EVENT, TRAINING_SECONDS = 5, 63, 5, 200.0
 SYSTEM_SECONDS = 10.0
 BACKLOG_EVENTS = 100_000
 
 
 def measure_sqlite(folder: Path) -> list[Target]:
-    """Return the targets with a SQLite file."""
+    """Return the targets for a SQLite file."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     return _measure("SQLite", folder, uri, [])
 
 
 def measure_server(folder: Path) -> list[Target]:
-    """Return the targets with an MLflow server and a SQLite file, including the CPU time of the server."""
+    """Return the targets for an MLflow server with a SQLite file, including the CPU time of the server."""
     with _server(folder) as (uri, process):
         return _measure("server", folder, uri, [process, *process.children(recursive=True)])
 
@@ -59,7 +59,7 @@ def _measure(name: str, folder: Path, uri: str, others: list[psutil.Process]) ->
 
 
 def _cpu_seconds_of_training(run: TrackedRun, training_dir: Path, others: list[psutil.Process]) -> float:
-    """Return the CPU time of everything that tracking does during a training, without the waits between uploads."""
+    """Return the CPU time of everything that tracking does during training, without the waits between uploads."""
     client, run_id = run.connect()
     client.get_run(run_id)  # opens the connection, which is not measured
     events, monitors = list(_events()), find_monitors()

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Set before Paddle reads it. As in the sample, one core computes and the other is for the remaining work.
+# Set before Paddle reads it. As in the sample, one core computes, and the other does the remaining work.
 os.environ["OMP_NUM_THREADS"] = "1"
 # Paddle's warnings at import are irrelevant here.
 os.environ.setdefault("PYTHONWARNINGS", "ignore")

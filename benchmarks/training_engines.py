@@ -1,9 +1,9 @@
-"""Compares an epoch of the native engine with one of PaddleClas, with the same YAML file on one CPU rank.
+"""Compares an epoch of the native engine with one of PaddleClas, using the same YAML file on one CPU rank.
 
 Run `python benchmarks/training_engines.py [--check]` with PADDLECLAS_HOME set to a checkout; without one, nothing is
 measured. Both engines train ResNet50 on 32-pixel images with one thread and one DataLoader worker, alternating. A whole
-epoch consists of training, evaluation and saving; its duration comes from the times of the events, without the first
-epoch. The CPU time is that of all processes of a run from their start; it is more reliable on a busy machine.
+epoch consists of training, evaluation and saving; its duration is computed from the times of the events, excluding the
+first epoch. The CPU time covers all processes of a run from their start, and is more reliable on a busy machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENGINES = ("native", "paddleclas")
 def main() -> int:
     """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a target does not hold")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="engines-") as folder:
         return report(measure(Path(folder)), is_checked=options.check)
@@ -67,7 +67,7 @@ def measure(folder: Path) -> list[Target]:
 
 @dataclass(frozen=True)
 class Cost:
-    """Mean seconds of an epoch and of its steps, without the first epoch, and the CPU seconds of all processes."""
+    """Mean seconds of an epoch and of its steps, excluding the first epoch, and the CPU seconds of all processes."""
 
     epoch_seconds: float
     steps_seconds: float

@@ -6,9 +6,10 @@ Three settings alternate; each rank has its own batch and one thread:
 - `apart`: two independent processes with one rank each, which shows what two cores with shared memory can reach.
 - `together`: two ranks, which also sum their gradients at every step (gloo).
 
-`apart` / `alone` is the effect of the shared memory and caches, `together` / `apart` the cost of the all-reduce.
+`apart` / `alone` shows the effect of shared memory and caches, and `together` / `apart` shows the cost of the
+all-reduce.
 
-Then a rank is killed, and the time until the error names it is measured.
+Finally, a rank is killed, and the time until the error that names the rank is measured.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ PRINT_STEP = 4
 HALF_LIST = "half_list.txt"
 # Two ranks on two cores cannot reach a speedup of 2: they share caches and memory, and synchronize at every step.
 MIN_SPEEDUP = 1.2
-# With NCCL, the other ranks would wait for the killed one until a timeout of minutes.
+# With NCCL, the other ranks would wait for the killed one until they time out after several minutes.
 SECONDS_TO_ERROR = 10
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the target of two ranks; takes about four minutes."""
+    """Return the targets of two ranks. This takes about four minutes."""
     root = folder / "digits"
     write_digits(root, train_images_per_class=2 * STEPS * BATCH_SIZE // 10)
     rounds = [measure_round(folder / f"round-{number}", root) for number in range(ROUNDS)]

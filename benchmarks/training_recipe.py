@@ -1,4 +1,4 @@
-"""Shortens the sample's recipe to a few seconds: data, parameters and the configuration for the ranks."""
+"""Provides the sample's recipe, shortened to a few seconds: data, parameters and the configuration for the ranks."""
 
 from __future__ import annotations
 

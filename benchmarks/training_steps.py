@@ -1,4 +1,4 @@
-"""Measures one rank: its step against a bare Paddle loop, the share of events and metrics, and the stall of a set.
+"""Measures one rank: its step compared with a bare loop, the share of events and metrics, and the pause for a set.
 
 The native step includes everything in a `TrainingRun`: reading, decoding and cropping images, meters, events and
 heartbeat. The bare loop has its batches in memory as tensors and computes only forward, loss, backward and step.
@@ -35,7 +35,7 @@ PRINT_STEP = 5  # as in conf/base; conf/imagenet prints half as often
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets of one rank; takes about three minutes."""
+    """Return the targets of one rank. This takes about three minutes."""
     import paddle
 
     paddle.set_device("cpu")
@@ -77,7 +77,7 @@ class Round:
 def measure_round(
     number: int, plain: TrainingConfig, saving: TrainingConfig, batches: Sequence[tuple[Any, Any]]
 ) -> Round:
-    """Measure all tasks one after the other, in reverse order every other round."""
+    """Measure all tasks one after another, in reverse order in every other round."""
     seconds: dict[str, float] = {}
     tasks: list[Callable[[], dict[str, float]]] = [
         lambda: {"bare": bare_loop(plain, batches)},
@@ -161,7 +161,7 @@ def paddle_save_seconds(config: TrainingConfig) -> float:
 def bookkeeping_seconds(folder: Path) -> float:
     """Return the seconds per step for meters and heartbeat, and for its share of writing and displaying events.
 
-    In a training, another process displays the events; here the display counts, too.
+    During training, another process displays the events; here, displaying them counts, too.
     """
     import paddle
 

@@ -1,7 +1,7 @@
 """Measures the validation of ImageNet: `python benchmarks/validation.py [--check] [--only PART …]`.
 
-The parts are the scan of the files, the list files and the expectations. The speeds of scan and lists are ratios within
-one run.
+The parts are the scan of the files, the list files and the expectations. The speeds of the scan and of the lists are
+ratios within one run.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """

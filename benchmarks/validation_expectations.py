@@ -30,7 +30,7 @@ SECONDS, GIBIBYTES = 60.0, 4.0
 
 
 def measure() -> list[Target]:
-    """Validate the synthetic manifest in a new process; return the targets of its time and its peak memory."""
+    """Validate the synthetic manifest in a new process; return the targets for time and peak memory."""
     done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--json"], check=True, capture_output=True)
     figures = json.loads(done.stdout)
     return [
@@ -40,7 +40,7 @@ def measure() -> list[Target]:
 
 
 def make_manifest(seed: int = 0) -> pd.DataFrame:
-    """Return a manifest with the counts of ILSVRC2012, including its PNG and CMYK images, and fictional contents."""
+    """Return a manifest with the counts of ILSVRC2012, including its PNG and CMYK images, and made-up contents."""
     from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 
     random = np.random.default_rng(seed)
@@ -117,7 +117,7 @@ def run(folder: Path) -> dict[str, float]:
     docs.rename(folder / "data_docs")
     (folder / "validation_report.json").write_text(json.dumps(report))
     failed = {expectation["name"] for expectation in report["expectations"] if not expectation["success"]}
-    assert failed == {"synsets_are_those_of_ilsvrc2012"}, failed  # the synsets are fictional
+    assert failed == {"synsets_are_those_of_ilsvrc2012"}, failed  # the synsets are made up
     return {"seconds": seconds, "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 

@@ -2,9 +2,9 @@
 
 As in the data_preparation stage, both lists are read, each line is checked (format, path, label, no path twice),
 prefixed and compared with the manifest, and the result is flushed to disk and renamed. The reference is the two `sed`
-commands in PaddleClas' instructions, which check nothing; both alternate on the same files. The time does not include
-the start of Python, imports, and reading the manifest's Parquet file. The memory includes the manifest columns that the
-stage loads (listed_images in conf/base/catalog.yml).
+commands in PaddleClas' instructions, which do not check anything. Both programs alternate on the same files. The time
+does not include Python's startup, imports, or reading the manifest's Parquet file. The memory includes the manifest
+columns that the stage loads (listed_images in conf/base/catalog.yml).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def write_dataset(folder: Path) -> None:
 
 
 def compare(folder: Path) -> dict[str, float]:
-    """Alternate both; return the medians of their seconds and of the ratio, the CPU seconds and the peak memory."""
+    """Run both alternately; return the medians of the seconds and of the ratio, the CPU seconds and the peak memory."""
     from resnet50_pipeline.datasets import ParquetDataset
     from resnet50_pipeline.files import write_bytes
     from resnet50_pipeline.imagenet.layout import DatasetLayout, read_lists

@@ -1,7 +1,7 @@
 """Compares a structure walk and header, full and incremental scans with plain loops; a part of `validation.py`.
 
 All files are in the page cache. A scan and its reference loop alternate, so that both run under the same load; the
-ratio is that of the medians.
+ratio is computed from the medians.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def time_in_turn(rounds: int, *functions: Callable[[], object]) -> list[float]:
 
 
 def list_entries(root: Path) -> dict[Split, ListEntries]:
-    """Return list entries for all train files of a dataset; a label is the index of the sorted class folder."""
+    """Return list entries for all train files of a dataset. A label is the index of the sorted class folder."""
     paths = sorted(str(path.relative_to(root)) for path in root.glob("train/*/*"))
     folders = {folder: label for label, folder in enumerate(sorted({path.split("/")[1] for path in paths}))}
     labels = np.array([folders[path.split("/")[1]] for path in paths])
@@ -78,7 +78,7 @@ def write_small_files(root: Path) -> None:
         folder.mkdir(parents=True)
         for image in range(SMALL_FILES // 1000):
             (folder / f"n{number:08d}_{image}.JPEG").write_bytes(buffer.getvalue())
-    time.sleep(2.5)  # the scan does not cache results for files that changed less than two seconds ago
+    time.sleep(2.5)  # the scan does not cache results for files that have changed within the last two seconds
 
 
 def measure_small_files(root: Path, cache: Path, rounds: int) -> list[Target]:
@@ -199,7 +199,7 @@ def measure_full(root: Path, rounds: int) -> Target:
 
 
 def seconds_in_memory(files: Sequence[Path]) -> float:
-    """Return the seconds that all cores take to decode the files, which are already in the memory of each process."""
+    """Return the seconds that all cores take to decode the files, which each process already has in memory."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(CORES + 1)
     decoders = [

@@ -1,9 +1,9 @@
 """Measures DVC with loose files and with shards: `python benchmarks/versioning.py [--check] [--images N]`.
 
 Two repositories contain the same images, one as loose files and one as tar files of a thousand images. The benchmark
-measures `dvc add`, `dvc push` to a remote in a local folder, and `dvc checkout` in a clone after `dvc fetch`. Cache and
-workspace are on the same file system, so that a checkout creates hard links. The time of the same command for a single
-file, which is mostly the start of DVC, is subtracted.
+measures `dvc add`, `dvc push` to a remote in a local folder, and `dvc checkout` in a clone after `dvc fetch`. The cache
+and the workspace are on the same file system, so that a checkout creates hard links. The time of the same command for a
+single file, which is mostly DVC's startup time, is subtracted.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
@@ -29,7 +29,7 @@ IMAGES = 100_000
 IMAGES_PER_SHARD = 1000
 IMAGE_BYTES = 1024  # DVC's time depends on the number of files; ImageNet's 110 KB per file would only fill the disk
 MIN_SPEEDUP = 10
-MIN_SECONDS = 0.05  # resolution of a command's time after DVC's start is subtracted
+MIN_SECONDS = 0.05  # resolution of a command's time after DVC's startup time is subtracted
 COMMANDS = ("add", "push", "checkout of a clone")
 
 
@@ -66,7 +66,7 @@ def measure(folder: Path, images: int, rounds: int) -> list[Target]:
         loose, shards = (max(time_taken - start, MIN_SECONDS) for time_taken in with_start)
         print(
             f"{command}: {images} loose files {loose:.1f} s, {images // IMAGES_PER_SHARD} shards {shards:.2f} s, "
-            f"both without the {start:.2f} s that DVC takes for one file"
+            f"both without the {start:.2f} s that DVC takes for a single file"
         )
         name = f"dvc {command}, {images} images: time of loose files / shards"
         targets.append(Target(name, loose / shards, MIN_SPEEDUP, at_least=True))
@@ -78,7 +78,7 @@ class Trial:
     """A repository, its clone and their remote.
 
     Attributes:
-        folder: the folder of all three, which is created.
+        folder: the folder that contains all three; it is created.
     """
 
     folder: Path
@@ -100,7 +100,7 @@ class Trial:
         return self.folder / "repository" / "data"
 
     def run(self) -> Iterator[float]:
-        """Yield the seconds of add, of push and of checkout in a clone."""
+        """Yield the seconds that add, push and checkout in a clone take."""
         yield self._time("repository", "add", "data")
         yield self._time("repository", "push")
         self._git("-C", "repository", "add", "--all")
@@ -110,7 +110,7 @@ class Trial:
         yield self._time("clone", "checkout")
 
     def _time(self, repository: str, *command: str) -> float:
-        os.sync()  # earlier writes must not delay the measured command
+        os.sync()  # so that earlier writes do not delay the measured command
         start = time.perf_counter()
         self._dvc(repository, *command, "--quiet")
         return time.perf_counter() - start

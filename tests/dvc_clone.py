@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from resnet50_pipeline.sweeps.space import merge
+from resnet50_pipeline.child_runs.run_file import merge
 
 PROJECT = Path(__file__).parents[1]
 

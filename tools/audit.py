@@ -1,7 +1,7 @@
 """Prints the known vulnerabilities of the packages in lock files: `python tools/audit.py requirements.lock …`.
 
-pip-audit asks the database of osv.dev. Exit codes: 0 if no vulnerability is known, 1 if some are, 2 if the database
-cannot be reached.
+pip-audit queries the osv.dev database. Exit codes: 0 if there are no known vulnerabilities, 1 if there are some, 2 if
+the database cannot be reached.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _PIP_AUDIT = (
 
 
 class AuditError(Exception):
-    """pip-audit printed no result."""
+    """pip-audit did not print a result."""
 
 
 def audit(lock: Path, command: Sequence[str] = _PIP_AUDIT) -> tuple[int, list[str]]:
-    """Return the number of audited packages of a lock file, and one line per vulnerability.
+    """Return the number of audited packages in a lock file, and one line per vulnerability.
 
     Raises:
         AuditError: if a package could not be audited, usually because the database cannot be reached. The message is

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Writes requirements*.lock from pyproject.toml: sh tools/lock.sh [--upgrade]
-# Versions in the lock files do not change if pyproject.toml allows them. With --upgrade, the latest versions are used.
+# Versions in the lock files are kept if pyproject.toml allows them. With --upgrade, the latest versions are used.
 #
-# requirements.lock, requirements-gpu.lock and requirements-paddle26.lock have the packages to run the project; they
-# differ in Paddle, NumPy and OpenCV. requirements-dev.lock has what developers need in addition to any of them. All
-# other versions come from one resolution, with one version per package for all Python versions.
-# deploy/airflow/requirements.lock is independent of them. The files are for CPython on Linux on x86-64 and name no
-# index.
+# requirements.lock, requirements-gpu.lock and requirements-paddle26.lock contain the packages that the project needs to
+# run; they differ in the versions of Paddle, NumPy and OpenCV. requirements-dev.lock has what developers need in
+# addition to any of them. All other versions come from one resolution, with one version per package for all Python
+# versions. deploy/airflow/requirements.lock is independent of them. The files are for CPython on Linux on x86-64 and do
+# not name an index.
 set -eu
 
 folder=$(mktemp -d)
@@ -25,7 +25,7 @@ compile() {
 }
 
 # compile_run OUTPUT BOUND PYTHONS [ARGUMENT...]: run it in a folder with the pyproject.toml to compile. BOUND is the
-# first Python version that the file does not serve.
+# first Python version that the file does not support.
 compile_run() {
     output=$1
     bound="python_full_version < '$2'"

@@ -1,7 +1,7 @@
 """Executes a notebook in the project folder: `run_notebook.py notebooks/explore.ipynb OUT`.
 
-The outputs are written to OUT; the notebook itself does not change. If a cell fails, the program stops with
-its traceback.
+The executed notebook is written to OUT; the original is left unchanged. If a cell fails, the program stops with its
+traceback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     # Use sockets in the file system instead of ports, so that other users of the machine cannot connect to the kernel.
     files = Config({"KernelManager": {"transport": "ipc"}})
     with tempfile.TemporaryDirectory() as history:
-        os.environ["IPYTHONDIR"] = history  # otherwise the kernel writes to ~/.ipython
+        os.environ["IPYTHONDIR"] = history  # otherwise, the kernel would write to ~/.ipython
         NotebookClient(notebook, kernel_name="python3", timeout=CELL_SECONDS, resources=folder, config=files).execute()
     options.executed.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, options.executed)

@@ -1,18 +1,18 @@
 #!/bin/sh
 # Installs the packages of a lock file and the project itself into .venv; does nothing if they are installed.
 # Usage, from the project folder: sh tools/setup.sh requirements.lock [.venv [requirements-dev.lock]]
-# PYTHON sets the interpreter. The default is that of the environment, then the first of python3, python3.13, python3.12
-# and python3.11 whose version is in the first line of the lock file.
+# PYTHON sets the interpreter. The default is the environment's interpreter, then the first of python3, python3.13,
+# python3.12 and python3.11 whose version is in the first line of the lock file.
 #
-# The third argument adds the developer packages. An environment that has them keeps them: later calls without the
-# argument follow both lock files, so that `make run` and `make test` can alternate without any installation.
+# The third argument adds the developer packages. They then stay in the environment: later calls without this argument
+# install both lock files, so that `make run` and `make test` can alternate without any installation.
 #
-# The pip that Python brings along installs uv from the lock file, and uv installs everything else. uv's cache is outside
-# the project folder.
+# The pip that is bundled with Python installs uv from the lock file, and uv installs everything else. uv's cache is
+# outside the project folder.
 #
 # .venv/installed describes the environment: `lock`, `dev.lock` and `pyproject.toml` are copies of what was installed,
 # `name` and `dev` are the paths of the lock files as given, `root` is the project folder (programs in .venv start by
-# absolute path), and `touched` has the lock files that an unfinished installation replaces or installs.
+# absolute path), and `touched` contains the lock files that an unfinished installation replaces or installs.
 set -eu
 
 lock=$1
@@ -33,7 +33,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 has_lock() { cmp -s "$lock" "$state/lock"; }
 has_dev() { [ -z "$dev" ] || cmp -s "$dev" "$state/dev.lock"; }
 
-# Whether the environment has the interpreter that the user wants.
+# Checks whether the environment has the interpreter that the user wants.
 has_python() { [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ]; }
 
 is_current() {
@@ -44,7 +44,7 @@ is_current() {
 # Prints the version of an interpreter, such as 3.12, or nothing if it does not start.
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
 
-# Whether the lock file has packages for the version of an interpreter.
+# Checks whether the lock file has packages for an interpreter's version.
 is_served() { case " $pythons " in *" $(version_of "$1") "*) ;; *) return 1 ;; esac; }
 
 find_python() {
@@ -56,7 +56,7 @@ find_python() {
         [ -z "${PYTHON:-}" ] || break
     done
     fail "$lock needs one of these Python versions: $pythons." \
-        "${PYTHON:+$PYTHON is not one.}Install one (Debian 12: apt-get install python3.11-venv), or set its path: make setup PYTHON=/path/to/python3.12"
+        "${PYTHON:+$PYTHON is not one of them. }Install one (Debian 12: apt-get install python3.11-venv), or set its path: make setup PYTHON=/path/to/python3.12"
 }
 
 # Prints the missing Debian packages: Python's pip wheel, and the library that Paddle loads but does not contain.
@@ -107,11 +107,11 @@ require_environment() {
         say "$reason: creating $venv again"
         rm -rf "$venv"
     fi
-    # ensurepip would take most of the time of the whole installation.
+    # ensurepip would take up most of the installation time.
     "$python" -m venv --without-pip "$venv" || fail "$python -m venv $venv failed"
 }
 
-# Prints the packages that lock files name.
+# Prints the names of the packages in lock files.
 names() { sed -n 's/^\([A-Za-z0-9][A-Za-z0-9._-]*\)==.*/\1/p' "$@" | sort -u; }
 
 # Prints the entries of the lock file for packages that match an extended regular expression.
@@ -170,7 +170,8 @@ install_packages() {
         fail "uv could not install the packages (its message is above); fix the cause and run make setup again"
 }
 
-# Packages of an earlier lock file that are in none of the present ones: paddlepaddle and paddlepaddle-gpu share files.
+# Removes packages of an earlier lock file that are not in the current ones, because paddlepaddle and paddlepaddle-gpu
+# share files.
 remove_packages_of_earlier_locks() {
     names "$state/touched" >"$state/earlier"
     names "$lock" ${dev:+"$dev"} >"$state/wanted"
@@ -182,13 +183,14 @@ remove_packages_of_earlier_locks() {
     fi
 }
 
-# Moves a lock file that was installed to those that an unfinished installation has touched.
+# Moves the content of an installed lock file to `touched`.
 touch_installed() {
     [ ! -e "$state/$1" ] || cat "$state/$1" >>"$state/touched"
     rm -f "$state/$1"
 }
 
-# Installs the lock files that have changed. Packages of an unchanged one stay, even if the user has replaced some.
+# Installs the lock files that have changed. Packages of an unchanged lock file stay, even if the user has replaced
+# some.
 install_locks() {
     set --
     if ! has_lock; then set -- "$lock"; fi
@@ -206,14 +208,14 @@ install_locks() {
     if [ -s "$state/tools.lock" ]; then install_packages $reinstall --require-hashes -r "$state/tools.lock"; fi
     rm "$state/tools.lock"
     for file in "$@"; do
-        # The lock files are complete, so uv does not resolve. A later release of a package changes nothing.
+        # The lock files are complete, so uv does not resolve versions, and later releases of packages have no effect.
         install_packages $reinstall --require-hashes -r "$file"
     done
 }
 
-# Python runs the line in this file at every start, so every program in .venv has these settings, also without make.
-# They turn off telemetry, and keep Matplotlib's list of fonts and DVC's hashes of files in the project folder. A variable
-# that the user has set is kept.
+# Python runs the line in this file at every start, so every program in .venv has these settings, even without make.
+# They turn off telemetry, and keep Matplotlib's font list and DVC's file hashes in the project folder. A variable that
+# the user has set is kept.
 write_settings() {
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cat >"$packages/resnet50_pipeline_settings.pth" <<'END'
@@ -239,7 +241,11 @@ install_uv
 install_locks
 install_packages --editable .
 write_settings
-# With the metadata in pyproject.toml.
+if entries 'nvidia-.*-cu11' | grep -q .; then
+    "$venv/bin/python" -m resnet50_pipeline.trainer.cuda_libraries ||
+        fail "the CUDA libraries could not be linked into Paddle (the message is above)"
+fi
+# This uses the metadata in pyproject.toml.
 problems=$(run_uv check 2>&1) ||
     fail "$lock${dev:+ and $dev} are not complete: $problems; update them: make lock"
 cp "$lock" "$state/lock"

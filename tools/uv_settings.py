@@ -23,7 +23,7 @@ _TRUE = {"1", "on", "t", "true", "y", "yes"}
 
 
 def parse_pip_settings(listing: str) -> dict[str, str]:
-    """Return the options that `pip install` takes from its configuration files and from `PIP_*` variables.
+    """Return the options that `pip install` reads from its configuration files and from `PIP_*` variables.
 
     Args:
         listing: output of `pip config list`, such as `global.index-url='https://…'`.
@@ -32,14 +32,14 @@ def parse_pip_settings(listing: str) -> dict[str, str]:
     for line in listing.splitlines():
         name, _, value = line.partition("=")
         section, _, option = name.partition(".")
-        # pip ignores empty values, such as that of a variable that is set to nothing.
+        # pip ignores empty values, for example of a variable that is set to an empty string.
         if section in sections and value != "''":
             sections[section][option] = str(ast.literal_eval(value))
     return {option: value for section in _SECTIONS for option, value in sections[section].items()}
 
 
 def translate(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that make uv use the settings of pip.
+    """Return the variables that make uv use pip's settings.
 
     Args:
         pip: options of `pip install`, such as `index-url`.
@@ -73,7 +73,7 @@ def translate(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[st
 
 
 def _has_system_certificates() -> bool:
-    """Return whether the system has certificates. If not, uv must not use them, because it would trust no host."""
+    """Return whether the system has certificates. If not, uv must not use them, because it would not trust any host."""
     paths = ssl.get_default_verify_paths()
     return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
 

@@ -2,8 +2,8 @@
 
     python tools/viz_site.py build/viz
 
-`kedro viz build` has three problems: it writes to `build/`, where the wheel is built too; it exits with code 0 after
-a failure; and its page loads a font from Google. This program uses the same library without these problems.
+`kedro viz build` has three problems: it writes to `build/`, where the wheel is also built; it exits with code 0 after a
+failure; and its page loads a font from Google. This program uses the same library without these problems.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from resnet50_pipeline.commands.champion import champion, promote, rollback
 from resnet50_pipeline.commands.dvc.data_doctor import data_doctor
 from resnet50_pipeline.commands.dvc.data_version import data_version
 from resnet50_pipeline.commands.dvc.publish_training import publish_training
+from resnet50_pipeline.commands.folds import folds
 from resnet50_pipeline.commands.join import join
 from resnet50_pipeline.commands.package import package
 from resnet50_pipeline.commands.predict import predict
@@ -43,6 +44,7 @@ COMMANDS = (
     sync_runs,
     package,
     sweep,
+    folds,
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -16,6 +16,7 @@ PipelineError                       base class; the command line prints the mess
 ├── LoaderProcessError              a DataLoader worker of a rank was killed
 ├── NonFiniteLossError              the loss is NaN or infinite (exit code 3; a sweep prunes such a trial)
 ├── SweepStoppedError               a trial of a sweep failed
+├── FoldFailedError                 a fold of a cross-validation failed
 ├── EvaluationTableError            an evaluation table is invalid (carries every problem)
 ├── ResultNotSavedError             a result cannot be written: no space, no permission, read-only
 ├── ExportError                     the inference model's outputs differ from the checkpoint's
@@ -143,6 +144,10 @@ class NonFiniteLossError(PipelineError):
 
 class SweepStoppedError(PipelineError):
     """A sweep's trial, or one of its data stages, failed."""
+
+
+class FoldFailedError(PipelineError):
+    """The run of a fold failed."""
 
 
 class EvaluationTableError(PipelineError):

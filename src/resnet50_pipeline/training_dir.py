@@ -23,9 +23,9 @@ from resnet50_pipeline.processes.command_line import repeat_command
 _SETS = "epoch-*"
 # PaddleClas writes <stem>.pdparams, then <stem>.pdopt, and this file last.
 UPSTREAM_STATES = ".pdstates"
-# Parameter for a folder that replaces the workspace for the results of training and later stages. It can only be set
-# with `--params`.
-RUN_DIR = "run_dir"
+# Parameters for folders that replace the workspace, one for the results of training and later stages, and one for those
+# of data_validation and data_preparation. They can only be set with `--params`.
+RUN_DIR, DATA_DIR = "run_dir", "data_dir"
 
 
 def events_path(training_dir: Path) -> Path:

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from image_folders import CLASSES, add_system_files, write_class_folders, write_image
 
 from resnet50_pipeline.commands.adopt import adopt
+from resnet50_pipeline.imagenet.layout import find_folds
 from resnet50_pipeline.imagenet.lists.files import read_list_file
 from resnet50_pipeline.imagenet.scan import scan
 from resnet50_pipeline.imagenet.scan.manifest import select_listed
@@ -351,3 +352,59 @@ def test_the_recipe_follows_from_the_images_and_weights(project, tmp_path, optio
         given = options[1]
         place = given if given.startswith("models:") else str(project / given)
         assert written["training"]["pretrained_model"] == place
+
+
+def read_folds(lists: Path) -> list[dict[str, list[str]]]:
+    """Return the paths in the lists of each fold, keyed by file name."""
+    return [
+        {path.name: [line.split("\t")[0] for line in path.read_text().splitlines()] for path in fold.glob("*_list.txt")}
+        for fold in find_folds(lists)
+    ]
+
+
+def test_folds_are_lists_in_the_workspace(project, flowers):
+    """Each fold has the files of a dataset. The first one is val, and the test images are in no fold."""
+    result = run(flowers, "--folds", "3", "--test-fraction", "0.1")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-2:] == [f"kedro {name} --env blumen-fur-1" for name in ("run", "folds")]
+    lists = project / "data/blumen-fur-1/01_raw/lists"
+    folds = read_folds(lists)
+    assert len(folds) == 3
+    test = [line.split("\t")[0] for line in (lists / "test_list.txt").read_text().splitlines()]
+    assert len(test) == 3
+    assert sorted(path for fold in folds for path in fold["val_list.txt"]) == sorted(
+        {path for fold in folds for path in fold["train_list.txt"]}
+    )
+    for fold in folds:
+        assert fold["test_list.txt"] == test
+        assert not set(fold["val_list.txt"]) & {*fold["train_list.txt"], *test}
+        assert (len(fold["val_list.txt"]), len(fold["train_list.txt"])) == (9, 18)
+    for name in ("train_list.txt", "val_list.txt", "classes.txt"):
+        assert (lists / name).read_bytes() == (lists / "fold-1" / name).read_bytes()
+    before = {path: path.read_bytes() for path in lists.rglob("*.txt")}
+    shutil.rmtree(project / "conf/blumen-fur-1")
+    assert run(flowers, "--folds", "3", "--test-fraction", "0.1").exit_code == 0
+    assert {path: path.read_bytes() for path in lists.rglob("*.txt")} == before
+
+
+def test_folds_divide_train_and_val(project, tmp_path):
+    """If there is a val split, it stays the val split of `kedro run`, and the folds divide both splits."""
+    root = tmp_path / "pets"
+    write_class_folders(root / "train", ["cat", "dog"], images=6)
+    write_class_folders(root / "val", ["cat", "dog"], images=3, start=500)
+    assert run(root, "--folds", "3").exit_code == 0
+    lists = project / "data/pets/01_raw/lists"
+    assert all(line.startswith("val/") for line in (lists / "val_list.txt").read_text().splitlines())
+    folds = read_folds(lists)
+    assert [len(fold["val_list.txt"]) for fold in folds] == [6, 6, 6]
+    assert len({path for fold in folds for path in fold["val_list.txt"]}) == 18
+
+
+def test_folds_that_cannot_be_made_write_nothing(project, flowers):
+    """--val-fraction with --folds is refused, and so are more folds than a class has images."""
+    for arguments, named in ((("--val-fraction", "0.2"), "--val-fraction"), ((), "--folds 10")):
+        result = run(flowers, "--folds", "11", *arguments)
+        assert result.exit_code == 1
+        assert named in result.stderr
+    assert not (project / "conf/blumen-fur-1").exists()
+    assert not (project / "data/blumen-fur-1/01_raw").exists()

@@ -30,7 +30,7 @@ def load(conf: Path, env: str | None = "birds", **params: Any) -> RecipeConfigLo
 
 
 def test_names_follow_from_the_environment(conf):
-    """With only a folder, the workspace and all names follow, and the classes are counted."""
+    """If only the folder is set, the workspace and all names are derived, and the classes are counted."""
     (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/birds\n")
     loaded = load(conf)
     parameters = loaded["parameters"]
@@ -44,8 +44,8 @@ def test_names_follow_from_the_environment(conf):
     assert parameters["logs"]["directory"] == "data/birds/09_logs"
 
 
-def test_what_is_set_wins(conf):
-    """Values in the files and in --params override derived ones, and the rival follows the model's name."""
+def test_set_values_override_derived_ones(conf):
+    """Values in the files and in --params override derived ones, and the compared model follows the model's name."""
     (conf / "birds" / "parameters.yml").write_text(
         "dataset: {root: /a, class_num: 7}\nmodel_registration: {model_name: m}\n"
     )
@@ -58,7 +58,7 @@ def test_what_is_set_wins(conf):
 
 
 def test_an_environment_with_a_workspace_is_unchanged(conf):
-    """With a workspace in globals.yml, names are those of conf/base, as are those of the default environment."""
+    """With a workspace in globals.yml, the names are those in conf/base, as they are in the default environment."""
     (conf / "birds" / "globals.yml").write_text("workspace: data/elsewhere\ndataset_root: /data/birds\n")
     loaded = load(conf)
     assert loaded["globals"]["workspace"] == "data/elsewhere"
@@ -68,7 +68,7 @@ def test_an_environment_with_a_workspace_is_unchanged(conf):
 
 
 def test_the_folder_may_refer_to_environment_variables(conf, monkeypatch):
-    """`dataset.root` is resolved like the globals; a path with `${` is written with a backslash."""
+    """`dataset.root` is resolved like the globals; a `${` in a path is written with a backslash."""
     monkeypatch.setenv("BIRDS", "/data/b")
     (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: ${oc.env:BIRDS}/x\n")
     assert load(conf)["globals"]["dataset_root"] == "/data/b/x"

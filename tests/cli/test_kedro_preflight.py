@@ -57,7 +57,7 @@ def test_the_sample_passes_and_nothing_is_written(kedro_project, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
+def test_the_imagenet_command_matches_the_reference(kedro_project):
     """For four GPUs, preflight prints the launch command, flags and recipe YAML, even without a GPU."""
     done = preflight(kedro_project, "--env", "imagenet", "--json")
     assert done.returncode == 1
@@ -88,7 +88,7 @@ def test_the_imagenet_command_is_that_of_the_reference(kedro_project):
 
 
 @pytest.mark.slow
-def test_the_table_fits_80_columns_and_shows_the_command_as_typed(kedro_project):
+def test_the_table_fits_into_80_columns(kedro_project):
     """The table fits into 80 columns, and a shell reads the wrapped command as one command."""
     done = preflight(kedro_project, "--env", "imagenet", "--params", "dataset.root=/nowhere")
     assert done.returncode == 1
@@ -128,7 +128,7 @@ def test_a_mistyped_parameter_is_one_message(kedro_project):
 
 
 @pytest.mark.slow
-def test_a_terminal_without_unicode_gets_its_report_too(kedro_project):
+def test_report_is_printed_without_unicode(kedro_project):
     """Without Unicode, ✓ and → are printed as question marks."""
     done = preflight(kedro_project, PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_an_opencv_that_cannot_be_imported_is_a_finding(kedro_project, tmp_path)
     assert "Traceback" not in done.stderr
 
 
-def test_a_subfolder_is_as_good_as_the_projects_own(kedro_project):
+def test_preflight_works_in_a_subfolder(kedro_project):
     """Preflight works in a subfolder, even though Kedro looks for conf/logging.yml only in the current folder."""
     code = (
         "import logging, sys\n"

@@ -35,7 +35,7 @@ def nodes(**environment: str) -> list[str]:
     return [line.removeprefix("- ").split(" ")[0] for line in lines if line.startswith("- ")]
 
 
-def test_a_missing_data_set_is_one_error_before_anything_heavy():
+def test_a_missing_dataset_is_reported_before_large_imports():
     """If ImageNet is missing, one message is printed and the exit code is 1, before large libraries are imported."""
     code = (
         "import atexit, sys\n"
@@ -60,8 +60,8 @@ def test_a_missing_data_set_is_one_error_before_anything_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_missing_data_set_is_found_where_nodes_are_selected_too():
-    """The dataset is also checked if options select nodes, which requires loading the pipeline."""
+def test_a_missing_dataset_is_reported_for_selected_nodes():
+    """The dataset is checked even if options select nodes, although this requires loading the pipeline."""
     done = kedro("run", "--env", "imagenet", "--from-nodes", "scan_dataset", "--params", "dataset.root=/nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -82,7 +82,7 @@ def test_a_missing_data_set_is_found_where_nodes_are_selected_too():
         ),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_message_and_exit_code_1(arguments, names):
+def test_user_errors_are_one_message_and_exit_code_1(arguments, names):
     """A wrong name or value stops the run before the first node, with one message and no traceback."""
     done = kedro("run", *arguments)
     assert done.returncode == 1
@@ -100,7 +100,7 @@ def test_verbose_adds_the_traceback():
     assert "\nerror: " in done.stderr
 
 
-def test_the_sample_belongs_to_the_chain_only_where_it_is_the_data_set():
+def test_only_environments_with_the_sample_create_it():
     """`__default__` begins with sample_data in base and test, and with data_validation elsewhere."""
     assert nodes()[0] == nodes(KEDRO_ENV="test")[0] == "write_sample_dataset"
     given = nodes(KEDRO_ENV="imagenet")
@@ -143,14 +143,14 @@ def test_kedro_viz_shows_the_chain_of_its_environment():
     assert "first scan_dataset\n" in done.stdout
 
 
-def test_kedros_own_options_are_all_there():
+def test_run_has_all_options_of_kedro():
     """The project's `run` command has all options of Kedro's `run` command, and --verbose and --quiet."""
     from kedro.framework.cli.project import run as kedro_run
 
     assert {option.name for option in run.params} == {option.name for option in kedro_run.params} | {"verbose", "quiet"}
 
 
-def test_an_error_is_found_under_what_kedro_wraps_around_it():
+def test_errors_wrapped_by_kedro_are_found():
     """If Kedro wraps an error from a dataset, the message printed is that of the original error."""
     cause = DatasetNotFoundError("manifest.parquet does not exist")
     try:
@@ -170,7 +170,7 @@ def test_messages_do_not_point_to_a_web_site():
 
 
 @pytest.mark.parametrize("module", ["hooks", "cli", "settings", "pipeline_registry"])
-def test_importing_it_imports_nothing_heavy(module):
+def test_commands_do_not_import_large_libraries(module):
     """The modules that every Kedro command imports load neither MLflow nor Paddle nor pandas."""
     code = (
         f"import sys, resnet50_pipeline.{module}\n"

@@ -1,4 +1,4 @@
-"""Mistakes in the options of `kedro run` are one message that names what exists."""
+"""A mistake in the options of `kedro run` is reported in one message that lists the existing names."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def select(**given: Any) -> None:
         ({"to_outputs": ["reslt"]}, "--to-outputs.*reslt.*did you mean result"),
         ({"from_inputs": ["stript"]}, "--from-inputs.*stript.*did you mean stripped"),
         ({"namespaces": ["space"]}, "--namespaces.*space.*known: none"),
-        ({"from_nodes": ["upper_case"], "to_nodes": ["strip"]}, "--from-nodes, --to-nodes.*no node"),
+        ({"from_nodes": ["upper_case"], "to_nodes": ["strip"]}, "--from-nodes, --to-nodes.*do not select any node"),
     ],
 )
 def test_a_misspelled_selection_names_what_exists(given: dict[str, Any], expected: str) -> None:
-    """A name that no node, dataset or tag has is an error with a suggestion, as is a selection of nothing."""
+    """A name that no node, dataset or tag has is an error with a suggestion; so is a selection without nodes."""
     with pytest.raises(ParameterError, match=expected):
         select(**given)
 
@@ -66,7 +66,7 @@ def test_existing_names_are_accepted() -> None:
 
 
 def test_an_unknown_runner_is_an_error() -> None:
-    """A runner that Kedro cannot import is an error; its own runners and paths of classes are not."""
+    """A runner that Kedro cannot import is an error; Kedro's own runners and class paths are accepted."""
     require_known_runner(None)
     require_known_runner("kedro.runner.ThreadRunner")
     for name in ("SequentialRuner", "no.such.Runner", "module."):
@@ -76,7 +76,7 @@ def test_an_unknown_runner_is_an_error() -> None:
 
 @pytest.mark.parametrize("content", ["", "run:\n", "[1, 2]", "other: {env: test}", "run: {env: [", "\xff"])
 def test_a_config_file_without_options_is_an_error(tmp_path: Path, content: str) -> None:
-    """An empty file, a file without the group `run` and a file that is not YAML end with exit code 2 and its name."""
+    """An empty file, or one without a `run` group or valid YAML, gives exit code 2 and an error that names the file."""
     path = tmp_path / "options.yml"
     path.write_bytes(content.encode("latin-1"))
     result = CliRunner().invoke(click.Command("run", params=[ConfigOption()]), ["--config", str(path)])
@@ -97,7 +97,7 @@ def test_a_config_file_sets_options(tmp_path: Path) -> None:
 
 
 def test_an_unknown_environment_names_the_known_ones() -> None:
-    """A misspelled environment gets a suggestion, and any other name the list of environments."""
+    """For a misspelled environment, the error suggests a name; for any other name, it lists the environments."""
     with pytest.raises(ParameterError, match=r"'imagnet'.*did you mean imagenet"):
         RecipeConfigLoader(CONF, env="imagnet", base_env="base", default_run_env="local")["parameters"]
     with pytest.raises(ParameterError, match=r"'xyz'.*known: base, dvc, imagenet, local, test|known: .*imagenet"):
@@ -105,14 +105,14 @@ def test_an_unknown_environment_names_the_known_ones() -> None:
 
 
 def test_preflight_refuses_what_the_run_refuses() -> None:
-    """A dataset folder in an environment whose dataset is the sample would be replaced by the sample."""
+    """In an environment with the sample, another dataset folder is rejected, because the sample would replace it."""
     require_sample("test", {"training": {"epochs": 1}}, is_sample=True)
     with pytest.raises(ParameterError, match=r"dataset.root=/mine"):
         require_sample("test", {"dataset": {"root": "/mine"}}, is_sample=True)
 
 
 def test_a_rule_for_a_whole_group_names_the_group_and_shows_no_fragment(tmp_path: Path) -> None:
-    """A rule that compares two values of `training` is one line without a piece of the whole group."""
+    """An error about a rule that compares two values of `training` is one line without a fragment of the group."""
     values = build_training_parameters(tmp_path).model_dump(mode="json", exclude_none=True, exclude={"output_dir"})
     values["lr"] = {**values["lr"], "warmup_epoch": values["epochs"]}
     with pytest.raises(ParameterError) as caught:

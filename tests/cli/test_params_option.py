@@ -1,4 +1,4 @@
-"""`--params` takes lists, quoted commas and any folder name, and may be repeated."""
+"""`--params` accepts lists, quoted commas and any folder name, and may be repeated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def parse(*arguments: str, **in_file: Any) -> dict[str, Any]:
-    """Return the parameters that a command receives with these arguments and this content of --config."""
+    """Return the parameters that a command receives with these arguments and this --config file."""
     found: list[dict[str, Any]] = []
 
     @click.command(params=[ParamsOption()])
@@ -126,7 +126,7 @@ def test_the_command_line_overrides_the_run_file():
         ("dataset.root=/caf\udce9", r"b'/caf\xe9'"),
     ],
 )
-def test_what_cannot_be_read_is_named(text, named):
+def test_invalid_items_are_named(text, named):
     """An item that is not a key=value pair, or has an invalid value, is named in a single message."""
     with pytest.raises(ValueError, match=re.escape(named)):
         parse_params([text])
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_named(text, named):
     ],
 )
 def test_globals_may_refer_to_environment_variables(tmp_path, monkeypatch, written, root):
-    """`${oc.env:HOME}` gives the variable, `~` gives the home folder, and an unknown reference is an error."""
+    """`${oc.env:HOME}` is replaced with the variable and `~` with the home folder; an unknown reference is an error."""
     monkeypatch.setenv("HOME", "/home/ada")
     conf = shutil.copytree(REPOSITORY / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
     (conf / "odd").mkdir()

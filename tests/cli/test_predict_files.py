@@ -1,4 +1,4 @@
-"""`kedro predict` finds the images in folders, counts what it leaves out, and can print every file name."""
+"""`kedro predict` finds the images in folders, counts the files that it skips, and can print every file name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make(folder: Path, *names: str | bytes) -> None:
 
 
 def test_folder_gives_its_images_and_counts_the_rest(tmp_path: Path) -> None:
-    """Every suffix of the scan is taken; other and hidden files are counted by suffix in one note per folder."""
+    """All image suffixes are found; other and hidden files are counted by suffix, in one note per folder."""
     make(tmp_path / "a", *(f"image{suffix}" for suffix in IMAGE_SUFFIXES), "b.HEIC", "c.heic", "notes.txt", "README")
     make(tmp_path / "a" / "below", "._d.JPEG", "d.JPEG")
     make(tmp_path / "b", "only.JPEG")
@@ -40,7 +40,7 @@ def test_folder_without_images_names_what_it_contains(tmp_path: Path) -> None:
 
 
 def test_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
-    """Such a name is found, printed with an escape, and kept in the JSON output, so that it can be opened again."""
+    """The name is printed with an escape, and kept in the JSON output, so that the file can be opened again."""
     make(tmp_path, b"caf\xe9.JPEG", "z.JPEG")
     first, last = find_images(tmp_path, ["."]).images
     assert show_text(first.name) == r"caf\xe9.JPEG"

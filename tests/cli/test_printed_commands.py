@@ -1,4 +1,4 @@
-"""The commands that messages print run as printed, however the run was started."""
+"""The commands in messages run as printed, regardless of how the run was started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN = ["run", "--env", "test", "--pipelines", "training", "--params", "training.
 
 
 def print_command(start: list[str], given: list[str], *added: str, **environment: str) -> str:
-    """Return the printed command of a process whose typed command line is `start` and `given`."""
+    """Return the command that a process prints if its command line consists of `start` and `given`."""
     added = added or ("--params", "training.resume=true")
     program = [start[-1], *given]
     return repeat_command(*added, arguments=program, original=[*start, *given], environment=environment)
@@ -52,13 +52,13 @@ def run_file(tmp_path) -> Path:
     ],
 )
 def test_the_program_is_the_one_that_was_typed(monkeypatch, start, program):
-    """A printed command starts with the words that were typed, or with the program's name if it is on PATH."""
+    """A printed command starts as it was typed, or with the program's name if the program is on PATH."""
     monkeypatch.setenv("PATH", str(FOLDER))
     assert shlex.split(print_command(start, RUN)) == [*program, *RUN, "--params", "training.resume=true"]
 
 
 @pytest.mark.parametrize("given", [RUN, ["run", "--params=training.resume=false,training.epochs=3"], ["run"]])
-def test_the_options_are_those_of_the_run(given):
+def test_the_printed_command_has_the_options_of_the_run(given):
     """Except for training.resume, the printed command has the options of the run."""
     expected, printed = (
         read_options(given[1:]),
@@ -68,7 +68,7 @@ def test_the_options_are_those_of_the_run(given):
     assert printed == expected
 
 
-def test_the_file_of_config_keeps_its_parameters(run_file):
+def test_the_config_file_keeps_its_parameters(run_file):
     """An added parameter does not replace the parameters in the --config file."""
     printed = print_command(["python", "-m", "kedro"], ["run", "--config", str(run_file)])
     options = read_options(shlex.split(printed)[4:])
@@ -76,14 +76,14 @@ def test_the_file_of_config_keeps_its_parameters(run_file):
 
 
 def test_kedro_env_is_part_of_the_command():
-    """The printed command sets KEDRO_ENV, which may be set for one command only, unless --env overrides it."""
+    """The printed command sets KEDRO_ENV, which may be set for a single command only, unless --env overrides it."""
     start = ["python", "-m", "kedro"]
     assert print_command(start, ["run"], KEDRO_ENV="test").startswith("KEDRO_ENV=test python -m kedro run ")
     assert print_command(start, RUN, KEDRO_ENV="imagenet").startswith("python -m kedro run ")
 
 
-def test_a_command_that_is_repeated_twice_stays_the_same():
-    """Resuming a resumed training prints the same command again."""
+def test_a_resumed_run_prints_the_same_command():
+    """A resumed training run prints the same command again."""
     once = print_command(["python", "-m", "kedro"], RUN)
     words = shlex.split(once)
     assert print_command(words[:3], words[3:]) == once
@@ -112,7 +112,7 @@ def test_a_command_that_is_repeated_twice_stays_the_same():
     ],
 )
 def test_another_command_or_program_prints_a_new_run(start, given, expected):
-    """A message in a notebook, or in a command other than `run`, advises a new run in the same environment."""
+    """A message in a notebook, or in a command other than `run`, suggests a new run in the same environment."""
     assert print_command(start, given, "--pipelines", "training") == expected
 
 

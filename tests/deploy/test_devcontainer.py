@@ -28,7 +28,7 @@ def test_it_runs_the_setup_of_the_project(container) -> None:
     assert settings["python.defaultInterpreterPath"].endswith("/.venv/bin/python")
 
 
-def test_telemetry_is_off_and_ports_are_those_of_make(container) -> None:
+def test_telemetry_is_off_and_ports_match_the_makefile(container) -> None:
     """The container's telemetry settings and ports are the same as in the Makefile."""
     makefile = (PROJECT / "Makefile").read_text()
     exported = dict(re.findall(r"^export (\w+) := (\S+)$", makefile, flags=re.MULTILINE))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from resnet50_pipeline.trainer.cuda_libraries import LIBRARIES
+
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = PROJECT / "Dockerfile"
 
@@ -46,7 +48,7 @@ def test_every_copied_path_exists_and_is_sent() -> None:
     assert "conf/local" in ignored
 
 
-def test_devices_are_stages_and_what_is_installed_is_pinned() -> None:
+def test_devices_are_stages_and_packages_are_pinned() -> None:
     """DEVICE selects the base stage and the lock file; only the project is installed without hashes."""
     text = DOCKERFILE.read_text()
     stages = re.findall(r"^FROM \S+ AS (\S+)$", text, flags=re.MULTILINE)
@@ -56,10 +58,12 @@ def test_devices_are_stages_and_what_is_installed_is_pinned() -> None:
     assert [("--require-hashes" in one) for one in installs] == [True, True, False]
     assert "--no-deps --no-build-isolation . " in installs[-1]
     gpu = (PROJECT / "requirements-gpu.lock").read_text()
-    # Paddle 2.6.2 is built for CUDA 11.8 and cuDNN 8 (paddle/version/__init__.py); another release may need another
-    # image.
-    assert "paddlepaddle-gpu==2.6.2 " in gpu
-    assert "FROM nvidia/cuda:11.8.0-cudnn8-runtime" in text
+    # The CUDA libraries are wheels, which this program makes Paddle find.
+    assert {f"{wheel}==" for wheel in LIBRARIES.values()} <= {
+        line.partition("==")[0] + "==" for line in gpu.splitlines()
+    }
+    assert "-m resnet50_pipeline.trainer.cuda_libraries" in text
+    assert "FROM nvidia" not in text
 
 
 def test_the_image_runs_without_root_and_telemetry() -> None:

@@ -24,7 +24,7 @@ STEP = {
 PROGRAMS = {
     "scontrol": 'echo "scontrol $*" >>calls; if [ "$1" = show ]; then echo node-a; sleep 0.1; echo node-b; fi',
     "scancel": 'echo "scancel $*" >>calls; touch stopped',
-    # Like srun, runs the command for all nodes at the same time and passes each its node number.
+    # Like srun, runs the command for all nodes at the same time and passes each node its number.
     "srun": 'while case "$1" in --*) true;; *) false;; esac; do shift; done\n'
     'for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & eval "p$SLURM_PROCID=$!"; done; wait $p0 && wait $p1',
     "resnet50-pipeline": 'echo "$1 $*" >>"$SLURM_PROCID"\n'

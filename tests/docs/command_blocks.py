@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 
 PROJECT = Path(__file__).parents[2]
 REASONS = frozenset({"gpus", "docker", "cluster", "other machine"})
-# Words near a block that tell readers what it needs.
+# Words near a block that tell readers what the block needs.
 _SAID = {
     "gpus": "*Needs",
     "docker": "*Needs Docker",
@@ -31,7 +31,7 @@ _SAID = {
 }
 _MARK = re.compile(r"<!-- (?P<kind>run by|run|serve|ask|not run)(?:: (?P<value>.+?))? -->\s*$")
 _DEMO = re.compile(r"<!-- (?P<end>/?)data-demo -->")
-_DEMO_TEST = "tests/dvc/test_data_demo.py::test_the_walk_through_does_what_it_says"
+_DEMO_TEST = "tests/dvc/test_data_demo.py::test_tutorial_does_what_it_says"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Block:
 
 
 def find_pages() -> list[Path]:
-    """Return README.md and every page of docs/."""
+    """Return README.md and every page in docs/."""
     return [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 

@@ -123,11 +123,11 @@ class DocumentedProject:
                     shutil.copy(image, self.root / "flowers" / name / f"{split} {number} ü.jpg")
 
     def written_to_home(self) -> set[str]:
-        """Return what the commands so far have written to the home folder."""
+        """Return the files that the commands have written to the home folder so far."""
         return {str(path.relative_to(self.home)) for path in self.home.rglob("*")}
 
     def _environment(self) -> dict[str, str]:
-        # These variables are those of the tests. A user gets them from the installed environment and the Makefile.
+        # The tests set these variables. A user gets them from the installed environment and the Makefile.
         of_tests = {*OFF, "DVC_SITE_CACHE_DIR", "MPLCONFIGDIR", "CI"}
         return {
             **{name: value for name, value in self.clone.environment.items() if name not in of_tests},
@@ -170,7 +170,7 @@ class DocumentedProject:
                     **base["lr"],
                     "decay_epochs": [],
                     "values": [],
-                },  # the recipe's values belong to another schedule
+                },  # the recipe's values are for a different schedule
                 "images_per_step": None,
             },
         }

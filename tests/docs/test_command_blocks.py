@@ -68,7 +68,7 @@ def test_pages_do_what_they_say(page: str, documented: DocumentedProject, reache
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_notebook_shows_what_the_chain_has_left(documented: DocumentedProject) -> None:
+def test_notebook_runs_on_the_results_of_the_pipelines(documented: DocumentedProject) -> None:
     """`make notebook` executes every cell without errors or warnings and produces figures, tables and runs."""
     documented.run_chain_once()
     said = documented.run("make notebook")

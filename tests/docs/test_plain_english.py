@@ -47,7 +47,7 @@ PHRASES = (
 FORBIDDEN = re.compile(
     "|".join(rf"(?P<p{number}>\b(?:{phrase})\b)" for number, (phrase, _) in enumerate(PHRASES)), re.I
 )
-# Uses in another sense: (path, stripped text of the line).
+# Uses with a different meaning: (path, stripped text of the line).
 ALLOWED: frozenset[tuple[str, str]] = frozenset()
 FOLDERS = ("src", "tests", "docs", "README.md", "conf", "Makefile", "tools")
 TEXT_SUFFIXES = frozenset({"", ".md", ".yml", ".yaml", ".sh", ".j2", ".jinja"})

@@ -20,7 +20,7 @@ from resnet50_pipeline import parameters
 from resnet50_pipeline.frozen_model import models_of
 
 GENERATED = "reference/"
-# Elements whose addresses a browser loads without a click.
+# Elements whose addresses a browser loads without being asked to.
 LOADED = {
     "script": "src",
     "link": "href",

@@ -16,7 +16,7 @@ from resnet50_pipeline.pipeline_registry import STAGES
 def published(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone after `dvc repro`, whose results are pushed and committed as data-v1. Tests must not change it.
 
-    The first process that needs it makes it for all processes of pytest-xdist.
+    The first process that needs the clone creates it for all processes of pytest-xdist.
     """
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

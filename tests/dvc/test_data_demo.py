@@ -32,7 +32,7 @@ def commands() -> list[str]:
 
 
 @pytest.mark.exhaustive
-def test_the_walk_through_does_what_it_says(commands: list[str], published: Clone, tmp_path: Path) -> None:
+def test_tutorial_does_what_it_says(commands: list[str], published: Clone, tmp_path: Path) -> None:
     """The tutorial creates two versions, compares them and restores each one without training."""
     # The `published` fixture has already run the first block, so no stage runs here.
     clone = published.clone_to(tmp_path / "clone")
@@ -80,7 +80,7 @@ def test_the_walk_through_does_what_it_says(commands: list[str], published: Clon
         assert clone.dataset_digests(stage) == {digest}
 
 
-def test_make_has_the_walk_through() -> None:
+def test_make_runs_the_tutorial() -> None:
     """`make data-demo` starts the script that reads the tutorial."""
     if shutil.which("make") is None:
         pytest.skip("needs make")

@@ -1,4 +1,4 @@
-"""Images that are not copied have a version, which is a single digest that DVC tracks and MLflow shows."""
+"""Images that are not copied have a version: a single digest, which DVC tracks and MLflow shows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def repro(clone: Clone) -> list[str]:
     return [line.split(":")[1].rstrip("'") for line in said.splitlines() if line.startswith("Running stage")]
 
 
-def test_nothing_of_the_images_is_copied(clone: Clone, images: Path) -> None:
+def test_images_are_not_copied(clone: Clone, images: Path) -> None:
     """Neither DVC's cache nor the workspace contains any images; they contain only the manifest and the digest."""
     assert clone.read_yaml(VERSION)["train_images"] == 40
     sizes = {path.stat().st_size for path in images.rglob("*.JPEG")}

@@ -37,7 +37,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def write_archive(path: Path, seed: int = 0) -> Path:
-    """Write a plain tar file that contains one image under many names; another seed produces another image."""
+    """Write a plain tar file that contains one image under many names; the seed determines the image."""
     buffer = io.BytesIO()
     Image.effect_noise((32, 32), 64 + seed).save(buffer, "JPEG")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def used_bytes(folder: Path) -> int:
     return sum(stats.values())
 
 
-def test_an_added_archive_takes_its_room_once(repository: Repository, archive: Path) -> None:
+def test_an_added_archive_uses_disk_space_once(repository: Repository, archive: Path) -> None:
     """After `dvc add`, the cache and the workspace share one read-only file."""
     (repository.root / RAW).mkdir(parents=True)
     added = repository.root / RAW / archive.name
@@ -69,7 +69,7 @@ def test_an_added_archive_takes_its_room_once(repository: Repository, archive: P
     assert repository.git("status", "--porcelain", "--untracked-files=all") == f"?? {RAW}/{archive.name}.dvc\n"
 
 
-def test_an_added_folder_takes_its_room_once_after_relink(repository: Repository) -> None:
+def test_an_added_folder_uses_disk_space_once_after_relink(repository: Repository) -> None:
     """DVC 3.67 copies the files in a folder to its cache; `dvc checkout --relink` replaces them with links."""
     folder = repository.root / RAW / "shards"
     for number in range(3):

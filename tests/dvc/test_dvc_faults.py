@@ -51,12 +51,12 @@ def photos(clone: Clone) -> Iterator[Path]:
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait until a condition is true while the process runs."""
     while not condition():
-        assert process.poll() is None, "the process ended before it came so far"
+        assert process.poll() is None, "the process ended before the condition was true"
         time.sleep(0.01)
 
 
 def holds_repository_lock(clone: Clone) -> bool:
-    """Whether a process holds DVC's lock on the repository."""
+    """Return whether a process holds DVC's lock on the repository."""
     holder = find_holder(clone.root / ".dvc" / "tmp" / "lock")
     return holder is not None
 
@@ -163,7 +163,7 @@ def test_a_truncated_lock_file_is_named_and_restored(clone: Clone, share: float)
     assert clone.repro("data_preparation") == []
 
 
-def test_a_lock_file_that_is_gone_is_named_and_restored(clone: Clone) -> None:
+def test_a_missing_lock_file_is_reported_and_restored(clone: Clone) -> None:
     """A missing dvc.lock, which would make DVC run every stage again, is reported and restored."""
     lock = clone.root / "dvc.lock"
     whole = lock.read_bytes()
@@ -176,14 +176,14 @@ def test_a_lock_file_that_is_gone_is_named_and_restored(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", '{"write": []}', '{"write": {"/a": {"pid": "x", "cmd": "y"}}}', "\0"])
-def test_an_rwlock_of_another_form_is_named(tmp_path: Path, text: str) -> None:
+def test_an_invalid_rwlock_is_reported(tmp_path: Path, text: str) -> None:
     """Invalid content that DVC rejects is reported without a traceback."""
     (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
     (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(text)
     assert [finding.remedy for finding in find_lock_problems(tmp_path)] == ["rm .dvc/tmp/rwlock"]
 
 
-def test_a_folder_that_dvc_cannot_read_is_no_traceback(tmp_path: Path) -> None:
+def test_a_folder_that_dvc_cannot_read_is_one_error(tmp_path: Path) -> None:
     """A missing repository or an invalid dvc.yaml is reported as one error with the next step."""
     with pytest.raises(DatasetError, match=re.escape(str(tmp_path))):
         find_damaged_objects(tmp_path)
@@ -193,7 +193,7 @@ def test_a_folder_that_dvc_cannot_read_is_no_traceback(tmp_path: Path) -> None:
         find_damaged_objects(repository.root)
 
 
-def test_a_lock_file_cut_between_two_lines_is_seen(clone: Clone, tmp_path: Path) -> None:
+def test_a_lock_file_cut_between_two_lines_is_detected(clone: Clone, tmp_path: Path) -> None:
     """A dvc.lock truncated after any line is detected by its structure or by comparison with git."""
     lock = clone.root / "dvc.lock"
     whole = lock.read_text()

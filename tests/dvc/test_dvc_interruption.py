@@ -32,7 +32,7 @@ def clone(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 )
 def test_an_interrupted_training_resumes(clone: Clone, how: signal.Signals) -> None:
     """After Ctrl-C or SIGKILL in the third epoch, repro trains only the remaining epochs."""
-    rate = 0.01 + how / 10_000  # differs from the finished training run before it
+    rate = 0.01 + how / 10_000  # so that it differs from the previous, finished training run
     clone.edit_parameters(
         "parameters_training.yml", {"training": {"epochs": 5, "keep_checkpoints": 9, "lr": {"learning_rate": rate}}}
     )

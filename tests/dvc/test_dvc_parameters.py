@@ -58,5 +58,5 @@ def test_dvc_can_add_the_folder_of_the_scan_cache(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", PARAMETER_FILES)
 def test_a_parameter_file_contains_no_interpolation(file: str) -> None:
-    """DVC does not know the resolvers of Kedro, such as `globals`, so no parameter file uses `${…}`."""
+    """DVC does not know Kedro's resolvers, such as `globals`, so no parameter file uses `${…}`."""
     assert "${" not in (PROJECT / file).read_text(encoding="utf-8")

@@ -104,7 +104,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., None]]:
 
 @pytest.mark.skipif(SSHD is None, reason="needs sshd (Debian: openssh-server)")
 @pytest.mark.skipif(importlib.util.find_spec("dvc_ssh") is None, reason="needs dvc-ssh")
-def test_a_server_with_ssh(tmp_path: Path, start: Callable[..., None]) -> None:
+def test_an_ssh_server(tmp_path: Path, start: Callable[..., None]) -> None:
     """`ssh://host/folder` works with a private key, whose path is not committed."""
     port = free_port()
     for name in ("host_key", "user_key"):
@@ -130,7 +130,7 @@ def test_a_server_with_ssh(tmp_path: Path, start: Callable[..., None]) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("dvc_s3") is None, reason="needs dvc-s3")
 @pytest.mark.skipif(importlib.util.find_spec("moto") is None, reason="needs moto[server]")
-def test_a_server_of_s3s_protocol(tmp_path: Path, start: Callable[..., None]) -> None:
+def test_an_s3_server(tmp_path: Path, start: Callable[..., None]) -> None:
     """`s3://bucket/folder` works with a custom endpoint; the secret key is not committed."""
     port = free_port()
     import boto3

@@ -32,7 +32,7 @@ def test_repro_in_a_fresh_clone_fetches_the_results_and_trains_nothing(published
     assert colleague.run("dvc", "status", "dvc.yaml").strip() == "Data and pipelines are up to date."
 
 
-def test_what_is_pulled_is_linked_to_the_cache_and_not_copied(colleague: Clone) -> None:
+def test_pulled_files_are_linked_to_the_cache(colleague: Clone) -> None:
     """Every file in the workspace shares its inode with the cache, so it takes up disk space only once."""
     files = [path for path in (colleague.root / "data" / "dvc").rglob("*") if path.is_file() and path.stat().st_size]
     assert len(files) > 100

@@ -262,7 +262,7 @@ def test_only_dvc_stages_write_to_a_cached_out() -> None:
         assert not [path for path in Chain("", environment, "").catalog().values() if path.startswith("data/dvc/")]
 
 
-def test_a_training_in_progress_is_in_no_out() -> None:
+def test_an_unfinished_training_run_is_outside_every_out() -> None:
     """Checkpoints of an unfinished training run are outside every out of dvc.yaml."""
     outs = settings_of_outs(CHAINS[0])
     assert not [out for out in outs if f"{UNPUBLISHED}/".startswith(f"{out}/") or out.startswith(UNPUBLISHED)]

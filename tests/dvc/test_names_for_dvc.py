@@ -10,7 +10,7 @@ from resnet50_pipeline.commands.dvc.outs import find_names_that_are_not_utf8, qu
 
 
 def test_names_that_are_not_utf8_are_found_and_can_be_typed(tmp_path: Path) -> None:
-    """Only such names are found, and the shell finds the file by the name that is shown."""
+    """Only such names are found, and the shell accepts the name that is shown."""
     folder = os.fsencode(tmp_path)
     (tmp_path / "café.JPEG").touch()
     bad = folder + b"/it's caf\xe9.JPEG"

@@ -101,7 +101,7 @@ def test_nothing_was_written_outside_the_data_folder(project: Path):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_lists_are_what_sed_makes_of_the_raw_ones(data: Path, split: str):
+def test_lists_equal_the_output_of_sed(data: Path, split: str):
     """The list equals the output of `sed 's#^#train/#'` byte for byte, and the raw list is unchanged."""
     raw = data / "01_raw" / "digits" / f"{split}_list.txt"
     by_sed = subprocess.run(["sed", f"s#^#{split}/#", raw], capture_output=True, check=True).stdout
@@ -109,7 +109,7 @@ def test_lists_are_what_sed_makes_of_the_raw_ones(data: Path, split: str):
     assert not raw.read_text().startswith(f"{split}/")
 
 
-def test_metrics_are_those_of_the_predictions(data: Path):
+def test_metrics_match_the_predictions(data: Path):
     """Every val image has one prediction, and top-1 and top-5 agree with the predictions."""
     metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
     predictions = pd.read_parquet(data / "07_model_output" / "predictions.parquet")
@@ -130,7 +130,7 @@ def test_training_evaluation_and_report_agree(data: Path):
     assert f"{100 * metrics['top1']:.2f}" in report
 
 
-def test_run_is_finished_and_says_what_it_was(run, project: Path):
+def test_run_is_finished_and_described(run, project: Path):
     """The run is FINISHED and contains flattened parameters, tags and both splits."""
     assert run.info.status == "FINISHED"
     assert run.data.params["training.launch.device"] == "cpu"
@@ -153,7 +153,7 @@ def test_curves_hold_every_event_once(run, client: MlflowClient, data: Path):
     assert [point.value for point in sorted(points, key=lambda point: point.step)] == evaluations
 
 
-def test_artifacts_are_there(run, client: MlflowClient):
+def test_run_has_the_artifacts(run, client: MlflowClient):
     """The run has the report, plots, Data Docs, validation report and YAML file as artifacts."""
 
     def names(folder: str | None = None) -> set[str]:
@@ -185,7 +185,7 @@ def test_registered_version_has_alias_and_tags(client: MlflowClient, run, data: 
     assert {"git_commit", "recipe", "top1"} <= set(version.tags)
 
 
-def test_registered_model_gives_the_evaluations_answers(data: Path, project: Path, tmp_path: Path):
+def test_registered_model_returns_the_evaluations_predictions(data: Path, project: Path, tmp_path: Path):
     """In a new process that uses only MLflow, the model returns the evaluation's top 5 for image bytes."""
     predictions = pd.read_parquet(data / "07_model_output" / "predictions.parquet").head(4)
     program = """
@@ -222,7 +222,7 @@ def test_the_last_lines_name_the_results(project: Path):
 
 
 def unexpected_lines(printed: str, shapes: tuple[str, ...]) -> list[str]:
-    """Return the lines that match none of the regular expressions."""
+    """Return the lines that do not match any of the regular expressions."""
     return [line for line in printed.splitlines() if not any(re.fullmatch(shape, line) for shape in shapes)]
 
 
@@ -249,7 +249,7 @@ def test_the_chain_prints_lines_of_known_shapes_and_no_warning(project: Path):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_commands_print_their_answer_and_no_warning(project: Path, arguments: tuple[str, ...]):
+def test_commands_print_results_without_warnings(project: Path, arguments: tuple[str, ...]):
     """Every documented command succeeds and prints at most the model's name to stderr."""
     done = call(project, *arguments)
     assert done.returncode == 0, done.stderr
@@ -292,7 +292,7 @@ def test_the_champion_predicts_from_the_command_line(data: Path, project: Path):
     assert shown.stdout.startswith(f"{first}: ")
 
 
-def test_the_champion_is_listed_and_commands_say_what_they_cannot_do(project: Path):
+def test_champion_is_listed_and_invalid_requests_are_errors(project: Path):
     """The journal contains the gate's decision; a rollback and an unknown version are errors."""
     listed = call(project, "champion")
     assert "version 1    gate" in listed.stdout

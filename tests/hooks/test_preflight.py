@@ -32,7 +32,7 @@ def test_the_known_groups_are_those_with_a_model():
 
 
 def test_a_run_that_would_fail_is_refused_before_its_mlflow_run(probe_project):
-    """A missing device stops the run before the first node, leaving neither an MLflow run nor a claim."""
+    """A missing device stops the run before the first node and leaves neither an MLflow run nor a lock behind."""
     done = probe_project.run("run", "--params", "training.launch.device=gpu")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -64,7 +64,7 @@ def test_resuming_without_a_checkpoint_stops_the_run_before_the_first_node(probe
 
 
 def test_a_run_without_ranks_needs_no_paddle(probe_project):
-    """A run that starts no ranks does not check their device."""
+    """A run that does not start ranks does not check their device."""
     done = probe_project.run("run", "--nodes", "validate", "--params", "training.launch.device=gpu")
     assert done.returncode == 0, done.stderr
 

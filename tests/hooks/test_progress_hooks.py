@@ -1,4 +1,4 @@
-"""Nodes and stages are counted once, whichever runner runs them."""
+"""Nodes and stages are counted once, regardless of the runner."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def end(hooks: ProgressHooks, node: Node) -> None:
 
 
 def test_nodes_of_several_threads_are_counted_once(lines) -> None:
-    """Nodes that overlap have different numbers, and their stage begins and ends once."""
+    """Nodes that run at the same time have different numbers, and their stage begins and ends once."""
     hooks = open_run()
     first, second, third = NODES
     hooks.before_node_run(node=first)

@@ -41,7 +41,7 @@ def test_without_the_option_all_nodes_are_counted(chain):
 
 @pytest.mark.parametrize("name", ["manifest", "manifst"])
 def test_versions_of_a_dataset_without_versions_are_refused(name):
-    """Kedro would ignore --load-versions for a dataset that has no versions, or does not exist."""
+    """Kedro would ignore --load-versions for a dataset that is not versioned or does not exist."""
     options = {"load_versions": {name: "2020-01-01T00.00.00.000Z"}, "env": "test", "conf_source": None, "params": {}}
     with pytest.raises(ParameterError, match="manifest"):
         _require_versioned_datasets(options)

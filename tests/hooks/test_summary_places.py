@@ -20,14 +20,14 @@ from resnet50_pipeline.tracking.address import find_address
         ("http://ada:secret@mlflow:5000", "http://ada:…@mlflow:5000"),
     ],
 )
-def test_the_place_is_that_of_the_runs(tmp_path: Path, uri: str, shown: str) -> None:
-    """A server has an address, and a database a command that opens the UI for it."""
+def test_summary_shows_where_the_runs_are(tmp_path: Path, uri: str, shown: str) -> None:
+    """For a server, the summary shows its address; for a database, the command that opens the UI."""
     (tmp_path / "pyproject.toml").touch()
     tracking = TrackingParameters(uri=uri, experiment="probe", artifact_root=Path("mlartifacts"))
     assert describe_mlflow(find_address(tracking, tmp_path), tmp_path) == shown
 
 
-def test_without_a_makefile_the_command_is_that_of_mlflow(tmp_path: Path) -> None:
+def test_installed_package_shows_mlflows_command(tmp_path: Path) -> None:
     """An installed package has no `make ui`."""
     tracking = TrackingParameters(uri="sqlite:///mlflow.db", experiment="probe", artifact_root=Path("mlartifacts"))
     expected = "`mlflow ui --backend-store-uri sqlite:///mlflow.db`"

@@ -55,7 +55,7 @@ def start_in_terminal(project: ProbeProject, *, is_foreground: bool) -> tuple[su
     closes.
     """
     main, side = pty.openpty()
-    # The first terminal that a session leader opens becomes its controlling terminal.
+    # The first terminal that a session leader opens becomes the session's controlling terminal.
     program = "import os, sys; os.close(os.open(sys.argv[1], os.O_RDWR)); os.execv(sys.argv[2], sys.argv[2:])"
     leader = [sys.executable, "-c", program, os.ttyname(side)] if is_foreground else []
     process = subprocess.Popen(
@@ -121,7 +121,7 @@ def test_the_summary_shows_result_and_places(probe_project):
 
 
 def test_a_partial_run_is_linked_to_the_validated_data(probe_project):
-    """A run of later nodes logs only their parameters and the data digest from the earlier validation."""
+    """A run of later nodes logs only the parameters of these nodes, and the data digest of the earlier validation."""
     assert probe_project.run("run", "--to-nodes", "validate").returncode == 0
     done = probe_project.run("run", "--pipelines", "training", "--from-nodes", "train_network")
     assert done.returncode == 0, done.stderr

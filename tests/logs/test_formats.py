@@ -28,7 +28,7 @@ ANY_VALUE = st.recursive(
 
 
 def record(message: str, *arguments: Any, level: int = logging.INFO, **more: Any) -> logging.LogRecord:
-    """Return a log record with the attributes `more`."""
+    """Return a log record with the additional attributes in `more`."""
     made = logging.LogRecord("resnet50_pipeline.x", level, __file__, 1, message, arguments, None)
     vars(made).update(more)
     return made
@@ -46,7 +46,7 @@ def test_any_message_is_one_valid_json_line(message, fields):
 
 
 def test_a_json_line_has_time_context_and_fields(monkeypatch):
-    """A line has a time with a zone, level, logger, message, session, stage and node. Fields cannot overwrite them."""
+    """A line has a time with zone, level, logger, message, session, stage and node, which fields cannot overwrite."""
     monkeypatch.setattr(log_context, "session", "2026-11-24T17.00.00.000Z")
     monkeypatch.setattr(log_context, "stage", "training")
     monkeypatch.setattr(log_context, "node", "train_network")
@@ -66,7 +66,7 @@ def test_a_json_line_has_time_context_and_fields(monkeypatch):
     }
 
 
-def test_arguments_that_do_not_fit_follow_the_message():
+def test_mismatched_arguments_follow_the_message():
     """An incorrect log call in a library neither loses the message nor prints a traceback."""
     broken = record("%d images", "three")
     assert json.loads(JsonFormatter(str).format(broken))["message"] == "%d images ('three',)"

@@ -84,7 +84,7 @@ def test_an_existing_file_of_the_session_is_not_overwritten(tmp_path: Path):
     assert handler.path.exists()
 
 
-def test_an_impossible_log_folder_is_a_parameter_error(tmp_path: Path):
+def test_an_unusable_log_folder_is_a_parameter_error(tmp_path: Path):
     """The error includes the `logs.directory` parameter and the folder."""
     (tmp_path / "file").touch()
     with (
@@ -94,7 +94,7 @@ def test_an_impossible_log_folder_is_a_parameter_error(tmp_path: Path):
         pass
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full of Linux")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_is_reported_once_and_does_not_stop_the_run(tmp_path: Path, capsys):
     """The first failed write prints one error to stderr. Later messages and the end of the run raise no errors."""
     handler = RunLogHandler(tmp_path)

@@ -86,7 +86,7 @@ def test_a_reader_gets_all_output(tmp_path: Path):
 
 
 def test_a_command_without_a_log_file_draws_its_progress(tmp_path: Path):
-    """A terminal shows a progress bar with a percentage for as long as the work lasts."""
+    """A terminal shows a progress bar with a percentage until the work is done."""
     exit_code, printed = run_in_terminal([sys.executable, "-c", PROGRESS_PROGRAM])
     assert exit_code == 0
     assert b"75%" in printed

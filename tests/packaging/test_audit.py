@@ -1,4 +1,4 @@
-"""tools/audit.py reports vulnerabilities, and says if the database cannot be reached."""
+"""tools/audit.py reports vulnerabilities, or that the database cannot be reached."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def answer(*packages: dict[str, Any]) -> list[str]:
 
 
 def test_vulnerabilities_are_listed(audit, tmp_path: Path) -> None:
-    """A vulnerability is listed with its package, its names and the version that fixes it."""
+    """A vulnerability is listed with the package, the vulnerability's names and the version that fixes it."""
     count, (line,) = audit.audit(tmp_path / "a.lock", answer(VULNERABLE, FINE))
     assert count == 2
     assert all(word in line for word in ("pillow 9.0.0", "A-1", "CVE-1", "9.1"))
@@ -56,7 +56,7 @@ def test_an_unreachable_database_is_not_a_clean_result(audit, tmp_path: Path, co
     [(answer(FINE), 0), (answer(VULNERABLE), 1), ([sys.executable, "-c", "raise SystemExit('no network')"], 2)],
 )
 def test_exit_codes(audit, monkeypatch, capsys, command: list[str], code: int) -> None:
-    """The exit code tells no vulnerabilities, vulnerabilities and an unreachable database apart."""
+    """The exit codes for no vulnerabilities, some vulnerabilities and an unreachable database are different."""
     check = audit.audit
     monkeypatch.setattr(audit, "audit", lambda lock: check(lock, command))
     assert audit.main(["a.lock"]) == code

@@ -1,4 +1,4 @@
-"""The code keeps every import contract in pyproject.toml, and each contract rejects a forbidden import."""
+"""The code complies with every import contract in pyproject.toml, and each contract rejects a forbidden import."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def package_copy(tmp_path: Path) -> Path:
 
 
 def test_the_package_keeps_every_contract(package_copy: Path) -> None:
-    """The source code fulfills all import contracts."""
+    """The source code complies with all import contracts."""
     result = lint_imports(package_copy)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 broken" in result.stdout

@@ -17,7 +17,7 @@ from packaging.version import Version
 PROJECT = Path(__file__).parents[2]
 LOCKS = {"requirements.lock": "cpu", "requirements-gpu.lock": "gpu", "requirements-paddle26.lock": "paddle26"}
 DEVELOPER_LOCK = "requirements-dev.lock"
-# The extras of pyproject.toml in the user lock files.
+# The extras in pyproject.toml that the user lock files include.
 USER_EXTRAS = ("remotes", "setup", "sweep", "viz")
 
 
@@ -73,7 +73,7 @@ def read_requirements(*extras: str) -> list[Requirement]:
 
 
 def require(requirements: list[Requirement], packages: dict[str, tuple[Version, list[str]]], name: str) -> None:
-    """Raise AssertionError if a requirement is not in a lock, or in a version that it excludes."""
+    """Raise AssertionError if a required package is not in a lock file, or has the wrong version there."""
     for requirement in requirements:
         package = canonicalize_name(requirement.name)
         assert package in packages, f"{requirement} is not in {name}; run make lock"
@@ -83,7 +83,7 @@ def require(requirements: list[Requirement], packages: dict[str, tuple[Version, 
 
 @pytest.mark.parametrize(("name", "device"), LOCKS.items())
 def test_a_user_lock_satisfies_pyproject(name: str, device: str) -> None:
-    """A user lock file has the dependencies of the project, of its device and of the extras that users need."""
+    """A user lock file contains the dependencies of the project, of the device and of the extras that users need."""
     require(read_requirements(device, *USER_EXTRAS), read_lock(name), name)
 
 
@@ -100,7 +100,7 @@ def test_the_developer_lock_repeats_no_package(name: str) -> None:
 
 
 def test_the_user_lock_has_no_tools_of_developers() -> None:
-    """A user installs none of the programs that test, lint or document the project."""
+    """A user does not install any of the programs that test, lint or document the project."""
     tools = {"pytest", "mypy", "ruff", "mkdocs", "moto", "hypothesis", "pre-commit", "import-linter", "ipykernel"}
     assert tools <= set(read_lock(DEVELOPER_LOCK))
 
@@ -129,7 +129,7 @@ def test_the_locks_differ_in_paddle_and_what_it_needs(name: str, paddle: str) ->
     + [(f"requirements-{name}.lock", "3.11 3.12") for name in ("gpu", "paddle26")],
 )
 def test_a_lock_names_its_python_versions(name: str, pythons: str) -> None:
-    """The first line has the Python versions that the setup accepts."""
+    """The first line contains the Python versions that the setup accepts."""
     assert (PROJECT / name).read_text(encoding="utf-8").splitlines()[0] == f"# For Python {pythons}."
 
 
@@ -157,7 +157,7 @@ def test_the_lock_is_complete_with_the_replaced_requirements() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_older_paddle_is_that_of_the_gpu_lock() -> None:
+def test_the_older_paddle_matches_the_gpu_lock() -> None:
     """The CPU tests with the older Paddle use the version in the GPU lock file."""
     gpu, paddle26 = read_lock("requirements-gpu.lock"), read_lock("requirements-paddle26.lock")
     assert gpu["paddlepaddle-gpu"][0] == paddle26["paddlepaddle"][0]

@@ -36,19 +36,19 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 
 
 def write_wheel(folder: Path, name: str, version: str, module: str, requires: str = "") -> str:
-    """Write a wheel with one module, whose ORIGIN is `name` and `version`; return its lines of a lock file."""
+    """Write a wheel with one module whose ORIGIN is `name` and `version`; return the wheel's lines for a lock file."""
     return pack_wheel(folder, name, version, {f"{module}.py": f"ORIGIN = '{name} {version}'\n"}, requires)
 
 
 def write_uv(folder: Path) -> str:
-    """Write a wheel whose program `uv` starts the uv of this environment; return its lines of a lock file."""
+    """Write a wheel whose program `uv` starts this environment's uv; return the wheel's lines for a lock file."""
     version = importlib.metadata.version("uv")
     program = f"#!/bin/sh\nexec '{Path(sys.executable).with_name('uv')}' \"$@\"\n"
     return pack_wheel(folder, "uv", version, {f"uv-{version}.data/scripts/uv": program})
 
 
 def pack_wheel(folder: Path, name: str, version: str, files: Mapping[str, str], requires: str = "") -> str:
-    """Write a wheel of text files and return its lines of a lock file."""
+    """Write a wheel of text files and return the wheel's lines for a lock file."""
     stem = f"{name.replace('-', '_')}-{version}"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: toml\n"
     if requires:
@@ -182,7 +182,7 @@ def test_a_second_setup_does_nothing(installed_once: TinyProject) -> None:
 
 
 @pytest.mark.slow
-def test_a_changed_lock_is_installed_and_what_it_dropped_removed(project: TinyProject) -> None:
+def test_a_changed_lock_is_installed_and_dropped_packages_are_removed(project: TinyProject) -> None:
     """A new version in the lock file is installed. The GPU lock file replaces the CPU package and stays selected."""
     assert project.make("setup").returncode == 0
     project.lock("requirements.lock", "tiny", "2.0")
@@ -266,7 +266,7 @@ def test_a_killed_setup_installs_incomplete_packages_again(project: TinyProject)
 
 @pytest.mark.slow
 def test_developer_packages_stay_installed(project: TinyProject) -> None:
-    """`make setup-dev` adds packages; `make setup` then installs and removes nothing, and follows both lock files."""
+    """`make setup-dev` adds packages; `make setup` then neither installs nor removes any, but follows both locks."""
     assert project.make("setup").returncode == 0
     assert project.packages() == ["tiny", "tiny-project"]
     added = project.make("setup-dev")
@@ -286,7 +286,7 @@ def test_developer_packages_stay_installed(project: TinyProject) -> None:
 
 @pytest.mark.slow
 def test_a_replaced_package_stays_until_its_lock_changes(project: TinyProject) -> None:
-    """A build that a user put in place of a locked one survives `make setup-dev` and a new pyproject.toml."""
+    """A build with which a user has replaced a locked package survives `make setup-dev` and a new pyproject.toml."""
     assert project.make("setup").returncode == 0
     (site,) = (project.root / ".venv" / "lib").glob("python*/site-packages")
     (site / "tiny.py").unlink()  # a hard link into uv's cache
@@ -324,7 +324,7 @@ def test_an_unusable_cache_folder_is_not_needed(project: TinyProject) -> None:
 
 @pytest.mark.slow
 def test_pip_configuration_files_apply(project: TinyProject, tmp_path: Path) -> None:
-    """Packages come from the folder that pip's configuration file names."""
+    """Packages come from the folder in pip's configuration file."""
     configuration = tmp_path / "pip.conf"
     text = f"[global]\nno-index = true\n[install]\nfind-links = {project.wheels}\n"
     configuration.write_text(text, encoding="utf-8")
@@ -334,8 +334,8 @@ def test_pip_configuration_files_apply(project: TinyProject, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_moved_project_gets_its_environment_anew(project: TinyProject) -> None:
-    """Programs in .venv start by absolute path, so setup installs the same packages again in a moved folder."""
+def test_a_moved_project_gets_a_new_environment(project: TinyProject) -> None:
+    """Programs in .venv start by absolute path, so setup reinstalls the same packages if the folder has been moved."""
     assert project.make("setup-dev").returncode == 0
     project.root = project.root.rename(project.root.with_name("moved"))
     result = project.make("setup")
@@ -378,7 +378,7 @@ def test_an_unsupported_python_version_is_rejected(
 
 
 def test_the_lock_decides_which_python_versions_are_supported(project: TinyProject) -> None:
-    """An interpreter that PYTHON names is not replaced by another one if the lock file does not serve it."""
+    """If the lock file does not support the interpreter in PYTHON, setup does not choose another one."""
     lock = project.root / "requirements.lock"
     lock.write_text(f"# For Python 3.9 3.10.\n{lock.read_text(encoding='utf-8')}", encoding="utf-8")
     result = project.make("setup", f"PYTHON={sys.executable}")
@@ -392,7 +392,7 @@ def test_the_lock_decides_which_python_versions_are_supported(project: TinyProje
 def test_another_python_creates_the_environment_again(
     project: TinyProject, fake_programs: Callable[[str, str], str]
 ) -> None:
-    """If PYTHON has another version than .venv, .venv is created again with the same packages."""
+    """If PYTHON has a different version from .venv, .venv is created again with the same packages."""
     assert project.make("setup-dev").returncode == 0
     same = project.make("setup", f"PYTHON={sys.executable}")
     assert (same.returncode, same.stdout) == (0, "")

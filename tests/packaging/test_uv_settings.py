@@ -1,4 +1,4 @@
-"""tools/uv_settings.py translates pip's configuration into the variables of uv."""
+"""tools/uv_settings.py translates pip's configuration into uv's variables."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def translate(listing: str, *names: str, **environment: str) -> list[str]:
 )
 @pytest.mark.parametrize("section", ["global.", "install.", ":env:."])
 def test_uv_gets_each_setting_of_pip(section: str, option: str, name: str, value: str) -> None:
-    """Settings of all commands, of `pip install` and of PIP_* variables have the same effect."""
+    """Settings for all commands, for `pip install` and from PIP_* variables have the same effect."""
     assert translate(f"{section}{option}\n", name) == [value]
 
 
-def test_the_order_is_that_of_pip() -> None:
-    """A PIP_* variable overrides the section of `pip install`, which overrides the settings of all commands."""
+def test_settings_have_the_same_precedence_as_in_pip() -> None:
+    """A PIP_* variable overrides the section for `pip install`, which overrides the settings for all commands."""
     listing = "install.index-url='https://install.test'\nglobal.index-url='https://global.test'\nlist.index-url='x'\n"
     assert translate(listing, "UV_DEFAULT_INDEX") == ["https://install.test"]
     assert translate(f":env:.index-url='https://env.test'\n{listing}", "UV_DEFAULT_INDEX") == ["https://env.test"]
     assert translate(f":env:.index-url=''\n{listing}", "UV_DEFAULT_INDEX") == ["https://install.test"]
 
 
-def test_settings_of_uv_override_those_of_pip() -> None:
+def test_uv_settings_override_pip_settings() -> None:
     """A variable of uv that the user has set keeps its value."""
     listing = "global.index-url='https://pip.test'\nglobal.cert='/pip.pem'\n"
     names = ("UV_DEFAULT_INDEX", "SSL_CERT_FILE")

@@ -55,7 +55,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(source: Path, tmp_path_factory) -> Path | None:
-    """The bin folder of an environment that pip has filled as the documentation says, or None without an index."""
+    """The bin folder of an environment that pip has filled as the documentation says, or None if there is no index."""
     root = tmp_path_factory.mktemp("plain") / "venv"
     subprocess.run([sys.executable, "-m", "venv", root], check=True)
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
@@ -77,7 +77,7 @@ def plain(source: Path, tmp_path_factory) -> Path | None:
 
 @pytest.fixture(scope="module")
 def installed(plain: Path | None, source: Path, tmp_path_factory) -> Path:
-    """The bin folder of `plain`, or, without an index, of an environment with the wheel and this one's packages."""
+    """The bin folder of `plain`, or, without an index, of an environment with the wheel and the packages used here."""
     if plain is not None:
         return plain
     root = tmp_path_factory.mktemp("environment") / "venv"
@@ -156,7 +156,7 @@ def test_the_same_configuration_is_the_same_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_an_archive_says_what_the_folder_says(tmp_path: Path, recipe: str) -> None:
+def test_archive_and_folder_give_the_same_configuration(tmp_path: Path, recipe: str) -> None:
     """The parameters for each recipe and the logging configuration are the same from the archive as from conf/."""
     archive = tmp_path / ARCHIVE
     write_configuration_archive(PROJECT / "conf", archive)
@@ -199,7 +199,7 @@ def test_errors_are_one_message(start, arguments: list[str], name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_plain_installation_is_consistent(plain: Path | None) -> None:
-    """After pip has installed the wheel with the extra `cpu`, `pip check` objects to pins of PaddleClas only."""
+    """After pip has installed the wheel with the extra `cpu`, `pip check` objects only to pins of PaddleClas."""
     if plain is None:
         pytest.skip("pip cannot download paddleclas")
     done = subprocess.run([plain / "pip", "check"], capture_output=True, text=True, check=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import stat
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +117,18 @@ def test_four_gpus_pass():
         ({"count": 0, "custom_devices": ["npu"]}, launch("xpu", 0), "npu", "training.launch.device"),
         ({"unusable": {"1": "OSError: CUDA error(46)"}}, launch("gpu", 4, 5), "gpu:5", "training.launch.devices"),
         ({"has_nccl": False}, launch("gpu", 0, 1), "NCCL", "training.launch.devices"),
+        (
+            {"missing_libraries": {"nvidia-nccl-cu11": "libnccl.so: no"}},
+            launch("gpu", 0),
+            "libnccl.so",
+            "nvidia-nccl-cu11",
+        ),
+        (
+            {"unsupported": {"1": "NVIDIA H200 (compute capability 9.0)"}, "kernels": "7.0, 8.6"},
+            launch("gpu", 4, 5),
+            "gpu:5 is an NVIDIA H200 (compute capability 9.0), and this Paddle was built for 7.0, 8.6",
+            "docs/devices.md",
+        ),
         ({"has_gloo": False}, launch("cpu", 0, 1), "gloo", "training.launch.devices"),
         ({"trainer_problem": "ImportError: libGL.so.1"}, launch("cpu", 0), "ImportError: libGL.so.1", "make setup"),
     ],
@@ -140,3 +154,15 @@ def test_each_missing_part_is_reported_with_a_remedy(changes, parameters, found,
 def test_positions_count_the_visible_devices(device, devices, environment, expected):
     """Parameters use the numbers of nvidia-smi; Paddle counts only the devices that a scheduler made visible."""
     assert positions(launch(device, *devices), environment) == expected
+
+
+@pytest.mark.slow
+def test_probe_counts_parameters_and_activations():
+    """ResNet50 has 25,557,032 parameters (torchvision), and 11.1 million values come out of its convolutions (timm)."""
+    program = "from resnet50_pipeline.trainer.probe import count_values; print(count_values('ResNet50'))"
+    printed = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True, text=True
+    )
+    counted = ast.literal_eval(printed.stdout.splitlines()[-1])
+    assert counted["parameters"] == 25_557_032
+    assert counted["activations"] == pytest.approx(11.1e6 + 9.6e6, rel=0.01)

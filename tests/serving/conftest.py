@@ -1,4 +1,4 @@
-"""Provides a registered version of the small exported model, as its users get it."""
+"""Provides a registered version of the small exported model, as users download it."""
 
 from __future__ import annotations
 

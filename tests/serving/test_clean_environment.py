@@ -53,7 +53,7 @@ def python(registered_folder: Path, tmp_path_factory) -> Path:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return environment variables with pip's index settings and nothing from this environment's Python."""
+    """Return environment variables that contain pip's index settings, but no settings of this environment's Python."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
     return {**kept, "PATH": "/usr/bin:/bin", "HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
 

@@ -1,4 +1,4 @@
-"""The scan, training, evaluation, `kedro predict` and the served model accept and refuse the same files."""
+"""The scan, training, evaluation, `kedro predict` and the served model accept and reject the same files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PACKINGS = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> tuple[Path, list[str]]:
-    """A folder with every file of the table, and their names: first those that every stage accepts."""
+    """A folder with every file in the table, and the file names. The files that every stage accepts come first."""
     root = tmp_path_factory.mktemp("files")
     contents = [*accepted().values(), *refused().values()]
     (root / "train" / "a").mkdir(parents=True)
@@ -64,21 +64,21 @@ def expected() -> list[bool]:
 
 
 def describe_difference(found: list[bool]) -> list[str]:
-    """Return the names of the files that a stage judges differently."""
+    """Return the names of the files for which a stage disagrees with the table."""
     names = [*accepted(), *refused()]
     return [name for name, one, other in zip(names, found, expected(), strict=True) if one != other]
 
 
 def test_scan_judges_every_file(files):
-    """Level full accepts and refuses as the table says, with a next step for each refused file."""
+    """Level `full` accepts and rejects files as the table says, with a next step for each rejected file."""
     root, names = files
     found = [inspect_image(root, name) for name in names]
     assert describe_difference([one.status == "ok" for one in found]) == []
     assert all(" → " in one.problem for one in found if one.status != "ok")
 
 
-def test_level_header_refuses_nothing_that_decodes(files):
-    """Level header accepts every file that decodes; it may accept damaged ones, because it does not decode."""
+def test_level_header_accepts_every_file_that_decodes(files):
+    """Level `header` accepts every file that decodes. It may accept damaged files, because it does not decode them."""
     root, names = files
     found = [inspect_image(root, name, "header") for name in names]
     assert all(one.status == "ok" for one in found[: len(accepted())])
@@ -87,7 +87,7 @@ def test_level_header_refuses_nothing_that_decodes(files):
 @pytest.mark.parametrize("split", ["Train", "Eval"])
 @pytest.mark.parametrize("decode", ["whole", "region"])
 def test_training_and_evaluation_judge_every_file(split, decode, files, dataset_parameters, training_parameters):
-    """The dataset of the ranks loads the accepted files and names the refused ones, the first and the second time."""
+    """The ranks' dataset loads the accepted files and names the rejected ones, both the first and the second time."""
     root, names = files
     training = training_parameters(loader={"num_workers": 0, "decode": decode})
     dataset_parameters = dataset_parameters.model_copy(update={"root": root})
@@ -109,7 +109,7 @@ def loads(dataset: ListDataset, row: int, epoch: int, name: str) -> bool:
 
 @pytest.mark.parametrize("packing", PACKINGS, ids=["jpeg-256", "raw-256"])
 def test_shards_judge_every_file(packing, files):
-    """Packing accepts and refuses the same files, and every packed image decodes."""
+    """Packing accepts and rejects the same files, and every packed image can be decoded."""
     root, names = files
     found = []
     for name in names:
@@ -125,7 +125,7 @@ def test_shards_judge_every_file(packing, files):
 
 
 def test_served_model_judges_every_file():
-    """Refused files get status 415 in their row, with a message that does not mention lists."""
+    """Rejected files have status 415 in their row, with a message that does not mention lists."""
     answers = ImageClassifier(OneClass()).predict(pd.DataFrame({"image": [*accepted().values(), *refused().values()]}))
     assert set(answers["status"]) == {200, 415}
     assert describe_difference([status == 200 for status in answers["status"]]) == []
@@ -141,8 +141,8 @@ def test_predict_judges_every_file(files, monkeypatch):
     assert describe_difference([answer["status"] == 200 for answer in answers]) == []
 
 
-def test_predict_answers_for_a_name_that_is_not_utf8(tmp_path, monkeypatch):
-    """The answer is plain ASCII, so that any stream can carry it, and the next file is classified too."""
+def test_predict_accepts_a_name_that_is_not_utf8(tmp_path, monkeypatch):
+    """The output is plain ASCII, so that any stream can transmit it, and the next file is still classified."""
     names = [os.fsdecode(os.fsencode(tmp_path) + name) for name in (b"/caf\xe9.JPEG", b"/missing\xe9.JPEG", b"/z.JPEG")]
     for name in (names[0], names[2]):
         Path(name).write_bytes(encode())
@@ -155,7 +155,7 @@ def test_predict_answers_for_a_name_that_is_not_utf8(tmp_path, monkeypatch):
 
 
 def test_tiff_needs_the_parameter_everywhere(tmp_path, dataset_parameters, training_parameters):
-    """With `dataset.tiff`, the scan, training and evaluation accept a TIFF; without it, they refuse it."""
+    """With `dataset.tiff`, the scan, training and evaluation accept a TIFF file; without it, they reject the file."""
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.JPEG").write_bytes(encode(None, "TIFF"))
     entries = parse_list(b"train/a.JPEG 0\n", class_num=1)

@@ -1,4 +1,4 @@
-"""The model class for MLflow takes and returns tables."""
+"""The model class for MLflow takes and returns DataFrames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_bytes_and_base64_give_the_same_predictions(model, exported_model):
 
 
 def test_rows_keep_their_index(model, exported_model):
-    """The result has the index of the input, so the two can be joined."""
+    """The result has the same index as the input, so the two can be joined."""
     table = pd.DataFrame({"image": exported_model.images[:2]}, index=["a", "b"])
     assert list(model.predict(table).index) == ["a", "b"]
 
@@ -102,7 +102,7 @@ def test_top_k_limits_the_number_of_classes(model, exported_model):
 
 
 def test_no_images_give_no_rows(model):
-    """An empty list of images gives an empty table with the same columns."""
+    """An empty list of images gives an empty DataFrame with the same columns."""
     for row in ({"image": []}, {"path": []}, {"image": [], "path": []}):
         result = model.predict(pd.DataFrame({name: [value] for name, value in row.items()}))
         assert list(result.columns) == COLUMNS
@@ -111,7 +111,7 @@ def test_no_images_give_no_rows(model):
 
 @pytest.mark.parametrize("numbers", [[255, 216, 255], [0.5, 0.5], np.zeros(12, np.uint8)])
 def test_list_of_numbers_is_one_bad_image(model, numbers):
-    """The bytes or pixels of an image as numbers are one row with an error, not one row per number."""
+    """An image given as a list of bytes or pixels is one row with an error, not one row per number."""
     assert model.predict(pd.DataFrame({"image": [numbers]}))["status"].tolist() == [400]
 
 
@@ -138,12 +138,12 @@ def test_table_without_images_is_rejected(model):
 
 
 def test_empty_table_gives_an_empty_table(model):
-    """A table without rows gives a table without rows, with all columns."""
+    """A DataFrame without rows gives a DataFrame without rows, but with all columns."""
     result = model.predict(pd.DataFrame({"image": []}))
     assert (len(result), list(result.columns)) == (0, COLUMNS)
 
 
-def test_serving_imports_nothing_of_training():
+def test_serving_does_not_import_training_code():
     """The serving package imports neither the trainer nor Kedro, MLflow or Great Expectations."""
     code = (
         "import sys, resnet50_pipeline.serving.pyfunc\n"

@@ -1,4 +1,4 @@
-"""Shares fixtures with the tests of sweeps."""
+"""Shares fixtures with the sweep tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests a sweep that really trains ResNet18 on a few digits: one trial is killed and resumed, one is pruned."""
+"""Tests a sweep that really trains ResNet18 on a few digits. One trial is killed and resumed; another is pruned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.timeout(600)
 
 PROJECT = Path(__file__).parents[2]
 RATE = "training.lr.learning_rate"
-# With this seed the first rate is 0.017, the second 0.039, whose loss after the first epoch is greater.
+# With this seed, the first rate is 0.017, and the second is 0.039, which gives a greater loss after the first epoch.
 SWEEP = {
     "seed": 6,
     "metric": "val/loss",

@@ -6,9 +6,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
+from resnet50_pipeline.child_runs.run_file import merge
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.sweeps.space import decode_params, list_paths, merge, nest, require_space, to_distributions
+from resnet50_pipeline.sweeps.space import decode_params, list_paths, nest, require_space, to_distributions
 from striped_dataset import build_training_parameters
 
 RATE = "training.lr.learning_rate"
@@ -108,15 +109,15 @@ def test_invalid_sweep_is_refused(changes, named):
         sweep_of(**{"space": {RATE: {"low": 0.1, "high": 0.2}}, **changes})
 
 
-def test_paths_name_the_single_values():
-    """A section is not a path, but each of its values is."""
+def test_paths_refer_to_single_values():
+    """A section has no path of its own; each value in the section has one."""
     paths = list_paths()
     assert {RATE, "training.optimizer.l2_coeff", "training.label_smoothing", "training.arch.lr_mult_list"} <= set(paths)
     assert "training.lr" not in paths
 
 
 def test_chosen_values_replace_the_given_ones():
-    """A trial has the user's parameters, with the chosen values at their paths."""
+    """A trial uses the user's parameters, in which the chosen values replace those at their paths."""
     given = {"training": {"lr": {"name": "Linear", "learning_rate": 1.0}, "epochs": 9}}
     assert merge(given, nest({RATE: 0.1, "training.seed": 3})) == {
         "training": {"lr": {"name": "Linear", "learning_rate": 0.1}, "epochs": 9, "seed": 3}

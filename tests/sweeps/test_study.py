@@ -66,7 +66,7 @@ def _hold(parameters: SweepParameters, is_held) -> None:
 
 
 def test_trial_of_a_killed_process_is_resumed(tmp_path):
-    """After SIGKILL the next sweep gets the same trial, with the values that it reported."""
+    """After SIGKILL, the next sweep gets the same trial with the values that it has reported."""
     parameters = parameters_of(tmp_path)
     context = multiprocessing.get_context("spawn")
     is_held = context.Event()
@@ -104,7 +104,7 @@ def evaluate(events: Path, epoch: int, top1: float) -> None:
 
 
 def test_resumed_trial_reports_each_epoch_once(tmp_path):
-    """A resumed training evaluates an epoch again: Optuna uses the first value, the trial the best one."""
+    """A resumed training run evaluates an epoch again. Optuna uses the first value, and the trial uses the best one."""
     parameters, events = parameters_of(tmp_path), tmp_path / "events.jsonl"
     study = Study(parameters)
     with study.next_trial() as trial:
@@ -119,7 +119,7 @@ def test_resumed_trial_reports_each_epoch_once(tmp_path):
 
 
 def test_trial_below_the_median_is_pruned_before_its_last_epoch(tmp_path):
-    """The pruner sees the evaluations; after the last epoch a trial is not pruned."""
+    """The pruner uses the evaluations; after the last epoch, a trial is not pruned."""
     parameters = parameters_of(tmp_path)
     study = Study(parameters)
     with study.next_trial() as trial:
@@ -138,7 +138,7 @@ def test_trial_below_the_median_is_pruned_before_its_last_epoch(tmp_path):
 
 
 def test_skipped_trial_is_replaced(tmp_path):
-    """Another trial takes the place of a skipped one. A finished trial cannot be skipped."""
+    """A new trial replaces a skipped one. A finished trial cannot be skipped."""
     study = Study(parameters_of(tmp_path, trials=1))
     with study.next_trial() as trial:
         number = trial.number
@@ -162,7 +162,7 @@ def test_study_with_other_values_is_refused(tmp_path):
 
 
 def test_report_contains_the_plots_that_the_trials_allow(tmp_path):
-    """Without a value only the table is written. The importance plot needs several distinct values."""
+    """Without a value, only the table is written. The importance plot needs several distinct values."""
     space = {**parameters_of(tmp_path).space, "training.ema_decay": {"choices": [None, 0.9]}}
     parameters = parameters_of(tmp_path, trials=12, space=space)
     study = Study(parameters)
@@ -181,7 +181,7 @@ def test_report_contains_the_plots_that_the_trials_allow(tmp_path):
 
 
 def test_wrong_database_url_is_refused(tmp_path):
-    """The error mentions the parameter. Asking whether a study exists creates nothing."""
+    """The error mentions the parameter. Checking whether a study exists does not create anything."""
     with pytest.raises(ParameterError, match=r"sweep\.storage.*NoSuchModuleError"):
         Study(parameters_of(tmp_path, storage="nonsense://host/optuna"))
     assert not study_exists(parameters_of(tmp_path))

@@ -50,12 +50,12 @@ def test_the_site_names_every_node_of_the_chain(chain):
     declared = {name for source in sources for name in re.findall(r'name="(\w+)"', source.read_text(encoding="utf-8"))}
     assert {node["name"] for node in chain["nodes"] if node["type"] == "task"} == declared
     catalog = yaml.safe_load((PROJECT / "conf" / "base" / "catalog.yml").read_text(encoding="utf-8"))
-    # Kedro takes entries whose name starts with an underscore for templates.
+    # Kedro treats entries whose names start with an underscore as templates.
     datasets = {name for name in catalog if not name.startswith("_")}
     assert datasets <= {node["name"] for node in chain["nodes"] if node["type"] == "data"}
 
 
-def test_layers_are_the_stages_in_their_order(chain):
+def test_layers_are_the_stages_in_order(chain):
     """The layers of the graph are the stages, in the order of the pipelines."""
     assert chain["layers"] == ["data", "validation", "preparation", "training", "evaluation", "registry"]
 

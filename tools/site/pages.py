@@ -1,6 +1,6 @@
 """MkDocs hook that adds the reference pages generated from the code and replaces links to files outside docs/.
 
-The site does not know a repository address, so a link to a project file is replaced with the file's path.
+The site does not know the address of the repository, so a link to a project file is replaced with the file's path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#\s]+)(#[^)]*)?
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     started = Path.cwd()
-    os.chdir(PROJECT)  # paths of conf/ are relative to the project
+    os.chdir(PROJECT)  # paths in conf/ are relative to the project
     try:
         for name, render in PAGES.items():
             files.append(File.generated(config, name, content=render()))

@@ -9,19 +9,19 @@ HEAD = """\
 
 | exit code | meaning for every command |
 |---|---|
-| 0 | success; for `kedro preflight`, no finding would make the run fail; for `kedro sync-runs`, no data is waiting |
+| 0 | success; for `kedro preflight`, there are no blocking findings; for `kedro sync-runs`, no data is waiting |
 | 1 | an error; the last lines on stderr state the subject, the rule, the value found and the next step |
 | 2 | an invalid command line |
 | 130 | Ctrl-C (SIGINT): the ranks have finished their step and saved |
 | 143 | SIGTERM: the same |
 
 If you can fix an error, it is printed as one message without a traceback (`kedro run --verbose` adds the traceback).
-Checks collect all findings, print ten of them and write all of them to a file that the message names. Any other error
-is a bug in this project and ends with a traceback.
+Checks collect all findings, print ten of them and write all of them to a file, whose path is in the message. Any other
+error is a bug in this project and ends with a traceback.
 
 ## Error classes
 
-The classes of `resnet50_pipeline.exceptions`:
+The classes in `resnet50_pipeline.exceptions`:
 
 """
 

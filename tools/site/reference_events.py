@@ -12,8 +12,9 @@ HEAD = """\
 # Events
 
 `events.jsonl` in the training folder contains one JSON object per line. Rank 0 appends each line with one `write` and
-never changes it. A last line without a newline is incomplete. `resnet50_pipeline.events.read_events` reads the file.
-Progress, MLflow curves, plots and tables are all derived from it. This is an example in schema version {version}:
+never changes it. If the last line does not end with a newline, it is incomplete. `resnet50_pipeline.events.read_events`
+reads the file. Progress, MLflow curves, plots and tables are all derived from it. This is an example in schema version
+{version}:
 
 ```json
 {example}

@@ -11,7 +11,7 @@ PACKAGE = Path("src/resnet50_pipeline")
 ROOMS = {
     "imagenet": "Files, lists, classes, archives and shards.",
     "imaging": "Decoding, cropping and normalization, shared by training, evaluation and serving.",
-    "expectations": "Expectations on a dataset, and Data Docs.",
+    "expectations": "Expectations about a dataset, and Data Docs.",
     "paddleclas": "Renders PaddleClas' YAML file, and starts and supervises ranks.",
     "reporting": "Metrics, plots and the report, computed from tables.",
     "tracking": "MLflow runs and curves, the registry and the champion.",

@@ -34,7 +34,7 @@ hide: [toc]
 
 Parameter values are in `conf/<environment>/parameters_*.yml`. An environment contains only the values that differ from
 `conf/base`. `conf/local` is for your own values. `kedro run --params group.key=value` overrides a value for one run. If
-a key is unknown or a value breaks its rule, the run stops within seconds with an error that shows the path of the key.
+a key is unknown or a value is invalid, the run stops within seconds with an error that shows the path of the key.
 
 The columns *sample* (`conf/base`), *ImageNet* (`--env imagenet` with the `reference` recipe) and *test* (`--env test`,
 if it differs from the sample) show the values that a run uses. An empty cell means that there is no value.

@@ -16,7 +16,7 @@ import yaml
 from resnet50_pipeline.adoption.found import LabeledImage
 from resnet50_pipeline.exceptions import DatasetError, ParameterError
 from resnet50_pipeline.files import replace_directory, staging_directory
-from resnet50_pipeline.imagenet.layout import CLASS_FILE, DEFAULT_LISTS, TEST_LIST
+from resnet50_pipeline.imagenet.layout import CLASS_FILE, DEFAULT_LISTS, TEST_LIST, fold_folder
 from resnet50_pipeline.imagenet.lists.class_file import ListedClass, render_class_file
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split, choose_delimiter, parse_list
 from resnet50_pipeline.text import pluralize
@@ -83,13 +83,21 @@ def make_entries(images: Sequence[LabeledImage], source: str) -> ListEntries:
     return parse_list(text.encode(), None, source=source)
 
 
-def fill_lists(folder: Path, classes: Sequence[ListedClass], splits: Mapping[Split, Sequence[LabeledImage]]) -> None:
-    """Write the lists and classes.txt to `folder`."""
+def fill_lists(
+    folder: Path,
+    classes: Sequence[ListedClass],
+    splits: Mapping[Split, Sequence[LabeledImage]],
+    folds: Sequence[Mapping[Split, Sequence[LabeledImage]]] = (),
+) -> None:
+    """Write the lists and classes.txt to `folder`, and those of each fold to a folder in it."""
     for split, images in splits.items():
         delimiter = choose_delimiter(image.path for image in images)
         lines = [f"{image.path}{delimiter}{image.label}\n" for image in images]
         (folder / _LIST_FILES[split]).write_text("".join(lines), encoding="utf-8", newline="\n")
     (folder / CLASS_FILE).write_text(render_class_file(classes), encoding="utf-8", newline="\n")
+    for number, fold in enumerate(folds, start=1):
+        fold_folder(folder, number).mkdir()
+        fill_lists(fold_folder(folder, number), classes, fold)
 
 
 def fit_recipe(recipe: Mapping[str, Any], ranks: int) -> dict[str, Any]:

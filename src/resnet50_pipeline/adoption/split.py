@@ -1,16 +1,15 @@
 """Splits images into train, val and test: stratified by class, and the same for the same seed on every machine.
 
-The order in which images are considered is that of a hash of seed and path. So it does not depend on the file system,
-and adding images to a dataset moves few of the others to another split.
+Adding images to a dataset moves few of the others to another split.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from resnet50_pipeline.adoption.found import LabeledImage
+from resnet50_pipeline.adoption.related import hash_path, join_related
 from resnet50_pipeline.imagenet.lists.files import Split
 
 
@@ -31,8 +30,8 @@ def split_images(
         seed: seed of the order in which images are chosen.
         digests: digest of the content, keyed by path. Images without one are treated as unique.
     """
-    units = _join_related(images, digests)
-    ordered = sorted(units, key=lambda unit: _hash(seed, images[unit[0]].path))
+    units = join_related(images, digests)
+    ordered = sorted(units, key=lambda unit: hash_path(seed, images[unit[0]].path))
     totals = Counter(image.label for image in images)
     # Number of units in which a class occurs and that are still in train.
     left = Counter(label for unit in units for label in {images[index].label for index in unit})
@@ -58,31 +57,3 @@ def split_images(
     for index, image in enumerate(images):
         parts[split_of.get(index, "train")].append(image)
     return parts
-
-
-def _join_related(images: Sequence[LabeledImage], digests: Mapping[str, str]) -> list[list[int]]:
-    """Return lists of indexes: images that share a digest or a group, directly or through others, are in one list.
-
-    The first index of each list is that of the first path in alphabetical order.
-    """
-    parent = list(range(len(images)))
-
-    def find(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    first: dict[tuple[str, str], int] = {}
-    for index, image in enumerate(images):
-        for key in (("digest", digests.get(image.path, "")), ("group", image.group)):
-            if key[1]:
-                parent[find(index)] = find(first.setdefault(key, index))
-    members: dict[int, list[int]] = defaultdict(list)
-    for index in sorted(range(len(images)), key=lambda index: images[index].path):
-        members[find(index)].append(index)
-    return list(members.values())
-
-
-def _hash(seed: int, path: str) -> bytes:
-    return hashlib.sha256(f"{seed}\t{path}".encode("utf-8", "surrogateescape")).digest()

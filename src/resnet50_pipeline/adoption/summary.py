@@ -17,13 +17,19 @@ _FEW_IMAGES = 20
 _UNEQUAL = 10
 
 
-def describe(found: FoundDataset, splits: Mapping[Split, Sequence[LabeledImage]], manifest: pd.DataFrame) -> list[str]:
+def describe(
+    found: FoundDataset,
+    splits: Mapping[Split, Sequence[LabeledImage]],
+    manifest: pd.DataFrame,
+    folds: Sequence[Mapping[Split, Sequence[LabeledImage]]] = (),
+) -> list[str]:
     """Return the lines of the table.
 
     Args:
         found: the dataset.
         splits: images, keyed by split, as they will be used.
         manifest: result of `scan_dataset` at level header or full.
+        folds: images of each fold, keyed by split.
     """
     names = [one.name for one in found.classes]
     counts = Counter(image.label for part in splits.values() for image in part)
@@ -31,6 +37,9 @@ def describe(found: FoundDataset, splits: Mapping[Split, Sequence[LabeledImage]]
     parts = ", ".join(f"{len(part):,} {split}" for split, part in splits.items())
     rows = [("layout", found.layout), ("classes", f"{len(names):,} ({list_names(names, _MOST_NAMED)})")]
     rows.append(("images", f"{total:,}: {parts}"))
+    if folds:
+        low, high = (f"{choose(len(fold['val']) for fold in folds):,}" for choose in (min, max))
+        rows.append(("folds", f"{len(folds)} of {low if low == high else f'{low} to {high}'} images"))
     (largest, most), (smallest, fewest) = counts.most_common(1)[0], counts.most_common()[-1]
     if most == fewest:
         rows.append(("per class", f"{most:,}"))

@@ -49,6 +49,11 @@ _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
 )
 @click.option("--test-fraction", type=_FRACTION, help="Part of the training images for a test split.")
 @click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Number of folds for a cross-validation with `kedro folds`. If there is no val split, the first fold is val.",
+)
+@click.option(
     "--group-by",
     help="Column of a table, or regular expression on the path, such as 'patient[0-9]+': images with the same value "
     "stay in one split.",
@@ -133,21 +138,22 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
     environment.require_outside(root, conf / name, lists, cache)
     found = recognize(root, Choices(options["label_column"], options["group_by"]))
     fractions = _choose_fractions(found, options)
+    is_split_here = bool(fractions) or options["folds"] is not None
     images = [image for part in found.splits.values() for image in part]
     manifest = scan_dataset(
         root,
         {"train": environment.make_entries(images, str(root))},
         # Copies are found by their digest, which only the split needs.
-        level="full" if fractions else "header",
+        level="full" if is_split_here else "header",
         cache_dir=cache,
         class_keys=[one.key for one in found.classes],
     )
-    splits = _split(found, fractions, options["seed"], manifest)
+    splits, folds = _split(found, fractions, options["folds"], options["seed"], manifest)
     doubts = [*summary.find_doubts(found, splits, manifest)]
     recipe = _choose_recipe(options, summary.measure_short_side(manifest))
     if recipe is not None and options["device"] == "cpu":
         doubts.append(f"the recipe {recipe} may take days on CPUs; --device gpu trains on a GPU")
-    needs_lists = found.parameters is None or bool(fractions)
+    needs_lists = found.parameters is None or is_split_here
     shown_lists = str(shorten_path(lists)) if needs_lists else None
     parameters: dict[str, Any] = {
         "recipe": recipe,
@@ -162,6 +168,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
     comment = [
         f"Written by `kedro adopt`: {found.layout}, {len(found.classes):,} classes, {len(images):,} images.",
         *([f"Split off with seed {options['seed']}: {_describe_fractions(fractions)}."] if fractions else []),
+        *([f"Divided into {len(folds)} folds with seed {options['seed']}."] if folds else []),
         f"Values that are not set here follow from the name {name} and from conf/base; see docs/own-data-set.md.",
     ]
     files = {environment.PARAMETER_FILE: environment.render_parameters(comment, parameters)}
@@ -173,14 +180,16 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         conf / name,
         files,
         lists if needs_lists else None,
-        functools.partial(environment.fill_lists, classes=found.classes, splits=splits),
+        functools.partial(environment.fill_lists, classes=found.classes, splits=splits, folds=folds),
     )
     _show(
-        [str(root), *summary.describe(found, splits, manifest)],
+        [str(root), *summary.describe(found, splits, manifest, folds)],
         doubts,
         written=[conf / name, *([lists] if needs_lists else [])],
     )
     click.echo(f"\nkedro run --env {name}")
+    if folds:
+        click.echo(f"kedro folds --env {name}")
 
 
 def _read_recipe(conf: Path, name: str | None) -> dict[str, Any]:
@@ -213,7 +222,13 @@ def _make_training(conf: Path, recipe: str | None, options: dict[str, Any]) -> d
 
 def _choose_fractions(found: FoundDataset, options: dict[str, Any]) -> dict[Split, float]:
     """Return the part of the images for each split that is split off, test first."""
-    defaults: dict[Split, float | None] = {"test": None, "val": _DEFAULT_VAL_FRACTION}
+    if options["folds"] is not None and options["val_fraction"] is not None:
+        raise ParameterError(
+            f"--val-fraction {options['val_fraction']:g}: --folds {options['folds']} already decides the part of val → "
+            "use one of them"
+        )
+    val_default = _DEFAULT_VAL_FRACTION if options["folds"] is None else None
+    defaults: dict[Split, float | None] = {"test": None, "val": val_default}
     fractions: dict[Split, float] = {}
     for split, default in defaults.items():
         given: float | None = options[f"{split}_fraction"]
@@ -236,13 +251,15 @@ def _describe_fractions(fractions: dict[Split, float]) -> str:
 
 
 def _split(
-    found: FoundDataset, fractions: dict[Split, float], seed: int, manifest: pd.DataFrame
-) -> dict[Split, list[LabeledImage]]:
+    found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, manifest: pd.DataFrame
+) -> tuple[dict[Split, list[LabeledImage]], list[dict[Split, list[LabeledImage]]]]:
+    """Return the images of each split, and those of each fold, which divide train and val together."""
+    from resnet50_pipeline.adoption.folds import make_folds
     from resnet50_pipeline.adoption.split import split_images
 
     splits: dict[Split, list[LabeledImage]] = {split: list(part) for split, part in found.splits.items()}
+    digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
     if fractions:
-        digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
         splits |= split_images(splits["train"], fractions, seed, digests)
         for split in fractions:
             if not splits[split]:
@@ -250,7 +267,15 @@ def _split(
                     f"no image can be split off for {split}: train has to keep an image of each class, and copies and "
                     f"the groups of --group-by stay together → add images or a {split} split, or choose smaller groups"
                 )
-    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
+    made: list[dict[Split, list[LabeledImage]]] = []
+    if folds is not None:
+        names = [one.name for one in found.classes]
+        made = make_folds([*splits["train"], *splits.get("val", ())], folds, seed, digests, names)
+        if "val" not in splits:
+            splits |= made[0]
+        if "test" in splits:
+            made = [{**fold, "test": splits["test"]} for fold in made]
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}, made
 
 
 def _show(table: list[str], doubts: list[str], written: list[Path]) -> None:

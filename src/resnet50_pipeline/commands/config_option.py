@@ -36,7 +36,7 @@ def _read_config(context: click.Context, option: click.Parameter, value: str | N
         group = content.get(context.info_name) if isinstance(content, dict) else None
         if not isinstance(group, dict):
             raise click.BadParameter(
-                f"{value} has no group `{context.info_name}` → write options of `kedro run` below it, for example "
+                f"{value} has no `{context.info_name}` group → add one with options of `kedro run`, for example "
                 "`run: {env: imagenet}`"
             )
     path: str | None = _config_file_callback(context, option, value)

@@ -56,7 +56,7 @@ def reporting_errors(
         cause = None if log.has_traceback else error
         logger.log(logging.ERROR, "%s", message, exc_info=cause, extra={SHOWN_ELSEWHERE: IN_STREAM})
         # Print the path of the log before the error message. Omit it before the first node and after a signal, because
-        # the message is sufficient there.
+        # the message is sufficient in these cases.
         may_help = expected is None or (log_context.stage and received_interruption() is None)
         if may_help and log.path is not None and not log.is_json:
             click.echo(f"log: {log.path}", err=True)

@@ -56,8 +56,8 @@ def build_wheel(project: Path, folder: Path) -> Path:
         ParameterError: if the build fails; the message contains the last part of its output.
     """
     state = describe_git(project)
-    # Build from a copy. In the project, build/lib may contain deleted modules from earlier builds, and setuptools would
-    # add them to the wheel.
+    # Build from a copy. The project's build/lib may still contain modules that have been deleted since an earlier
+    # build, and setuptools would add them to the wheel.
     with tempfile.TemporaryDirectory(prefix="package-") as staged:
         for name in _SOURCES:
             source, copy = project / name, Path(staged) / name
@@ -75,7 +75,7 @@ def build_wheel(project: Path, folder: Path) -> Path:
         )
         if done.returncode:
             raise ParameterError(
-                f"building the wheel failed → fix the cause in the build's "
+                f"building the wheel failed → fix the error in the build's "
                 f"output:\n{(done.stdout + done.stderr).strip()[-2000:]}"
             )
         (built,) = wheels.glob("*.whl")
@@ -86,7 +86,7 @@ def build_wheel(project: Path, folder: Path) -> Path:
 
 
 def write_configuration_archive(conf: Path, archive: Path) -> None:
-    """Write a configuration folder as a tar file. The same files always produce the same bytes.
+    """Write a configuration folder to a tar file. The same files always produce the same bytes.
 
     The archive contains conf/local as an empty folder, because `local` is the default environment of a run.
     """

@@ -26,7 +26,7 @@ _WEB_SITE = "For further information visit"
 def describe_invalid_parameters(text: str) -> str:
     """Rewrite an error message so that each invalid value has one line with its name, the rule and the value found.
 
-    Links to pydantic's website are removed. Other lines do not change.
+    Links to pydantic's website are removed. Other lines are left unchanged.
     """
     lines: list[str] = []
     group, model, field = "", "", ""
@@ -52,8 +52,8 @@ def describe_invalid_parameters(text: str) -> str:
 def _describe(finding: re.Match[str], model: str, field: str) -> str:
     if finding["kind"] != "extra_forbidden":
         rule = finding["rule"].removeprefix("Value error, ")
-        # For a rule that compares several values of a group, pydantic shows the group and cuts it in the middle. Such a
-        # rule states the values itself.
+        # For a rule that compares several values of a group, pydantic shows the entire group, truncated in the middle.
+        # The message of such a rule already states the values.
         found = "" if finding["kind"] == "value_error" and finding["type"] == "dict" else f"; found {finding['value']}"
         return f"{rule[:1].lower()}{rule[1:]}{found}"
     *path, name = field.split(".")

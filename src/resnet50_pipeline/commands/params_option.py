@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from resnet50_pipeline import parameters
 from resnet50_pipeline.frozen_model import models_of, refuse_url
-from resnet50_pipeline.training_dir import RUN_DIR
+from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR
 
 _MODELS: dict[str, type[BaseModel]] = {
     "dataset": parameters.DatasetParameters,
@@ -38,7 +38,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "training": parameters.TrainingParameters,
 }
 # Folders that only the catalog reads. They are not fields of a parameter model.
-_FOLDERS = ("dataset.root", RUN_DIR)
+_FOLDERS = ("dataset.root", RUN_DIR, DATA_DIR)
 _CLOSING = {"[": "]", "{": "}", '"': '"', "'": "'"}
 # OmegaConf would replace `${…}` with the value of another key.
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
@@ -64,7 +64,7 @@ def parse_params(texts: Iterable[str]) -> dict[str, Any]:
     """Parse lists of `key=value` pairs and merge them into one nested dictionary.
 
     Raises:
-        ValueError: if a text is not a list of key=value pairs.
+        ValueError: if a string is not a list of key=value pairs.
     """
     params: dict[str, Any] = {}
     for text in texts:
@@ -102,7 +102,7 @@ def _read(context: click.Context, _option: click.Parameter, value: Any) -> dict[
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the `key=value` items of a text. A value in brackets or quotes may contain commas."""
+    """Yield the `key=value` items of a string. A value in brackets or quotes may contain commas."""
     position = 0
     while position < len(text):
         equals, comma = text.find("=", position), text.find(",", position)

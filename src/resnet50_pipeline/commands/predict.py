@@ -114,7 +114,7 @@ def find_images(start: Path, paths: Iterable[str]) -> FoundImages:
                 f"file names that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         if others:
-            notes.append(f"{text}: left out, because they do not have the name of an image: {others}")
+            notes.append(f"{text}: skipped files whose names do not end in an image suffix: {others}")
         images += below
     return FoundImages(images, notes)
 
@@ -127,13 +127,13 @@ def show_text(text: str) -> str:
 
 
 def _as_json(answer: dict[str, Any]) -> str:
-    """Return one line of JSON. In a path that is not UTF-8, the escapes are those of `os.fsdecode`."""
+    """Return one line of JSON. A path that is not UTF-8 keeps the escapes of `os.fsdecode`."""
     line = json.dumps(answer, ensure_ascii=False)
     return line if show_text(line) == line else json.dumps(answer)
 
 
 def _count_suffixes(names: Iterable[str]) -> str:
-    """Return how many names end in which suffix: `3 .txt, 1 hidden file, 1 without suffix`."""
+    """Return the number of names with each suffix: `3 .txt, 1 hidden file, 1 without suffix`."""
     counts = Counter(
         "hidden" if name.startswith(".") else Path(name).suffix.lower() or "without suffix" for name in names
     )

@@ -24,8 +24,8 @@ from resnet50_pipeline.parameters import LogParameters, read_group
 
 _LOGGING_VARIABLE = "KEDRO_LOGGING_CONFIG"
 
-# Options of `kedro run`, and those that commands with the same configuration share. The project reads two of them
-# itself.
+# Options of `kedro run`, and the subset that other commands share to load the same configuration. The project replaces
+# two of Kedro's options.
 _REPLACED = {"params": ParamsOption, "config": ConfigOption}
 RUN_OPTIONS = [_REPLACED[option.name]() if option.name in _REPLACED else option for option in kedro_run.params]
 CONFIGURATION_OPTIONS = [option for option in RUN_OPTIONS if option.name in ("env", "conf_source", "params")]
@@ -34,8 +34,8 @@ CONFIGURATION_OPTIONS = [option for option in RUN_OPTIONS if option.name in ("en
 def enter_project() -> Path:
     """Change to the project folder, set up the log, and return the folder.
 
-    The log levels come from `conf/logging.yml`. Kedro looks for this file only in the current folder, so without the
-    change of folder, a command that is started in a subfolder would silently use Kedro's own levels.
+    The log levels come from `conf/logging.yml`. Kedro looks for this file only in the current folder. A command that is
+    started in a subfolder would otherwise silently use Kedro's own levels.
     """
     started = Path.cwd()
     project_path = find_kedro_project(started) or started

@@ -20,8 +20,8 @@ class Registry:
     """Access to the versions of a registered model.
 
     Attributes:
-        store: the MLflow store of `params:tracking`.
-        model_name: the registered model of `params:model_registration`.
+        store: the MLflow store that `params:tracking` defines.
+        model_name: the name of the registered model in `params:model_registration`.
     """
 
     store: Store

@@ -68,7 +68,7 @@ def _require_known_pipelines(names: list[str]) -> None:
 
 
 def _require_versioned_datasets(options: dict[str, Any]) -> None:
-    """Check that the datasets of --load-versions have versions. Kedro ignores the versions of other datasets."""
+    """Check that the datasets in --load-versions are versioned. Kedro ignores the option for other datasets."""
     if not options["load_versions"]:
         return
     catalog = load_configuration(options, Path.cwd())["catalog"]
@@ -81,7 +81,7 @@ def _require_versioned_datasets(options: dict[str, Any]) -> None:
             )
         if not catalog[name].get("versioned"):
             raise ParameterError(
-                f"--load-versions: Kedro keeps no versions of {name}; DVC versions the results of this project, so "
+                f"--load-versions: Kedro does not keep versions of {name}; DVC versions this project's results, so "
                 "restore an earlier one with `git checkout COMMIT` and `dvc checkout`"
             )
 
@@ -89,8 +89,8 @@ def _require_versioned_datasets(options: dict[str, Any]) -> None:
 def _require_dataset_of_the_user(options: dict[str, Any]) -> None:
     """Check the user's dataset before the stages and pandas are imported.
 
-    If the options select only some nodes, the hooks check the dataset instead, because only they know whether these
-    nodes read it.
+    If the options select only some nodes, the hooks check the dataset instead, because only the hooks know whether
+    these nodes read it.
     """
     if makes_sample(environment_of(options)) or any(options[name] for name in SELECTING_OPTIONS):
         return

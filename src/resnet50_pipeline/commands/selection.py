@@ -20,7 +20,7 @@ def _node_names(pipeline: Pipeline) -> set[str]:
     return {node.name for node in pipeline.nodes}
 
 
-# The option's name in `Pipeline.filter`, the noun for its values, and the values that a pipeline knows.
+# For each option: the flag, the noun for its values, and a function that returns the values that exist in a pipeline.
 _SELECTIONS: Mapping[str, tuple[str, str, Callable[[Pipeline], Iterable[str]]]] = {
     "node_names": ("--nodes", "node", _node_names),
     "from_nodes": ("--from-nodes", "node", _node_names),
@@ -33,10 +33,10 @@ _SELECTIONS: Mapping[str, tuple[str, str, Callable[[Pipeline], Iterable[str]]]] 
 
 
 def require_known_selection(options: Mapping[str, Any], environment: str | None) -> None:
-    """Check that the options that select nodes name existing ones, and that they select at least one node.
+    """Check that all names in the options that select nodes exist, and that the options select at least one node.
 
     Raises:
-        ParameterError: if a name does not exist, or if no node remains.
+        ParameterError: if a name does not exist, or if no node is selected.
     """
     given = {name: options[name] for name in SELECTING_OPTIONS if options[name]}
     if not given:
@@ -55,20 +55,20 @@ def require_known_selection(options: Mapping[str, Any], environment: str | None)
         pipeline.filter(**{_filter_argument(option): names for option, names in given.items()})
     except ValueError as error:
         flags = ", ".join(_SELECTIONS[option][0] for option in given)
-        raise ParameterError(f"{flags}: together, these options select no node → remove one of them") from error
+        raise ParameterError(f"{flags}: together, these options do not select any node → remove one of them") from error
 
 
 def require_known_runner(runner: str | None) -> None:
     """Check that Kedro can import the runner.
 
     Raises:
-        ParameterError: if it cannot.
+        ParameterError: if there is no such runner.
     """
     try:
         load_obj(runner or "SequentialRunner", "kedro.runner")
     except (AttributeError, ImportError, ValueError) as error:
         raise ParameterError(
-            f"--runner {runner}: there is no such runner → set SequentialRunner, ThreadRunner, ParallelRunner or the "
+            f"--runner {runner}: there is no such runner → use SequentialRunner, ThreadRunner, ParallelRunner or the "
             "path of a class"
         ) from error
 

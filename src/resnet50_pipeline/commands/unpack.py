@@ -22,7 +22,7 @@ from resnet50_pipeline.text import pluralize
     help="Dataset folder to fill. Created if it does not exist.",
 )
 @click.option(
-    "--verify", is_flag=True, help="First verify the archives against the MD5 digests published by image-net.org."
+    "--verify", is_flag=True, help="First verify the archives against the MD5 digests published on image-net.org."
 )
 @click.pass_context
 def unpack(context: click.Context, /, train: Path | None, val: Path | None, root: Path, *, verify: bool) -> None:

@@ -72,13 +72,14 @@ class ProgressHooks:
         log_context.stage, log_context.node = stage.name, node.name
         if stage.done == 0 and not stage.node:
             self._log(f"stage {self._number(stage)} {stage.name}")
-        # A node's own number, not the count of nodes so far: ParallelRunner runs each node in a separate process.
+        # Log the node's own number instead of counting nodes, because ParallelRunner runs each node in a separate
+        # process.
         self._log(f"{self._numbers[node.name]}/{self._nodes} {node.name}")
         stage.node, stage.node_started = node.name, time.monotonic()
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
-        """Wait for the outputs to be saved before the node counts as finished. Saving may take longer than the node."""
+        """Record the outputs that must be saved before the node counts as finished. Saving may take long."""
         self._unsaved[node.name] = set(outputs)
         if not outputs:
             self._end(node)
@@ -138,7 +139,7 @@ class ProgressHooks:
 
 
 def select_nodes(run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[Node]:
-    """Return the nodes that Kedro's runner will run: all, or those that `--only-missing-outputs` leaves."""
+    """Return the nodes that Kedro's runner will run: only those that `--only-missing-outputs` selects, if it is set."""
     if not run_params.get("only_missing_outputs"):
         return list(pipeline.nodes)
     # Kedro passes the whole pipeline to hooks. The runner applies this function later, and logs the skipped nodes then.

@@ -20,7 +20,7 @@ from resnet50_pipeline.tracking.address import SQLITE, StoreAddress, find_addres
 
 logger = logging.getLogger(__name__)
 
-# The Makefile's own TRACKING_URI.
+# The default of TRACKING_URI in the Makefile.
 _DEFAULT_URI = "sqlite:///mlflow.db"
 
 
@@ -93,5 +93,5 @@ def _describe_version(model: Mapping[str, Any]) -> str:
 
 
 def _shorten_path(path: Path) -> str:
-    """Make a path relative to the current folder if it lies inside that folder."""
+    """Make a path relative to the current folder if it is inside that folder."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

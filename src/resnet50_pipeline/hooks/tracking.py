@@ -61,7 +61,7 @@ class TrackingHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        """Open the MLflow run. MLflow is imported here and not earlier, because the import takes seconds."""
+        """Open the MLflow run. MLflow is not imported before this, because the import takes seconds."""
         from resnet50_pipeline.tracking.delivery.curve_cursor import read_session
         from resnet50_pipeline.tracking.runs import open_run
 

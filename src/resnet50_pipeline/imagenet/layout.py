@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -120,6 +121,17 @@ def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
     if (test := lists / TEST_LIST).is_file():
         paths["test"] = test
     return DatasetLayout(root, paths, classes=read_class_file(class_file))
+
+
+def fold_folder(lists: Path, number: int) -> Path:
+    """Return the folder with the lists of a fold, which has the same files as `lists`. Folds are numbered from 1."""
+    return lists / f"fold-{number}"
+
+
+def find_folds(lists: Path) -> list[Path]:
+    """Return the folders of all folds in their order. The list is empty if there are none."""
+    numbers = itertools.takewhile(lambda number: fold_folder(lists, number).is_dir(), itertools.count(1))
+    return [fold_folder(lists, number) for number in numbers]
 
 
 def require_test_list(root: Path, dataset: DatasetParameters) -> Path:

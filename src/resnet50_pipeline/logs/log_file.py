@@ -41,12 +41,12 @@ class RunLogHandler(logging.FileHandler):
         with contextlib.suppress(OSError):
             try_lock(self.stream.fileno())  # type: ignore[union-attr] # opened by the constructor above
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's own name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in `logging`
         """Report the first failed write, for example on a full disk, to stderr. Other handlers are not affected."""
         self._report(sys.exc_info()[1])
 
     def close(self) -> None:
-        """Close the file. Report a failed write to stderr like `handleError`: the run ends as it would without it."""
+        """Close the file. Like `handleError`, report a failed write to stderr without affecting the run's result."""
         try:
             super().close()
         except OSError as error:
@@ -58,7 +58,7 @@ class RunLogHandler(logging.FileHandler):
             sys.stderr.write(f"the log file {self.path} cannot be written: {error}\n")
 
     def rename_to_session(self, session: str) -> None:
-        """Rename the file to `<session>.log` unless that file exists."""
+        """Rename the file to `<session>.log` unless a file with that name exists."""
         path = self.path.with_name(f"{session}{SUFFIX}")
         if not path.exists():
             self.path.rename(path)

@@ -14,10 +14,10 @@ _MIN_LENGTH = 6
 
 
 def make_mask(environment: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that replaces the secrets in a text with `***`.
+    """Return a function that replaces the secrets in a string with `***`.
 
-    Secrets are the values of environment variables with names like PASSWORD, SECRET, TOKEN or …_KEY, and the password
-    in `scheme://user:password@host`.
+    Secrets are the values of environment variables whose names contain PASSWORD, SECRET, TOKEN or …_KEY, and the
+    password in `scheme://user:password@host`.
     """
     values = {
         value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value.strip()) >= _MIN_LENGTH

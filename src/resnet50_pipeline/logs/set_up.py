@@ -26,7 +26,7 @@ IN_VIEW = "view"
 """`SHOWN_ELSEWHERE` value for messages that the terminal view shows: stages, nodes and progress."""
 
 
-# This node only reads the validation report, so a run that starts at it stops again at the same findings.
+# This node only reads the validation report, so a run that starts from it would stop at the same findings again.
 _STOPPING_NODE = "stop_on_blocking_findings"
 
 
@@ -50,7 +50,7 @@ class RunLog:
 
     @property
     def path(self) -> Path | None:
-        """Path of the log file, relative to the current folder if the file lies inside that folder."""
+        """Path of the log file, relative to the current folder if the file is inside that folder."""
         if self.file is None:
             return None
         path, here = self.file.path.absolute(), Path.cwd()

@@ -33,7 +33,7 @@ class _SurvivingFile(io.FileIO):
         self._gone = gone
 
     def write(self, data: object, /) -> int:
-        """Write or drop the bytes, and return how many there were."""
+        """Write or drop the bytes, and return their number."""
         try:
             return super().write(data)  # type: ignore[arg-type] # typeshed has no public name for bytes-like
         except OSError as error:
@@ -48,7 +48,7 @@ class _SurvivingFile(io.FileIO):
 def _surviving_stream(stream: TextIO, own: TextIO | None, gone: tuple[int, ...]) -> TextIO:
     """Wrap a stream so that it drops output instead of failing.
 
-    Streams that a test or tool replaced are not wrapped.
+    Streams that a test or tool has replaced are not wrapped.
     """
     if stream is not own or not isinstance(stream, io.TextIOWrapper):
         return stream

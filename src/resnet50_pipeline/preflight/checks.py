@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from resnet50_pipeline.preflight import checkpoints, dataset, machine, mlflow_store, network, slurm
+from resnet50_pipeline.preflight.cards import check_cards
 from resnet50_pipeline.preflight.engine import check_engine
 from resnet50_pipeline.preflight.findings import Finding, blocking
 from resnet50_pipeline.preflight.later_stages import check_evaluation, check_registration
@@ -15,13 +16,17 @@ from resnet50_pipeline.preflight.ranks import check_ranks, probing
 def check_run(plan: RunPlan) -> list[Finding]:
     """Return the findings of all checks. The checks take a few seconds, because a separate process imports Paddle."""
     launch = plan.training.launch
-    with probing(plan.command(), launch, plan.checkout, every_device=True) as wait:
+    network = plan.training.arch.name
+    with probing(plan.command(), launch, plan.checkout, every_device=True, network=network) as wait:
         before = [machine.check_python(), machine.check_opencv()]
         if blocking(before):
             return before  # the other checks import these libraries
         quick = [machine.check_decoders(), *check_machine(plan, trains=True), *check_data(plan)]
         answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
-        return [*before, *check_ranks(wait(), launch), *quick, *answers]
+        probed = wait()
+        uses_cuda = launch.device == "gpu" and probed.found.get("has_cuda")
+        cards = check_cards(plan.training, probed.found) if uses_cuda else ()
+        return [*before, *check_ranks(probed, launch), *cards, *quick, *answers]
 
 
 def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[], None] = lambda: None) -> list[Finding]:

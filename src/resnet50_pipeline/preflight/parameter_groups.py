@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.text import suggest_name
-from resnet50_pipeline.training_dir import RUN_DIR
+from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR
 
 DATASET_ROOT = "dataset_root"
 TRAINING_DIR = "training_dir"
@@ -25,8 +25,8 @@ PARAMETER_GROUPS = (
     "logs",
     "sweep",
 )
-# Top-level parameters that are not groups. The configuration loader reads the first. The catalog refers to the second.
-_TOP_LEVEL_PARAMETERS = ("recipe", RUN_DIR)
+# Top-level parameters that are not groups. The configuration loader reads the first. The catalog refers to the others.
+_TOP_LEVEL_PARAMETERS = ("recipe", RUN_DIR, DATA_DIR)
 
 
 def require_known_groups(groups: Iterable[str]) -> None:

@@ -42,7 +42,12 @@ class Probed:
 
 @contextlib.contextmanager
 def probing(
-    command: LaunchCommand, launch: LaunchParameters, checkout: PaddleClasCheckout | None = None, *, every_device: bool
+    command: LaunchCommand,
+    launch: LaunchParameters,
+    checkout: PaddleClasCheckout | None = None,
+    *,
+    every_device: bool,
+    network: str | None = None,
 ) -> Iterator[Callable[[], Probed]]:
     """Start the probe process and yield a function that waits for its result.
 
@@ -53,10 +58,13 @@ def probing(
         launch: the ranks' devices.
         checkout: checkout to import the PaddleClas engine from; None for the native engine.
         every_device: whether to test every device or only the first. With CUDA, each device takes about a second.
+        network: name of the network whose size the result includes, if the device is gpu.
     """
     numbers = positions(launch, command.environment)
     arguments = [command.arguments[0], "-W", "ignore", str(PROBE_PROGRAM)]
     arguments += ["--device", launch.device, "--use", ",".join(map(str, numbers if every_device else numbers[:1]))]
+    if network is not None:
+        arguments += ["--network", network]
     if checkout is not None:
         arguments += ["--paddleclas", str(checkout.home)]
     # Importing paddle creates ~/.cache/paddle, and the ranks' HOME is a folder that only the run may create.
@@ -99,6 +107,9 @@ def check_ranks(probed: Probed, launch: LaunchParameters) -> Iterator[Finding]:
         yield Finding("trainer", "blocking", found["trainer_problem"], "a rank that can import it", _BROKEN)
     if launch.device == "gpu" and not found["has_cuda"]:
         return  # in a build without CUDA, the checks for GPUs and NCCL would also fail
+    if missing := found.get("missing_libraries"):
+        yield _missing_libraries(missing)
+        return
     yield _check_devices(probed, launch)
     if len(launch.devices) > 1:
         yield _check_collectives(found, launch)
@@ -133,12 +144,34 @@ def _check_devices(probed: Probed, launch: LaunchParameters) -> Finding:
             needed,
             "set training.launch.devices to existing devices",
         )
+    if found.get("unsupported"):
+        place, card = next(iter(found["unsupported"].items()))
+        number = launch.devices[probed.positions.index(int(place))]
+        return Finding(
+            "devices",
+            "blocking",
+            f"gpu:{number} is an {card}, and this Paddle was built for {found['kernels']}",
+            "kernels for each card",
+            "install a build from Paddle's own index: docs/devices.md",
+        )
     if found["unusable"]:
         place, message = next(iter(found["unusable"].items()))
         number = launch.devices[probed.positions.index(int(place))]
         what = f"{launch.device}:{number} fails to compute: {message}"
         return Finding("devices", "blocking", what, needed, "remove it from training.launch.devices, or reset it")
     return Finding("devices", "ok", f"{count} x {launch.device}", needed)
+
+
+def _missing_libraries(missing: Mapping[str, str]) -> Finding:
+    """Return the finding about CUDA libraries that the ranks could not load."""
+    return Finding(
+        "CUDA libraries",
+        "blocking",
+        "; ".join(missing.values()),
+        "all that Paddle opens",
+        f"make setup GPU=1, which installs {', '.join(missing)}; or set LD_LIBRARY_PATH to the folders of a CUDA 11.8 "
+        "toolkit and of cuDNN 8",
+    )
 
 
 def _check_collectives(found: dict[str, Any], launch: LaunchParameters) -> Finding:

@@ -2,7 +2,7 @@
 
     predictor       classifies encoded images
     images          reads the bytes of an image from a request: bytes, base64 text, or a path
-    pyfunc          the model class for MLflow, which classifies a table of images
+    pyfunc          the model class for MLflow, which classifies the images in a DataFrame
     __main__        command line that prints one line of JSON per image
 
 MLflow stores a copy of this package with the registered model. The model can therefore be loaded on machines where the

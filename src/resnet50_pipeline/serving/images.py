@@ -13,7 +13,7 @@ import numpy as np
 from resnet50_pipeline.imaging.decode import MAX_BYTES
 
 IMAGE_ROOT = "RESNET50_PIPELINE_IMAGE_ROOT"
-"""Environment variable with the folder of the images. Paths in requests are relative to it and must not leave it."""
+"""Environment variable with the image folder. Paths in requests are relative to this folder and must not leave it."""
 # MLflow's scoring server sets this variable (mlflow/pyfunc/scoring_server, 3.x). If a server read arbitrary paths, its
 # clients could find out which files exist on the machine and what the images show.
 _IN_A_SERVER = "__pyfunc_model_path__"
@@ -60,7 +60,7 @@ def read_image_file(path: object) -> bytes | UnreadableImage:
     if root:
         file = (Path(root) / path).resolve()
         if not file.is_relative_to(Path(root).resolve()):
-            return UnreadableImage(403, f"{path}: outside the folder {IMAGE_ROOT}")
+            return UnreadableImage(403, f"{path} is outside the folder that {IMAGE_ROOT} specifies")
     elif _IN_A_SERVER in os.environ:
         return UnreadableImage(
             403, f"{path}: this server does not read paths; send the image itself, or set {IMAGE_ROOT} on the server"

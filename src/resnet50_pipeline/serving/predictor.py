@@ -132,6 +132,6 @@ def _require(model_dir: Path, *names: str) -> Path:
         if (model_dir / name).is_file():
             return model_dir / name
     raise ExportError(
-        f"{model_dir}: not an inference model, because {' or '.join(names)} is missing; export the model again with "
+        f"{model_dir} is not an inference model, because {' or '.join(names)} is missing; export the model again with "
         f"`kedro run --pipelines model_registration`"
     )

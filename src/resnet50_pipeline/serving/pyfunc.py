@@ -1,4 +1,4 @@
-"""Defines the model class for MLflow, which converts a table of images to a table of predictions.
+"""Defines the model class for MLflow, which converts a DataFrame of images to a DataFrame of predictions.
 
 MLflow imports this module from the copy of the package in the model's folder and calls `_load_pyfunc`.
 """
@@ -30,8 +30,8 @@ class ImageClassifier:
         """Return one row per image, in order.
 
         Args:
-            model_input: a table with an `image` column of encoded images (JPEG, PNG, …) as bytes or base64 text, or a
-                `path` column of file names. In a row that has both, `image` is used.
+            model_input: a DataFrame with an `image` column of encoded images (JPEG, PNG, …) as bytes or base64 text, or
+                a `path` column of file names. In a row that has both, `image` is used.
             params: `top_k`, the number of classes per image.
 
         Returns:
@@ -69,7 +69,7 @@ def _spread_columns(table: pd.DataFrame) -> pd.DataFrame:
     if not lists:
         return table
     if not any(len(table[name].iloc[0]) for name in lists):
-        return table.iloc[:0]  # `explode` would make one row of an empty list
+        return table.iloc[:0]  # `explode` would turn an empty list into one row
     try:
         return table[columns].explode(lists, ignore_index=True)
     except ValueError as error:

@@ -36,7 +36,7 @@ def open_storage(parameters: SweepParameters) -> RDBStorage:
         return RDBStorage(
             f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": _LOCK_TIMEOUT_SECONDS}}
         )
-    except Exception as error:  # errors of SQLAlchemy, the driver and Optuna share no base class
+    except Exception as error:  # errors of SQLAlchemy, the driver and Optuna have no common base class
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ParameterError(
             f"{'sweep.storage' if parameters.storage else path}: Optuna cannot open its database "

@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from resnet50_pipeline.sweeps.plan import SweepPlan, training_dir_of
+from resnet50_pipeline.child_runs.parent_run import child_environment
+from resnet50_pipeline.child_runs.run_file import training_dir_of
+from resnet50_pipeline.sweeps.plan import SweepPlan
 from resnet50_pipeline.sweeps.study import Study, TrialRow
 from resnet50_pipeline.tracking.delivery.curve_cursor import read_session
-from resnet50_pipeline.tracking.parent import (
-    KIND_VARIABLE,
-    NAME_VARIABLE,
-    RUN_NAME_VARIABLE,
-    SESSION_VARIABLE,
-    TAGS_VARIABLE,
-)
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
 _SESSION = "mlflow_session"
@@ -32,23 +27,14 @@ def open_parent(plan: SweepPlan, study: Study, description: RunDescription) -> T
     return open_run(description, plan.tracking, plan.project_path)
 
 
-def child_environment(
+def environment_of_trial(
     parent: TrackedRun, study: str, name: str, number: int | None = None, params: Mapping[str, object] | None = None
 ) -> dict[str, str]:
-    """Return environment variables for the `kedro run` of a trial.
-
-    The variables make its MLflow run a child of the sweep's run, and add the trial's number and values as tags.
-    """
+    """Return the environment variables of a trial's `kedro run`, which add the trial's number and values as tags."""
     tags = {"sweep.study": study, **{f"sweep.{path}": str(value) for path, value in (params or {}).items()}}
     if number is not None:
         tags["sweep.trial"] = str(number)
-    return {
-        SESSION_VARIABLE: parent.session,
-        KIND_VARIABLE: "sweep",
-        NAME_VARIABLE: f"sweep {study}",
-        RUN_NAME_VARIABLE: name,
-        TAGS_VARIABLE: json.dumps(tags),
-    }
+    return child_environment(parent, "sweep", f"sweep {study}", name, tags)
 
 
 def record_trial(parent: TrackedRun, folder: Path, rows: Sequence[TrialRow], number: int) -> None:

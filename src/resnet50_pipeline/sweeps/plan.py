@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from resnet50_pipeline.files import write_text
+from resnet50_pipeline.child_runs.run_file import merge, write_run_file
 from resnet50_pipeline.parameters import SweepParameters, TrackingParameters, TrainingParameters
-from resnet50_pipeline.sweeps.space import merge, nest
+from resnet50_pipeline.sweeps.space import nest
 from resnet50_pipeline.training_dir import RUN_DIR
 
 
@@ -56,17 +54,4 @@ class SweepPlan:
         return self._write(self.sweep.folder / "data.yml", self.data_stages, self.given)
 
     def _write(self, path: Path, stages: tuple[str, ...], params: Mapping[str, Any]) -> Path:
-        options = {"env": self.environment, "conf_source": self.conf_source}
-        run = {"pipelines": ",".join(stages), "params": dict(params), **{k: v for k, v in options.items() if v}}
-        write_text(path, yaml.safe_dump({"run": run}, sort_keys=True, allow_unicode=True))
-        return path
-
-
-def training_dir_of(folder: Path) -> Path:
-    """Return a trial's training folder. The path below `run_dir` must match the catalog."""
-    return folder / "06_models" / "training"
-
-
-def metrics_path_of(folder: Path) -> Path:
-    """Return the path of a trial's metrics. The path below `run_dir` must match the catalog."""
-    return folder / "08_reporting" / "metrics.json"
+        return write_run_file(path, stages, params, environment=self.environment, conf_source=self.conf_source)

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ValidationError
 
+from resnet50_pipeline.child_runs.run_file import merge
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.frozen_model import models_of
 from resnet50_pipeline.parameters import Choices, IntegerRange, TrainingParameters
@@ -87,15 +88,6 @@ def nest(params: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(key, {})
         section[name] = value
     return nested
-
-
-def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` updated with the values of `change`. Nested mappings are merged. Other values are replaced."""
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def _check_path(path: str) -> Iterator[str]:

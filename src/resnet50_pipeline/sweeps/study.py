@@ -38,7 +38,7 @@ class TrialRow:
     """The state of a trial.
 
     Attributes:
-        number: Optuna's number of the trial.
+        number: Optuna's trial number.
         state: complete, pruned, diverged (the loss was not finite), failed, skipped (by `--give-up`), running, stopped
             (the next sweep resumes it) or elsewhere (it runs on another machine).
         value: final value of the metric. For an incomplete trial, value of its last evaluation, or None.
@@ -81,7 +81,7 @@ class Study:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the study, so that no other sweep on this machine can run it during the block."""
+        """Lock the study, so that no other sweep on this machine can change it during the block."""
         lock = self.folder / ".study.lock"
         lock.touch()
         with holding(lock, wait=True):
@@ -115,7 +115,7 @@ class Study:
         with claiming(self._lock_path(number)) as holder:
             if holder is not None:
                 raise OutputDirectoryInUseError(
-                    f"{self.trial_folder(number)}: process {holder} runs trial {number} → stop that sweep first"
+                    f"{self.trial_folder(number)}: process {holder} is running trial {number} → stop that sweep first"
                 )
             self._give_up(running[number])
 

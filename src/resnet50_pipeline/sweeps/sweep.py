@@ -1,29 +1,26 @@
-"""Runs the trials of a study. Starts a `kedro run` for each trial, watches its events, and prunes it if necessary."""
+"""Runs the trials of a study: starts a `kedro run` for each trial, and prunes the trial if its events suggest it."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
-import time
 from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
 
+from resnet50_pipeline.child_runs.kedro_run import describe_end, run_kedro, wait_for_orphan
+from resnet50_pipeline.child_runs.run_file import metrics_path_of, training_dir_of
 from resnet50_pipeline.events import EvalEnd, parse_event
 from resnet50_pipeline.exceptions import (
     NonFiniteLossError,
-    OutputDirectoryInUseError,
     ParameterError,
     SweepStoppedError,
 )
-from resnet50_pipeline.paddleclas.launch.output_dir import find_holder
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.processes.interruption import raise_if_interrupted
-from resnet50_pipeline.sweeps.kedro_run import describe_end, run_kedro
-from resnet50_pipeline.sweeps.parent_run import child_environment, open_parent, record_trial
-from resnet50_pipeline.sweeps.plan import SweepPlan, metrics_path_of, training_dir_of
+from resnet50_pipeline.sweeps.parent_run import environment_of_trial, open_parent, record_trial
+from resnet50_pipeline.sweeps.plan import SweepPlan
 from resnet50_pipeline.sweeps.space import decode_params
 from resnet50_pipeline.sweeps.study import DIVERGED, ERROR, Study, TrialRow
 from resnet50_pipeline.tailing import Tail
@@ -35,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 # Attributes of Optuna's study.
 _DATA_DIGEST, _REGISTERED = "data_digest", "registered_trial"
-_POLL_SECONDS = 0.5
-_END_SECONDS = 60.0
 
 
 def run_sweep(plan: SweepPlan, description: RunDescription) -> list[TrialRow]:
@@ -73,12 +68,12 @@ def run_sweep(plan: SweepPlan, description: RunDescription) -> list[TrialRow]:
 
 
 def _prepare_data(plan: SweepPlan, study: Study, parent: TrackedRun) -> None:
-    """Run the data stages, unless an earlier sweep of this study has done so."""
+    """Run the data stages unless an earlier sweep of this study has already run them."""
     if _DATA_DIGEST in study.optuna_study.user_attrs:
         return
     log = study.folder / "data.log"
     logger.info("running the data stages %s; log: %s", ", ".join(plan.data_stages), log)
-    environment = child_environment(parent, plan.sweep.study, "data")
+    environment = environment_of_trial(parent, plan.sweep.study, "data")
     if exit_code := run_kedro(plan.write_data_file(), log, environment, plan.project_path):
         raise SweepStoppedError(f"the data stages of the sweep failed: the run {describe_end(log, exit_code)}")
     study.optuna_study.set_user_attr(_DATA_DIGEST, _read_digest(plan.validation_report))
@@ -109,7 +104,7 @@ def _run_next_trial(plan: SweepPlan, study: Study, parent: TrackedRun) -> bool:
         _require_same_data(plan, study)
         folder, params = study.trial_folder(trial.number), decode_params(trial.params)
         grace_seconds = plan.training.launch.stop_grace_seconds
-        _wait_for_orphan(folder, grace_seconds)
+        wait_for_orphan(folder, grace_seconds)
         logger.info("trial %d: %s", trial.number, ", ".join(f"{path}={value}" for path, value in params.items()))
         epochs = int(params.get("training.epochs", plan.training.epochs))
         watcher = TrialWatcher(plan.sweep, trial, events_path(training_dir_of(folder)), epochs)
@@ -117,7 +112,7 @@ def _run_next_trial(plan: SweepPlan, study: Study, parent: TrackedRun) -> bool:
         exit_code = run_kedro(
             plan.write_trial_file(folder / "run.yml", params, "training", "evaluation"),
             log,
-            child_environment(parent, plan.sweep.study, f"trial {trial.number}", trial.number, params),
+            environment_of_trial(parent, plan.sweep.study, f"trial {trial.number}", trial.number, params),
             plan.project_path,
             should_continue=watcher.should_continue,
             grace_seconds=grace_seconds,
@@ -153,7 +148,7 @@ class TrialWatcher:
         self._tail = Tail(events)
 
     def should_continue(self) -> bool:
-        """Report the evaluations since the last call. Return False once the trial is to be pruned."""
+        """Report the evaluations since the last call. Return False once the trial should be pruned."""
         for event in map(parse_event, self._tail.read_lines()):
             if self._metric is None or not isinstance(event, EvalEnd):
                 continue
@@ -210,22 +205,6 @@ def _value_of(plan: SweepPlan, folder: Path, best: float | None) -> float:
     return float(metrics[name])
 
 
-def _wait_for_orphan(folder: Path, grace_seconds: float) -> None:
-    """Wait for a run whose sweep was killed. The run saves a checkpoint set before it ends.
-
-    Raises:
-        OutputDirectoryInUseError: if the run does not end.
-    """
-    deadline = time.monotonic() + grace_seconds + _END_SECONDS
-    while (holder := find_holder(folder)) is not None:
-        if time.monotonic() > deadline:
-            raise OutputDirectoryInUseError(
-                f"{folder}: process {holder} of an earlier sweep did not end → kill {holder}"
-            )
-        raise_if_interrupted()
-        time.sleep(_POLL_SECONDS)
-
-
 def _delete_checkpoints(study: Study, rows: list[TrialRow]) -> None:
     """Delete the checkpoint sets of all finished trials except the best one."""
     for row in rows:
@@ -244,7 +223,7 @@ def _register_best(plan: SweepPlan, study: Study, parent: TrackedRun) -> None:
     folder = study.trial_folder(best.number)
     run_file = plan.write_trial_file(folder / "register.yml", best.params, "model_registration")
     name = f"trial {best.number} registered"
-    environment = child_environment(parent, plan.sweep.study, name, best.number, best.params)
+    environment = environment_of_trial(parent, plan.sweep.study, name, best.number, best.params)
     log = folder / "register.log"
     if exit_code := run_kedro(run_file, log, environment, plan.project_path):
         raise SweepStoppedError(

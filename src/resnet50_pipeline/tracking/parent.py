@@ -26,9 +26,10 @@ SESSION_VARIABLE, NAME_VARIABLE = "TRACKING_PARENT_SESSION", "TRACKING_PARENT_NA
 # Number of the attempt, starting at 1. A retry resets the parent's status, because a program that retries has not
 # failed yet.
 ATTEMPT_VARIABLE = "TRACKING_PARENT_ATTEMPT"
-# If the first variable is `sweep`, the parent opens and ends its own run. The other two contain the name and the tags
-# of the new run.
+# If the first variable is `sweep` or `folds`, the parent opens and ends its own run. The other two contain the name and
+# the tags of the new run.
 KIND_VARIABLE, RUN_NAME_VARIABLE, TAGS_VARIABLE = "TRACKING_PARENT_KIND", "TRACKING_RUN_NAME", "TRACKING_TAGS"
+_WITH_OWN_RUN: tuple[Literal["sweep"], Literal["folds"]] = ("sweep", "folds")
 _RUN_NAME_TAG = "mlflow.runName"
 # The names that MLflow accepts. A name with `..` or a leading `/` is not a relative path.
 _TAG_NAME = re.compile(rf"(?!/)(?!.*\.\.)[\w.\- :/]{{1,{MAX_KEY_LENGTH}}}(?<!/)")
@@ -48,7 +49,7 @@ class Parent:
     """
 
     session: str
-    kind: Literal["dvc", "program", "sweep"]
+    kind: Literal["dvc", "program", "sweep", "folds"]
     title: str
     stage: str
     process: ProcessIdentity
@@ -57,7 +58,7 @@ class Parent:
     @property
     def has_own_run(self) -> bool:
         """Whether the parent process reports the results and the end of its run itself. If not, its children do so."""
-        return self.kind == "sweep"
+        return self.kind in _WITH_OWN_RUN
 
 
 def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
@@ -65,8 +66,8 @@ def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
     if session := environment.get(SESSION_VARIABLE):
         identity = ProcessIdentity.of(psutil.Process().parent() or psutil.Process())
         is_retry = environment.get(ATTEMPT_VARIABLE, "1") != "1"
-        kind: Literal["sweep", "program"] = "sweep" if environment.get(KIND_VARIABLE) == "sweep" else "program"
-        return Parent(session, kind, environment.get(NAME_VARIABLE, session), "", identity, is_retry)
+        kind = next((kind for kind in _WITH_OWN_RUN if kind == environment.get(KIND_VARIABLE)), None)
+        return Parent(session, kind or "program", environment.get(NAME_VARIABLE, session), "", identity, is_retry)
     if _DVC_STAGE not in environment:
         return None
     process = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)

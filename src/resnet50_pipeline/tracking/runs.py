@@ -79,7 +79,7 @@ class TrackedRun:
         self.store = store
         self.val_data: MeasuredOn | None = None
         self.tags = dict(tags)
-        # A sweep reports its results and its end itself, so its trials must not.
+        # Sweeps and cross-validations report their results and their end themselves, so their child runs must not.
         self._parent = None if parent is None or parent.has_own_run else parent
         self._has_ended = False
 

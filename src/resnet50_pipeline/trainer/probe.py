@@ -11,7 +11,10 @@ import json
 import sys
 import zlib  # noqa: F401 - must precede paddle 2.6.2, which exports zlib's symbols and crashes later users of zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from resnet50_pipeline.trainer.cuda_libraries import missing_libraries, read_kernels
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,9 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="probe.py", description=__doc__)
     parser.add_argument("--device", required=True, help="cpu, gpu, or the name of a Paddle custom device")
     parser.add_argument("--use", default="0", help="numbers of the devices to test, such as 0,1")
+    parser.add_argument("--network", help="network whose size to return, if the device is gpu")
     parser.add_argument("--paddleclas", help="PaddleClas checkout whose engine will train")
     options = parser.parse_args(arguments)
     found = probe_environment(options.device, [int(number) for number in options.use.split(",")], options.paddleclas)
+    if options.network and options.device == "gpu" and not {"problem", "trainer_problem"} & found.keys():
+        found["network"] = count_values(options.network)
     print(json.dumps(found), flush=True)
     return 0
 
@@ -31,6 +37,10 @@ def probe_environment(device: str, use: Sequence[int], paddleclas: str | None = 
 
     If Paddle cannot be imported, `problem` contains the error message. If the training program cannot be imported,
     `trainer_problem` does. `unusable` maps the numbers of devices that failed to error messages.
+
+    With `gpu`, the result has three more entries. `missing_libraries` maps the wheels of the CUDA libraries that cannot
+    be loaded to errors. `kernels` lists the compute capabilities that Paddle was built for. `unsupported` maps the
+    numbers of the devices that cannot run these kernels to descriptions.
     """
     try:
         import paddle
@@ -47,12 +57,13 @@ def probe_environment(device: str, use: Sequence[int], paddleclas: str | None = 
         "has_gloo": hasattr(core, "ProcessGroupGloo"),
         "unusable": {},
     }
+    if device == "gpu" and found["has_cuda"]:
+        found |= _probe_cuda([number for number in use if number < found["count"]])
     for number in use if device != "cpu" else [0]:
-        if number >= found["count"]:
+        if number >= found["count"] or found.get("missing_libraries") or str(number) in found.get("unsupported", ()):
             continue
         try:
-            paddle.set_device("cpu" if device == "cpu" else f"{device}:{number}")
-            float(paddle.ones([1]).sum())
+            _compute("cpu" if device == "cpu" else f"{device}:{number}", use_amp=device == "gpu")
         except Exception as error:  # driver errors have many types
             found["unusable"][str(number)] = _summarize(error)
     try:
@@ -60,6 +71,69 @@ def probe_environment(device: str, use: Sequence[int], paddleclas: str | None = 
     except Exception as error:
         found["trainer_problem"] = _summarize(error)
     return found
+
+
+def _probe_cuda(use: Sequence[int]) -> dict[str, Any]:
+    import paddle
+
+    installed = Path(paddle.__file__).parent
+    kernels = read_kernels(installed)
+    unsupported = {}
+    for number in use:
+        capability = tuple(paddle.device.cuda.get_device_capability(number))
+        if not kernels.run_on(capability):
+            name = paddle.device.cuda.get_device_name(number)
+            unsupported[str(number)] = f"{name} (compute capability {capability[0]}.{capability[1]})"
+    return {
+        # Paddle 3 opens other names. Its wheels require those of NVIDIA, and find them.
+        "missing_libraries": missing_libraries(installed) if paddle.__version__.startswith("2.") else {},
+        "kernels": str(kernels),
+        "unsupported": unsupported,
+    }
+
+
+def _compute(device: str, *, use_amp: bool) -> None:
+    """Run a step of a small network on a device, in float32 and, with `use_amp`, in half precision."""
+    import paddle
+
+    paddle.set_device(device)
+    network = paddle.nn.Sequential(
+        paddle.nn.Conv2D(3, 8, 3), paddle.nn.BatchNorm2D(8), paddle.nn.Flatten(), paddle.nn.Linear(8 * 6 * 6, 2)
+    )
+    optimizer = paddle.optimizer.Momentum(parameters=network.parameters())
+    for is_half in (False, True) if use_amp else (False,):
+        scaler = paddle.amp.GradScaler(enable=is_half)
+        with paddle.amp.auto_cast(enable=is_half):
+            loss = network(paddle.ones([2, 3, 8, 8])).mean()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        float(loss)
+
+
+def count_values(name: str) -> dict[str, int]:
+    """Return the number of parameters of a network, and that of the activations that its backward pass needs.
+
+    Activations are the outputs of all convolutions and ReLUs for an image of 224 x 224 pixels. The outputs of
+    normalizations are not kept, because only a ReLU or an addition follows them.
+    """
+    import paddle
+    from paddle.nn import Conv2D, ReLU
+
+    from resnet50_pipeline.recipe.run import ArchConfig
+    from resnet50_pipeline.trainer.network import build_network
+
+    paddle.set_device("cpu")
+    network = build_network(ArchConfig(name=name, class_num=1000))
+    size, sizes = 64, []  # a small image is enough: the number is proportional to the pixels
+    for layer in network.sublayers():
+        if isinstance(layer, (Conv2D, ReLU)):
+            layer.register_forward_post_hook(lambda _layer, _inputs, output: sizes.append(output.size))
+    network.eval()
+    with paddle.no_grad():
+        network(paddle.zeros([1, 3, size, size]))
+    parameters = sum(parameter.size for parameter in network.parameters() if not parameter.stop_gradient)
+    return {"parameters": int(parameters), "activations": round(sum(map(int, sizes)) * (224 / size) ** 2)}
 
 
 def _import_trainer() -> None:

@@ -1,1 +1,1 @@
-"""The commands that work with DVC: the version of the data, checks of stored files, and published trainings."""
+"""Implements the commands that work with DVC: they version the data, check stored files and publish training runs."""

@@ -51,7 +51,7 @@ def data_doctor(context: click.Context, /, *, quick: bool, remove_damaged: bool,
             summary += f"; cache: no damaged files in {format_bytes(size)}"
             if absent := outs.count_absent_files(project):
                 summary += (
-                    f", but {pluralize(absent, 'file')} of dvc.lock not in it → `dvc pull`, or `dvc repro` if no "
+                    f", but it lacks {pluralize(absent, 'file')} of dvc.lock → `dvc pull`, or `dvc repro` if no "
                     "remote has them"
                 )
         if not findings:

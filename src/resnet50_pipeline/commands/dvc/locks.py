@@ -88,7 +88,7 @@ def find_lock_file_problems(project: Path) -> Iterator[Finding]:
         if name not in there:
             yield Finding(f"{name} is missing but committed to Git, so DVC would run every stage again", remedy)
         elif stages is None:
-            yield Finding(f"{name} is damaged: it contains no complete YAML with stages", remedy)
+            yield Finding(f"{name} is damaged: it does not contain complete YAML with stages", remedy)
         elif lost := [one for one, entry in committed.items() if _count_outs(stages.get(one)) < _count_outs(entry)]:
             yield Finding(f"{name} lacks entries of the committed version: {', '.join(lost)}", remedy)
 
@@ -113,7 +113,7 @@ def _lock_holder(lock: Path) -> int | None:
 def _read_rwlock(path: Path) -> dict[str, Any] | None:
     """Return the readers and writers of each path, or None if DVC would reject the file.
 
-    DVC truncates the file before writing it. It rejects the empty file that a killed process leaves.
+    DVC truncates the file before writing it. It rejects the empty file that a killed process leaves behind.
     """
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid

@@ -46,7 +46,7 @@ def find_damaged_objects(project: Path) -> tuple[list[DamagedObject], int]:
     """Hash every cache file that the current version needs, and return the damaged ones.
 
     DVC assumes that every read-only cache file (mode 0444) matches its name, and never hashes it again. This function
-    hashes all files, 4 at a time.
+    hashes all files, four at a time.
 
     Returns:
         The damaged objects, sorted by path, and the number of bytes read. A missing object is reported as damaged only
@@ -100,7 +100,7 @@ def count_absent_files(project: Path) -> int:
 
 
 def find_refused_names(project: Path) -> Iterator[Finding]:
-    """Yield a finding for each file in a cached out whose name is not UTF-8. DVC fails on it without naming it.
+    """Yield a finding for each file in a cached out whose name is not UTF-8. DVC's error does not name the file.
 
     Raises:
         DatasetError: if DVC cannot read the project, because `.dvc` is missing or one of its files is damaged.
@@ -126,7 +126,7 @@ def find_names_that_are_not_utf8(folder: Path) -> Iterator[Path]:
 
 
 def quote_bytes(name: bytes) -> str:
-    """Return a name that is not UTF-8 in a form that bash and zsh read, such as `$'caf…'` with octal bytes."""
+    """Return a name that is not UTF-8 in a form that bash and zsh can read, such as `$'caf…'` with octal bytes."""
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in name)
     return f"$'{''.join(plain)}'"
 

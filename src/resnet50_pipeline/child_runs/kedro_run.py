@@ -1,4 +1,4 @@
-"""Runs `kedro run` for a sweep. Stops it if the sweep requests this or ends."""
+"""Runs `kedro run` in a separate process, and stops it if the caller requests this or ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from resnet50_pipeline.exceptions import OutputDirectoryInUseError
+from resnet50_pipeline.paddleclas.launch.output_dir import find_holder
 from resnet50_pipeline.processes import parent_death
 from resnet50_pipeline.processes.interruption import raise_if_interrupted
 
@@ -43,12 +45,12 @@ def run_kedro(
         grace_seconds: time that the ranks of the run need to stop.
 
     Raises:
-        RunInterruptedError: if this process receives a signal. Before raising, the function stops the run.
+        RunInterruptedError: if this process receives a signal. The function stops the run before it raises this error.
     """
     with log.open("ab") as file:
         process = subprocess.Popen(
             [
-                # If the sweep is killed, the run receives SIGTERM and saves a checkpoint set.
+                # If this process is killed, the run receives SIGTERM and saves a checkpoint set.
                 *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())),
                 *(sys.executable, "-m", "kedro", "run", "--config", str(run_file)),
             ],
@@ -57,7 +59,7 @@ def run_kedro(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            # In its own session, the run does not receive Ctrl-C from the terminal. Only the sweep signals the run,
+            # In its own session, the run does not receive Ctrl-C from the terminal. Only this process signals the run,
             # because a second signal would end it before it has saved a checkpoint set.
             start_new_session=True,
         )
@@ -79,7 +81,27 @@ def describe_end(log: Path, exit_code: int) -> str:
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     end = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
     shown = lines[errors[-1] :] if errors else lines
-    return "\n".join([f"{end}; end of {log}:", *shown[-_TAIL_LINES:]])
+    return "\n".join([f"{end}; last lines of {log}:", *shown[-_TAIL_LINES:]])
+
+
+def wait_for_orphan(folder: Path, grace_seconds: float) -> None:
+    """Wait for a run whose parent process was killed. The run saves a checkpoint set before it ends.
+
+    Args:
+        folder: folder of the run.
+        grace_seconds: time that the ranks of the run need to stop.
+
+    Raises:
+        OutputDirectoryInUseError: if the run does not end.
+    """
+    deadline = time.monotonic() + grace_seconds + _END_SECONDS
+    while (holder := find_holder(folder)) is not None:
+        if time.monotonic() > deadline:
+            raise OutputDirectoryInUseError(
+                f"{folder}: process {holder} of an earlier command did not end → kill {holder}"
+            )
+        raise_if_interrupted()
+        time.sleep(_POLL_SECONDS)
 
 
 def _stop(process: subprocess.Popen[bytes], log: Path, grace_seconds: float) -> None:

@@ -1,0 +1,153 @@
+"""Runs the folds that have no result yet, one after the other, as child runs of one MLflow run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from resnet50_pipeline.child_runs.kedro_run import describe_end, run_kedro, wait_for_orphan
+from resnet50_pipeline.child_runs.parent_run import child_environment
+from resnet50_pipeline.exceptions import FoldFailedError, OutputDirectoryInUseError, ParameterError
+from resnet50_pipeline.files import write_text
+from resnet50_pipeline.folds.plan import FoldsPlan
+from resnet50_pipeline.folds.results import METRICS, FoldResult, read_result, save_result, summarize, write_table
+from resnet50_pipeline.frozen_model import FrozenModel
+from resnet50_pipeline.processes.locks import claiming
+from resnet50_pipeline.tracking.delivery.operations import EndState
+from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
+
+logger = logging.getLogger(__name__)
+
+_STATE = "folds.json"
+_MOST_DIFFERENCES = 5
+
+
+class State(FrozenModel):
+    """What a later command needs to continue.
+
+    Attributes:
+        session: key of the MLflow run.
+        definition: what the results depend on; see `FoldsPlan.describe`.
+        is_recorded: whether the MLflow run contains the results of all folds.
+    """
+
+    session: str
+    definition: dict[str, str]
+    is_recorded: bool = False
+
+
+def run_folds(plan: FoldsPlan, description: RunDescription) -> list[FoldResult]:
+    """Run the missing folds, record the mean and the spread, and return the results of all folds.
+
+    Raises:
+        ParameterError: if earlier folds were trained with other parameters or lists.
+        FoldFailedError: if the run of a fold failed.
+        OutputDirectoryInUseError: if another process runs the folds.
+        RunInterruptedError: if this process received a signal. The running fold has saved a checkpoint set.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with claiming(plan.folder / ".folds.lock") as holder:
+        if holder is not None:
+            raise OutputDirectoryInUseError(f"{plan.folder}: process {holder} runs these folds → wait until it ends")
+        state = _read_state(plan)
+        if state is None:
+            state = State(session=description.session, definition=plan.describe())
+            _write_state(plan, state)
+        else:
+            if state.is_recorded:
+                return _read_results(plan)
+            description = replace(description, session=state.session, continues=state.session)
+        parent = open_run(description, plan.tracking, plan.project_path)
+        end: EndState = "KILLED"
+        try:
+            for number in range(1, len(plan.lists) + 1):
+                if read_result(plan.fold_folder(number)) is None:
+                    _run_fold(plan, parent, number)
+            results = _read_results(plan)
+            _record(plan, parent, results)
+            end = "FINISHED"
+        except FoldFailedError as error:
+            parent.set_tags({"error": str(error)})
+            end = "FAILED"
+            raise
+        finally:
+            parent.end(end)
+        _write_state(plan, state.model_copy(update={"is_recorded": True}))
+        return results
+
+
+def _read_state(plan: FoldsPlan) -> State | None:
+    """Return the state of an earlier command, or None if there is none.
+
+    Raises:
+        ParameterError: if its folds cannot be compared with those of this plan.
+    """
+    path = plan.folder / _STATE
+    if not path.is_file():
+        return None
+    state, here = State.model_validate_json(path.read_bytes()), plan.describe()
+    differences = [
+        f"  {name}: {state.definition.get(name)} in the earlier folds, {here.get(name)} now"
+        for name in sorted({*here, *state.definition})
+        if here.get(name) != state.definition.get(name)
+    ]
+    if differences:
+        more = len(differences) - _MOST_DIFFERENCES
+        shown = [*differences[:_MOST_DIFFERENCES], *([f"  and {more} more"] if more > 0 else [])]
+        problem = f"{plan.folder}: contains folds that cannot be compared with new ones:"
+        raise ParameterError(
+            "\n".join([problem, *shown, "→ restore the values, or move the folder away to start again"])
+        )
+    return state
+
+
+def _write_state(plan: FoldsPlan, state: State) -> None:
+    write_text(plan.folder / _STATE, state.model_dump_json(indent=2) + "\n")
+
+
+def _read_results(plan: FoldsPlan) -> list[FoldResult]:
+    found = (read_result(plan.fold_folder(number)) for number in range(1, len(plan.lists) + 1))
+    return [result for result in found if result is not None]
+
+
+def _run_fold(plan: FoldsPlan, parent: TrackedRun, number: int) -> None:
+    """Run a fold and save its result.
+
+    Raises:
+        FoldFailedError: if the run failed.
+    """
+    folder, grace_seconds = plan.fold_folder(number), plan.training.launch.stop_grace_seconds
+    folder.mkdir(exist_ok=True)
+    wait_for_orphan(folder, grace_seconds)
+    log = folder / "fold.log"
+    logger.info("fold %d of %d; log: %s", number, len(plan.lists), log)
+    started = time.monotonic()
+    exit_code = run_kedro(
+        plan.write_run_file(number),
+        log,
+        child_environment(parent, "folds", "folds", f"fold {number}", {"folds.fold": str(number)}),
+        plan.project_path,
+        grace_seconds=grace_seconds,
+    )
+    if exit_code:
+        raise FoldFailedError(
+            f"fold {number} failed: the run {describe_end(log, exit_code)}\n"
+            "→ fix the cause and start the command again, which continues with this fold"
+        )
+    result = save_result(folder, number, time.monotonic() - started)
+    parent.log_metrics({f"folds/{name}": getattr(result, name) for name in METRICS}, step=number)
+    logger.info("fold %d of %d: top-1 %.4f, loss %.4f", number, len(plan.lists), result.top1, result.loss)
+
+
+def _record(plan: FoldsPlan, parent: TrackedRun, results: list[FoldResult]) -> None:
+    """Add the mean and the standard deviation of each metric, and the table of the folds, to the MLflow run."""
+    for name, summary in summarize(results).items():
+        values = {f"folds/{name}_mean": summary.mean}
+        if summary.std is not None:
+            values[f"folds/{name}_std"] = summary.std
+        parent.log_metrics(values)
+    parent.set_tags({"folds.count": str(len(results))})
+    table = plan.folder / "folds.csv"
+    write_table(table, results)
+    parent.log_artifact(table, "folds")

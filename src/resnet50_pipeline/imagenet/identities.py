@@ -1,9 +1,9 @@
-"""Records the images that a training run uses, and compares them when the run is resumed or uses other machines.
+"""Records which images a training run uses, and compares them with those of a resumed run or another machine.
 
     save_identities(training_dir / "images.npy", identities)
     require_same_images(training_dir / "images.npy", later_identities)
 
-The ranks import this module, so it does not need the manifest.
+The ranks import this module, so it must not depend on the manifest.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
         )
     if (uri.startswith("sqlite") and ":memory:" in uri) or uri.rstrip("/") == "sqlite:":
         raise ParameterError(
-            f"tracking.uri is {uri!r}, but a database in memory ends with its process → set it to a file, such as "
-            "sqlite:///mlflow.db"
+            f"tracking.uri is {uri!r}, but an in-memory database is lost when its process ends → set it to a file, "
+            "such as sqlite:///mlflow.db"
         )
     if uri.startswith(f"{SQLITE}~"):
         path = Path(uri.removeprefix(SQLITE)).expanduser()

@@ -1,4 +1,4 @@
-"""Generates the lists of datasets that have no list files. Generated lists are sorted by label and path."""
+"""Generates lists for datasets that have no list files. Generated lists are sorted by label and path."""
 
 from __future__ import annotations
 

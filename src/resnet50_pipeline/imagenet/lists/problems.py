@@ -1,6 +1,6 @@
 r"""Explains the problems in a list file, line by line.
 
-train_list.txt:17: 'a.JPEG\t0': contains a tab → put one space between path and label
+train_list.txt:17: 'a.JPEG\t0' contains a tab → put one space between path and label
 """
 
 from __future__ import annotations

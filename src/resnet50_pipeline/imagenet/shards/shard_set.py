@@ -83,7 +83,7 @@ class ShardedSplit(FrozenModel):
         list_digest: `sha256:…` of the list file.
         index: name of the index file in the set's folder.
         index_digest: `sha256:…` of the index file.
-        shards: shards, in the order in which the index numbers them.
+        shards: shards, ordered by their numbers in the index.
     """
 
     images: int

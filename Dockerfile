@@ -1,4 +1,4 @@
-# An image of the project with its environment: docs/deployment.md.
+# An image of the project with its environment; see docs/deployment.md.
 #
 #   docker build --build-arg SOURCE_COMMIT="$(git rev-parse HEAD)" --tag resnet50-pipeline:0.1.0 .
 #   docker build --build-arg DEVICE=gpu --build-arg SOURCE_COMMIT="$(git rev-parse HEAD)" --tag resnet50-pipeline:0.1.0-gpu .
@@ -41,7 +41,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # hadolint ignore=DL3006
 FROM on-${DEVICE}
-# Paddle links to it but does not contain it. No version, so that Debian's security updates apply.
+# Paddle links to libgomp but does not contain it. The version is not pinned, so that Debian's security updates apply.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \

@@ -2,8 +2,8 @@
 
     python tests/chaos.py --kills 50
 
-Each kill sends SIGKILL, SIGTERM, SIGINT, or SIGHUP to a rank, the launcher, the guard, or the main program. No process
-may be left running afterward. The same command with `training.resume: auto` must then reach the same weights, bit for
+Each kill sends SIGKILL, SIGTERM, SIGINT, or SIGHUP to a rank, the launcher, the guard, or the main program.
+No process may be left running. The same command with `training.resume: auto` must then reach the same weights, bit for
 bit, and leave no temporary file. A failure prints its seed; `--seed 17 --kills 1` repeats the kill with seed 17.
 """
 
@@ -38,7 +38,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 @dataclass(frozen=True)
 class Kill:
-    """Target, signal, and time of a kill: seconds after the start, or after the first step."""
+    """Target, signal and time of a kill, in seconds after the start or after the first step."""
 
     seed: int
     target: str
@@ -62,7 +62,7 @@ class Undisturbed:
 
 
 def train_undisturbed(folder: Path, dataset: Path) -> Undisturbed:
-    """Train with two ranks for 18 steps, saving a checkpoint set every second step, and measure the time."""
+    """Train two ranks for 18 steps with a checkpoint set every second step, and measure the time."""
     training = build_training_parameters(folder / "training", ranks=2, epochs=6, save_interval_steps=2)
     started = time.time()
     run_training(training, dataset)
@@ -71,7 +71,7 @@ def train_undisturbed(folder: Path, dataset: Path) -> Undisturbed:
 
 
 def draw_kill(seed: int, undisturbed: Undisturbed) -> Kill:
-    """Return the kill for a seed. Targets and signals rotate, so that a few kills cover all of them."""
+    """Return the kill for a seed. Targets and signals rotate, so that few kills cover all of them."""
     draw = random.Random(seed)
     target = TARGETS[seed % len(TARGETS)]
     number = SIGNALS[seed // len(TARGETS) % len(SIGNALS)]
@@ -84,7 +84,7 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
     """Train in `folder`, kill, resume to the end, and compare with `whole`; return the newest set after the kill.
 
     Raises:
-        AssertionError: if a process or file is left over, an exit code is wrong, or the weights differ.
+        AssertionError: if a process or file is left, an exit code is wrong, or the weights differ.
     """
     loader = whole.loader.model_copy(update={"num_workers": kill.workers})
     changes = {"output_dir": folder / "training", "resume": "auto", "loader": loader}
@@ -119,22 +119,22 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
 
 
 def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
-    """Return the possible exit codes. A training run that had already finished exits with 0."""
+    """Return the possible exit codes. A training run that has already finished exits with 0."""
     if not hit:
         return {0}
     if kill.target == "program":
-        # A signal during the start of Python ends the process with that signal.
+        # If a signal arrives while Python is starting, it kills the process.
         return {-kill.number, 0} if kill.number == signal.SIGKILL else {128 + kill.number, -kill.number, 0, 1}
     if kill.target.startswith("rank") and kill.number != signal.SIGKILL:
-        # All ranks stop together. Those that did not receive the signal report SIGTERM.
+        # All ranks stop together. Ranks that did not receive the signal report SIGTERM.
         return {128 + kill.number, 128 + signal.SIGTERM, 1, 0}
     if kill.target == "launcher" and kill.number != signal.SIGKILL:
-        return {128 + signal.SIGTERM, 1, 0}  # the launcher forwards every signal as SIGTERM
+        return {128 + signal.SIGTERM, 1, 0}  # it forwards every signal as SIGTERM
     return {1, 0}
 
 
 def find(target: str, program: int, folder: Path) -> psutil.Process | None:
-    """Return a process of a running training run, or None if it does not exist yet."""
+    """Return a process of a training run in progress, or None if the process does not exist yet."""
     if target == "program":
         return psutil.Process(program)
     for process in processes_of(folder):
@@ -165,7 +165,7 @@ def processes_of(folder: Path) -> Iterator[psutil.Process]:
 
 
 def wait_until_no_process_is_left(folder: Path) -> None:
-    """Wait until all processes of a training run have ended; fail after the time limit of fault 32."""
+    """Wait until all processes of a training run have ended. Fail after the time limit of fault 32."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while left := list(processes_of(folder)):
         assert time.monotonic() < deadline, f"left: {[process.cmdline() for process in left]}"
@@ -188,7 +188,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def main() -> int:
-    """Run the kills; return 1 if a resumed training run differs."""
+    """Run the kills. Return 1 if a resumed run differs from the uninterrupted run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

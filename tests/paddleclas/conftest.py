@@ -1,4 +1,4 @@
-"""Shares fixtures with the tests that supervise stub ranks."""
+"""Imports the fixtures that tests with stub ranks share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that was frozen as a whole, as by `docker pause` or a suspended laptop, does not look like a hanging rank."""
+"""A run that was frozen as a whole, for example by `docker pause`, is not mistaken for a hung rank."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 def test_time_while_frozen_does_not_count():
-    """A long gap between two reads counts as a few seconds, and polls count in full."""
+    """A long gap between two reads counts as only a few seconds, whereas normal polls count in full."""
     clock = Clock()
     awake = AwakeClock(clock)
     for _ in range(8):
@@ -50,15 +50,15 @@ def watch_ranks(training_dir: Path, gaps: list[float]) -> dict[int, float]:
     return silent
 
 
-def test_a_frozen_run_goes_on(tmp_path):
-    """After an hour in which nothing ran, no rank is silent. Without a step, it is silent 30 s later."""
+def test_frozen_run_continues(tmp_path):
+    """After an hour in which nothing ran, no rank is silent. Without a step, a rank becomes silent 30 s later."""
     heartbeat_path(tmp_path, 0).touch()
     assert watch_ranks(tmp_path, [1.0] * 10 + [3600.0, 1.0]) == {}
     assert 0 in watch_ranks(tmp_path, [1.0] * 10 + [3600.0] + [1.0] * 30)
 
 
-def test_a_frozen_guard_goes_on(tmp_path):
-    """A guard that is stopped for longer than it waits for signals continues, and ends like its command."""
+def test_frozen_guard_continues(tmp_path):
+    """A guard that is stopped for longer than its signal timeout continues, and ends like its command."""
     command = ["sh", "-c", f"touch {tmp_path}/up; sleep 2; exit 7"]
     guard = subprocess.Popen([sys.executable, "-I", "-S", GUARD_PROGRAM, str(os.getpid()), *command])
     while not (tmp_path / "up").exists():

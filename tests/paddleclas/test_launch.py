@@ -1,4 +1,4 @@
-"""The launch command matches PaddleClas' own instructions, and its environment contains no secret."""
+"""The launch command matches PaddleClas' own instructions, and its environment contains no secrets."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_user_pythonpath_follows_package_path():
 
 
 def test_device_variables_reach_ranks():
-    """The variables of custom devices are passed on, like those of CUDA."""
+    """Environment variables for custom devices reach the ranks, like those for CUDA."""
     inherited = {
         "CUSTOM_DEVICE_ROOT": "/opt/plugins",
         "ASCEND_RT_VISIBLE_DEVICES": "0,1",
@@ -101,7 +101,7 @@ def test_device_variables_reach_ranks():
     ],
 )
 def test_devices_select_from_visible_cards(device: str, variable: str):
-    """The visible-devices variable is kept, and devices are its numbers: with "4,5", 4 works and 0 does not."""
+    """The variable for visible devices is kept, and devices are selected from it: with "4,5", 4 works and 0 fails."""
     given = {variable: "4,5"}
     launch = LaunchParameters(device=device, devices=(5,))
     assert build_launch_command(launch, Path("log"), [], given).environment[variable] == "4,5"
@@ -137,7 +137,7 @@ def test_paddle_selects_from_visible_cards():
 
 
 def test_several_machines_use_paddle_options():
-    """Several machines use Paddle's own options; in elastic training Paddle numbers the machines."""
+    """Training on several machines uses Paddle's own options. In elastic training, Paddle numbers the machines."""
     two = {"nnodes": 2, "master": "10.0.0.1:8765", "rank": 1, "host": "10.0.0.2"}
     launch = LaunchParameters(device="cpu", devices=(0, 1), **two)
     assert build_launch_command(launch, Path("log"), []).arguments[6:-1] == (
@@ -176,8 +176,8 @@ def test_several_machines_use_paddle_options():
         ({"rank": 1}, "rank is 1.*from 0 to 0"),
     ],
 )
-def test_unreachable_machine_settings_are_refused(values, message: str):
-    """Settings that would make Paddle's launcher wait forever are parameter errors."""
+def test_unreachable_machine_settings_are_rejected(values, message: str):
+    """Settings that would make Paddle's launcher wait forever are rejected with a ParameterError."""
     with pytest.raises(ValueError, match=message):
         LaunchParameters(device="cpu", devices=(0,), **values)
 
@@ -195,7 +195,7 @@ def test_unreachable_machine_settings_are_refused(values, message: str):
     ],
 )
 def test_cpu_ranks_find_each_other_without_a_host_name(monkeypatch, resolved, values, interface):
-    """Gloo needs a host name that resolves, so without one it gets an interface of this machine."""
+    """Gloo needs a host name that resolves. If there is none, it is given a network interface of this machine."""
 
     def resolve(_name: str) -> str:
         if resolved is None:

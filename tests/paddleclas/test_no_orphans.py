@@ -57,9 +57,9 @@ def are_up(folder: Path) -> bool:
 
 @pytest.mark.parametrize("moment", ["training", "starting", "with a stopped rank", "with a stopped launcher"])
 def test_killed_supervisor_leaves_no_process(supervised, canary: str, tmp_path: Path, moment: str):
-    """After SIGKILL of the supervisor, no rank, launcher, or guard is left within 10 s.
+    """Within 10 s after the supervisor is killed, no ranks, launcher or guard are left.
 
-    This holds while ranks train, start, or are stopped.
+    It does not matter whether the ranks are starting, training or stopped.
     """
     process = supervised("work")
     if moment == "starting":
@@ -75,7 +75,7 @@ def test_killed_supervisor_leaves_no_process(supervised, canary: str, tmp_path: 
 
 @pytest.mark.parametrize("victim", ["launcher", "guard"])
 def test_killed_launcher_or_guard_ends_ranks(supervised, canary: str, tmp_path: Path, victim: str):
-    """SIGKILL of the launcher or the guard ends the ranks, and the supervisor reports it."""
+    """If the launcher or the guard is killed, the ranks end, and the supervisor reports the signal."""
     process = supervised("work")
     wait_for(lambda: are_up(tmp_path), seconds=30)
     processes_with(canary)[victim].kill()
@@ -86,7 +86,7 @@ def test_killed_launcher_or_guard_ends_ranks(supervised, canary: str, tmp_path: 
 
 
 def test_launcher_killed_during_startup_leaves_no_rank(stub_launch, canary: str, tmp_path: Path):
-    """A launcher that is killed during startup leaves no rank behind."""
+    """If the launcher is killed during startup, no rank is left behind."""
 
     def kill() -> None:
         wait_for(lambda: "rank 0" in processes_with(canary), seconds=30)
@@ -104,7 +104,7 @@ def test_launcher_killed_during_startup_leaves_no_rank(stub_launch, canary: str,
 def test_stop_waits_for_slowest_rank(supervised, canary: str, tmp_path: Path, number: int):
     """After a stop request, the supervisor waits until the slowest rank has saved.
 
-    The launcher alone would have killed it when the first rank ended.
+    Without the supervisor, the launcher would have killed that rank when the first rank ended.
     """
     process = supervised("orderly", grace_seconds=20)
     wait_for(lambda: are_up(tmp_path), seconds=30)
@@ -117,7 +117,7 @@ def test_stop_waits_for_slowest_rank(supervised, canary: str, tmp_path: Path, nu
 
 
 def test_repeated_hangup_lets_ranks_save(supervised, canary: str, tmp_path: Path):
-    """A closed terminal sends SIGHUP more than once, and the ranks still save."""
+    """A closed terminal sends SIGHUP more than once, but the ranks still save a set."""
     process = supervised("orderly", grace_seconds=20)
     wait_for(lambda: are_up(tmp_path), seconds=30)
     for _ in range(3):
@@ -141,7 +141,7 @@ def test_second_signal_of_another_kind_ends_ranks_at_once(supervised, tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_to_guard_ends_ranks(supervised, canary: str, tmp_path: Path, number: int):
-    """Each of the three signals, sent to the guard, ends all processes below it and determines the exit code."""
+    """If the guard receives one of three signals, all processes below it end, and the exit code shows the signal."""
     process = supervised("work")
     wait_for(lambda: are_up(tmp_path), seconds=30)
     processes_with(canary)["guard"].send_signal(number)

@@ -1,4 +1,4 @@
-"""The folder of a training run never mixes the files of two runs."""
+"""A training folder never contains a mix of files from two runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def write_run(folder: Path, log: str) -> None:
     writer.close()
 
 
-def test_an_error_names_the_log_of_its_own_run(tmp_path):
-    """If the run fails before its first set, its files move, and the error includes the new path of the log."""
+def test_error_names_the_moved_log(tmp_path):
+    """If a run fails before its first set, its files are moved, and the error includes the log's new path."""
     folder = tmp_path / "training"
     write_run(folder, "the finished run")
     with pytest.raises(RankFailedError) as caught, replacing_previous_run(folder):

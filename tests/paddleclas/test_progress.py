@@ -59,7 +59,7 @@ def show_in_terminal(width: int, events=EVENTS) -> str:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_terminal_shows_progress_and_last_evaluation(width):
-    """The progress figures fit on a line in both narrow and wide terminals."""
+    """The progress figures fit on one line in both narrow and wide terminals."""
     shown = show_in_terminal(width)
     for figure in (
         *("data_preparation", "1:01", "training", "train_network"),
@@ -78,7 +78,7 @@ def test_worse_evaluation_is_shown_with_best():
 
 
 def test_lines_without_terminal_contain_progress_and_fields(caplog: pytest.LogCaptureFixture):
-    """Lines contain the progress and the remaining time, and carry the numbers as JSON fields."""
+    """Lines contain the progress and the remaining time, and include the numbers as JSON fields."""
     with (
         caplog.at_level(logging.INFO),
         showing_in(ProgressLines(seconds_between_lines=0)),

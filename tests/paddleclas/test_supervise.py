@@ -1,4 +1,4 @@
-"""Failing and hanging ranks are explained: which rank failed first, how, why, and what to do."""
+"""Errors about failed and hung ranks explain which rank failed first, how, why, and what to do."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ slow = pytest.mark.slow
 @slow
 @pytest.mark.parametrize("what", ["killed", "killed and missed"])
 def test_killed_rank_is_named_with_its_signal(stub_launch, tmp_path: Path, what: str):
-    """After a SIGKILL of rank 1, the error names rank 1, SIGKILL, its log, and the likely cause.
+    """If rank 1 is killed, the error names rank 1, SIGKILL, the rank's log and the likely cause.
 
-    The error does not blame rank 0, which fails as a consequence and which the launcher names first.
+    The error does not blame rank 0, which fails as a consequence, although the launcher names it first.
     """
     with pytest.raises(RankFailedError, match=r"^rank 1 ended with signal SIGKILL") as caught:
         run(stub_launch(what), tmp_path)
@@ -47,14 +47,14 @@ def test_killed_rank_is_named_with_its_signal(stub_launch, tmp_path: Path, what:
     ],
 )
 def test_failure_of_rank_is_explained(stub_launch, tmp_path: Path, what: str, message: str):
-    """The error shows a bug's traceback, or identifies the exhausted memory and the setting to change."""
+    """The error shows the traceback of a bug, or states which memory is exhausted and which setting to change."""
     with pytest.raises(RankFailedError, match=message):
         run(stub_launch(what), tmp_path)
 
 
 @slow
 def test_rank_error_keeps_its_class(stub_launch, tmp_path: Path):
-    """The caller catches the error class that the rank reported."""
+    """The caller can catch the error by the class that the rank reported."""
     with pytest.raises(NonFiniteLossError, match="nan at step 3"):
         run(stub_launch("error"), tmp_path)
 
@@ -82,14 +82,14 @@ def test_hanging_rank_shows_its_stack(stub_launch, tmp_path: Path):
 
 @slow
 def test_rank_that_hangs_before_its_first_step_is_named(stub_launch, tmp_path: Path):
-    """A rank that never sends a heartbeat is detected; its time is measured from the start."""
+    """A rank that never sends a heartbeat is detected. Its time is measured from the start of the run."""
     with pytest.raises(RankFailedError, match="rank 1 hangs"):
         run(stub_launch("mute"), tmp_path, hang_timeout_seconds=12.0)
 
 
 @slow
 def test_successful_ranks_pass_each_event_once(stub_launch, tmp_path: Path):
-    """Each event of this run reaches the caller once; those of an earlier run do not."""
+    """Each event of this run reaches the caller exactly once. Events of an earlier run do not."""
     writer = EventWriter(tmp_path / "events.jsonl")
     writer.write(WarningRaised(message="of an earlier run"))
     seen: list[str] = []
@@ -158,7 +158,7 @@ def test_heartbeats_count_by_change_not_clock(tmp_path: Path):
     ],
 )
 def test_cause_names_the_setting(tmp_path: Path, log: str, exit_code: int, oom_kills, message: str):
-    """System messages in a rank's log, and its signal, determine the cause and the next step."""
+    """The reported cause and next step depend on system messages in the rank's log and on its signal."""
     (tmp_path / "workerlog.0").write_text(log)
     error = describe_failure(1, tmp_path, RankEnd(3, 0, exit_code), oom_kills=oom_kills)
     assert str(error).startswith("rank 3 ended with ")
@@ -183,7 +183,7 @@ def test_error_names_global_rank(tmp_path: Path):
     ],
 )
 def test_cause_in_launcher_log_is_reported_before_effects(tmp_path: Path, seen: RankEnd, named, expected: str):
-    """A killed rank that only the launcher saw takes precedence over a rank that failed as a consequence."""
+    """A killed rank that only the launcher reported takes precedence over a rank that failed as a consequence."""
     rank, code = named
     (tmp_path / "launcher.log").write_text(f"Container rank {rank} status failed cmd ['python'] code {code} log x\n")
     error = str(describe_failure(1, tmp_path, seen))
@@ -194,7 +194,7 @@ def test_cause_in_launcher_log_is_reported_before_effects(tmp_path: Path, seen: 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("exit_code", [None, -signal.SIGKILL])
 def test_signal_to_guard_is_reported_before_ranks_that_it_killed(tmp_path: Path, number: signal.Signals, exit_code):
-    """After a signal to the guard, the ranks that it killed are not blamed, even if they were seen to end first."""
+    """If the guard receives a signal, the ranks that it kills are not blamed, even if their end is observed first."""
     (tmp_path / "workerlog.0").write_text("rank 0 is up\n")
     error = str(describe_failure(128 + number, tmp_path, RankEnd(0, 0, exit_code)))
     assert f"exit code {128 + number}" in error
@@ -203,7 +203,7 @@ def test_signal_to_guard_is_reported_before_ranks_that_it_killed(tmp_path: Path,
 
 
 def test_temporary_log_is_quoted_without_path(tmp_path: Path):
-    """Logs in temporary folders are quoted, but their paths are not named."""
+    """Logs in temporary folders are quoted, but their paths are not shown."""
     (tmp_path / "launcher.log").write_text("launcher's end\n")
     (tmp_path / "workerlog.0").write_text("ImageDecodeError: a.jpg: is empty\n")
     ends = RankEnd(0, 0, 1), None

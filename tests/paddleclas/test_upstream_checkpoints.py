@@ -34,7 +34,7 @@ def save(folder: Path, prefix: str, epoch: int, value: float = 0.0) -> Path:
 
 @pytest.mark.parametrize("layout", ["", "ResNet50"])
 def test_newest_epoch_is_found_in_both_layouts(tmp_path, layout):
-    """Epochs are compared as numbers; for equal epochs, the file that upstream does not overwrite is used."""
+    """Epochs are compared as numbers. If two are equal, the file that upstream does not overwrite is used."""
     for epoch in (2, 9, 10):
         save(tmp_path / layout, f"epoch_{epoch}", epoch)
     save(tmp_path / layout, "latest", 10)
@@ -46,7 +46,7 @@ def test_newest_epoch_is_found_in_both_layouts(tmp_path, layout):
 @pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates"])
 @pytest.mark.parametrize("damage", ["cut", "missing", "empty"])
 def test_incomplete_save_is_skipped_and_named(tmp_path, suffix, damage):
-    """After a killed save, the previous epoch is used and the incomplete one is named."""
+    """If a save is killed, the previous epoch is used, and the incomplete one is reported."""
     save(tmp_path, "epoch_1", 1)
     path = save(tmp_path, "epoch_2", 2).with_name(f"epoch_2{suffix}")
     if damage == "missing":
@@ -68,7 +68,7 @@ class _Touch:
 
 @pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates"])
 def test_malicious_file_never_reaches_upstream(tmp_path, suffix):
-    """A resume refuses a malicious file before upstream's paddle.load would run it (case 43)."""
+    """A resumed run rejects a malicious file before upstream's paddle.load could run its code (case 43)."""
     path = save(tmp_path, "epoch_1", 1).with_name(f"epoch_1{suffix}")
     path.write_bytes(pickle.dumps({"metric": 0.5, "epoch": 1, "w": _Touch(tmp_path / "ran")}, 4))
     with pytest.raises(CheckpointError, match=r"names .*system"):
@@ -98,7 +98,7 @@ def test_best_weights_become_a_set(tmp_path):
 
 
 def test_weights_of_another_epoch_are_not_used(tmp_path):
-    """Weights of another epoch, which upstream wrote in the meantime, are not used."""
+    """If upstream has meanwhile written the weights of another epoch, these are not used."""
     best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10)
     best.expect(3, 0.75)
     assert best.collect(save(tmp_path, "best_model", 4), "2.6.2") is None

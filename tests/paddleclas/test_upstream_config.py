@@ -1,4 +1,4 @@
-"""PaddleClas gets the same YAML file without native keys, and unsupported settings are refused."""
+"""PaddleClas gets the same YAML file without native keys, and unsupported settings are rejected."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_paths_are_absolute(render, tmp_path, monkeypatch):
     assert document["Global"]["save_inference_dir"] == str(tmp_path / "out/training/inference")
 
 
-def test_settings_that_upstream_ignores_are_refused(render):
-    """One message lists all unsupported settings; the sample's recipe contains some."""
+def test_settings_that_upstream_ignores_are_rejected(render):
+    """One message lists all unsupported settings. The sample's recipe contains some."""
     arch = {"name": "ResNet18", "zero_init_residual": True, "batch_norm_momentum": 0.8}
     with pytest.raises(TrainingConfigError) as caught:
         to_upstream_config(render(arch=arch), ranks=1)
@@ -86,8 +86,8 @@ def test_settings_that_upstream_ignores_are_refused(render):
     assert "training.engine: native" in message
 
 
-def test_unsupported_operators_are_refused(render):
-    """Unsupported operators are refused; upstream would fail in a worker at the first batch."""
+def test_unsupported_operators_are_rejected(render):
+    """Unsupported operators are rejected, because upstream would fail in a worker at the first batch."""
     config = render(
         train_transform={
             "size": 32,
@@ -99,33 +99,33 @@ def test_unsupported_operators_are_refused(render):
         to_upstream_config(config, ranks=1)
 
 
-def test_checkpoint_settings_are_reported_not_refused(render):
-    """Settings that affect only how many checkpoints are kept are reported, not refused."""
+def test_checkpoint_settings_are_reported_not_rejected(render):
+    """Settings that affect only how many checkpoints are kept are reported, but not rejected."""
     upstream = to_upstream_config(render(keep_checkpoints=5, save_interval_steps=3), ranks=1)
     assert upstream.ignored_settings == ("Global.save_interval_steps: 3", "Global.keep_checkpoints: 5")
 
 
-def test_two_cpu_ranks_are_refused(render):
-    """Two CPU ranks are refused, because upstream's evaluation would fail (ParallelEnv().device_id)."""
+def test_two_cpu_ranks_are_rejected(render):
+    """Two CPU ranks are rejected, because upstream's evaluation would fail (ParallelEnv().device_id)."""
     with pytest.raises(TrainingConfigError, match=r"2 ranks on cpu.*training\.launch\.devices: \[0\]"):
         to_upstream_config(render(), ranks=2)
 
 
-def test_run_without_evaluation_is_refused(render):
-    """An evaluation interval above the number of epochs is refused, because upstream would never evaluate."""
+def test_run_without_evaluation_is_rejected(render):
+    """An evaluation interval above the number of epochs is rejected, because upstream would never evaluate."""
     with pytest.raises(TrainingConfigError, match="eval_interval 3"):
         to_upstream_config(render(eval_interval=3), ranks=1)
 
 
-def test_mixed_precision_on_cpu_is_refused(render):
-    """Mixed precision on a CPU is refused, because Paddle does not support it."""
+def test_mixed_precision_on_cpu_is_rejected(render):
+    """Mixed precision on a CPU is rejected, because Paddle does not support it."""
     config = render().model_copy(update={"AMP": AMPConfig(use_promote=True)})
     with pytest.raises(TrainingConfigError, match=r"(?s)use_promote.*AMP on cpu"):
         to_upstream_config(config, ranks=1)
 
 
-def test_weights_other_than_pdparams_are_refused(render):
-    """Weights other than .pdparams are refused; upstream would append `.pdparams` to the name."""
+def test_weights_other_than_pdparams_are_rejected(render):
+    """Weights other than .pdparams are rejected, because upstream would append `.pdparams` to the name."""
     config = render()
     settings = config.Global.model_copy(update={"pretrained_model": "weights.safetensors"})
     with pytest.raises(TrainingConfigError, match=r"weights\.safetensors"):
@@ -154,14 +154,14 @@ def test_checkout_is_found_by_parameter_or_variable(monkeypatch):
         PaddleClasCheckout.find(None)
 
 
-def test_folder_without_engine_is_refused(tmp_path):
-    """A folder without the training engine, such as that of the wheel, is refused."""
+def test_folder_without_engine_is_rejected(tmp_path):
+    """A folder without the training engine, such as the wheel's, is rejected."""
     with pytest.raises(ParameterError, match=r"tools/train\.py.*ppcls/engine/engine\.py"):
         PaddleClasCheckout.find(tmp_path)
 
 
 def test_lists_with_tabs_set_the_delimiter_of_the_dataset(training_parameters, dataset_parameters):
-    """Upstream splits lines at a space unless the dataset has a delimiter. A list with spaces needs none."""
+    """Upstream splits lines at a space unless the dataset sets a delimiter. A list with spaces does not need one."""
     paths = TrainingPaths(Path("root"), Path("train_list.txt"), Path("val_list.txt"), Path("training"))
     config = render_config(training_parameters(), dataset_parameters.class_num, paths, ("\t", " "))
     loaders = yaml.safe_load(to_upstream_config(config, ranks=1).text)["DataLoader"]

@@ -61,7 +61,7 @@ def test_running_means_become_interval_means():
 
 
 def test_epoch_yields_events_in_order():
-    """An epoch yields a start event, one event per line, its means, the evaluation, and an end event."""
+    """An epoch yields a start event, one event per line, the epoch's means, the evaluation, and an end event."""
     builder = EventBuilder(replace(FACTS, epochs=1), clock=itertools.count(10.0).__next__)
     entries = [
         PaddleFound("2.6.2"),
@@ -97,7 +97,7 @@ def test_resumed_run_continues_step_count():
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_loss_that_is_not_finite_ends_upstream_run(loss: float):
-    """A loss that is not finite ends the run."""
+    """A loss that is NaN or infinite ends the run."""
     builder = EventBuilder(FACTS)
     with pytest.raises(NonFiniteLossError, match=r"step 3 \(epoch 1\)"):
         builder.add(line(2, loss, 0.0))
@@ -117,7 +117,7 @@ def test_evaluation_of_averaged_weights_counts():
 
 
 def test_accumulation_counts_optimizer_steps():
-    """With Global.update_freq, steps are optimizer steps, and batches that do not fill one are not counted."""
+    """With Global.update_freq, steps are optimizer steps, and leftover batches are not counted."""
     facts = replace(FACTS, update_freq=4)
     assert (facts.iterations, facts.steps_after(1, 4), facts.steps_after(2, 3), facts.steps_after(3, 0)) == (4, 1, 1, 2)
     builder = EventBuilder(facts)
@@ -139,7 +139,7 @@ def test_dali_batches_come_from_the_log():
 
 
 def test_repeated_sampling_rounds_to_256_images():
-    """A RASampler epoch has a multiple of 256 images over all ranks."""
+    """In a RASampler epoch, the number of images on all ranks is a multiple of 256."""
     facts = replace(FACTS, train_images=600, repeats_images=True)
     assert (facts.images_per_rank, facts.iterations) == (256, 64)
 

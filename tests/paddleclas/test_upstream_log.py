@@ -22,7 +22,7 @@ _PREFIX = "[2026/11/24 09:27:34] ppcls INFO: "
 
 
 def test_iteration_line_is_parsed():
-    """An iteration line gives epoch, index, rate, means, and costs; units and the remaining time are not values."""
+    """An iteration line contains epoch, index, rate, means and costs. Units and the remaining time are not values."""
     entry = read_log_line(
         f"{_PREFIX}[Train][Epoch 1/120][Iter: 30/5005]lr(LinearWarmup): 0.01931432, top1: 0.00313, top5: 0.01250, "
         "CELoss: 6.97001, loss: 6.97002, batch_cost: 0.21142s, reader_cost: 0.00408, ips: 302.71 samples/s, "
@@ -35,7 +35,7 @@ def test_iteration_line_is_parsed():
 
 
 def test_learning_rate_of_older_releases_is_parsed():
-    """Releases before 2.5 print the rate without the name of the schedule."""
+    """Releases before 2.5 print the learning rate without the name of the schedule."""
     entry = read_log_line(f"{_PREFIX}[Train][Epoch 3/9][Iter: 0/6]lr: 0.1, loss: 1.0, batch_cost: 1.0s")
     assert isinstance(entry, TrainLine)
     assert entry.learning_rate == 0.1
@@ -45,14 +45,14 @@ def test_learning_rate_of_older_releases_is_parsed():
     ("text", "value"), [("nan", math.nan), ("inf", math.inf), ("-inf", -math.inf), ("1e-05", 1e-5)]
 )
 def test_nan_and_inf_are_parsed(text: str, value: float):
-    """Printed nan and inf are values, so that a diverged loss is not mistaken for a missing one."""
+    """A printed nan or inf is parsed as a value, so that a diverged loss is not mistaken for a missing one."""
     entry = read_log_line(f"{_PREFIX}[Train][Epoch 1/2][Avg]top1: 0.1, CELoss: {text}, loss: {text}")
     assert isinstance(entry, TrainAverage)
     assert entry.values["loss"] == pytest.approx(value, nan_ok=True)
 
 
 def test_evaluation_lines_are_parsed():
-    """The lines, average, and end of an evaluation are parsed; the end says whether it used averaged weights."""
+    """The lines, average and end of an evaluation are parsed. The end shows whether it used averaged weights."""
     line = read_log_line(
         f"{_PREFIX}[Eval][Epoch 1][Iter: 5/6]CELoss: 64.0, loss: 64.0, top1: 0.33333, top3: 1.0, batch_cost: 0.00696s, "
         "reader_cost: 0.00010, ips: 143.62579 images/sec"

@@ -19,7 +19,7 @@ STUB = Path(__file__).parents[1] / "stub_paddleclas"
 
 @pytest.fixture(autouse=True)
 def no_checkout_of_the_machine(monkeypatch):
-    """Hide the developer's own checkout from the tests."""
+    """Hide any checkout on the developer's machine from the tests."""
     monkeypatch.delenv("PADDLECLAS_HOME", raising=False)
 
 
@@ -62,7 +62,7 @@ def test_the_command_runs_the_program_of_the_checkout(plan):
 
 
 def test_a_missing_checkout_blocks_but_the_command_is_known(plan):
-    """The command contains $PADDLECLAS_HOME instead of the folder."""
+    """Without a checkout, the command contains $PADDLECLAS_HOME instead of the folder."""
     planned = plan(paddleclas_home=None)
     (finding,) = check_engine(planned)
     assert finding.status == "blocking"
@@ -71,7 +71,7 @@ def test_a_missing_checkout_blocks_but_the_command_is_known(plan):
 
 
 def test_an_unsupported_recipe_blocks(plan):
-    """Upstream's evaluation does not support two CPU ranks, and this is reported before the data is read."""
+    """Two CPU ranks, which upstream's evaluation does not support, are reported before the data is read."""
     (finding,) = check_engine(plan(ranks=2))
     assert finding.status == "blocking"
     assert "training.launch.devices" in finding.remedy

@@ -22,13 +22,13 @@ from resnet50_pipeline.preflight.dataset import check_dataset, require_dataset
 
 
 def test_a_resnet50_set_takes_195_mib(training_parameters):
-    """A set contains 25.6 million weights with their velocities and 53,120 running statistics, at four bytes each."""
+    """A set contains 25.6 million weights with their velocities, and 53,120 running statistics, all in float32."""
     training = training_parameters(arch={"name": "ResNet50"})
     assert checkpoint_set_bytes(training, 1000) == (2 * 25_557_032 + 53_120) * 4
 
 
 def test_too_little_disk_space_blocks(training_parameters, make_disk):
-    """If (keep_checkpoints + 2) sets do not fit on the disk, the finding blocks, and the check writes nothing."""
+    """If keep_checkpoints + 2 sets do not fit on the disk, the finding is blocking, and the check writes nothing."""
     disk = make_disk(100)
     training = training_parameters(disk / "training", keep_checkpoints=1)
     finding = check_disk(training, 10, disk / "training")
@@ -40,7 +40,7 @@ def test_too_little_disk_space_blocks(training_parameters, make_disk):
 
 
 def test_a_resumed_run_needs_space_for_one_set(training_parameters, make_disk):
-    """The space needed by a resumed run does not include its existing sets, because they are replaced one by one."""
+    """A resumed run replaces its existing sets one by one, so it needs space for only one more set."""
     training = training_parameters(make_disk(100) / "training", keep_checkpoints=1, resume=True)
     for epoch in range(1, 4):
         (training.output_dir / "checkpoints" / f"epoch-000{epoch}").mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_a_resumed_run_needs_space_for_one_set(training_parameters, make_disk):
 
 
 def test_an_unknown_network_blocks(training_parameters, tmp_path):
-    """A mistyped name is found before the ranks start, and the remedy lists the known names."""
+    """A mistyped network name is found before the ranks start, and the remedy lists the known names."""
     finding = check_disk(training_parameters(arch={"name": "ResNet51"}), 10, tmp_path)
     assert finding.status == "blocking"
     assert "ResNet50, " in finding.remedy
@@ -94,7 +94,7 @@ def test_pretrained_weights_must_exist(training_parameters, tmp_path):
 
 
 def test_pretrained_weights_must_have_their_digest(training_parameters, tmp_path):
-    """If a digest is set, a file with another one is a blocking finding, and the digest may omit its prefix."""
+    """If the file does not have the specified digest, this is a blocking finding. The digest may omit its prefix."""
     weights = tmp_path / "ResNet18.pdparams"
     weights.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
@@ -106,7 +106,7 @@ def test_pretrained_weights_must_have_their_digest(training_parameters, tmp_path
 
 
 def test_random_weights_are_not_frozen(training_parameters, tmp_path):
-    """Frozen layers need pretrained weights."""
+    """Freezing layers without pretrained weights is a blocking finding."""
     (tmp_path / "ResNet18.pdparams").write_bytes(b"weights")
     arch = {"name": "ResNet18", "freeze": ["stem"]}
     training = training_parameters(arch=arch)
@@ -116,7 +116,7 @@ def test_random_weights_are_not_frozen(training_parameters, tmp_path):
 
 
 def test_ema_and_adamw_enlarge_the_set(training_parameters):
-    """EMA adds a copy of the network, and AdamW keeps one more value per weight than Momentum."""
+    """EMA adds a copy of the network to a set, and AdamW stores one more value per weight than Momentum."""
     plain, averaged, adam = (
         checkpoint_set_bytes(training_parameters(arch={"name": "ResNet50"}, **changes), 1000)
         for changes in ({}, {"ema_decay": 0.9999}, {"optimizer": {"name": "AdamW", "weight_decay": 0.05}})
@@ -175,7 +175,7 @@ def test_the_sample_dataset_may_be_missing(tmp_path):
 
 @pytest.mark.slow
 def test_the_network_sizes_are_correct():
-    """The size of every network of the trainer is known and equals the size of the real network."""
+    """The table has every network that the trainer supports, and each size equals that of the real network."""
     import numpy as np
 
     from resnet50_pipeline.recipe.run import ArchConfig
@@ -201,8 +201,8 @@ def test_every_optimizer_is_known():
     assert {get_args(one.model_fields["name"].annotation)[0] for one in optimizers} == set(OPTIMIZER_VALUES)
 
 
-def test_pretrained_weights_are_those_that_the_ranks_take(training_parameters, tmp_path):
-    """A name without a suffix is its .pdparams file, and a folder that is no checkpoint set has no weights."""
+def test_check_finds_the_same_weights_as_the_ranks(training_parameters, tmp_path):
+    """A name without a suffix refers to the .pdparams file. A folder that is not a checkpoint set has no weights."""
     (tmp_path / "weights.pdparams").touch()
     training = training_parameters(pretrained_model=tmp_path / "weights")
     assert check_start(training, training.output_dir).status == "ok"

@@ -1,4 +1,4 @@
-"""The inputs of evaluation and registration are checked before the training."""
+"""The inputs of evaluation and registration are checked before training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def registration(*, onnx: bool) -> ModelRegistrationParameters:
 
 
 def test_the_default_run_has_no_finding():
-    """If the parameters name no files, there is nothing to check, and a model in MLflow is not a file."""
+    """If the parameters do not name files, there is nothing to check. A model in MLflow is not a file."""
     assert list(check_evaluation(evaluation(compare_with="models:/m@champion"), Path("workspace"))) == []
     assert list(check_registration(registration(onnx=False))) == []
 
@@ -36,7 +36,7 @@ def test_the_default_run_has_no_finding():
     ],
 )
 def test_true_labels_are_read_before_the_training(tmp_path: Path, content: str | None, found: str):
-    """A missing or invalid file is a blocking finding; otherwise the finding shows how many images it has."""
+    """A missing or invalid file is a blocking finding. Otherwise, the finding shows how many images the file has."""
     path = tmp_path / "real.json"
     if content is not None:
         path.write_text(content)
@@ -46,7 +46,7 @@ def test_true_labels_are_read_before_the_training(tmp_path: Path, content: str |
 
 
 def test_every_file_of_the_evaluation_must_exist(tmp_path: Path):
-    """The model, list, folder and comparison are checked and reported under their parameter names."""
+    """The model, the list, the folder and the comparison are checked and reported under their parameter names."""
     (tmp_path / "list.txt").write_text("a.jpg 0\n")
     named = evaluation(
         model=str(tmp_path / "gone.pdparams"),
@@ -73,7 +73,7 @@ def test_files_in_the_workspace_are_not_checked(tmp_path: Path):
 
 @pytest.mark.parametrize(("packages", "absent"), [(("numpy", "pandas"), None), (("numpy", "no_such"), "no_such")])
 def test_onnx_needs_its_packages(monkeypatch, packages: tuple[str, ...], absent: str | None):
-    """A missing package is found before training, not during the export after it."""
+    """A missing package is found before training, not during the export that follows."""
     monkeypatch.setattr(later_stages, "ONNX_PACKAGES", packages)
     (finding,) = check_registration(registration(onnx=True))
     assert finding.status == ("blocking" if absent else "ok")
@@ -102,8 +102,8 @@ def test_a_mistyped_parameter_of_a_later_stage_is_rejected(dataset_parameters, t
         ("folder/notes.txt", "folder", "blocking"),
     ],
 )
-def test_the_model_must_be_one_that_evaluation_takes(tmp_path: Path, file: str, model: str, status: str):
-    """A folder that is neither a checkpoint set nor an exported model blocks before the training."""
+def test_model_must_be_supported_by_evaluation(tmp_path: Path, file: str, model: str, status: str):
+    """A folder that is neither a checkpoint set nor an exported model is a blocking finding before training."""
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     named = evaluation(model=str(tmp_path / model), output_dir=tmp_path / "out")

@@ -33,14 +33,14 @@ def with_upstream(training: TrainingParameters) -> TrainingParameters:
 
 
 def test_the_test_machine_passes():
-    """Python, OpenCV and the file name encoding are OK on the machine that runs the tests."""
+    """Python, OpenCV and the file name encoding pass on the machine that runs the tests."""
     assert machine.check_python().status == "ok"
     assert machine.check_opencv().status == "ok"
     assert machine.check_encoding().status == "ok"
 
 
 def test_shared_memory_holds_the_prefetched_batches(imagenet_like):
-    """PaddleClas needs ranks x (2 x workers + 1) x batch; the native engine needs training plus evaluation."""
+    """PaddleClas needs ranks x (2 x workers + 1) x batch. The native engine needs this for training plus evaluation."""
     expected = 4 * 9 * 64 * (3 * 224 * 224 * 4 + 16)
     assert machine.shared_memory_bytes(with_upstream(imagenet_like)) == expected
     assert machine.shared_memory_bytes(imagenet_like) == 2 * expected
@@ -55,7 +55,7 @@ def test_the_larger_batch_counts(training_parameters):
 
 
 def test_the_default_shm_of_docker_is_too_small_for_paddleclas(imagenet_like, make_disk):
-    """64 MiB is a blocking finding; the remedy adds a quarter to the required 1.29 GiB and rounds up to 2g."""
+    """64 MiB is a blocking finding. The remedy adds a quarter to the required 1.29 GiB and rounds up to 2g."""
     finding = machine.check_shared_memory(with_upstream(imagenet_like), make_disk(64))
     assert finding.status == "blocking"
     assert finding.found == "64 MiB free"
@@ -65,7 +65,7 @@ def test_the_default_shm_of_docker_is_too_small_for_paddleclas(imagenet_like, ma
 
 
 def test_shared_memory_is_not_needed_without_loader_processes(training_parameters, tmp_path):
-    """Ranks without loader processes and the native engine run without /dev/shm."""
+    """Neither ranks without loader processes nor the native engine need /dev/shm."""
     alone = with_upstream(training_parameters())
     native = training_parameters(loader={"num_workers": 4})
     for training in (alone, native):
@@ -80,7 +80,7 @@ def test_missing_shared_memory_blocks_paddleclas(imagenet_like, tmp_path):
 
 
 def test_the_limit_of_a_container_counts_instead_of_the_memory_of_the_machine(training_parameters, tmp_path):
-    """The available memory is what remains of the control group's limit, and the finding shows 400 MiB."""
+    """The finding shows the 400 MiB that remain of the control group's limit, not the machine's memory."""
     (tmp_path / "memory.max").write_text(f"{600 * MIB}\n")
     (tmp_path / "memory.current").write_text(f"{200 * MIB}\n")
     available, suffix = machine.available_memory(tmp_path)
@@ -99,7 +99,7 @@ def test_without_a_container_limit_the_memory_of_the_machine_counts(tmp_path):
 
 
 def test_a_low_limit_of_open_files_blocks(imagenet_like):
-    """A limit of 256 files is too low for a rank with 2 x 4 loader processes, and the remedy is a ulimit command."""
+    """A limit of 256 files is too low for a rank with 2 x 4 loader processes. The remedy is a ulimit command."""
     finding = machine.check_open_files(imagenet_like, limit=256)
     assert finding.status == "blocking"
     assert finding.found.startswith("256 ")
@@ -109,7 +109,7 @@ def test_a_low_limit_of_open_files_blocks(imagenet_like):
 
 
 def test_more_threads_than_processors_are_a_warning(imagenet_like, training_parameters):
-    """Having too few processors makes a run slow but does not block it."""
+    """Too few processors make a run slow, but do not block it."""
     processors = len(os.sched_getaffinity(0))
     launch = {"device": "cpu", "devices": [0], "threads_per_rank": processors + 1}
     assert machine.check_processors(training_parameters(launch=launch)).status == "warning"

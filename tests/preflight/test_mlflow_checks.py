@@ -1,4 +1,4 @@
-"""Checks of MLflow's database file and of servers, which create nothing in the store."""
+"""Tests the checks of MLflow's database file and of servers. The checks create nothing in the store."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_truncated_database_has_a_problem(tmp_path):
 
 
 def test_a_locked_database_passes(tmp_path):
-    """A locked database is not a finding, because another run is using it."""
+    """A locked database passes, because another run is using it."""
     path = tmp_path / "mlflow.db"
     make_database(path)
     with sqlite3.connect(path, isolation_level=None) as writer:
@@ -84,7 +84,7 @@ def test_a_folder_as_tracking_uri_blocks(tmp_path):
 
 
 def test_a_server_that_does_not_answer_is_a_warning(tmp_path):
-    """An unreachable server is only a warning, and the finding does not contain the password."""
+    """An unreachable server is only a warning. The finding does not contain the password."""
     port = free_port()
     (finding,) = check_store_answers(tracking(f"http://user:s3cret@127.0.0.1:{port}"), tmp_path)
     assert finding.status == "warning"
@@ -108,7 +108,7 @@ def test_a_server_that_is_not_mlflow_is_a_warning(tmp_path):
 
 
 def test_a_database_server_needs_its_driver(tmp_path):
-    """A missing Python driver is blocking, whether or not the database answers."""
+    """A missing Python driver is a blocking finding, whether or not the database answers."""
     _, driver = check_store_answers(tracking("mysql+nosuchdriver://127.0.0.1:1/mlflow"), tmp_path)
     assert driver.status == "blocking"
     assert "nosuchdriver" in driver.found
@@ -116,7 +116,7 @@ def test_a_database_server_needs_its_driver(tmp_path):
 
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql", "mssql"])
 def test_the_checked_driver_is_the_default_of_sqlalchemy(tmp_path, dialect):
-    """If the URI names no driver, the check looks for the one that SQLAlchemy would use."""
+    """If the URI does not name a driver, the check looks for the one that SQLAlchemy would use."""
     uri = f"{dialect}://127.0.0.1:1/mlflow"
     _, driver = check_store_answers(tracking(uri), tmp_path)
     expected = make_url(uri).get_dialect().driver
@@ -125,7 +125,7 @@ def test_the_checked_driver_is_the_default_of_sqlalchemy(tmp_path, dialect):
 
 @pytest.mark.slow
 def test_only_a_deleted_experiment_blocks_on_a_real_server(tmp_path):
-    """A missing experiment and an existing one pass, a deleted one blocks, and the check creates none."""
+    """A missing or existing experiment passes, and a deleted one blocks. The check does not create an experiment."""
     with MlflowServer(tmp_path) as server:
         server.start()
         uri = server.uri
@@ -154,8 +154,8 @@ def test_a_writable_outbox_passes(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["file", "dangling link"])
-def test_an_outbox_that_is_no_folder_blocks(tmp_path, what):
-    """A file or a dangling link at the path of the outbox is reported with the path."""
+def test_an_outbox_that_is_not_a_folder_blocks(tmp_path, what):
+    """If the outbox path is a file or a dangling link, the finding shows the path."""
     outbox = tmp_path / ".mlflow_outbox"
     if what == "file":
         outbox.write_text("")
@@ -176,7 +176,7 @@ def test_a_full_disk_under_the_outbox_blocks(make_disk):
 
 
 def test_a_read_only_project_blocks(make_disk):
-    """A project on a read-only file system has no usable outbox."""
+    """If the project is on a read-only file system, the outbox is not writable, which blocks."""
     disk = make_disk(1)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert check_outbox(disk).status == "blocking"

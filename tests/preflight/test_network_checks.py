@@ -1,4 +1,4 @@
-"""Checks of host names and ports, using ports that are really in use."""
+"""Tests the checks of host names and ports with ports that are really in use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_fixed_port_in_use_blocks():
 
 
 def test_an_invalid_fixed_port_blocks():
-    """Words, 0 and a port whose successor exceeds 65535 are invalid."""
+    """Words, 0, and a port that leaves no room for the next rank below 65536 are invalid."""
     for value in ("many", "0", "65535"):
         _, ports = check_network(launch(), {FIXED_PORT: value})
         assert ports.status == "blocking"
@@ -43,7 +43,7 @@ def test_one_rank_needs_no_network():
 
 
 def test_a_host_name_with_a_foreign_address_blocks(monkeypatch):
-    """A stale /etc/hosts may map the name to another machine (RFC 5737 reserves 192.0.2.1)."""
+    """A stale /etc/hosts that maps the name to another machine blocks (RFC 5737 reserves 192.0.2.1)."""
     monkeypatch.setattr(socket, "gethostbyname", lambda _name: "192.0.2.1")
     (finding,) = check_network(launch(), {})
     assert finding.status == "blocking"
@@ -63,7 +63,7 @@ def test_an_address_that_cannot_be_reached_blocks(monkeypatch):
 
 
 def test_machine_0_needs_a_free_port():
-    """A port in use blocks machine 0 before the other machines wait for it."""
+    """If the port is in use, machine 0 is blocked before the other machines wait for it."""
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -122,14 +122,14 @@ def test_a_host_name_that_nothing_resolves(monkeypatch):
 
 
 def test_the_remedy_for_one_machine_has_an_effect(monkeypatch):
-    """Paddle's launcher ignores training.launch.host on one machine, so it is not advised there."""
+    """On a single machine, Paddle's launcher ignores training.launch.host, so the remedy does not suggest it."""
     monkeypatch.setattr(socket, "gethostbyname", lambda _name: "192.0.2.1")
     (finding,) = check_network(launch(), {})
     assert "training.launch.host" not in finding.remedy
 
 
 def test_a_host_that_no_interface_has_blocks():
-    """On one machine too, training.launch.host must be an address of this machine."""
+    """Even on a single machine, training.launch.host must be an address of this machine."""
     (finding,) = check_network(launch(host="192.0.2.1"), {})
     assert finding.status == "blocking"
     assert "192.0.2.1" in finding.found

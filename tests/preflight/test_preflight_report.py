@@ -48,7 +48,7 @@ def test_the_counts_use_singular_and_plural():
 
 
 def test_a_command_can_be_pasted_into_a_shell():
-    """The launch command is on one line if it fits, or else has a line per group of arguments. Spaces are quoted."""
+    """The launch command is on one line if it fits, or else on one line per argument group. Spaces are quoted."""
     command = LaunchCommand(("py", "-u", "-m", "paddle.distributed.launch", "--gpus=0", "--log_dir=a b", "p", "x"), {})
     assert render_command(command, 120) == ["  py -u -m paddle.distributed.launch --gpus=0 '--log_dir=a b' p x"]
     assert render_command(command, 60) == [
@@ -68,7 +68,7 @@ def test_the_values_of_secret_variables_are_hidden():
 
 
 def test_the_error_lists_all_blocking_findings():
-    """Findings that are only warnings do not raise an error."""
+    """The error lists only blocking findings. Warnings alone do not raise an error."""
     require_no_blocking(FINDINGS[:2])
     with pytest.raises(PreflightError) as caught:
         require_no_blocking([*FINDINGS, FINDINGS[2]])

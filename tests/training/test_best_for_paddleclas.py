@@ -14,8 +14,8 @@ import yaml
 from resnet50_pipeline.training_dir import best_checkpoint
 from short_training import train
 
-# Loads the weights like `Arch.pretrained` in the wheel (ppcls/utils/save_load.py), from the path without its suffix and
-# without this project's code. Then compares the logits of the two networks.
+# Loads the weights as `Arch.pretrained` in the wheel does (ppcls/utils/save_load.py), from a path without a suffix and
+# without this project's code.
 PADDLECLAS = """
 import logging, sys, importlib.util
 from pathlib import Path
@@ -53,7 +53,7 @@ np.save(sys.argv[3], network(paddle.to_tensor(np.load(sys.argv[2]))).numpy())
 def test_paddleclas_loads_the_best_weights(
     dataset_parameters, training_parameters: Callable, tmp_path: Path, name: str, ema_decay: float | None
 ):
-    """best.pdparams, loaded by PaddleClas, gives bit-identical logits to the best checkpoint set."""
+    """If PaddleClas loads best.pdparams, its logits are bit-identical to those of the best checkpoint set."""
     folder = train(training_parameters(epochs=1, arch={"name": name}, ema_decay=ema_decay), dataset_parameters)
     images = tmp_path / "images.npy"
     np.save(images, np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32))

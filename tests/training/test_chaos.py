@@ -1,4 +1,4 @@
-"""A run that is killed at a random moment and resumed ends like an uninterrupted one."""
+"""A run that is killed at a random moment and resumed ends like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def undisturbed(tmp_path_factory, striped_dataset: Path) -> Undisturbed:
 
 # These seeds cover all targets; `make chaos` runs fifty.
 @pytest.mark.parametrize("seed", [*(pytest.param(seed, marks=pytest.mark.exhaustive) for seed in (1, 2, 8)), 4, 5])
-def test_killed_and_resumed_training_equals_undisturbed_one(
+def test_killed_and_resumed_training_equals_uninterrupted_run(
     seed: int, undisturbed: Undisturbed, striped_dataset: Path, tmp_path: Path
 ):
-    """After a signal to any process of the run, a resume produces the same weights, and no process is left."""
+    """After a signal to any process of the run, the resumed run produces the same weights. No process is left."""
     kill_and_resume(draw_kill(seed, undisturbed), undisturbed.training, striped_dataset, tmp_path)

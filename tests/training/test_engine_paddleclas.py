@@ -1,4 +1,4 @@
-"""The `paddleclas` engine is tested with a stub checkout: real processes, real files, and all failures."""
+"""Tests the `paddleclas` engine with a stub checkout, but with real processes, files and failures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STUB = Path(__file__).parents[1] / "stub_paddleclas"
 
 @pytest.fixture
 def parameters(training_parameters):
-    """Return a function that builds `params:training` for the stub; `variables` are added to its environment."""
+    """Return a function that builds `params:training` for the stub and adds `variables` to its environment."""
 
     def build(variables: dict[str, str] | None = None, **changes: Any) -> TrainingParameters:
         base = training_parameters()
@@ -59,7 +59,7 @@ def events_of(folder: Path) -> list:
 
 
 def test_both_engines_write_same_kinds_of_events(trained):
-    """Both engines write the same kinds of events, from which the history and the summary are made."""
+    """Both engines write the same kinds of events, from which the history and the summary are built."""
     _, folder = trained
     kinds = [event.event for event in events_of(folder)]
     assert (kinds[0], kinds[-1]) == ("started", "finished")
@@ -100,7 +100,7 @@ def test_upstream_set_can_be_evaluated_and_exported(trained, striped_dataset):
 
 @pytest.mark.parametrize("layout", [pytest.param("flat", marks=pytest.mark.exhaustive), "arch"])
 def test_resumed_run_continues_steps_and_keeps_best_set(layout, parameters, dataset_parameters):
-    """After a resume, the best set is kept although upstream forgets its best metric, and the step count continues."""
+    """After a resume, the step count continues, and the best set is kept although upstream forgets its best metric."""
     variables = {"STUB_LAYOUT": layout, "STUB_ACCURACY": "0.66667,0.33333,0.33333"}
     training = parameters({**variables, "STUB_FAILURE": "crash@2"}, epochs=3)
     with pytest.raises(RankFailedError, match="asked to crash"):
@@ -120,7 +120,7 @@ def test_resumed_run_continues_steps_and_keeps_best_set(layout, parameters, data
 
 @pytest.mark.exhaustive
 def test_run_killed_during_save_resumes_from_previous_epoch(parameters, dataset_parameters, caplog):
-    """After a kill during a save, the run resumes from the previous epoch, and the incomplete files are named."""
+    """If a run is killed during a save, it resumes from the previous epoch and names the incomplete files."""
     training = parameters({"STUB_FAILURE": "torn@2", "STUB_ACCURACY": "0.66667,0.33333"}, epochs=2)
     with pytest.raises(RankFailedError, match="SIGKILL"):
         train(training, dataset_parameters)
@@ -162,7 +162,7 @@ def test_nan_loss_ends_upstream_run(parameters, dataset_parameters):
 
 
 def test_hang_is_detected_by_silent_log(parameters, dataset_parameters):
-    """A hang is detected when upstream's log goes silent, because upstream writes no heartbeats (case 30)."""
+    """A hang is detected from the silence of upstream's log, because upstream does not write heartbeats (case 30)."""
     quiet = parameters().launch.model_copy(
         update={"hang_timeout_seconds": 25.0, "environment": {"STUB_FAILURE": "hang@1"}}
     )
@@ -183,7 +183,7 @@ def test_early_exit_is_an_error(parameters, dataset_parameters):
 
 
 def test_a_replaced_image_is_reported(parameters, striped_dataset, tmp_path):
-    """A warning event reports an image that upstream replaced (case 28)."""
+    """If upstream replaces an image, a warning event reports it (case 28)."""
     root = shutil.copytree(striped_dataset, tmp_path / "data")
     broken = next((root / "val").rglob("*.JPEG"))
     broken.write_bytes(b"no image")
@@ -194,7 +194,7 @@ def test_a_replaced_image_is_reported(parameters, striped_dataset, tmp_path):
 
 
 def test_upstream_gets_no_secrets(parameters, dataset_parameters, monkeypatch):
-    """Upstream and its launcher get the filtered environment (case 45)."""
+    """Upstream and its launcher receive only the filtered environment (case 45)."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "canary-77c1")
     training = parameters(epochs=1)
     train(training, dataset_parameters)
@@ -220,7 +220,7 @@ def test_invalid_setup_is_reported_before_old_run_is_moved(parameters, dataset_p
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Return the command lines that contain the folder."""
+    """Return the command lines of processes that contain the folder."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""Faults 31, 32, 45, and 46 in `kedro run` on the sample, and a run on two machines."""
+"""Tests faults 31, 32, 45 and 46 in `kedro run` on the sample, and a run on two machines."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ def project(prepared: Project) -> Iterator[Project]:
     [(signal.SIGHUP, 129), (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.exhaustive)],
 )
 def test_kedro_saves_and_exits_after_stop_signal(project: Project, number: int, exit_code: int):
-    """Faults 31 and 50: after SIGHUP, SIGINT, or SIGTERM the last step is saved, and the MLflow run is KILLED.
+    """Faults 31 and 50: after SIGHUP, SIGINT or SIGTERM, the last step is saved, and the MLflow run is KILLED.
 
-    The exit code is 129, 130, or 143, no process is left, and the printed command finishes the training.
+    The exit code is 129, 130 or 143, no process is left, and the printed command finishes the training run.
     """
     process = project.start_endless()
     process.send_signal(number)
@@ -131,7 +131,7 @@ def test_kedro_saves_and_exits_after_stop_signal(project: Project, number: int, 
 
 
 def test_killed_kedro_leaves_no_process(project: Project):
-    """Fault 32: after SIGKILL of Kedro no process is left within 10 s, and the next run corrects MLflow."""
+    """Fault 32: if Kedro is killed, no process is left after 10 s, and the next run corrects the status in MLflow."""
     process = project.start_endless()
     process.kill()
     process.communicate()
@@ -145,7 +145,7 @@ def test_killed_kedro_leaves_no_process(project: Project):
 
 @pytest.mark.exhaustive
 def test_second_kedro_run_is_refused(project: Project):
-    """Fault 46: a second run refuses to start, reports the PID of the first, and does not disturb it."""
+    """Fault 46: a second run refuses to start, reports the PID of the first run, and does not disturb that run."""
     first = project.start_endless()
     second = project.start()
     _, stderr = second.communicate(timeout=90)
@@ -157,7 +157,7 @@ def test_second_kedro_run_is_refused(project: Project):
 
 
 def test_secrets_are_in_no_file(project: Project):
-    """Fault 45: no file of the run, including logs and MLflow's files, contains a secret variable."""
+    """Fault 45: no file of the run, including logs and MLflow's files, contains the value of a secret variable."""
     process = project.start()
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
@@ -169,7 +169,7 @@ def test_secrets_are_in_no_file(project: Project):
 
 
 def test_kedro_run_and_join_train_together(project: Project):
-    """`kedro run` and `kedro join` train together with one MLflow run, and only one machine writes."""
+    """`kedro run` and `kedro join` train together in one MLflow run, and only one machine writes results."""
     port = free_port()
     before = len(project.statuses())
     several = ["training.launch.nnodes=2", f"training.launch.master=127.0.0.1:{port}", "training.launch.devices=[0]"]

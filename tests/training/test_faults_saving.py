@@ -1,4 +1,4 @@
-"""Faults 35 and 36: the process is killed at any step of writing a set, disks are full, and sets are incomplete."""
+"""Tests faults 35 and 36: kills at any step of writing a set, full disks, and incomplete sets."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def results_of(how: str, folder: Path) -> list[dict]:
 
 
 def test_newest_set_is_complete_after_kill_at_any_file_operation(tmp_path: Path):
-    """Fault 35: after SIGKILL at any file operation, the newest set is complete.
+    """Fault 35: if the process is killed at any file operation, the newest set is complete.
 
     `best.json` also refers to a complete set, and the resumed run finds no partial files.
     """
@@ -122,7 +122,7 @@ def test_newest_set_is_complete_after_kill_at_any_file_operation(tmp_path: Path)
     assert [one["code"] for one in results] == [-9] * (len(results) - 1) + [0]
     assert len(results) > 20
     assert all(one["newest"] in (1, 2) and one["best"] in (1, 2) for one in results)
-    # Once a kill comes after the rename, the new set is the newest. Some kills come before the rename, some after it.
+    # If a kill comes after the rename, the new set is the newest. Some kills come before the rename, and some after it.
     assert [one["newest"] for one in results] == sorted(one["newest"] for one in results)
     assert {one["newest"] for one in results} == {1, 2}
     assert [one["again"] for one in results] == [one["newest"] for one in results]
@@ -144,7 +144,7 @@ def test_file_size_limit_raises_checkpoint_error(tmp_path: Path):
 
 
 def test_run_fails_on_full_disk_and_resumes(dataset_parameters, training_parameters, tmp_path: Path):
-    """Fault 35: on a full file system the run fails, keeps its sets, and resumes once there is space."""
+    """Fault 35: on a full file system, the run fails and keeps its sets. It resumes once there is space."""
     disk = tmp_path / "disk"
     disk.mkdir()
     # A ResNet18 set with its optimizer is 90 MB and best.pdparams is 45 MB, so two sets do not fit.
@@ -199,7 +199,7 @@ def replace_by_other(path: Path, other: Path) -> None:
 @pytest.mark.parametrize("damage", [delete, flip_bit, truncate, replace_by_other])
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"])
 def test_incomplete_set_is_named(sets: Path, damage: Callable[[Path, Path], None], name: str):
-    """Fault 36: if a file in a set is missing, damaged, or foreign, the error shows the file and the previous set."""
+    """Fault 36: if a set's file is missing, damaged or from another set, the error names it and the previous set."""
     from resnet50_pipeline.checkpoint_set import read_state
     from resnet50_pipeline.training_dir import checkpoint_path
 

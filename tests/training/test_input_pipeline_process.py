@@ -1,4 +1,4 @@
-"""Real ranks train on augmented, mixed, progressively resized, and partly unreadable images."""
+"""Real ranks train on images that are augmented, mixed, progressively resized, and in part unreadable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVERYTHING = {
 
 @pytest.fixture(scope="module")
 def torn(tmp_path_factory, striped_dataset: Path) -> DatasetParameters:
-    """The striped folder with two training images damaged after validation."""
+    """The striped folder, in which two training images were damaged after validation."""
     root = shutil.copytree(striped_dataset, tmp_path_factory.mktemp("torn") / "striped")
     paths = [root / line.split()[0] for line in (root / "train_list.txt").read_text().splitlines()]
     paths[7].write_bytes(paths[7].read_bytes()[:-20])

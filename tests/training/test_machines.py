@@ -1,7 +1,7 @@
-"""Training on two machines equals training with two ranks on one machine, and a failure on one ends both.
+"""Training on two machines equals training with two ranks on one machine, and a failure on either ends both.
 
-Two machines are two network namespaces, each with its own address and hosts file, connected by a virtual cable. If this
-process may not create them, two programs with a loopback address replace them.
+The two machines are network namespaces, each with its own address and hosts file, connected by a virtual cable. If this
+process may not create namespaces, two programs that use loopback addresses replace them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine: the command prefix to run on it, its address, and Gloo's name for its network."""
+    """A machine: its command prefix, its address, and Gloo's name for its network interface."""
 
     before: tuple[str, ...]
     address: str
@@ -83,7 +83,7 @@ def machines() -> Iterator[tuple[Machine, Machine]]:
 
 @pytest.fixture
 def training_on(machines, training_parameters) -> Callable[..., TrainingParameters]:
-    """Return a function that maps a machine's number to its parameters; keywords replace values of `training`."""
+    """Return a function that maps a machine's number to its parameters. Keywords override values in `training`."""
     port = free_port()
 
     def build(rank: int, **changes: Any) -> TrainingParameters:
@@ -101,7 +101,7 @@ def training_on(machines, training_parameters) -> Callable[..., TrainingParamete
 
 
 def rank_processes(output_dir: Path) -> dict[int, psutil.Process]:
-    """Return the running ranks of a training."""
+    """Return the running ranks of a training run."""
     found = {}
     for process in psutil.process_iter():
         try:
@@ -114,9 +114,9 @@ def rank_processes(output_dir: Path) -> dict[int, psutil.Process]:
 
 
 def test_two_machines_give_weights_of_one(machines, training_on, training_parameters, striped_dataset, tmp_path):
-    """One rank on each of two machines produces the same weights as two ranks on one machine, bit for bit.
+    """One rank on each of two machines produces bit-identical weights to two ranks on one machine.
 
-    Machine 1 writes only its heartbeat to the folder, and ends successfully.
+    Machine 1 writes only its heartbeat to the folder, and exits successfully.
     """
     alone = training_parameters(output_dir=tmp_path / "alone", ranks=2)
     run_training(alone, striped_dataset)
@@ -143,7 +143,7 @@ def test_two_machines_give_weights_of_one(machines, training_on, training_parame
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.exhaustive), 1])
 def test_killed_rank_ends_both_machines(machines, training_on, striped_dataset, victim: int):
-    """After SIGKILL of a rank, both machines end and report the machine, the rank, and the signal."""
+    """If a rank is killed, both machines stop and report the machine, the rank and the signal."""
     programs = [
         start_training(training_on(rank, epochs=200), striped_dataset, what, before=machines[rank].before)
         for rank, what in ((0, "train"), (1, "join"))
@@ -241,7 +241,7 @@ def test_stop_on_machine_0_ends_both_machines(machines, training_on, striped_dat
 
 @pytest.mark.exhaustive
 def test_stopped_rank_on_another_machine_is_detected(machines, training_on, striped_dataset):
-    """If SIGSTOP stops a rank of machine 1, the error identifies the rank, and both machines end."""
+    """If SIGSTOP stops a rank on machine 1, the error identifies the rank, and both machines stop."""
 
     def with_short_timeout(rank: int) -> TrainingParameters:
         training = training_on(rank, epochs=500)
@@ -277,7 +277,7 @@ def test_missing_machine_is_reported(machines, training_on, striped_dataset, ran
 
 @pytest.fixture
 def etcd(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """The `master` of a running etcd; ETCD3_PATH contains the client for Paddle's launcher."""
+    """The `master` address of a running etcd server. ETCD3_PATH contains the client for Paddle's launcher."""
     if shutil.which("etcd") is None or "ETCD3_PATH" not in os.environ:
         pytest.skip("needs the program etcd, and etcd3 in ETCD3_PATH (docs/multi-node.md)")
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
@@ -289,9 +289,9 @@ def etcd(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_elastic_training_continues_without_a_machine(etcd, training_parameters, striped_dataset):
-    """After one of two machines is lost, the ranks of the other restart from the newest set.
+    """If one of two machines is lost, the ranks of the other restart from the newest set.
 
-    When the machine with Kedro is then stopped, a machine that joined in the meantime ends too.
+    If the machine with Kedro is then stopped, a machine that has joined in the meantime stops too.
     """
     master, client = etcd
     training = training_parameters(epochs=500, save_interval_steps=2, keep_checkpoints=2)
@@ -348,7 +348,7 @@ def test_join_on_only_machine_is_refused(training_parameters):
 
 
 def test_master_is_resolved_to_an_address():
-    """`master` becomes an address, because Paddle compares it as text."""
+    """`master` becomes an address, because Paddle compares it as a string."""
     launch = LaunchParameters(device="cpu", devices=(0,), nnodes=2, master=f"localhost:{free_port()}")
     first = resolve_master(launch)
     assert first.master == f"127.0.0.1:{launch.master.split(':')[1]}"

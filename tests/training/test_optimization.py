@@ -56,10 +56,10 @@ def steps_of(folder: Path) -> list[TrainStep]:
     ],
     ids=["nesterov-ema", "adamw-accumulated", "weighted-balanced-thawing", "compiled-nhwc-bce"],
 )
-def test_resumed_run_of_any_recipe_equals_undisturbed_one(
+def test_resumed_run_of_any_recipe_equals_uninterrupted_run(
     recipe: dict, dataset_parameters, training_parameters: Build, tmp_path: Path
 ):
-    """Two ranks stopped inside an epoch end with the weights, averages, and losses of an uninterrupted run."""
+    """If two ranks stop mid-epoch and resume, weights, averages and losses equal those of an uninterrupted run."""
     values = {"ranks": 2, "epochs": 3, "save_interval_steps": 2, "keep_checkpoints": 9, **recipe}
     whole = training_parameters(output_dir=tmp_path / "whole", **values)
     train(whole, dataset_parameters)
@@ -77,7 +77,7 @@ def test_resumed_run_of_any_recipe_equals_undisturbed_one(
 
 
 def test_averaged_weights_are_evaluated_and_saved(dataset_parameters, training_parameters: Build):
-    """The average is evaluated, and a set contains both the weights and the average."""
+    """The averaged weights are evaluated, and a set contains both the weights and their average."""
     folder = train(training_parameters(ema_decay=0.5), dataset_parameters)
     own, average = (load_file(best_checkpoint(folder) / name) for name in ("weights.safetensors", "ema.safetensors"))
     assert own.keys() == average.keys()
@@ -85,7 +85,7 @@ def test_averaged_weights_are_evaluated_and_saved(dataset_parameters, training_p
 
 
 def test_fine_tuning_replaces_and_reports_the_head(dataset_parameters, training_parameters: Build, tmp_path: Path):
-    """Fine-tuning from 3 to 4 classes replaces the head, reports it, and keeps frozen layers."""
+    """Fine-tuning from 3 to 4 classes replaces the head, reports this, and leaves frozen layers unchanged."""
     source = train(training_parameters(output_dir=tmp_path / "source", epochs=1), dataset_parameters)
     tuned = training_parameters(
         output_dir=tmp_path / "tuned",
@@ -108,7 +108,7 @@ def test_fine_tuning_replaces_and_reports_the_head(dataset_parameters, training_
 
 
 def test_weights_with_another_digest_are_an_error(dataset_parameters, training_parameters: Build, tmp_path: Path):
-    """Before the ranks start, weights with another digest are refused, and the previous training is kept."""
+    """Weights with a different digest are rejected before the ranks start, and the previous run is kept."""
     training = training_parameters()
     kept = training.output_dir / "training_config.yaml"
     kept.parent.mkdir()
@@ -128,13 +128,13 @@ def test_missing_weights_are_an_error(dataset_parameters, training_parameters: B
 
 
 def test_accumulation_beyond_an_epoch_is_an_error(dataset_parameters, training_parameters: Build):
-    """Accumulating 7 batches is refused if an epoch has only 6."""
+    """Accumulating 7 batches is rejected if an epoch has only 6."""
     with pytest.raises(TrainingConfigError, match=r"update_freq: .*\b7\b.*\b6\b"):
         train(training_parameters(update_freq=7), dataset_parameters)
 
 
 def test_compiled_training_gives_same_weights(dataset_parameters, training_parameters: Build, tmp_path: Path):
-    """`to_static` produces the same weights, bit for bit, on two ranks, if no feature map has 2 to 4 pixels."""
+    """With two ranks, `to_static` produces bit-identical weights, unless a feature map has 2 to 4 pixels."""
     size = {"epochs": 1, "train_transform": {"size": 72}, "eval_transform": {"resize_short": 72, "size": 72}}
     plain, compiled = (
         training_parameters(output_dir=tmp_path / str(to_static), ranks=2, to_static=to_static, **size)
@@ -148,7 +148,7 @@ def test_compiled_training_gives_same_weights(dataset_parameters, training_param
 
 @pytest.mark.exhaustive
 def test_export_of_averaged_nhwc_network_takes_nchw(dataset_parameters, training_parameters: Build):
-    """The export of an averaged NHWC network takes NCHW and gives the outputs of the averaged weights."""
+    """An exported NHWC network with averaged weights takes NCHW images and gives the outputs of these weights."""
     training = training_parameters(epochs=1, ema_decay=0.5, arch={"name": "ResNet18_vd", "data_format": "NHWC"})
     folder = train(training, dataset_parameters)
     label_map = {"class_num": 3, "classes": [{"id": i, "synset": f"n0000000{i}", "name": str(i)} for i in range(3)]}

@@ -1,4 +1,4 @@
-"""Every recipe has the values of its source, is selected by its name, and trains."""
+"""Every recipe has the values of its source, can be selected by name, and trains."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_recipe_renders_to_values_of_its_source(recipe: str):
 
 
 def test_every_recipe_has_expected_yaml_and_documentation():
-    """Every recipe has expected values here, lists its differences from the source, and is in the docs."""
+    """Every recipe has expected values in this file, lists its differences from the source, and is documented."""
     assert set(RENDERED) == set(RECIPES)
     for recipe in RECIPES:
         text = (PROJECT / "conf" / "recipes" / f"{recipe}.yml").read_text()
@@ -220,7 +220,7 @@ def test_every_recipe_has_expected_yaml_and_documentation():
 
 
 def test_parameter_sources_have_fixed_precedence():
-    """Values from --params override the environment, the recipe and base; a recipe overrides values for the sample."""
+    """Values from --params override the environment, the recipe and base. A recipe overrides values for the sample."""
     assert load_parameters()["recipe"] == "reference"
     training = load_parameters(recipe="fast-40", training={"epochs": 41})["training"]
     assert training["epochs"] == 41
@@ -231,7 +231,7 @@ def test_parameter_sources_have_fixed_precedence():
 
 
 def test_unset_folders_are_in_the_workspace():
-    """A folder that no file sets is in the workspace; a value from --params takes precedence, and null is kept."""
+    """Folders that are not configured are in the workspace. Values from --params take precedence, and null is kept."""
     unset = load_parameters()
     assert unset["data_validation"]["scan"]["cache_dir"] == "data/imagenet/02_intermediate/scan_cache"
     assert unset["logs"]["directory"] == "data/imagenet/09_logs"
@@ -242,7 +242,7 @@ def test_unset_folders_are_in_the_workspace():
 
 
 def test_every_environment_except_base_takes_a_recipe():
-    """Another environment can use any recipe. In base, a recipe is an error."""
+    """Any environment except base can use any recipe. In base, a recipe is an error."""
     assert load_parameters("test", recipe="strong")["training"]["ema_decay"] == 0.99996585
     with pytest.raises(ParameterError, match="--env base"):
         load_parameters("base", recipe="strong")
@@ -276,7 +276,7 @@ def test_params_override_recipe_without_environment_file(tmp_path: Path):
     ],
 )
 def test_run_settings_in_recipe_are_refused(tmp_path: Path, content: str, found: str):
-    """A recipe must not be empty, and must not set another group, or where and how a run trains."""
+    """A recipe must not be empty, set other parameter groups, or set where and how a run trains."""
     (tmp_path / "mine.yml").write_text(content)
     with pytest.raises(ParameterError, match=found):
         read_recipe(tmp_path, "mine")
@@ -296,7 +296,7 @@ def test_run_settings_are_training_fields():
 
 
 def test_learning_rate_must_match_images_per_step():
-    """Changing the number of GPUs so that the images per step change is an error, which suggests values that fit."""
+    """If changing the number of GPUs changes the images per step, this is an error, which suggests matching values."""
     with pytest.raises(ValidationError, match=r"images_per_step is 2048.*4096.*256"):
         render(load_parameters(recipe="cosine-90", training={"launch": {"devices": list(range(8))}}))
     eight = {"launch": {"devices": list(range(8))}, "update_freq": 1}
@@ -309,7 +309,7 @@ def test_learning_rate_must_match_images_per_step():
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "reference"])
 def test_recipe_trains(recipe: str, dataset_parameters: PlacedDataset, training_parameters):
-    """A small version of each recipe, without half precision, trains to the end."""
+    """A small version of each recipe trains to the end, without half precision."""
     values = small(read_recipe(PROJECT / "conf" / "recipes", recipe))
     run = training_parameters().model_dump(include=RUN_SETTINGS)
     merged = apply_recipe({"training": {**run, "loader": {"num_workers": 0}}}, values)["training"]
@@ -321,7 +321,7 @@ def test_recipe_trains(recipe: str, dataset_parameters: PlacedDataset, training_
 
 
 def small(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe, with the same keys, for 36 images of 32 pixels on a CPU."""
+    """Return the recipe with the same keys, but for 36 images of 32 pixels on a CPU."""
     epochs = 3
     values = {**recipe, "epochs": epochs, "batch_size_per_rank": 6, "images_per_step": 6 * recipe.get("update_freq", 1)}
     values["arch"] = {**recipe["arch"], "name": "ResNet18"}

@@ -1,4 +1,4 @@
-"""`conf/imagenet` matches PaddleClas' reference recipe in every value, the launch command and the environment."""
+"""`conf/imagenet` matches every value, the launch command and the environment of PaddleClas' reference recipe."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_rendered_yaml_equals_reference(parameters: dict, training: TrainingPara
 
 
 def test_launch_command_and_environment_match_reference(training: TrainingParameters):
-    """The launch command has the arguments and the three environment variables of the reference, for four GPUs."""
+    """For four GPUs, the launch command has the reference's arguments and its three environment variables."""
     command = build_launch_command(
         training.launch, Path("log"), ["train", "--config", "training_config.yaml"], inherited={"PATH": "/usr/bin"}
     )

@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed ends like an uninterrupted one."""
+"""A run that was stopped and resumed ends like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def test_every_step_has_a_set(whole: TrainingParameters):
 
 
 @pytest.mark.parametrize(("place", "workers"), [((0, 1), 2), ((1, None), 0), ((1, 5), 2)])
-def test_resumed_run_equals_undisturbed_one(
+def test_resumed_run_equals_uninterrupted_run(
     place: tuple[int, int | None], workers: int, whole: TrainingParameters, dataset_parameters, tmp_path: Path
 ):
-    """With augmentation, a resume at any step produces the same weights and losses, bit for bit."""
+    """With augmentation, a run resumed at any step produces bit-identical weights and losses."""
     loader = whole.loader.model_copy(update={"num_workers": workers})
     broken = copy_of(whole, tmp_path / "training", loader=loader)
     stop_after(broken.output_dir, *place)
@@ -100,7 +100,7 @@ def rank_processes() -> list[psutil.Process]:
 def test_stop_signal_to_one_rank_saves_a_set(
     ranks: int, number: int, dataset_parameters, training_parameters: Build, tmp_path: Path
 ):
-    """SIGTERM or SIGHUP to one rank makes all ranks save, and the resumed run ends like an uninterrupted one."""
+    """If one rank receives SIGTERM or SIGHUP, all ranks stop with a set, and the resumed run ends as usual."""
     whole = training_parameters(output_dir=tmp_path / "whole", ranks=ranks, epochs=4, batch_size_per_rank=3)
     train(whole, dataset_parameters)
     training = whole.model_copy(update={"output_dir": tmp_path / "training", "save_interval": 99})
@@ -159,7 +159,7 @@ def test_auto_resumes_only_unfinished_run(whole: TrainingParameters, dataset_par
 
 
 def test_refused_resume_keeps_used_configuration(whole: TrainingParameters, dataset_parameters, tmp_path: Path, caplog):
-    """A refused resume keeps the configuration that evaluation and export use."""
+    """If a resume is refused, the configuration that evaluation and export use is kept."""
     other = copy_of(whole, tmp_path / "training", label_smoothing=0.3)
     used = config_path(other.output_dir).read_bytes()
     with pytest.raises(CheckpointError, match=r"Loss\.Train"):

@@ -1,7 +1,7 @@
-"""Faults in a training run with real ranks, and an index of the tests of all faults.
+"""Tests faults in a training run with real ranks, and lists where all faults are tested.
 
-Most tests run real ranks (gloo) in real processes without a GPU. Tests of the supervision alone use stub ranks that
-Paddle's launcher starts. The faults and the files with their tests:
+Most tests run real ranks (gloo) in real processes without a GPU. Tests that cover only the supervisor use stub ranks,
+which Paddle's launcher starts. The faults and the files with their tests:
 
 fault 28  an image becomes unreadable      test_training_process.py
 fault 29  a rank is killed                 here; paddleclas/test_supervise.py, test_machines.py (two machines)
@@ -52,7 +52,7 @@ def training(training_parameters):
 
 @pytest.fixture
 def running(training, striped_dataset: Path) -> Iterator[subprocess.Popen[str]]:
-    """The endless training run, running and with a saved set."""
+    """The endless training run, after it has saved a set."""
     process = start_training(training, striped_dataset)
     wait_for(lambda: process.poll() is not None or checkpoint_paths(training.output_dir), seconds=180)
     assert process.poll() is None, process.communicate()[1]
@@ -65,7 +65,7 @@ def running(training, striped_dataset: Path) -> Iterator[subprocess.Popen[str]]:
 def test_killed_rank_is_named(training, running):
     """Fault 29: the error includes the rank, the signal, the log, and the resume command. The other rank ends too."""
     find("rank 1", running.pid, training.output_dir).kill()
-    _, stderr = running.communicate(timeout=120)  # on its own, this training would never end
+    _, stderr = running.communicate(timeout=120)  # by itself, this training run would never end
     assert running.returncode == 1
     assert "error: rank 1 ended with signal SIGKILL" in stderr
     assert str(training.output_dir / "log" / "workerlog.1") in stderr
@@ -86,7 +86,7 @@ def test_stopped_rank_is_named(training, striped_dataset):
 
 
 def test_ports_in_use_are_skipped(training_parameters, striped_dataset: Path):
-    """Fault 33: ports in use are skipped, and the run uses others in its range."""
+    """Fault 33: ports in use are skipped, and the run uses other ports in its range."""
     with socket.socket() as first, socket.socket() as second:
         first.bind(("", 0))
         start = first.getsockname()[1]
@@ -129,9 +129,9 @@ def test_diverged_run_keeps_best_set(training_parameters, striped_dataset: Path)
 
 
 def test_training_runs_with_small_shared_memory(training_parameters, striped_dataset: Path, tmp_path: Path):
-    """Fault 38: DataLoader workers do not need /dev/shm, so a small one does not matter.
+    """Fault 38: training runs with a small /dev/shm, because data loader workers do not use it.
 
-    PaddleClas' engine needs it; paddleclas/test_supervise.py tests its error.
+    PaddleClas' engine does use it; paddleclas/test_supervise.py tests that error.
     """
     command = mounting('mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"')
     if command is None:
@@ -155,7 +155,7 @@ def test_training_runs_without_network(training_parameters, striped_dataset: Pat
 
 
 def test_pretrained_without_file_is_refused(tmp_path: Path, training_parameters, dataset_parameters):
-    """Fault 47: `pretrained: true`, which would start a download in PaddleClas, is refused."""
+    """Fault 47: `pretrained: true`, which would start a download in PaddleClas, is rejected."""
     from placed import render_training_config
 
     lists = [dataset_parameters.root / f"{split}_list.txt" for split in ("train", "val")]
@@ -168,7 +168,7 @@ def test_pretrained_without_file_is_refused(tmp_path: Path, training_parameters,
 
 @pytest.mark.parametrize("value", ["!!python/object/apply:os.system ['touch {}']", "!!python/name:os.system"])
 def test_malicious_yaml_is_refused(tmp_path: Path, value: str):
-    """Fault 43: a YAML file that would run code is refused without running the code."""
+    """Fault 43: a YAML file that would run code is rejected without running the code."""
     trace = tmp_path / "executed"
     config = tmp_path / "config.yaml"
     config.write_text(f"Global:\n  device: {value.format(trace)}\n")

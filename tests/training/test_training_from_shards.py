@@ -42,7 +42,7 @@ def loose(tmp_path_factory, striped_dataset: Path, make_training_parameters) -> 
 
 @pytest.fixture
 def no_images(striped_dataset: Path, tmp_path: Path) -> DatasetParameters:
-    """A dataset folder with only the lists, so that opening an image file fails."""
+    """A dataset folder that contains only the lists, so that opening an image file fails."""
     root = tmp_path / "lists"
     root.mkdir()
     for split in ("train", "val"):
@@ -54,7 +54,7 @@ def no_images(striped_dataset: Path, tmp_path: Path) -> DatasetParameters:
     ("mode", "workers"), [("original", 2), pytest.param("raw-256", 0, marks=pytest.mark.exhaustive)]
 )
 def test_weights_equal_those_of_loose_files(loose, shards, no_images, training_parameters, mode, workers):  # noqa: PLR0917 - fixtures
-    """Weights, losses, and predictions from shards equal those from loose files, bit for bit.
+    """Weights, losses and predictions from shards are bit-identical to those from loose files.
 
     No image files exist in this test.
     """
@@ -86,7 +86,7 @@ def test_resume_with_recompressed_images_is_refused(loose, shards, no_images, tr
 
 
 def test_truncated_shard_is_named(shards, no_images, training_parameters, tmp_path: Path):
-    """A truncated shard raises an error that identifies the shard before the first step."""
+    """Before the first step, a truncated shard raises an error that identifies the shard."""
     damaged = shutil.copytree(shards["original"], tmp_path / "damaged")
     shard = damaged / "val" / "0002-n00000002-001.tar"
     shard.write_bytes(shard.read_bytes()[:-1024])
@@ -95,7 +95,7 @@ def test_truncated_shard_is_named(shards, no_images, training_parameters, tmp_pa
 
 
 def test_paddleclas_engine_refuses_shards(shards, dataset_parameters, training_parameters, monkeypatch):
-    """PaddleClas' engine refuses shards before anything starts."""
+    """PaddleClas' engine rejects shards before any process starts."""
     stub = Path(__file__).parents[1] / "stub_paddleclas"
     training = training_parameters(engine="paddleclas", paddleclas_home=stub)
     with pytest.raises(TrainingConfigError) as raised:

@@ -1,4 +1,4 @@
-"""Real ranks give correct results, handle damaged sets and divergence, and evaluate on any number of ranks."""
+"""Real ranks give correct results, handle damaged sets and divergence, and evaluate with any number of ranks."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def trained(tmp_path_factory, striped_dataset: Path, make_training_parameters) -
 
 
 def test_events_are_complete_and_ordered(trained: tuple[Path, Path]):
-    """Events are complete and in order, and history and summary agree with them."""
+    """Events are complete and in order, and the history and the summary agree with them."""
     events = read_events(events_path(trained[1]))
     # Sets are written in the background, so the position of their events may vary.
     kinds = [event.event for event in events if not isinstance(event, CheckpointSaved)]
@@ -98,7 +98,7 @@ def test_logs_contain_no_secrets(striped_dataset, dataset_parameters, training_p
 
 
 def test_damaged_set_error_names_previous_set(dataset_parameters, training_parameters: Build):
-    """The error about a flipped bit in the newest set identifies the file and the previous set."""
+    """If a bit in the newest set is flipped, the error identifies the file and the previous set."""
     training = training_parameters(epochs=2)
     folder = train(training, dataset_parameters)
     weights = checkpoint_paths(folder)[-1] / "weights.safetensors"
@@ -116,7 +116,7 @@ def test_resume_without_a_set_is_refused(dataset_parameters, training_parameters
 
 
 def test_divergence_ends_run_and_keeps_sets(dataset_parameters, training_parameters: Build):
-    """If the loss is not finite, the run ends with an error that identifies the step, and the epoch has no set."""
+    """If the loss is NaN or infinite, the run ends with an error that identifies the step, without saving the epoch."""
     training = training_parameters(epochs=3, lr={"name": "Cosine", "learning_rate": 1e30})
     with pytest.raises(NonFiniteLossError, match=r"loss is (nan|inf) at step \d"):
         train(training, dataset_parameters)
@@ -143,7 +143,7 @@ def test_unreadable_image_ends_evaluation(trained: tuple[Path, Path], tmp_path: 
 
 
 def test_second_run_on_one_folder_is_refused(dataset_parameters, training_parameters: Build):
-    """A second run in the same folder is refused, and the PID of the first is named."""
+    """A second run in the same folder is refused, and the error states the PID of the first."""
     training = training_parameters()
     with claim_output_dir(training.output_dir), pytest.raises(OutputDirectoryInUseError, match=str(os.getpid())):
         train(training, dataset_parameters)
@@ -182,7 +182,7 @@ def test_finished_run_is_kept_until_successor_finishes(trained: tuple[Path, Path
 
 
 def test_resume_with_other_recipe_or_data_is_refused(dataset_parameters, training_parameters: Build, tmp_path: Path):
-    """A run with different epochs, batch size, or lists cannot resume, and the error identifies the change."""
+    """A run with different epochs, batch size or lists cannot be resumed, and the error identifies the change."""
     training = training_parameters(epochs=1)
     train(training, dataset_parameters)
     other = training_parameters(epochs=2, batch_size_per_rank=7, resume=True)
@@ -197,7 +197,7 @@ def test_resume_with_other_recipe_or_data_is_refused(dataset_parameters, trainin
 
 
 def test_resume_writes_missing_best_json(dataset_parameters, training_parameters: Build):
-    """After a kill between saving the best set and writing best.json, the resumed run writes it."""
+    """If a run is killed after saving the best set but before writing best.json, the resumed run writes best.json."""
     training = training_parameters(epochs=2)
     folder = train(training, dataset_parameters)
     best = json.loads((folder / "best.json").read_text())
@@ -210,7 +210,7 @@ def test_resume_writes_missing_best_json(dataset_parameters, training_parameters
 
 
 def test_unfinished_training_is_not_evaluated(trained: tuple[Path, Path], striped_dataset: Path, tmp_path: Path):
-    """A killed run has no best checkpoint, even after an earlier finished one."""
+    """A killed run has no best checkpoint, even if an earlier run in the folder finished."""
     folder = tmp_path / "training"
     shutil.copytree(trained[1], folder)
     stop_after(folder, epoch=1)
@@ -257,7 +257,7 @@ def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path
 
 
 def test_predictions_agree_with_reported_top1(trained: tuple[Path, Path], striped_dataset: Path):
-    """The best set's predictions give the top-1 that training reported."""
+    """The best set's predictions have the top-1 accuracy that training reported."""
     _, folder = trained
     table, _ = predict_best(folder, striped_dataset / "val_list.txt", LaunchParameters(device="cpu", devices=(0,)), 5)
     top1 = np.mean(np.stack(table["top5_ids"])[:, 0] == table["label"])
@@ -266,7 +266,7 @@ def test_predictions_agree_with_reported_top1(trained: tuple[Path, Path], stripe
 
 
 def test_exported_model_agrees_with_checkpoint(trained: tuple[Path, Path], training_parameters: Build):
-    """The exported model gives the checkpoint's probabilities and contains PaddleClas' inference.yml."""
+    """The exported model has the checkpoint's probabilities and includes PaddleClas' inference.yml."""
     _, folder = trained
     label_map = {
         "class_num": 3,
@@ -293,7 +293,7 @@ def test_evaluation_without_training_names_command(tmp_path: Path):
 def test_the_training_node_uses_the_yaml_of_its_own_parameters(
     dataset_parameters, training_parameters: Build, tmp_path: Path
 ):
-    """A run that starts at `train_network` trains with its parameters, not with the YAML of an earlier run."""
+    """A run that starts at `train_network` uses its own parameters, not the YAML file of an earlier run."""
     inputs = {
         "dataset_folder": dataset_parameters.root,
         "train_list": dataset_parameters.root / "train_list.txt",
@@ -332,7 +332,7 @@ def test_a_resume_records_the_images_of_an_older_training(
 def test_a_resume_on_other_images_stops_before_the_ranks_start(
     dataset_parameters, training_parameters: Build, monkeypatch: pytest.MonkeyPatch
 ):
-    """A resume whose images differ from those that the training started with is an error, and starts no ranks."""
+    """Resuming with images that have changed since the start of training is an error, before any rank starts."""
     monkeypatch.setattr(engine, "_run", lambda *_, **__: pytest.fail("the ranks were started"))
     training = training_parameters(resume=True)
     checkpoint_path(training.output_dir, 1).mkdir(parents=True)

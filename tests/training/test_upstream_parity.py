@@ -1,4 +1,4 @@
-"""Parity with a real checkout of PaddleClas: losses, crops, and evaluation."""
+"""Tests parity with a real checkout of PaddleClas: losses, crops and evaluation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_in_checkout(*arguments: str) -> None:
 
 
 def without_augmentation(training: TrainingParameters, dataset: Any) -> dict[str, Any]:
-    """Return the configuration that trains with the evaluation's transform and without shuffling."""
+    """Return the configuration for training with the evaluation transform and without shuffling."""
     lists = (dataset.root / f"{split}_list.txt" for split in ("train", "val"))
     document: dict[str, Any] = yaml.safe_load(render_training_config(training, dataset, *lists).to_yaml())
     train, val = document["DataLoader"]["Train"], document["DataLoader"]["Eval"]
@@ -79,7 +79,7 @@ PIECEWISE = {"lr": {"name": "Piecewise", "values": [0.01, 0.001], "decay_epochs"
     ids=["cosine", "piecewise", "resnet50", "smoothed"],
 )
 def test_losses_of_first_20_steps_agree(recipe, training_parameters, dataset_parameters, tmp_path):
-    """With one rank, the same seed and order, and no augmentation, losses agree within 1e-4 at each step."""
+    """With one rank, the same seed and order, and no augmentation, the losses of each step agree within 1e-4."""
     training = training_parameters(**{"epochs": 4, **recipe})
     config = parse_training_config(yaml.safe_dump(without_augmentation(training, dataset_parameters)), "test")
     native_yaml = tmp_path / "native.yaml"
@@ -103,7 +103,7 @@ def test_losses_of_first_20_steps_agree(recipe, training_parameters, dataset_par
 
 
 def test_crops_and_their_distribution_agree(tmp_path):
-    """Both operators cut the same box from the same random numbers, and equal distributions otherwise."""
+    """With the same random numbers, both operators cut the same box. Otherwise, the distributions are equal."""
     count = 4000
     boxes = {}
     for seed in (0, 10_000):
@@ -124,7 +124,7 @@ def test_crops_and_their_distribution_agree(tmp_path):
 
 
 def measures(boxes: np.ndarray) -> list[np.ndarray]:
-    """Return relative area, width / height, and the relative position (0..1) in both directions."""
+    """Return the relative area, width / height, and the relative position (0..1) in both directions."""
     left, top, width, height = boxes.T.astype(float)
     free_x, free_y = np.maximum(WIDTH - width, 1), np.maximum(HEIGHT - height, 1)
     return [width * height / (WIDTH * HEIGHT), width / height, left / free_x, top / free_y]
@@ -145,7 +145,7 @@ def upstream_parameters(training_parameters):
 def test_upstream_engine_trains_resumes_and_evaluates_like_native(
     upstream_parameters, dataset_parameters, striped_dataset
 ):
-    """Upstream's engine trains two epochs, resumes for a third, and its evaluation agrees with ours."""
+    """Upstream's engine trains two epochs and resumes for a third. Its evaluation agrees with the native one."""
     training = upstream_parameters(epochs=2)
     folder = train(training, dataset_parameters)
     for path in folder.glob("*.pd*"):

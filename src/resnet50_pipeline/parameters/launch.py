@@ -27,13 +27,13 @@ class LaunchParameters(FiniteModel):
         description="Additional environment variables for the ranks, such as FLAGS_cudnn_exhaustive_search.",
     )
     hang_timeout_seconds: float = Field(
-        default=1800.0, gt=0, description="Maximum age of a heartbeat. A rank with an older one is considered hung."
+        default=1800.0, gt=0, description="Age of a rank's last heartbeat above which the rank is considered hung."
     )
     stop_grace_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="Time that the ranks have after Ctrl-C, SIGTERM or SIGHUP to finish their step and save a "
-        "checkpoint set. After that, they are killed.",
+        description="Time for the ranks to finish their step and save a checkpoint set after Ctrl-C, SIGTERM or "
+        "SIGHUP. Then they are killed.",
     )
     nnodes: int | str = Field(
         default=1,
@@ -52,7 +52,7 @@ class LaunchParameters(FiniteModel):
     host: str | None = Field(
         default=None,
         description="IPv4 address of this machine for the connections between ranks. Needed if its host name resolves "
-        "to a different address. On one machine, it selects the network interface of CPU ranks.",
+        "to a different address. On a single machine, this selects the network interface for CPU ranks.",
     )
     job_id: str = Field(
         default="resnet50",
@@ -89,7 +89,7 @@ class LaunchParameters(FiniteModel):
         return range(self.rank * len(self.devices), (self.rank + 1) * len(self.devices))
 
     def on_this_machine_alone(self) -> LaunchParameters:
-        """Return a copy for a single machine. Evaluation and export use it."""
+        """Return a copy for a single machine, for evaluation and export."""
         return self.model_copy(update={"nnodes": 1, "master": None, "rank": 0})
 
     @field_validator("devices", mode="before")
@@ -106,8 +106,8 @@ class LaunchParameters(FiniteModel):
     def _require_texts(cls, environment: object) -> object:
         for name, value in environment.items() if isinstance(environment, Mapping) else ():
             if isinstance(value, bool | int | float):
-                # YAML reads 0123 as 83 and yes as true, so the text that was written is unknown.
-                raise ValueError(f'environment.{name} must be text: quote the value in YAML, such as "{value}"')
+                # YAML reads 0123 as 83 and yes as true, so the original text is unknown.
+                raise ValueError(f'environment.{name} must be a string: quote the value in YAML, such as "{value}"')
         return environment
 
     @model_validator(mode="after")
@@ -126,11 +126,11 @@ class LaunchParameters(FiniteModel):
                 raise ValueError(f"nnodes is {self.nnodes}: the minimum must come first; set {maximum}:{minimum}")
             if not (self.master or "").startswith(_ETCD):
                 raise ValueError(
-                    f"nnodes {self.nnodes} is elastic training, which requires etcd; set master: etcd://host:port"
+                    f"nnodes {self.nnodes} means elastic training, which requires etcd; set master: etcd://host:port"
                 )
             return self
         if self.machines > 1 and self.master is None:
-            raise ValueError(f"nnodes is {self.nnodes} and master is not set; set it to host:port of machine 0")
+            raise ValueError(f"nnodes is {self.nnodes}, but master is not set; set master to host:port of machine 0")
         if self.rank >= self.machines:
             raise ValueError(
                 f"rank is {self.rank}; set a number from 0 to {self.machines - 1} (nnodes is {self.nnodes})"

@@ -20,10 +20,10 @@ class LogParameters(FiniteModel):
     )
     directory: Path | None = Field(
         default=None,
-        description="Folder for log files, one per run. If the key is missing, it is 09_logs in the workspace. null: "
-        "do not write log files.",
+        description="Folder for log files, one per run. null: do not write log files. Defaults to 09_logs in the "
+        "workspace if the key is missing.",
     )
     keep_files: int = Field(default=50, ge=1, description="Number of log files to keep. Older ones are deleted.")
     progress_interval_seconds: float = Field(
-        default=10.0, ge=0.1, description="Minimum time between two progress lines of the same operation."
+        default=10.0, ge=0.1, description="Minimum time between two progress lines for the same operation."
     )

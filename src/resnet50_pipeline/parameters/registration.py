@@ -12,7 +12,7 @@ from resnet50_pipeline.frozen_model import FiniteModel
 class GateParameters(FiniteModel):
     """`model_registration.gate`: the conditions that a version must meet to receive an alias.
 
-    Two more conditions always apply: no blocking expectation of the data validation has failed, and the export check
+    Two more conditions always apply: all blocking expectations of the data validation are met, and the export check
     has passed.
     """
 
@@ -21,7 +21,7 @@ class GateParameters(FiniteModel):
         description="Accuracy that the gate compares. top1: share of correctly classified images. balanced_accuracy: "
         "mean of this share over the classes, for classes of different sizes.",
     )
-    min_accuracy: float = Field(default=0.0, ge=0, le=1, description="Minimum of the metric, a fraction from 0 to 1.")
+    min_accuracy: float = Field(default=0.0, ge=0, le=1, description="Minimum metric, a fraction from 0 to 1.")
     max_accuracy_drop: float = Field(
         default=0.0,
         ge=0,
@@ -30,8 +30,9 @@ class GateParameters(FiniteModel):
     )
     allow_other_data: bool = Field(
         default=False,
-        description="Whether a version passes if the champion was evaluated on different data. Their accuracies cannot "
-        "be compared then. false: the version does not pass, and a person decides (`kedro promote VERSION`).",
+        description="Whether a version passes if the champion was evaluated on different data, so that their "
+        "accuracies cannot be compared. false: the version does not pass, and a person decides (`kedro promote "
+        "VERSION`).",
     )
 
 
@@ -39,7 +40,7 @@ class ModelRegistrationParameters(FiniteModel):
     """`model_registration`: the exported model and its registration in MLflow."""
 
     model_name: str = Field(
-        max_length=256, description="Name of the MLflow registered model. It may not contain /, : or @."
+        max_length=256, description="Name of the MLflow registered model. It must not contain /, : or @."
     )
     alias: Literal["champion", "candidate"] = Field(
         default="champion",
@@ -63,7 +64,7 @@ class ModelRegistrationParameters(FiniteModel):
     @field_validator("model_name")
     @classmethod
     def _require_mlflow_name(cls, name: str) -> str:
-        # The rules of MLflow, which it checks only after the training; @ separates the alias in models:/name@champion.
+        # MLflow checks its rules only after training. In models:/name@champion, @ separates the alias.
         if not name.strip() or name == "." or name.startswith("..") or set("/:@") & set(name):
-            raise ValueError("a registered model needs a name without /, : and @; set another name")
+            raise ValueError(f"{name!r} is not a valid name for a registered model; set a name without /, : and @")
         return name

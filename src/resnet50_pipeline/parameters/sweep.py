@@ -64,7 +64,7 @@ def _require_order(low: float, high: float, *, log: bool) -> None:
             f"low {low:g} must be below high {high:g}; to set a fixed value, use --params or a configuration file"
         )
     if log and low <= 0:
-        raise ValueError(f"log: true requires low above 0, and low is {low:g}")
+        raise ValueError(f"log: true requires low above 0, but low is {low:g}")
 
 
 def _kind_of(value: Any) -> str:
@@ -124,8 +124,8 @@ class SweepParameters(FiniteModel):
         "study.",
     )
     output_dir: Path = Field(
-        description="Folder for studies, with one folder per trial. If the key is missing, it is 09_sweeps "
-        "in the workspace."
+        description="Folder for studies, with one folder per trial. Defaults to 09_sweeps in the workspace if the key "
+        "is missing."
     )
     storage: str | None = Field(
         default=None,
@@ -186,7 +186,7 @@ class SweepParameters(FiniteModel):
             raise ValueError("space is empty; add a range, such as training.lr.learning_rate: {low: 0.01, high: 0.1}")
         better = _BETTER_DIRECTION.get(self.metric.partition("/")[2], self.direction)
         if better != self.direction:
-            raise ValueError(f"metric {self.metric} with direction {self.direction}: set direction to {better}")
+            raise ValueError(f"direction {self.direction} is wrong for metric {self.metric}; set direction to {better}")
         if self.pruning_metric is None and self.pruner.name != "none":
             raise ValueError(
                 f"pruner {self.pruner.name} cannot use metric {self.metric}, which is computed after a trial ends; "

@@ -72,8 +72,8 @@ class TrainingParameters(Run):
     pretrained_digest: str | None = Field(
         default=None,
         pattern=r"^(sha256:)?[0-9a-f]{64}$",
-        description="SHA-256 digest of the weights file in pretrained_model, as `sha256sum` prints it. A run with "
-        "another file fails. null: no check.",
+        description="SHA-256 digest of the weights file in pretrained_model, as printed by `sha256sum`. If the file "
+        "does not match, the run fails. null: no check.",
     )
     launch: LaunchParameters
     arch: Arch = Arch()
@@ -103,7 +103,7 @@ class TrainingParameters(Run):
         raise ValueError(
             f"images_per_step is {self.images_per_step}, but {pluralize(self.launch.ranks, 'rank')} x "
             f"batch_size_per_rank {self.batch_size_per_rank} x update_freq {self.update_freq} = {images}, which does "
-            f"not fit the learning rate; {advice}or scale training.lr and set training.images_per_step=null"
+            f"not match the learning rate; {advice}or scale training.lr and set training.images_per_step=null"
         )
 
     @model_validator(mode="after")
@@ -162,8 +162,8 @@ class TrainingParameters(Run):
             return self
         if self.launch.device == "cpu":
             raise ValueError(
-                "amp.use_amp: Paddle has no half precision on launch.device cpu and would silently train in float32; "
-                "set amp.use_amp to false"
+                "amp.use_amp: on launch.device cpu, Paddle does not support half precision and would silently train in "
+                "float32; set amp.use_amp to false"
             )
         if self.to_static and self.amp.level == "O2":
             raise ValueError(

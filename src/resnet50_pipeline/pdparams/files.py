@@ -2,9 +2,9 @@
 
     read_pdparams(Path("ResNet50_pretrained.pdparams"))  # {"conv1.conv.weight": float32 [64, 3, 7, 7], …}
 
-These files are pickles, and `paddle.load` runs any function that a pickle names. The format is that of
-paddle/framework/io.py in Paddle 2 and 3: a dict of arrays (a state dict), or dicts, lists, and numbers in which a
-tensor is `(name, array)`.
+These files are pickles, and `paddle.load` runs any function that a pickle names. The format is defined by
+paddle/framework/io.py in Paddle 2 and 3: a dict of arrays (a state dict), or dicts, lists and numbers, in which a
+tensor is stored as `(name, array)`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_pdparams(path: Path) -> dict[str, Array]:
     """
     content = _read(path)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: contains {_kind(content)}, not a dict of named weights; is it a .pdopt?")
+        raise CheckpointError(f"{path} contains {_kind(content)}, not a dict of named weights; is it a .pdopt file?")
     cut = content.pop(_CUT_ARRAYS, {})
     content.pop(_NAME_TABLE, None)
     arrays: dict[str, Array] = {}
@@ -46,11 +46,11 @@ def read_pdparams(path: Path) -> dict[str, Array]:
     for name, value in content.items():
         array = _array_of(value)
         if not isinstance(name, str) or array is None:
-            raise CheckpointError(f"{path}: {name!r:.60} is {_kind(value)}, but a weight is an array")
+            raise CheckpointError(f"{path}: {name!r:.60} is {_kind(value)}, but weights must be arrays")
         unclaimed -= array.nbytes
         if unclaimed < 0:  # for example, one array under a million names
             raise CheckpointError(
-                f"{path}: its arrays claim more bytes than the file contains; do not trust the source of this file"
+                f"{path}: the arrays claim more bytes than the file contains; do not trust the source of this file"
             )
         arrays[name] = _widened(array)
     return _joined(arrays, cut, path)
@@ -72,7 +72,7 @@ def read_pdstates(path: Path) -> dict[str, float]:
     """
     content = _read(path)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: contains {_kind(content)}, not a dict of named numbers; is it a .pdstates?")
+        raise CheckpointError(f"{path} contains {_kind(content)}, not a dict of named numbers; is it a .pdstates file?")
     numbers: dict[str, float] = {}
     for name, value in content.items():
         array = _array_of(value)
@@ -84,7 +84,7 @@ def read_pdstates(path: Path) -> dict[str, float]:
 
 
 def require_plain_data(path: Path) -> None:
-    """Check that a file contains only arrays and plain data, so that `paddle.load` executes no other code.
+    """Check that a file contains only arrays and plain data, so that `paddle.load` cannot run code from it.
 
     Raises:
         CheckpointError: as in `read_pdparams`.
@@ -97,17 +97,17 @@ def _read(path: Path) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
     try:
         return PickleReader(data).load()
     except RefusedPickleError as refusal:
-        raise CheckpointError(f"{path}: {refusal}; no code from the file was run") from refusal
+        raise CheckpointError(f"{path} was rejected: {refusal}; no code from the file was run") from refusal
     except Exception as error:  # a damaged pickle can raise almost any exception
-        raise CheckpointError(f"{path}: damaged ({type(error).__name__}); download or write the file again") from error
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}); download or write it again") from error
 
 
 def _array_of(value: object) -> Array | None:
-    """Return the array in a value, or None if there is none. In a tensor, the value is a (name, array) pair."""
+    """Return the array in a value, or None if there is none. For a tensor, the value is a (name, array) pair."""
     match value:
         case PickledArray() as array:
             return array.value
@@ -136,13 +136,13 @@ def _joined(arrays: dict[str, Array], cut: object, path: Path) -> dict[str, Arra
                     arrays[name] = np.concatenate([arrays.pop(piece) for piece in slices]).reshape(shape)
                 except (ValueError, TypeError, KeyError) as error:
                     raise CheckpointError(
-                        f"{path}: {name!r:.60}: its {len(slices)} pieces do not fit together"
+                        f"{path}: the {len(slices)} pieces of {name!r:.60} do not fit together"
                     ) from error
             case _:
-                raise CheckpointError(f"{path}: {name!r:.60}: pieces are missing")
+                raise CheckpointError(f"{path}: pieces of {name!r:.60} are missing")
     return arrays
 
 
 def _kind(value: object) -> str:
-    names = {PickledArray: "an array", dict: "a dict", list: "a list", str: "a text", bytes: "bytes"}
+    names = {PickledArray: "an array", dict: "a dict", list: "a list", str: "a string", bytes: "bytes"}
     return names.get(type(value), f"a {type(value).__name__}")

@@ -32,7 +32,7 @@ _INSTRUCTIONS: Final = (
 
 
 class RefusedPickleError(Exception):
-    """A file contains objects other than plain data and arrays. The message describes the first one."""
+    """A file contains objects other than plain data and arrays. The message describes the first such object."""
 
 
 class PickledArray:
@@ -131,8 +131,8 @@ class PickleReader(pickle._Unpickler):
         known = self._known.get(f"{place.get(module, module)}.{name}")
         if known is None:
             raise RefusedPickleError(
-                f"it names {module[:60]}.{name[:60]}, which a file of numbers does not need and pickle.load would run: "
-                f"do not trust the source of this file"
+                f"it names {module[:60]}.{name[:60]}, which weights do not need and pickle.load would run (do not "
+                f"trust the source of this file)"
             )
         return _Name(known)
 
@@ -165,7 +165,7 @@ class PickleReader(pickle._Unpickler):
 
     def _load_protocol(self) -> None:
         if (protocol := self.read(1)[0]) > _MAX_PROTOCOL:
-            raise RefusedPickleError(f"pickle protocol {protocol}; 2 to {_MAX_PROTOCOL} can be read")
+            raise RefusedPickleError(f"pickle protocol {protocol} is not supported, only 2 to {_MAX_PROTOCOL}")
 
     def _load_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()

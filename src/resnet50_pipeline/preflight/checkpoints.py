@@ -109,15 +109,15 @@ def check_disk(training: TrainingParameters, class_num: int, output_dir: Path) -
 
 
 def check_claims(*folders: Path) -> Iterator[Finding]:
-    """Yield a blocking finding for each folder that another run uses."""
+    """Yield a blocking finding for each folder that another run is using."""
     for folder in folders:
         if holder := find_holder(folder):
             yield Finding(
                 "in use",
                 "blocking",
-                f"process {holder} uses {folder}",
+                f"process {holder} is using {folder}",
                 "no other run in this folder",
-                "wait for it, or use an environment with another workspace",
+                "wait until that process ends, or use an environment with another workspace",
             )
 
 
@@ -153,7 +153,7 @@ def check_start(training: TrainingParameters, output_dir: Path) -> Finding:
         )
     if (problem := _find_weights_problem(training)) is not None:
         return problem
-    found = f"new training run; the old one ({sets[-1].name}) is replaced or moved aside" if sets else "new training"
+    found = "new training run" + (f"; the old one ({sets[-1].name}) is replaced or moved aside" if sets else "")
     return Finding("start", "ok", found, "")
 
 
@@ -164,7 +164,7 @@ def _find_weights_problem(training: TrainingParameters) -> Finding | None:
         return Finding(
             "start",
             "blocking",
-            f"{training.pretrained_model} {'contains no weights' if exists else 'does not exist'}",
+            f"{training.pretrained_model} {'does not contain weights' if exists else 'does not exist'}",
             "training.pretrained_model",
             "copy the weights there (they are not downloaded), or set training.pretrained_model=null",
         )
@@ -172,8 +172,8 @@ def _find_weights_problem(training: TrainingParameters) -> Finding | None:
         try:
             require_weights_digest(training.pretrained_model, training.pretrained_digest)
         except CheckpointError as error:
-            remedy = "copy the right file there, or set training.pretrained_digest to the digest of this one"
-            return Finding("start", "blocking", str(error), "weights with the digest", remedy)
+            remedy = "copy the correct file there, or set training.pretrained_digest to the digest of this file"
+            return Finding("start", "blocking", str(error), "weights with the specified digest", remedy)
     if training.arch.freeze and training.pretrained_model is None:
         return Finding(
             "start",

@@ -34,7 +34,7 @@ def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[],
 
     Args:
         plan: the plan of the run.
-        trains: whether the run includes training; False for evaluation, and for `kedro join` on other machines.
+        trains: whether the run includes training. False for evaluation, and for `kedro join` on other machines.
         meanwhile: function to call while the separate process imports Paddle.
     """
     launch = plan.training.launch

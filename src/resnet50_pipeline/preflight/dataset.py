@@ -37,14 +37,14 @@ def require_sample(environment: str | None, params: Mapping[str, Any], *, is_sam
         is_sample: whether the dataset of the environment is the sample.
 
     Raises:
-        ParameterError: if it would.
+        ParameterError: if it would overwrite another dataset.
     """
     given = params.get("dataset", {})
     if is_sample and "root" not in given:
         return
     where = f"--params dataset.root={given['root']}" if "root" in given else f"--env {environment}"
     raise ParameterError(
-        f"sample_data would replace the dataset of {where} with the sample → leave the stage out "
+        f"sample_data would replace the dataset of {where} with the sample → skip the stage "
         "(`--pipelines data_validation,data_preparation,training,evaluation,model_registration`), "
         "or create an environment like conf/imagenet, in which `kedro run` starts with data_validation"
     )
@@ -62,7 +62,7 @@ def check_dataset(root: Path, dataset: DatasetParameters, *, makes_sample: bool)
         return Finding("dataset", "blocking", problem, needed, "--params dataset.root=/path/to/imagenet")
     missing = [name for split in layout.lists for name in _find_missing_images(layout, split)]
     if missing:
-        found = f"the first lines of the lists name {pluralize(len(missing), 'missing image')}, such as {missing[0]}"
+        found = f"the first lines of the lists contain {pluralize(len(missing), 'missing image')}, such as {missing[0]}"
         return Finding("dataset", "blocking", found, needed, f"check that the lists belong to {layout.root}")
     lists = ", ".join(path.name if path.is_file() else f"{split}/'s folders" for split, path in layout.lists.items())
     return Finding("dataset", "ok", f"{layout.root}: {lists}", needed)

@@ -34,7 +34,7 @@ class Finding:
 
 
 def judge(is_ok: bool, otherwise: Status, check: str, *, found: str, needed: str, remedy: str) -> Finding:
-    """Return an OK finding without a remedy if `is_ok`; otherwise, return a finding with `otherwise` and the remedy."""
+    """Return an OK finding if `is_ok`; otherwise, return a finding with the status `otherwise` and the remedy."""
     if is_ok:
         return Finding(check, "ok", found, needed)
     return Finding(check, otherwise, found, needed, remedy)

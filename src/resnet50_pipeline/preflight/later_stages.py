@@ -36,8 +36,8 @@ def check_evaluation(evaluation: EvaluationParameters, workspace: Path) -> Itera
             "blocking",
             name,
             found=str(path) if is_good else f"{path} is not a model" if path.exists() else f"{path} does not exist",
-            needed=f"the path of evaluation.{name}",
-            remedy=f"set evaluation.{name}",
+            needed=f"a valid path in evaluation.{name}",
+            remedy=f"correct evaluation.{name}",
         )
 
 
@@ -65,10 +65,10 @@ def _is_model(path: Path) -> bool:
 def _check_true_labels(path: Path) -> Finding:
     from resnet50_pipeline.reporting.true_labels import read_true_labels
 
-    needed = "lists of class ids, like real.json of ReaL"
+    needed = "lists of class ids, as in ReaL's real.json"
     try:
         images = len(read_true_labels(path))
     except EvaluationTableError as error:
         found = str(error).removeprefix("evaluation.true_labels: ")
-        return Finding("true labels", "blocking", found, needed, "set evaluation.true_labels")
+        return Finding("true labels", "blocking", found, needed, "correct evaluation.true_labels")
     return Finding("true labels", "ok", f"{path}: {pluralize(images, 'image')}", needed)

@@ -34,7 +34,7 @@ _PREFETCHED = 2
 
 
 def check_python() -> Finding:
-    """Check for a Python version that the lock files serve."""
+    """Check that the lock files support this Python version."""
     return judge(
         _LOWEST_PYTHON <= sys.version_info[:2] <= _HIGHEST_PYTHON,
         "blocking",
@@ -55,7 +55,7 @@ def check_decoders() -> Finding:
 
 
 def check_opencv() -> Finding:
-    """Check that OpenCV can be imported. `opencv-python` cannot on machines without libGL and GLib."""
+    """Check that OpenCV can be imported. The package `opencv-python` cannot be imported without libGL and GLib."""
     try:
         import cv2
     except ImportError as error:
@@ -88,7 +88,7 @@ def shared_memory_bytes(training: TrainingParameters) -> int:
 
 
 def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -> Finding:
-    """Check the free space in /dev/shm. A loader process that finds no space there is killed by SIGBUS."""
+    """Check the free space in /dev/shm. If it runs out, loader processes are killed by SIGBUS."""
     if training.engine == "native":
         return Finding(_SHM, "ok", "not used", "nothing (the native engine keeps batches in the ranks' memory)")
     needed = shared_memory_bytes(training)
@@ -203,7 +203,7 @@ def check_clock(folder: Path) -> Finding:
             "blocking",
             f"{existing}: {error.strerror}",
             "a writable folder",
-            "make it writable, or set workspace in conf/<environment>/globals.yml",
+            "make the folder writable, or set workspace in conf/<environment>/globals.yml",
         )
     # File timestamps have a resolution of up to 10 ms.
     skew = max(before - written - 0.02, written - time.time() - 0.02, 0.0)

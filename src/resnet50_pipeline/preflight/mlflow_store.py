@@ -91,7 +91,7 @@ def find_file_problem(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
-            return "is not an SQLite database"
+            return "not an SQLite database"
     deadline = time.monotonic() + _READ_SECONDS
     try:
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_READ_SECONDS)
@@ -142,12 +142,12 @@ def _check_server(address: StoreAddress, tracking: TrackingParameters) -> Iterat
     """Query the experiment with MLflow's own credentials, certificates and proxies, without creating it."""
     from resnet50_pipeline.tracking.store import read_experiment, require_answer
 
-    needed = f"an MLflow server, on which experiment {tracking.experiment!r} is not deleted"
+    needed = f"an MLflow server on which experiment {tracking.experiment!r} is not deleted"
     try:
         require_answer(address.uri)
     except OSError as error:
         found = f"{address.shown} does not answer: {error}"
-        yield Finding("MLflow", "warning", found, needed, f"start it, or set tracking.uri; {_WITHOUT_STORE}")
+        yield Finding("MLflow", "warning", found, needed, f"start the server, or set tracking.uri; {_WITHOUT_STORE}")
         return
     try:
         state = read_experiment(address.uri, tracking.experiment)
@@ -169,7 +169,7 @@ def _check_server(address: StoreAddress, tracking: TrackingParameters) -> Iterat
 
 
 def _check_artifact_location(location: str) -> Iterator[Finding]:
-    """Check a folder in which clients of a server without an artifact proxy must write the artifacts themselves."""
+    """Check the artifact folder of a server without an artifact proxy, whose clients must write to it themselves."""
     parts = urlsplit(location)
     if parts.scheme not in ("", "file") or not parts.path:
         return
@@ -181,7 +181,7 @@ def _check_artifact_location(location: str) -> Iterator[Finding]:
         found=f"the server expects clients to write to {folder}",
         needed="a folder that this machine can write to",
         remedy="start the server with --artifacts-destination instead of --default-artifact-root; until then, the "
-        "artifacts of a run wait in the outbox, and model_registration fails",
+        "artifacts of a run stay in the outbox, and model_registration fails",
     )
 
 
@@ -193,7 +193,7 @@ def _check_database_server(address: StoreAddress) -> Finding:
         socket.create_connection((parts.hostname or "localhost", port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         found = f"{address.shown} does not answer: {error.strerror or error}"
-        return Finding("MLflow", "warning", found, needed, f"start it, or set tracking.uri; {_WITHOUT_STORE}")
+        return Finding("MLflow", "warning", found, needed, f"start the server, or set tracking.uri; {_WITHOUT_STORE}")
     return Finding("MLflow", "ok", f"{address.shown} answers", needed)
 
 

@@ -40,9 +40,10 @@ def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> I
 
 
 def _check_own_address(launch: LaunchParameters) -> Finding:
-    """Check the address that the launcher's `get_host_ip` finds: that of the full host name, or 127.0.0.1.
+    """Check the address that the launcher's `get_host_ip` returns: that of the full host name, or 127.0.0.1.
 
-    On one machine, the launcher ignores `training.launch.host`, which only selects the interface of the ranks.
+    On a single machine, the launcher ignores `training.launch.host`. This setting then only selects the network
+    interface for the ranks.
     """
     name, needed = socket.gethostname(), "an address of this machine"
     address = None if launch.is_one_machine else launch.host
@@ -100,7 +101,7 @@ def _check_etcd(address: str) -> Iterator[Finding]:
         "etcd",
         found=f"{address} {'answers' if answers else 'does not answer'}",
         needed="an etcd server for elastic training",
-        remedy="start it, or set training.launch.master",
+        remedy="start the etcd server, or set training.launch.master",
     )
     has_client = importlib.util.find_spec("etcd3") is not None
     yield judge(
@@ -122,15 +123,16 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _try_to_connect(address: str) -> str | None:
-    """Return the reason why a program cannot connect to a port of this machine. Binding works even without a loopback.
+    """Return the reason why a program cannot connect to a port on this machine, or None if it can.
 
-    A rank that cannot reach another one hangs.
+    A rank that cannot reach another rank hangs. Binding alone is not enough, because it succeeds even if the interface
+    is down.
     """
     try:
         with socket.create_server((address, 0)) as server:
             socket.create_connection(server.getsockname(), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        return f"a connection to it fails ({error.strerror or error})"
+        return f"connecting to this address fails ({error.strerror or error})"
     return None
 
 

@@ -25,7 +25,7 @@ PARAMETER_GROUPS = (
     "logs",
     "sweep",
 )
-# Top-level parameters that are not groups. The configuration loader reads the first. The catalog refers to the others.
+# Top-level parameters that are not groups. The configuration loader reads the first, the catalog refers to the others.
 _TOP_LEVEL_PARAMETERS = ("recipe", RUN_DIR, DATA_DIR)
 
 
@@ -39,4 +39,4 @@ def require_known_groups(groups: Iterable[str]) -> None:
     for group in groups:
         if group not in known:
             hint = suggest_name(group, known) or f"known: {', '.join(known)}"
-            raise ParameterError(f"no stage reads a parameter group {group!r} → check the spelling; {hint}")
+            raise ParameterError(f"no stage reads the parameter group {group!r} → check the spelling; {hint}")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """Launch command of a training run, and name and text of the YAML file for its ranks."""
+    """The launch command of a training run, and the name and text of the YAML file for the ranks."""
 
     command: LaunchCommand
     config_name: str
@@ -84,7 +84,7 @@ class RunPlan:
     def class_num(self) -> int:
         """Number of classes: `dataset.class_num`, or as many as there are in the dataset's lists or class folders.
 
-        1 if the dataset cannot be read, which other checks report.
+        The value is 1 if the dataset cannot be read, which other checks report.
         """
         if self.dataset.class_num is not None:
             return self.dataset.class_num

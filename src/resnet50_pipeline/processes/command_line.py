@@ -1,6 +1,6 @@
 """Builds the commands that messages suggest.
 
-You can run them as printed, regardless of how this process was started.
+Users can run these commands as printed, regardless of how this process was started.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIPELINE_OPTIONS = ("--pipelines", "--pipeline", "-p")
 
 
 def resume_command(arguments: Sequence[str] | None = None, original: Sequence[str] | None = None) -> str:
-    """Return the command that resumes the training of this run. The arguments are those of `repeat_command`."""
+    """Return the command that resumes this training run. The arguments are the same as for `repeat_command`."""
     return repeat_command("--params", "training.resume=true", arguments=arguments, original=original)
 
 
@@ -67,7 +67,7 @@ def _find_program(start: Sequence[str]) -> list[str] | None:
     path = Path(start[-1]) if start else Path()
     if path.name not in _PROGRAMS:
         return None
-    # Outside an activated environment, the name alone would not be found.
+    # If the virtual environment is not activated, the shell cannot find the program by name alone.
     found = shutil.which(path.name)
     is_in_path = found is not None and path.exists() and path.samefile(found)
     return [path.name if is_in_path else str(path)]

@@ -1,4 +1,4 @@
-"""Converts SIGINT, SIGTERM and SIGHUP to an exception that ends a run cleanly, even if a library suppresses it."""
+"""Turns SIGINT, SIGTERM and SIGHUP into an exception that ends a run cleanly, even if a library suppresses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _received: int | None = None
 def stop_signals() -> tuple[signal.Signals, ...]:
     """Return the signals that ask this process to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP (a closed terminal).
 
-    If `nohup` started this process, SIGHUP is ignored and not included.
+    SIGHUP is not included if this process ignores it, for example because `nohup` started the process.
     """
     asks_to_stop = (signal.SIGINT, signal.SIGTERM)
     return asks_to_stop if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*asks_to_stop, signal.SIGHUP)
@@ -23,11 +23,11 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Raise RunInterruptedError in the main thread on the first of `stop_signals` while the block runs.
+    """While the block runs, raise RunInterruptedError in the main thread on the first of `stop_signals`.
 
-    The first signal restores the previous handlers, so a second SIGINT or SIGTERM ends the process immediately. Only
-    SIGHUP is then ignored, because the kernel and the shell both send one when a terminal closes. If the first signal
-    was SIGHUP, it is still ignored after the block.
+    After the first signal, the previous handlers are restored, so a second SIGINT or SIGTERM ends the process
+    immediately. Only SIGHUP is ignored from then on, because the kernel and the shell both send it when a terminal
+    closes. If the first signal was SIGHUP, it is ignored even after the block.
     """
     global _received  # noqa: PLW0603 - a process has one set of signal handlers
     _received = None

@@ -15,7 +15,7 @@ from filelock import lock_descriptor
 logger = logging.getLogger(__name__)
 
 _UNKNOWN = "(unknown)"
-# NFS without a lock daemon, Lustre without `-o flock`, and some FUSE file systems.
+# Errors from NFS without a lock daemon, Lustre without `-o flock`, and some FUSE file systems.
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
@@ -29,12 +29,12 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_unsupported(error: OSError) -> bool:
-    """Return whether the error says that the file system does not support locks."""
+    """Return whether the error means that the file system does not support locks."""
     return error.errno in _UNSUPPORTED
 
 
 def _lock_or_warn(descriptor: int, path: Path, *, wait: bool = False) -> bool:
-    """Lock a file or folder. Without support for locks, warn, and continue as if no other process held the lock."""
+    """Lock a file or folder. If locks are not supported, warn and continue as if no other process held the lock."""
     try:
         return lock_descriptor(descriptor, blocking=wait)
     except OSError as error:
@@ -42,7 +42,7 @@ def _lock_or_warn(descriptor: int, path: Path, *, wait: bool = False) -> bool:
             raise
         logger.warning(
             "%s: the file system does not support locks (%s), so a second process that uses this folder at the same "
-            "time is not noticed",
+            "time would not be detected",
             path,
             error.strerror,
         )
@@ -51,7 +51,7 @@ def _lock_or_warn(descriptor: int, path: Path, *, wait: bool = False) -> bool:
 
 @contextlib.contextmanager
 def holding(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Lock an existing file or folder while the block runs, without writing to it. Yields whether this succeeded.
+    """Lock an existing file or folder while the block runs, without writing to it. Yields whether the lock is held.
 
     Args:
         path: file or folder.

@@ -1,4 +1,4 @@
-"""Restarts a command in Python's UTF-8 mode if the locale encodes file names in another way."""
+"""Restarts a command in Python's UTF-8 mode if the locale uses another encoding for file names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 def ensure_utf8_mode() -> None:
     """Restart this program in UTF-8 mode unless Python already reads file names as UTF-8.
 
-    In a Latin-1 locale, Python would read the UTF-8 name `ñandú` of a folder as `Ã±andÃº`, and lists would contain that
-    name. The output keeps the encoding of the terminal.
+    In a Latin-1 locale, Python would read the UTF-8 folder name `ñandú` as `Ã±andÃº`, and lists would contain that
+    wrong name. The output keeps the encoding of the terminal.
     """
     if sys.getfilesystemencoding().lower().replace("-", "") == "utf8":
         return

@@ -13,6 +13,6 @@ trainer reads it.
 Models without the `Config` suffix contain the settings in `params:training`. Models with the suffix add the keys that
 only the YAML file has.
 
-Import from the individual modules, because `data_loader` and `document` import OpenCV. The modules for the parameters
-do not.
+Import from the individual modules, because `data_loader` and `document` import OpenCV, whereas the modules for the
+parameters do not.
 """

@@ -26,17 +26,17 @@ class DatasetConfig(FiniteModel):
     image_root: str = Field(description="Folder that the paths in the list are relative to.")
     cls_label_path: str = Field(description="List file, one `path label` pair per line.")
     delimiter: str | None = Field(
-        default=None, description="Character between path and label; null is a space. A tab allows spaces in paths."
+        default=None, description="Character between path and label. A tab allows spaces in paths. null: a space."
     )
     shards: str | None = Field(
-        default=None, description="*native*: shard set folder that contains the images. null: read loose files."
+        default=None, description="*native*: folder of the shard set with the images. null: read loose files."
     )
     transform_ops: tuple[TransformOp, ...] = Field(description="Operators applied to each image.")
     batch_transform_ops: tuple[BatchTransformOp, ...] = Field(
         default=(), max_length=1, description="Operator applied to each batch."
     )
     progressive_resize: ProgressiveResize | None = Field(
-        default=None, description="Growth of the crop size over the epochs."
+        default=None, description="How the crop size grows over the epochs."
     )
 
     @field_serializer("transform_ops")
@@ -45,7 +45,7 @@ class DatasetConfig(FiniteModel):
 
     @model_serializer(mode="wrap")
     def _without_unset_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Upstream passes every key of a dataset to a constructor.
+        # Upstream passes every key of a dataset to its constructor, so unset keys must be absent.
         return {name: value for name, value in serialize(self).items() if value}
 
     @model_validator(mode="after")

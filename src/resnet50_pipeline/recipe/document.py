@@ -42,16 +42,16 @@ class TrainingConfig(FiniteModel):
 
 
 def parse_training_config(text: str, source: str) -> TrainingConfig:
-    """Parse a YAML text. Error messages refer to it as `source`.
+    """Parse YAML text. Error messages refer to the text as `source`.
 
     Raises:
-        TrainingConfigError: if the text is not YAML, or contains unsupported keys or values. The message lists them
-            all.
+        TrainingConfigError: if the text is not YAML, or contains unsupported keys or values. The message lists all of
+            them.
     """
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise TrainingConfigError(f"{source}: not a YAML file: {error}") from error
+        raise TrainingConfigError(f"{source} is not a YAML file: {error}") from error
     try:
         return TrainingConfig.model_validate(content)
     except ValidationError as error:
@@ -71,5 +71,5 @@ def read_training_config(path: Path) -> TrainingConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TrainingConfigError(f"{path}: cannot be read: {error}") from error
+        raise TrainingConfigError(f"{path} cannot be read: {error}") from error
     return parse_training_config(text, str(path))

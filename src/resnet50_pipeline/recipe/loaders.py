@@ -26,9 +26,9 @@ class SamplerOptions(FiniteModel):
     images_per_class: int | None = Field(
         default=None,
         ge=1,
-        description="*native*: class-balanced sampling: number of images of each class in an epoch, so the epoch has "
-        "this number times the number of classes. A class with fewer images repeats them with different augmentation; "
-        "a class with more images continues with the others in the next epoch. null: an epoch is the train list.",
+        description="*native*: class-balanced sampling: number of images per class in an epoch. If a class has fewer "
+        "images, they are repeated with different augmentation. If it has more images, the next epoch continues with "
+        "the remaining ones. null: an epoch follows the train list.",
     )
 
     @model_validator(mode="after")
@@ -42,12 +42,12 @@ class SamplerOptions(FiniteModel):
 
 
 class WorkerOptions(FiniteModel):
-    """Options for the DataLoader workers."""
+    """Options for the data loader workers."""
 
     num_workers: int = Field(
         default=4,
         ge=0,
-        description="Number of DataLoader worker processes per rank. 0: the rank loads the images itself.",
+        description="Number of data loader worker processes per rank. 0: the rank loads the images itself.",
     )
     max_skipped_images: int = Field(
         default=0,
@@ -63,8 +63,8 @@ class WorkerOptions(FiniteModel):
     )
     normalize_on_device: bool = Field(
         default=False,
-        description="*native*: copy train batches to the device as uint8 and normalize them there. This reduces the "
-        "copied bytes to a quarter. It has no effect with RandomErasing, which works on normalized pixels.",
+        description="*native*: copy train batches to the device as uint8 and normalize them there, so that only a "
+        "quarter of the bytes are copied. Has no effect with RandomErasing, which works on normalized pixels.",
     )
 
 

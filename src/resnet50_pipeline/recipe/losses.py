@@ -22,7 +22,7 @@ from resnet50_pipeline.recipe.yaml_form import in_order, without_none
 class MultiLabelOptions(FiniteModel):
     """Options for binary cross entropy."""
 
-    size_sum: bool = Field(default=False, description="Sum over the classes of an image instead of taking their mean.")
+    size_sum: bool = Field(default=False, description="Sum the loss over the classes instead of averaging it.")
     target_threshold: float | None = Field(
         default=None,
         ge=0,
@@ -33,7 +33,7 @@ class MultiLabelOptions(FiniteModel):
 
 
 class ClassWeightOptions(FiniteModel):
-    """Options for weighting the images of a class."""
+    """Options for weighting classes."""
 
     class_weights: Literal["balanced", "effective-number"] | tuple[PositiveFloat, ...] | None = Field(
         default=None,
@@ -97,7 +97,7 @@ class CELossConfig(WeightedLoss, ClassWeightOptions):
 class MultiLabelLossConfig(WeightedLoss, MultiLabelOptions):
     """The `MultiLabelLoss` section of a loss in the YAML file.
 
-    Upstream's version needs target vectors. This project's version also accepts class numbers.
+    Upstream's version needs target vectors. This project's version also accepts class ids.
     """
 
     @model_serializer(mode="wrap")

@@ -41,7 +41,7 @@ class Piecewise(Warmup):
 
     name: Literal["Piecewise"] = Field(description="PaddleClas' name for the schedule.")
     decay_epochs: tuple[int, ...] = Field(default=(), description="Epochs after which the rate changes, ascending.")
-    values: tuple[float, ...] = Field(description="Learning rates. There is one more value than decay_epochs.")
+    values: tuple[float, ...] = Field(description="Learning rates: one more than there are decay_epochs.")
 
     @model_validator(mode="after")
     def _require_one_value_per_interval(self) -> Self:
@@ -102,7 +102,7 @@ Schedule = Annotated[Piecewise | Cosine | Linear, chosen_by_name(Piecewise, Cosi
 
 
 class WeightDecayRules(FiniteModel):
-    """Fields that both optimizers share: exceptions from weight decay, and gradient clipping."""
+    """Fields that both optimizers share: exemptions from weight decay, and gradient clipping."""
 
     no_weight_decay_name: str | None = Field(
         default=None,

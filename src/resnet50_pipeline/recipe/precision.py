@@ -22,7 +22,7 @@ class Amp(FiniteModel):
         "steps without an overflow.",
     )
     use_promote: bool = Field(
-        default=False, description="O2: whether operators with at least one float32 input compute in float32."
+        default=False, description="O2: whether operators with at least one float32 input run in float32."
     )
     level: Literal["O1", "O2"] = Field(
         default="O1",
@@ -30,14 +30,14 @@ class Amp(FiniteModel):
     )
     dtype: Literal["float16", "bfloat16"] = Field(
         default="float16",
-        description="*native*: half-precision type. bfloat16 needs no loss scaling but, on NVIDIA GPUs, compute "
-        "capability 8.0. Upstream always uses float16.",
+        description="*native*: half-precision type. bfloat16 does not need loss scaling, but requires compute "
+        "capability 8.0 on NVIDIA GPUs. Upstream always uses float16.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _scale_float16_only(cls, content: Any) -> Any:
-        # bfloat16 has the range of float32, so gradients do not underflow.
+        # bfloat16 has the same range as float32, so gradients do not underflow.
         if isinstance(content, Mapping) and content.get("dtype") == "bfloat16":
             return {**content, "scale_loss": 1.0, "use_dynamic_loss_scaling": False}
         return content

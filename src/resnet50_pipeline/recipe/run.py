@@ -24,8 +24,8 @@ class Run(FiniteModel):
     print_batch_step: int = Field(default=10, ge=1, description="Steps between two train_step events.")
     to_static: bool = Field(
         default=False,
-        description="Whether to compile the network to a static program. The results are the same, bit for bit, unless "
-        "feature maps have 2 to 4 pixels, which only images of less than 65 pixels lead to.",
+        description="Whether to compile the network to a static program. The results are bit-identical, unless feature "
+        "maps have 2 to 4 pixels, which happens only with images smaller than 65 pixels.",
     )
     update_freq: int = Field(
         default=1,
@@ -42,7 +42,7 @@ class Run(FiniteModel):
     best_metric: Literal["top1", "balanced_accuracy"] = Field(
         default="top1",
         description="*native*: accuracy on the val list that determines the best checkpoint. balanced_accuracy: mean "
-        "accuracy of the classes, for a val list whose classes differ in size.",
+        "of the per-class accuracies, for a val list whose classes differ in size.",
     )
     patience: int | None = Field(
         default=None,
@@ -52,7 +52,7 @@ class Run(FiniteModel):
         "epochs.",
     )
     keep_checkpoints: int = Field(
-        default=2, ge=1, description="*native*: number of most recent checkpoint sets to keep, besides the best one."
+        default=2, ge=1, description="*native*: number of recent checkpoint sets to keep in addition to the best one."
     )
 
 
@@ -114,21 +114,21 @@ class Arch(FiniteModel):
     freeze: tuple[str, ...] = Field(
         default=(),
         description="*native*: patterns with the wildcards * and ? for the names of layers to freeze, such as `stem` "
-        "or `blocks.[0-5]`. Their weights and BatchNorm statistics do not change during training, or until thaw_epoch.",
+        "or `blocks.[0-5]`. Their weights and BatchNorm statistics do not change during the run, or until thaw_epoch.",
     )
 
     thaw_epoch: int | None = Field(
         default=None,
         ge=2,
-        description="*native*: first epoch that trains the layers in freeze too. Until then, only the others are "
-        "trained, such as the head. null: they stay frozen.",
+        description="*native*: first epoch in which the layers in freeze are trained too. Until then, only the other "
+        "layers, such as the head, are trained. null: the layers stay frozen.",
     )
 
     @model_validator(mode="after")
     def _require_frozen_layers(self) -> Self:
         if self.thaw_epoch is not None and not self.freeze:
             raise ValueError(
-                f"thaw_epoch is {self.thaw_epoch}, but freeze is empty; set the layers to freeze until then"
+                f"thaw_epoch is {self.thaw_epoch}, but freeze is empty; set freeze to the layers to freeze until then"
             )
         return self
 

@@ -22,8 +22,8 @@ Backend = Literal["cv2", "pil"]
 def _require_square(size: object) -> object:
     if isinstance(size, list | tuple):
         raise ValueError(
-            f"crops are square, so size is one number of pixels, but it is {list(size)}; set one number (the crop is "
-            "cut from images of any shape)"
+            f"size is {list(size)}, but crops are square; set one number of pixels (the images themselves can have any "
+            "shape)"
         )
     return size
 
@@ -51,8 +51,8 @@ class TrainTransform(FiniteModel):
     flip: bool = Field(default=True, description="Whether to flip each image left to right with probability 0.5.")
     augment_ops: tuple[AugmentOp, ...] = Field(
         default=(),
-        description="Operators after the flip, in PaddleClas' notation: `- TimmAutoAugment: {config_str: …}`. "
-        "RandomErasing runs after the normalization.",
+        description="Operators applied after the flip, in PaddleClas' notation: `- TimmAutoAugment: {config_str: …}`. "
+        "RandomErasing is applied after the normalization.",
     )
     batch_transform_ops: tuple[BatchTransformOp, ...] = Field(
         default=(),

@@ -13,8 +13,8 @@ from resnet50_pipeline.frozen_model import FiniteModel
 def chosen_by_name(*variants: type[FiniteModel]) -> BeforeValidator:
     """Return a validator that selects one of the models by the `name` key and builds it from the mapping.
 
-    With a discriminated union of pydantic, the path in an error would include the variant
-    (`lr.Cosine.learning_rate`). With this validator, it is the path in the configuration file (`lr.learning_rate`).
+    With pydantic's discriminated unions, the path in an error would include the variant (`lr.Cosine.learning_rate`).
+    With this validator, the error contains the path as in the configuration file (`lr.learning_rate`).
 
     Configuration files are merged, so a mapping can contain keys that a file with lower precedence sets for another
     variant. Such keys are dropped if their value is null, false, zero or empty. Otherwise, they are errors.

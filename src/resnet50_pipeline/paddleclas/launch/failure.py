@@ -38,8 +38,8 @@ _CAUSES = (
     ),
     (
         re.compile(r"Address already in use|EADDRINUSE"),
-        "another program took the port first: start again to get another port; with several machines, choose another "
-        "port in training.launch.master",
+        "another program is using the port: start the run again, which chooses a new port; with several machines, set "
+        "another port in training.launch.master",
     ),
 )
 
@@ -58,7 +58,7 @@ def describe_failure(
     Args:
         exit_code: exit code of the launcher, negative for a signal.
         log_dir: folder of `workerlog.<local rank>` and `launcher.log`.
-        first: the first rank that was seen to end.
+        first: the first rank that was observed to fail, or None.
         ranks: maps the local ranks in the launcher's log to global ranks. A missing local rank maps to itself.
         oom_kills: number of processes that the kernel killed because of low memory during the run, or None if unknown.
         log_stays: whether the logs are kept after the run. If not, the message does not mention them.
@@ -67,10 +67,11 @@ def describe_failure(
     if failed := _FAILED_CONTAINER.search(_text(launcher_log)):
         local_rank = int(failed[1])
         named = RankEnd(ranks.get(local_rank, local_rank), local_rank, int(failed[2]))
-        # After the launcher has reaped a rank, its exit code is gone, and a rank that lost its peer is seen first.
+        # Once the launcher has reaped a rank, its exit code can only be read from the launcher's log. `first` may then
+        # be a rank that failed only because it lost its peer.
         if first is None or (first.is_effect and not named.is_effect):
             first = named
-    # After a signal to the guard itself, the guard kills the ranks, so a rank may be seen to end before the guard does.
+    # If the guard itself receives a signal, it kills the ranks. A rank may then be observed to end before the guard.
     if exit_code in _STOPPED_GUARD and first is not None and first.exit_code in (None, -signal.SIGKILL):
         first = None
     own = [] if first is None else [log_dir / f"workerlog.{first.local_rank}"]
@@ -92,9 +93,9 @@ def describe_failure(
 
 
 def reported_error(log: Path, *, log_stays: bool = True) -> PipelineError | None:
-    """Return the PipelineError at the end of a trainer program's log, or None if the log has none.
+    """Return the PipelineError at the end of a trainer program's log, or None if there is none.
 
-    The exception has the class that the log names.
+    The class of the exception is the class named in the log.
     """
     lines = _text(log).splitlines()
     for number in range(len(lines) - 1, -1, -1):
@@ -114,7 +115,7 @@ def reported_error(log: Path, *, log_stays: bool = True) -> PipelineError | None
 
 
 def describe_exit(exit_code: int) -> str:
-    """Return "exit code 3" or "signal SIGKILL"."""
+    """Describe an exit code, such as "exit code 3" or "signal SIGKILL"."""
     if exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
@@ -142,7 +143,7 @@ def _cause(first: RankEnd, logs: Iterable[Path], oom_kills: int | None) -> str:
         advice = f"{_LESS_MEMORY} or training.loader.num_workers"
         if oom_kills:
             return f": the kernel killed it because the machine ran out of memory: {advice}"
-        return f"; usually the kernel sends it when memory runs out (check `dmesg`): if so, {advice}"
+        return f"; the kernel usually sends this signal when memory runs out (check `dmesg`). If so, {advice}"
     for number in (signal.SIGTERM, signal.SIGHUP):
         if first.exit_code == 128 + number:
             return f": another process asked it to stop ({number.name})"

@@ -20,8 +20,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# <linux/prctl.h>. `processes/parent_death.py` also calls prctl. It cannot be imported here, because this program runs
-# without the package on its path, so that it starts within milliseconds and loads no library.
+# <linux/prctl.h>. `processes/parent_death.py` also calls prctl, but cannot be imported here. To start within
+# milliseconds and without loading libraries, this program runs without the package on its path.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
@@ -44,7 +44,8 @@ def main(supervisor: int, command: list[str]) -> int:
 
     def follow_the_guard() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
-        # If the guard is killed, the kernel kills the launcher. Each rank sets PR_SET_PDEATHSIG too and dies with it.
+        # If the guard is killed, the kernel kills the launcher. Each rank also sets PR_SET_PDEATHSIG, so it dies with
+        # the launcher.
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guard:
             os._exit(128 + signal.SIGKILL)
@@ -55,7 +56,7 @@ def main(supervisor: int, command: list[str]) -> int:
     ended: dict[int, int] = {}
     stopped_by = int(signal.SIGTERM)
     while child.pid not in ended and os.getppid() == supervisor:
-        # With a timeout above 0, Python 3.11 returns an uninitialized number after a freeze that was longer.
+        # With a timeout above 0, Python 3.11 returns an uninitialized number if the process was frozen for longer.
         time.sleep(_POLL_SECONDS)
         arrived = signal.sigtimedwait(_AWAITED, 0)
         ended |= _reap()
@@ -69,7 +70,7 @@ def main(supervisor: int, command: list[str]) -> int:
 
 
 def delete_shared_memory(pids: Iterable[int]) -> None:
-    """Delete the shared memory of killed DataLoader workers. Otherwise it would stay until the next boot.
+    """Delete the shared memory of killed DataLoader workers, which would otherwise remain until the next boot.
 
     Paddle names the files after the process that created them: /dev/shm/paddle_<pid>_<number>_<random>.
     """
@@ -96,7 +97,7 @@ def _end_descendants() -> dict[int, int]:
 
 
 def _reap() -> dict[int, int]:
-    """Return the wait statuses of all ended children, keyed by PID. These include orphans of the launcher."""
+    """Return the wait statuses of all children that have ended, keyed by PID. Orphans of the launcher are included."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -129,7 +130,7 @@ def _descendants() -> list[int]:
 
 
 def _end_like(exit_code: int) -> None:
-    """End this process with the same signal as the command, without writing a core file."""
+    """End this process with the signal that ended the command, without writing a core file."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     number = signal.Signals(-exit_code)
     if number not in (signal.SIGKILL, signal.SIGSTOP):

@@ -47,7 +47,7 @@ def join_training(launch: LaunchParameters, training_dir: Path) -> None:
 
     Raises:
         ParameterError: if this is machine 0 or the only machine.
-        OutputDirectoryInUseError: if another process runs the ranks of this machine.
+        OutputDirectoryInUseError: if another process is already running this machine's ranks.
         RankFailedError: if a rank failed or hung, on this or another machine.
         PipelineError: if a rank reported an error. The exception has the class of that error.
     """
@@ -74,7 +74,7 @@ def join_training(launch: LaunchParameters, training_dir: Path) -> None:
             stop_grace_seconds=launch.stop_grace_seconds,
             check=check,
         )
-    logger.info("the training has ended; its results are on machine 0, in %s", training_dir)
+    logger.info("training has ended; the results are on machine 0, in %s", training_dir)
 
 
 def train_arguments(launch: LaunchParameters, training_dir: Path) -> list[str]:
@@ -112,9 +112,9 @@ def resolve_master(launch: LaunchParameters) -> LaunchParameters:
             ) from error
         address = ""
     if launch.rank != 0:
-        # In a test, several launchers may run on the same machine. With an address in `master`, whichever of them
-        # starts first would start the server, even if it is not the launcher of machine 0. Paddle treats a name as
-        # another machine.
+        # In tests, several launchers may run on the same machine. If `master` were an address, the first launcher to
+        # start would also start the server, even if it is not the launcher of machine 0. If `master` is a name, Paddle
+        # assumes that the server runs on another machine.
         host = "localhost" if _is_local(address) else address or name
         return launch.model_copy(update={"master": f"{host}:{port}"})
     host = launch.host or (address if _is_local(address) else socket.gethostbyname(socket.gethostname()))
@@ -129,9 +129,9 @@ def reporting_failures(
     """Exchange failure reports with the other machines while the block runs.
 
     Yields a function that raises RankFailedError if another machine has reported an error. An error in the block is
-    reported to the other machines. Because it may be the consequence of an error on another machine, the context
-    manager first waits a few seconds for their reports and adds them to the error. Elastic training continues without
-    a failed machine unless that is machine 0.
+    reported to the other machines. The error may also be the consequence of an error on another machine, so the context
+    manager waits a few seconds for reports from the other machines and adds them to the error. Elastic training
+    continues without a failed machine, unless that machine is machine 0.
 
     Args:
         launch: number and ranks of the machines.
@@ -159,12 +159,12 @@ class _OtherMachineError(RankFailedError):
 
 
 class _FailureReports:
-    """Files in the shared folder that machines use to report their errors. Reports of earlier runs are ignored."""
+    """Files in the shared folder that machines use to report their errors. Reports from earlier runs are ignored."""
 
     def __init__(self, folder: Path, name: str, watched: str | None) -> None:
         self._folder, self._own_report, self._watched = folder, folder / f"{name}{_REPORT_SUFFIX}", watched
         self._own_report.unlink(missing_ok=True)
-        # Other machines delete their reports of an earlier run when they start, which may be later than this.
+        # Other machines delete their reports from earlier runs when they start, but they may start after this machine.
         self._earlier_reports = self._find_reports()
 
     def write(self, error: str) -> None:
@@ -217,7 +217,7 @@ def _require_free_port(port: int) -> None:
     if reason := try_to_bind("", port):
         raise ParameterError(
             f"training.launch.master: port {port} is in use{_port_owner(port)} ({reason}); "
-            f"set another port, the same one on every machine"
+            f"choose another port, and set it on every machine"
         )
 
 

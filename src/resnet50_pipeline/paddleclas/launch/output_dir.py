@@ -1,4 +1,4 @@
-"""Manages the output folder of training runs. Only one run uses it at a time, and unfinished runs are never deleted."""
+"""Manages the output folder of training runs. Only one run can use it at a time. Unfinished runs are never deleted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
     with locks.claiming(_lock_path(output_dir)) as holder:
         if holder is not None:
             raise OutputDirectoryInUseError(
-                f"{output_dir}: process {holder} uses this folder; wait until it ends, or choose another folder"
+                f"{output_dir} is in use by process {holder}; wait until that process ends, or choose another folder"
             )
         yield
 
@@ -53,7 +53,7 @@ def find_holder(output_dir: Path) -> str | None:
 
 @contextlib.contextmanager
 def replacing_previous_run(output_dir: Path) -> Iterator[None]:
-    """Move the previous run away before a new run in the block, and restore it if the new run fails early.
+    """Move the previous run aside before the block starts a new run, and restore it if the new run fails early.
 
     - An unfinished run with checkpoints is moved to `<name>.unfinished-1` (or -2, …) and kept.
     - A finished run is moved to `<name>.replaced` and deleted after the block succeeds. If the block raises before the
@@ -95,7 +95,7 @@ def delete_replaced_runs(output_dir: Path) -> None:
 
 
 def _rename_logs(error: BaseException, old: Path, new: Path) -> None:
-    """Replace the paths of moved logs in an error's message. The old paths are now those of another run's logs."""
+    """Update the paths of moved logs in an error's message. The old paths now refer to the logs of another run."""
     error.args = tuple(part.replace(f"{old}/", f"{new}/") if isinstance(part, str) else part for part in error.args)
 
 

@@ -22,9 +22,9 @@ from resnet50_pipeline.paddleclas.launch.guard import delete_shared_memory
 logger = logging.getLogger(__name__)
 
 GUARD_PROGRAM = Path(__file__).with_name("guard.py")
-# Environment variable of every process of a run. It identifies the processes even after their parents have ended.
+# Environment variable in every process of a run. It identifies the processes even after their parents have ended.
 RUN_TOKEN = "RESNET50_PIPELINE_RUN"  # noqa: S105 - a name, not a secret
-# Paddle's launcher sets these to the index of a rank among all ranks, and among the ranks of its machine.
+# Paddle's launcher sets these variables to the index of a rank among all ranks and among the ranks on its machine.
 _RANK, _LOCAL_RANK = "PADDLE_TRAINER_ID", "PADDLE_LOCAL_RANK"
 _GUARD_SECONDS = 10.0
 _EFFECT_SECONDS = 1.0
@@ -59,11 +59,11 @@ class Processes:
         self._ranks: dict[int, psutil.Process] = {}
         self._local_ranks: dict[int, int] = {}
         self.first_end: RankEnd | None = None
-        """The first rank seen to end with an exit code other than 0."""
+        """The first rank that was observed to end with an exit code other than 0."""
         self._decided_at = 0.0
 
     def poll(self) -> int | None:
-        """Return the launcher's exit code (negative for a signal) after all processes have ended, else None."""
+        """Return the launcher's exit code (negative for a signal) once all processes have ended, and None before."""
         return self._guard.poll()
 
     def watch(self, count: int) -> None:
@@ -86,10 +86,10 @@ class Processes:
                 self.first_end = causes[0]
 
     def caused_the_failure(self, count: int) -> bool:
-        """Return whether one of this machine's `count` ranks failed before the other machine that reported a failure.
+        """Return whether one of this machine's `count` ranks caused the failure that another machine reported.
 
-        The report may arrive while a large killed process is still ending, so this method waits briefly. If a rank is
-        gone, the launcher's log contains its exit code.
+        The report may arrive while a large process on this machine is still being killed, so this method waits briefly.
+        If a rank is already gone, the launcher's log contains its exit code.
         """
         deadline = time.monotonic() + _EFFECT_SECONDS
         while self.first_end is None and time.monotonic() < deadline:
@@ -124,7 +124,7 @@ class Processes:
         time.sleep(2 * _POLL_SECONDS)
 
     def request_stop(self, grace_seconds: float) -> bool:
-        """Send SIGTERM to the ranks. They stop after their current step. Return whether all stopped in time.
+        """Send SIGTERM, so that the ranks stop after their current step. Return whether all of them stopped in time.
 
         Paddle's launcher would kill the ranks after half a second, so it is paused with SIGSTOP until they have ended.
         """
@@ -150,7 +150,7 @@ class Processes:
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()
-        # The guard ends all its descendants. If the guard itself was killed, find them by the run's token.
+        # The guard ends all its descendants. If the guard itself was killed, find the processes by the run's token.
         deadline = time.monotonic() + _GUARD_SECONDS
         while (left := _with_token(self._token)) and time.monotonic() < deadline:
             for process in left:

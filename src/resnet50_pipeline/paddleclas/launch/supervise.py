@@ -60,15 +60,15 @@ def run_ranks(
         hang_timeout_seconds: maximum time between heartbeats. A rank that exceeds it is considered hung.
         ranks: number of ranks on all machines. In elastic mode, the `started` event updates it.
         own_ranks: ranks of this machine. Defaults to all ranks.
-        watches_all: whether to watch the heartbeats of all machines, after deleting the heartbeats of earlier runs.
+        watches_all: whether to watch the heartbeats of all machines, after deleting heartbeats from earlier runs.
         stop_grace_seconds: time between SIGTERM and SIGKILL if this process is asked to stop.
         log_stays: whether the logs are kept after the run. If not, errors do not mention them.
         on_event: called with every event.
-        check: called at every poll. If it raises, the ranks are ended and the exception is passed on.
+        check: called at every poll. If it raises an exception, the ranks are ended and the exception propagates.
 
     Raises:
-        RankFailedError: if a rank or the launcher failed or hung. The message identifies it, describes the failure, and
-            includes the last lines of its log.
+        RankFailedError: if a rank or the launcher failed or hung. The message names the process, describes the failure,
+            and includes the last lines of the log.
         PipelineError: if a rank reported an error. The exception has the class of that error.
     """
     log_dir.mkdir(parents=True, exist_ok=True)
@@ -148,8 +148,8 @@ def run_program(command: list[str], environment: dict[str, str], log_path: Path,
 class _EventReader:
     """Passes new events from the event file to a callback, and tracks the number of ranks.
 
-    If machine 0 is a different machine, the existing file may be from the previous run. Machine 0 then replaces the
-    file, and the new file is read from the beginning.
+    On machines other than machine 0, the existing file may be from the previous run. When machine 0 replaces the file,
+    the new file is read from the beginning.
     """
 
     def __init__(self, path: Path, on_event: Callable[[AnyEvent], None], ranks: int) -> None:
@@ -174,8 +174,8 @@ def _stop(processes: Processes, grace_seconds: float) -> None:
     if grace_seconds <= 0:
         return
     logger.warning(
-        "stopping: the ranks finish their step and save, for at most %g s "
-        "(training.launch.stop_grace_seconds); a second signal kills them now",
+        "stopping: the ranks have %g s (training.launch.stop_grace_seconds) to finish their step and save; a second "
+        "signal kills them immediately",
         grace_seconds,
     )
     try:
@@ -186,7 +186,7 @@ def _stop(processes: Processes, grace_seconds: float) -> None:
 
 
 def _hanging(silent: dict[int, float], processes: Processes, log_dir: Path, timeout_seconds: float) -> RankFailedError:
-    """Return the error that identifies the hanging rank and shows its stack."""
+    """Return the error that names the hung rank and shows its stack."""
     if not processes.ranks_were_seen:
         launcher_log = log_dir / "launcher.log"
         return RankFailedError(

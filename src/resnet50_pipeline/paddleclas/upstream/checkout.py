@@ -41,7 +41,7 @@ class PaddleClasCheckout:
         if missing:
             raise ParameterError(
                 f"{source} is {home}, which has no {' and no '.join(missing)}, so it is not a complete checkout of "
-                f"PaddleClas; run `git clone -b release/2.6` of PaddlePaddle/PaddleClas"
+                f"PaddleClas; clone PaddlePaddle/PaddleClas with `git clone -b release/2.6`"
             )
         return checkout
 

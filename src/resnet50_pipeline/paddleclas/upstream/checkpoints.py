@@ -46,7 +46,7 @@ def newest_saved_epoch(output_dir: Path) -> tuple[SavedEpoch, tuple[str, ...]]:
     three files first.
 
     Raises:
-        CheckpointError: if no checkpoint is complete. The message lists the problem of each one.
+        CheckpointError: if no checkpoint is complete. The message lists the problem with each checkpoint.
     """
     found: list[SavedEpoch] = []
     problems: list[str] = []
@@ -55,7 +55,7 @@ def newest_saved_epoch(output_dir: Path) -> tuple[SavedEpoch, tuple[str, ...]]:
             found.append(SavedEpoch(stem, int(read_pdstates(stem.with_name(stem.name + UPSTREAM_STATES))["epoch"])))
         except (CheckpointError, KeyError) as error:
             problems.append(
-                f"{stem}{UPSTREAM_STATES}: contains no epoch" if isinstance(error, KeyError) else str(error)
+                f"{stem}{UPSTREAM_STATES} does not state its epoch" if isinstance(error, KeyError) else str(error)
             )
     # Of two checkpoints of the same epoch, prefer `epoch_N`, because upstream may overwrite `latest` during the read.
     for saved in sorted(found, key=lambda one: (-one.epoch, epoch_of_stem(one.stem.name) is None)):
@@ -68,7 +68,7 @@ def newest_saved_epoch(output_dir: Path) -> tuple[SavedEpoch, tuple[str, ...]]:
         return saved, tuple(problems)
     listed = "".join(f"\n  {problem}" for problem in problems)
     raise CheckpointError(
-        f"{output_dir}: no complete PaddleClas checkpoint to resume from; start from scratch with "
+        f"{output_dir} contains no complete PaddleClas checkpoint to resume from; start from scratch with "
         f"training.resume=false{listed}"
     )
 
@@ -91,7 +91,7 @@ class BestWeights:
     """Stores the best epoch's weights as a checkpoint set. Upstream does not modify checkpoint sets.
 
     Upstream overwrites `best_model` if an epoch is at least as good as the best epoch *of the current process*. After a
-    resume, its best metric starts at 0, so a worse model would replace the best one.
+    resume, upstream's best metric starts at 0, so a worse model would replace the best one.
     """
 
     def __init__(self, output_dir: Path, ranks: int, steps_per_epoch: int) -> None:
@@ -105,7 +105,7 @@ class BestWeights:
     def collect(self, stem: Path, paddle_version: str) -> Path | None:
         """Convert the files at `stem` to a checkpoint set and return its path.
 
-        Returns None if the files are not from the expected epoch, or if upstream is already overwriting them.
+        Return None if the files are not from the expected epoch, or if upstream is already overwriting them.
         """
         if self._expected is None:
             return None
@@ -119,8 +119,8 @@ class BestWeights:
             if _fingerprint(weights, states) != before:
                 return None
         except (CheckpointError, FileNotFoundError):
-            # Upstream does not wait and may already overwrite them. It saves the same weights again as `latest` or
-            # `epoch_N`.
+            # Upstream does not wait, so it may already be overwriting the files. It saves the same weights again as
+            # `latest` or `epoch_N`.
             return None
         floats = {
             name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in arrays.items()

@@ -21,7 +21,7 @@ Place = tuple[str | int, ...]
 _NATIVE = "*native*"
 # Native keys that do not affect the result, only how often checkpoints are saved and how many are kept.
 _WITHOUT_INFLUENCE = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps"})
-# Native arguments of what upstream always does.
+# Native arguments for behavior that is always on upstream.
 _ALWAYS_ON = ("DecodeImage.tiff",)
 _PACKED = frozenset({"DataLoader.Train.dataset.shards", "DataLoader.Eval.dataset.shards"})
 # Keys whose mere presence enables a feature upstream, even without a value (`if 'clip_norm' in optim_cfg`).
@@ -136,7 +136,7 @@ def _unsupported_settings(config: TrainingConfig, ranks: int) -> Iterator[str]:
     settings = config.Global
     if settings.device == "cpu" and ranks > 1:
         yield (
-            f"{ranks} ranks on cpu: its evaluation reads ParallelEnv().device_id, which does not exist on a CPU "
+            f"{ranks} ranks on cpu: upstream's evaluation reads ParallelEnv().device_id, which does not exist on a CPU "
             f"(ppcls/engine/evaluation/classification.py); set training.launch.devices: [0]"
         )
     if settings.eval_interval > settings.epochs:
@@ -155,15 +155,15 @@ def _unsupported_settings(config: TrainingConfig, ranks: int) -> Iterator[str]:
     optimizer = config.Optimizer
     if optimizer.name == "Momentum" and (optimizer.no_weight_decay_name or optimizer.one_dim_param_no_weight_decay):
         yield (
-            "Optimizer.no_weight_decay_name, .one_dim_param_no_weight_decay: with the first, upstream's Momentum has "
-            "no decay at all, because it builds the optimizer twice from groups that the first build empties; it "
-            "ignores the second one alone (ppcls/optimizer/optimizer.py)"
+            "Optimizer.no_weight_decay_name, .one_dim_param_no_weight_decay: if the first is set, upstream's Momentum "
+            "applies no decay at all, because the optimizer is built twice from groups that the first build empties; "
+            "if only the second is set, Momentum ignores it (ppcls/optimizer/optimizer.py)"
         )
     loss = config.Loss.Train[0].CELoss
     if config.DataLoader.Train.dataset.batch_transform_ops and loss is not None and loss.epsilon is None:
         yield (
-            "batch_transform_ops with a CELoss without epsilon: upstream takes the softmax of mixed targets, which "
-            "makes them nearly uniform (ppcls/loss/celoss.py); set training.label_smoothing"
+            "batch_transform_ops, and CELoss without epsilon: upstream applies softmax to mixed targets, which makes "
+            "them nearly uniform (ppcls/loss/celoss.py); set training.label_smoothing"
         )
     if any(item.MultiLabelLoss is not None for item in (*config.Loss.Train, *config.Loss.Eval)):
-        yield "Loss.*.MultiLabelLoss: it needs target vectors, but ImageNetDataset returns class numbers"
+        yield "Loss.*.MultiLabelLoss: upstream's loss needs target vectors, but ImageNetDataset returns class ids"

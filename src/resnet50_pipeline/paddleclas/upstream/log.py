@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PaddleFound:
-    """The engine was built; the line contains Paddle's version."""
+    """`train with paddle …`: the engine has been built. The line contains Paddle's version."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class TrainLine:
-    """`[Train]…[Iter: i/n]`: means of rank 0 since the start of the epoch, and costs since the previous line."""
+    """`[Train]…[Iter: i/n]`: rank 0's means since the start of the epoch, and its costs since the previous line."""
 
     epoch: int
     iteration: int
@@ -33,7 +33,7 @@ class TrainLine:
 
 @dataclass(frozen=True)
 class TrainAverage:
-    """`[Train]…[Avg]`: means of rank 0 over the epoch."""
+    """`[Train]…[Avg]`: rank 0's means over the epoch."""
 
     epoch: int
     values: dict[str, float]
@@ -41,7 +41,7 @@ class TrainAverage:
 
 @dataclass(frozen=True)
 class EvalLine:
-    """`[Eval]…[Iter: i/n]`: costs of rank 0."""
+    """`[Eval]…[Iter: i/n]`: rank 0's costs."""
 
     values: dict[str, float]
 

@@ -15,7 +15,7 @@ from resnet50_pipeline.training_dir import events_path, heartbeat_path
 
 
 class LogTail:
-    """Reads new lines from rank 0's log and updates the heartbeats of all ranks when there are any.
+    """Reads new lines from rank 0's log. When there are new lines, it updates the heartbeats of all ranks.
 
     Upstream's ranks do not write heartbeats, and only rank 0 logs its progress. The ranks synchronize at every step, so
     a new line shows that all of them are alive.

@@ -43,7 +43,7 @@ def check_engine(config: TrainingConfig, training: TrainingParameters) -> Paddle
     """Check the settings for `training.engine: paddleclas` without starting ranks, and return the checkout.
 
     Raises:
-        ParameterError: if there is no checkout, or if the settings name more than one machine.
+        ParameterError: if there is no checkout, or if the settings specify more than one machine.
         TrainingConfigError: if upstream does not support the recipe.
     """
     if not training.launch.is_one_machine:
@@ -81,7 +81,7 @@ def run_upstream_training(config: TrainingConfig, training: TrainingParameters, 
     write_text(upstream_config_path(output_dir), upstream.text)
     logs = log_dir(output_dir)
     command = checkout.train_command(upstream_config_path(output_dir), launch, logs)
-    # The log of an earlier run must not produce events of this run.
+    # The log of an earlier run must not produce events for this run.
     (logs / _RANK_0_LOG).unlink(missing_ok=True)
     recorder = _recorder(config, ranks, finished_epochs=0 if saved is None else saved.epoch)
     logger.info("starting %s in %s", " ".join(command.arguments), command.working_dir, extra=DRAWN)
@@ -115,7 +115,7 @@ def _run_and_record(
             check=record,
         )
     except RankFailedError:
-        # The last lines may contain the cause, such as a loss that is not finite.
+        # The last lines may contain the cause, such as a NaN loss.
         for event in recorder.record():
             show(event)
         raise

@@ -277,7 +277,7 @@ def test_archives_with_another_md5_stop_the_validation(catalog, packed) -> None:
     use(catalog, packed)
     options = DataValidationParameters(blocking=("images_exist",), verify_archives=True)
     catalog["params:data_validation"] = MemoryDataset(options)
-    with pytest.raises(DatasetError, match=r"train\.tar: .*[0-9a-f]{32}.* 1d67"):
+    with pytest.raises(DatasetError, match=r"train\.tar has .*[0-9a-f]{32}.* 1d67"):
         validate(catalog)
 
 
@@ -326,7 +326,7 @@ def test_an_image_changed_after_the_validation_is_not_packed(catalog, digits: Pa
     data = bytearray(image.read_bytes())
     data[len(data) // 2] ^= 1
     image.write_bytes(data)
-    with pytest.raises(DatasetError, match=f"{image}: .*data_validation"):
+    with pytest.raises(DatasetError, match=f"{image} has .*data_validation"):
         prepare(catalog)
     assert not (results / "shards" / "shard_set.json").exists()
 

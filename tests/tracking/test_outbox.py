@@ -300,5 +300,5 @@ def test_training_resumed_in_another_store_is_a_new_run(project, caplog):
     (stored,) = find_runs(MlflowClient(f"sqlite:///{project / 'other.db'}"))
     assert (stored.info.status, stored.data.tags["waiting"]) == ("FINISHED", "yes")
     assert stored.info.run_id != first.run_id
-    assert "continues" in caplog.text
+    assert "being resumed" in caplog.text
     first.end("KILLED")

@@ -111,8 +111,12 @@ def run(folder: Path) -> dict[str, float]:
     values = yaml.safe_load((PROJECT / "conf/imagenet/parameters_data_validation.yml").read_text())["data_validation"]
     parameters = DataValidationParameters.model_validate(values)
     lists = ListDescriptions((), {"train": "train_list.txt", "val": "val_list.txt"}, {})
+    manifest_file = folder / "manifest.parquet"
+    manifest.to_parquet(manifest_file, index=False)
     start = time.monotonic()
-    report, docs = nodes.validate_manifest(manifest, lists, DatasetParameters(class_num=CLASSES), parameters)
+    report, docs = nodes.validate_manifest(
+        manifest, manifest_file, lists, DatasetParameters(class_num=CLASSES), parameters
+    )
     seconds = time.monotonic() - start
     docs.rename(folder / "data_docs")
     (folder / "validation_report.json").write_text(json.dumps(report))

@@ -151,7 +151,7 @@ def measure_header(root: Path, rounds: int) -> Target:
 
 
 def measure_detected_faults(root: Path) -> list[Target]:
-    """Return how many of 100 files with each of three kinds of faults the header inspection detects."""
+    """Return how many of 100 files with a fault the header inspection detects, for each of three kinds of faults."""
     whole = (root / "train/n00000000/0.JPEG").read_bytes()
     buffer = io.BytesIO()
     Image.open(io.BytesIO(whole)).save(buffer, "PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 from click.testing import CliRunner, Result
 from dvc.repo import Repo
 from image_folders import CLASSES, add_system_files, write_class_folders, write_image
+from kedro.framework.project import configure_project
+from PIL import Image
 
 from resnet50_pipeline.commands.adopt import adopt
 from resnet50_pipeline.imagenet.layout import find_folds
@@ -31,6 +34,7 @@ from resnet50_pipeline.recipes import RecipeConfigLoader, read_recipe
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 REPOSITORY = Path(__file__).parents[2]
+configure_project("resnet50_pipeline")
 
 
 @pytest.fixture
@@ -54,6 +58,11 @@ def flowers(tmp_path) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
+    """Run `kedro adopt` in this process, without the probe, which takes seconds."""
+    return run_with_probe(*arguments, "--no-probe")
+
+
+def run_with_probe(*arguments: str | Path) -> Result:
     """Run `kedro adopt` in this process."""
     return CliRunner().invoke(adopt, [str(argument) for argument in arguments], catch_exceptions=False)
 
@@ -408,3 +417,54 @@ def test_folds_that_cannot_be_made_write_nothing(project, flowers):
         assert named in result.stderr
     assert not (project / "conf/blumen-fur-1").exists()
     assert not (project / "data/blumen-fur-1/01_raw").exists()
+
+
+@pytest.fixture
+def resized(tmp_path) -> Path:
+    """Two classes of 20 images, each next to a larger JPEG of itself."""
+    root = tmp_path / "pets"
+    for number, name in enumerate(("cat", "dog")):
+        for image in range(20):
+            write_image(root / name / f"{image:02}.png", 100 * number + image, (9, 7))
+            with Image.open(root / name / f"{image:02}.png") as small:
+                small.resize((90, 70), Image.Resampling.BICUBIC).save(root / name / f"{image:02}.png")
+                small.resize((120, 90), Image.Resampling.BICUBIC).save(root / name / f"{image:02} large.jpg")
+    return root
+
+
+def read_val_names(project: Path) -> list[str]:
+    """Return the names of the val images, without suffix."""
+    lines = (project / "data/pets/01_raw/lists/val_list.txt").read_text().splitlines()
+    return [line.split("\t")[0].rpartition(".")[0] for line in lines]
+
+
+@pytest.mark.parametrize(("options", "count"), [((), 16), (("--folds", "4"), 20)])
+def test_near_identical_images_stay_together(project, resized, options, count):
+    """An image and its larger JPEG are in one split or fold, and the command says how many pairs there are."""
+    result = run(resized, *options)
+    assert "40 pairs of near-identical images kept together (cat/00 large.jpg and cat/00.png, …)" in result.stdout
+    names = read_val_names(project)
+    assert len(names) == count
+    assert {name for name in names if name.endswith(" large")} == {f"{name} large" for name in names if " " not in name}
+
+
+def test_the_search_for_near_identical_images_can_be_left_out(project, resized):
+    """With --ignore-similar, only copies and groups stay together."""
+    result = run(resized, "--ignore-similar")
+    assert "near-identical" not in result.stdout
+    names = read_val_names(project)
+    assert len(names) == 16
+    assert {name for name in names if name.endswith(" large")} != {f"{name} large" for name in names if " " not in name}
+
+
+@pytest.mark.slow
+def test_the_table_says_the_time_per_epoch(project, flowers):
+    """The last line of the table is the estimate for the environment, or why there is none. No file is added for it."""
+    (line,) = [line for line in run_with_probe(flowers).stdout.splitlines() if line.startswith("  epoch ")]
+    expected = r"  epoch     (about|at most) .+, so .+ for 3 epochs, without evaluation \(measured: .+ on cpu\)"
+    assert re.fullmatch(expected, line)
+    written = {path.relative_to(project).parts[0] for path in project.rglob("*")}
+    output = run_with_probe(flowers, "--name", "b", "--device", "tpu").stdout
+    (line,) = [line for line in output.splitlines() if line.startswith("  epoch ")]
+    assert "this machine has no tpu" in line
+    assert written == {"conf", "data", "pyproject.toml"}

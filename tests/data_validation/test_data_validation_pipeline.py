@@ -11,7 +11,7 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset
+from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import ListFileError, ParameterError, ValidationFailedError
 from resnet50_pipeline.imagenet.sample import write_sample
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
@@ -30,6 +30,7 @@ def run(root: Path, results: Path, blocking: list[str] = BLOCKING, **dataset: ob
             "params:dataset": MemoryDataset(parameters),
             "params:data_validation": MemoryDataset(DataValidationParameters(blocking=tuple(blocking))),
             "manifest": ParquetDataset(str(results / "manifest.parquet")),
+            "manifest_file": TextFileDataset(str(results / "manifest.parquet")),
             "validation_report": JSONDataset(str(results / "validation_report.json")),
             "data_docs": DirectoryDataset(str(results / "data_docs")),
         }
@@ -57,6 +58,8 @@ def test_a_valid_dataset_passes_and_is_unchanged(digits: Path, tmp_path: Path) -
     run(digits, tmp_path / "results")
     report = read_report(tmp_path / "results")
     assert report["is_valid"]
+    manifest_file = tmp_path / "results" / "manifest.parquet"
+    assert report["manifest_digest"] == f"sha256:{hashlib.sha256(manifest_file.read_bytes()).hexdigest()}"
     assert all(one["success"] for one in report["expectations"])
     assert {one["name"] for one in report["expectations"] if one["is_blocking"]} == {
         name for name in BLOCKING if name != "images_are_as_they_were"

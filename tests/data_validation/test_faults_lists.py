@@ -70,7 +70,7 @@ def test_blank_last_lines_are_ignored_and_counted(faulty: FaultyDataset, ending:
     outcome = faulty.run()
     assert outcome.exit_code == 0
     (notice,) = outcome.report["notices"]
-    assert notice.startswith(f"train_list.txt: {count} ")
+    assert notice.startswith(f"train_list.txt: ignored {count} ")
     assert outcome.prepared("train") == expected
 
 
@@ -101,7 +101,7 @@ def test_invalid_bytes_are_reported_with_their_offset(faulty: FaultyDataset, byt
     faulty.edit(lambda data: data[:offset] + byte + data[offset:])
     outcome = faulty.run()
     assert outcome.exit_code == 1
-    assert re.search(rf"train_list\.txt:2: byte {offset}: .*{message}.* → ", outcome.message)
+    assert re.search(rf"train_list\.txt:2: byte {offset}\b.*{message}.* → ", outcome.message)
 
 
 def test_labels_from_one_are_reported_with_the_setting(faulty: FaultyDataset) -> None:
@@ -206,7 +206,7 @@ def test_one_path_in_both_lists_is_reported(faulty: FaultyDataset) -> None:
     faulty.edit_lines(lambda lines: [f"train/{faulty.lines()[0]}", *lines[1:]], "val")
     outcome = faulty.run()
     assert outcome.exit_code == 1
-    assert re.search(r"val_list\.txt:1: 'train/.*': .* → ", outcome.message)
+    assert re.search(r"val_list\.txt:1: 'train/.*' .* → ", outcome.message)
 
 
 def test_the_same_content_in_both_splits_is_reported_in_pairs(faulty: FaultyDataset) -> None:

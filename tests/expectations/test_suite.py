@@ -210,7 +210,7 @@ FAULTS = [
     ),
     (
         rename_val_folder,
-        {"labels_follow_folders": r"^val_list\.txt:1: .* label 0 .* n00000000 .* n00000042 → "},
+        {"labels_follow_folders": r"^val_list\.txt:1: .* label 0, .* n00000000 .* n00000042 → "},
     ),
     (
         put_into_both_splits,
@@ -234,7 +234,7 @@ FAULTS = [
             "images_are_unique": r"^train_list\.txt:5: train/.* .* train_list\.txt:1: .* → ",
         },
     ),
-    (add_other_file, {"no_other_files": r"^train/ contains 1 file .*\.heic \(train/n00000000/new\.heic\).* → "}),
+    (add_other_file, {"no_other_files": r"^train/ contains unlisted files: 1 file .*\.heic \(train/n00000000/new\.heic\).* → "}),
     (write_png, {"images_are_jpeg": r"^train_list\.txt:1: train/.* .*PNG.* → "}),
     (write_cmyk, {"images_are_rgb_or_grey": r"^train_list\.txt:1: train/.* .*CMYK.* → "}),
     (turn, {"images_are_upright": r"^train_list\.txt:1: train/.* .*orientation 6 .* → "}),
@@ -292,7 +292,7 @@ def test_two_folders_with_one_label_are_reported(digits: Path) -> None:
         edit_list(digits, split, lambda lines: [line.replace(" 9\n", " 8\n") for line in lines])
     problems = failed(validate(digits, class_num=9))
     assert problems.keys() == {"labels_follow_folders"}
-    assert re.search(r"label 8 .*n00000008, n00000009 → ", problems["labels_follow_folders"][0])
+    assert re.search(r"label 8, .*n00000008, n00000009 → ", problems["labels_follow_folders"][0])
 
 
 def test_an_empty_split_is_reported(digits: Path) -> None:

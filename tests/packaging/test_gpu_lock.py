@@ -1,4 +1,4 @@
-"""The GPU lock file brings the CUDA libraries that its Paddle opens."""
+"""The GPU lock file contains the CUDA libraries that its version of Paddle opens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(json.dumps([paddle.version.cuda(), core.cudnn_version(), core.nccl_version
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_gpu_lock_installs_the_cuda_libraries_that_paddle_opens(tmp_path: Path):
-    """Without a GPU, a driver or LD_LIBRARY_PATH, every library loads, with the versions that Paddle was built for.
+    """Without a GPU, a driver or LD_LIBRARY_PATH, every library loads, with the versions that Paddle was built with.
 
     Paddle 2.6.2 from the package index runs on Ada, but not on Hopper.
     """

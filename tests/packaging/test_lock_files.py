@@ -19,6 +19,10 @@ LOCKS = {"requirements.lock": "cpu", "requirements-gpu.lock": "gpu", "requiremen
 DEVELOPER_LOCK = "requirements-dev.lock"
 # The extras in pyproject.toml that the user lock files include.
 USER_EXTRAS = ("remotes", "setup", "sweep", "viz")
+CUDA_PACKAGES = (
+    *("nvidia-cublas-cu11", "nvidia-cuda-nvrtc-cu11", "nvidia-cudnn-cu11", "nvidia-cufft-cu11"),
+    *("nvidia-curand-cu11", "nvidia-cusolver-cu11", "nvidia-cusparse-cu11", "nvidia-nccl-cu11"),
+)
 
 
 def read_lock(name: str) -> dict[str, tuple[Version, list[str]]]:
@@ -107,13 +111,13 @@ def test_the_user_lock_has_no_tools_of_developers() -> None:
 
 @pytest.mark.parametrize(("name", "paddle"), [("gpu", "paddlepaddle-gpu"), ("paddle26", "paddlepaddle")])
 def test_the_locks_differ_in_paddle_and_what_it_needs(name: str, paddle: str) -> None:
-    """The lock files differ in Paddle, its requirement astor, the GPU metrics, and in NumPy and OpenCV for NumPy 1."""
+    """The lock files differ only in Paddle, the packages that Paddle needs, the GPU metrics, NumPy and OpenCV."""
     cpu, other = read_lock("requirements.lock"), read_lock(f"requirements-{name}.lock")
     assert set(cpu) - set(other) == {"paddlepaddle"} - {paddle}
     assert (
         set(other) - set(cpu)
         == {
-            "gpu": {paddle, "astor", "nvidia-ml-py"},
+            "gpu": {paddle, "astor", "nvidia-ml-py", *CUDA_PACKAGES},
             "paddle26": {"astor"},
         }[name]
     )

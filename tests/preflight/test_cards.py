@@ -1,4 +1,4 @@
-"""Checks of NVIDIA cards, with a stub of NVML."""
+"""Tests the checks of NVIDIA cards with a stub of NVML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnet50_pipeline.preflight.cards import Card, Cards, check_cards, find_xid
 from resnet50_pipeline.preflight.findings import Finding
 
 GIB = 2**30
-# Of ResNet50 with 224-pixel images, as the probe counts them.
+# The values that the probe counts for ResNet50 with 224-pixel images.
 RESNET50 = {"parameters": 25_557_032, "activations": 20_724_000}
 PROBED = {"cuda": "11.8", "network": RESNET50}
 A100 = Card(0, "NVIDIA A100-SXM4-80GB", (8, 0), "00000000:3B:00.0", 79 * GIB, 80 * GIB, ecc_errors=0)
@@ -26,7 +26,7 @@ class NVMLError(Exception):
 
 
 def stub_nvml() -> SimpleNamespace:
-    """Return NVML with two cards. The second counts no ECC errors, and its clocks are reduced."""
+    """Return a stub of NVML with two cards. The second does not count ECC errors, and its clocks are reduced."""
 
     def ask(*answers: Any) -> Callable[..., Any]:
         def answer(handle: int, *_: Any) -> Any:
@@ -78,7 +78,7 @@ def findings_by_name(
 
 
 def test_state_of_the_cards_is_read(monkeypatch: pytest.MonkeyPatch):
-    """Driver, CUDA version, memory, errors, clocks and peer access come from NVML. What a card cannot say is None."""
+    """Driver, CUDA version, memory, errors, clocks and peer access come from NVML. Unsupported values are None."""
     monkeypatch.setitem(sys.modules, "pynvml", stub_nvml())
     read = read_cards((0, 1))
     assert read == Cards(
@@ -94,8 +94,8 @@ def test_state_of_the_cards_is_read(monkeypatch: pytest.MonkeyPatch):
     )
 
 
-def test_a_card_that_does_not_exist_is_an_answer(monkeypatch: pytest.MonkeyPatch, on_cards):
-    """NVML's error becomes a warning that says what was not checked."""
+def test_missing_card_yields_a_message(monkeypatch: pytest.MonkeyPatch, on_cards):
+    """If NVML reports an error, a warning says what was not checked."""
     monkeypatch.setitem(sys.modules, "pynvml", stub_nvml())
     read = read_cards((0, 2))
     assert isinstance(read, str)
@@ -103,13 +103,13 @@ def test_a_card_that_does_not_exist_is_an_answer(monkeypatch: pytest.MonkeyPatch
     assert {name: one.status for name, one in findings_by_name(on_cards(), read).items()} == {"cards": "warning"}
 
 
-def test_a_machine_without_a_driver_is_an_answer():
-    """Here, the real NVML package finds no driver, or the package is not installed."""
+def test_missing_driver_yields_a_message():
+    """If NVML finds no driver or is not installed, as on the test machine, the result is a message."""
     assert isinstance(read_cards((0,)), str) or Path("/proc/driver/nvidia").exists()
 
 
 def test_healthy_cards_pass(on_cards):
-    """Two A100 with a current driver have nothing to report."""
+    """Two A100 cards with a current driver pass all checks."""
     read = Cards("535.161.08", (12, 2), (A100, A100))
     found = findings_by_name(on_cards(), read)
     assert {name: one.status for name, one in found.items()} == dict.fromkeys(
@@ -121,7 +121,7 @@ def test_healthy_cards_pass(on_cards):
     ("cuda", "status"), [((10, 2), "blocking"), ((11, 4), "warning"), ((11, 8), "ok"), ((12, 2), "ok")]
 )
 def test_driver_is_compared_with_paddles_cuda(on_cards, cuda, status):
-    """An earlier major version cannot run Paddle's CUDA libraries; an earlier minor version lacks some functions."""
+    """A driver for an earlier major CUDA version blocks. One for an earlier minor version is a warning."""
     assert findings_by_name(on_cards(), Cards("470.1", cuda, (A100,)))["driver"].status == status
 
 
@@ -134,7 +134,7 @@ def test_driver_is_compared_with_paddles_cuda(on_cards, cuda, status):
     ],
 )
 def test_a_faulty_card_is_named(on_cards, changes, value):
-    """Memory errors, a pending reset and reduced clocks are warnings with the number of the card."""
+    """Memory errors, a pending reset and reduced clocks are warnings that include the number of the card."""
     card = Card(**{**vars(A100), "number": 5, **changes})
     finding = findings_by_name(on_cards(), Cards("535.1", (12, 2), (A100, card)))["card 5"]
     assert finding.status == "warning"
@@ -142,7 +142,7 @@ def test_a_faulty_card_is_named(on_cards, changes, value):
 
 
 def test_memory_estimate_follows_batch_size_and_precision(on_cards):
-    """64 float32 images of ResNet50 take 5.3 GB of activations, and half precision takes half of that."""
+    """In ResNet50, the activations of 64 images take 5.3 GB in float32, and half of that in half precision."""
     full = rank_memory_bytes(on_cards(), RESNET50["activations"], RESNET50["parameters"])
     assert full == 1000 * 2**20 + 3 * 4 * 25_557_032 + 64 * 20_724_000 * 4
     amp = on_cards().amp.model_copy(update={"use_amp": True})
@@ -154,7 +154,7 @@ def test_memory_estimate_follows_batch_size_and_precision(on_cards):
 
 
 def test_a_full_card_is_named(on_cards):
-    """The card with the least free memory decides."""
+    """The finding depends on the card with the least free memory."""
     full = Card(**{**vars(A100), "number": 1, "free_bytes": 6 * GIB})
     finding = findings_by_name(on_cards(), Cards("535.1", (12, 2), (A100, full)))["card memory"]
     assert finding.status == "warning"
@@ -164,7 +164,7 @@ def test_a_full_card_is_named(on_cards):
 
 
 def test_xid_errors_of_a_card_come_from_the_kernel_log(tmp_path: Path):
-    """Only errors of the card's own bus address count, each once. An unreadable log is not an empty one."""
+    """Only errors with the card's own bus address count, each once. An unreadable log is not an empty log."""
     log = tmp_path / "kmsg"
     log.write_text(
         "4,1,1,-;NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.\n"

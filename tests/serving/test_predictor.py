@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # Paddle is imported
 
 @pytest.fixture(scope="module")
 def predictor(exported_model) -> Predictor:
-    """The exported model, loaded."""
+    """The loaded exported model."""
     return Predictor(exported_model.folder)
 
 

@@ -96,7 +96,7 @@ def test_valid_space_is_accepted(training):
         ({"space": {RATE: {"low": 0.1, "high": 0.2, "logg": True}}}, "logg"),
         ({"space": {RATE: {"choices": [1, 1]}}}, r"\[1, 1\]"),
         ({"space": {RATE: None}}, "space is empty"),
-        ({"metric": "val/loss"}, "val/loss .*minimize"),
+        ({"metric": "val/loss"}, "maximize .* val/loss; .*minimize"),
         ({"metric": "train/loss"}, "metric"),
         ({"metric": "evaluation/ece", "direction": "minimize"}, r"evaluation/ece.* pruner\.name"),
         ({"pruner": {"name": "median", "min_resource": 1}}, "min_resource"),

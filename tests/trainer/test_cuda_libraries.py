@@ -1,4 +1,4 @@
-"""Paddle finds the CUDA libraries of NVIDIA's wheels, and the kernels of a build are read from its libraries."""
+"""Paddle finds the CUDA libraries in NVIDIA's wheels, and a build's kernels are read from its libraries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WHEEL_FOLDERS = {
 
 @pytest.fixture
 def paddle(tmp_path: Path) -> Path:
-    """The folder `paddle` beside the wheels of NVIDIA, whose files are copies of a small library."""
+    """The folder `paddle` next to NVIDIA's wheels, whose files are copies of a small library."""
     import _ctypes
 
     for path in WHEEL_FOLDERS:
@@ -47,7 +47,7 @@ def paddle(tmp_path: Path) -> Path:
 
 
 def elf_with_fatbins(images: list[list[tuple[bool, int]]]) -> bytes:
-    """Return a 64-bit ELF file with one fat binary per list: whether each image is PTX, and its capability."""
+    """Return a 64-bit ELF file with one fat binary per list of (whether an image is PTX, its capability)."""
     section = b""
     for fatbin in images:
         body = b""
@@ -91,7 +91,7 @@ def test_ptx_runs_on_later_gpus(capability, runs):
 
 
 def test_kernels_are_read_from_fat_binaries(paddle: Path):
-    """Capabilities of rare kernels, which belong to other libraries, do not count."""
+    """Capabilities of rare kernels, which belong to other libraries, are ignored."""
     common = [(False, 70), (False, 86), (True, 86)]
     (paddle / "libs/libphi.so").write_bytes(elf_with_fatbins([common, common, [*common, (False, 90)], common]))
     kernels = read_kernels(paddle)
@@ -106,7 +106,7 @@ def test_a_build_without_kernels_has_none(paddle: Path):
 
 
 def test_linked_wheels_are_complete(paddle: Path):
-    """After linking, every library that Paddle opens loads, under the names with and without a version."""
+    """After linking, every library that Paddle opens can be loaded by its name with and without a version."""
     assert set(missing_libraries(paddle)) == set(LIBRARIES.values())
     links = {link.name for link in link_wheels(paddle)}
     assert links == {*WHEEL_FOLDERS.values(), *(Path(path).name for path in WHEEL_FOLDERS)}
@@ -116,7 +116,7 @@ def test_linked_wheels_are_complete(paddle: Path):
 
 
 def test_links_survive_a_move_and_leave_paddles_own_files(paddle: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Links are relative, files of Paddle are never replaced, and links to removed wheels disappear."""
+    """Links are relative, Paddle's own files are never replaced, and links to removed wheels are deleted."""
     own = paddle / "libs/libcublas.so"
     own.write_bytes(b"Paddle's own")
     link_wheels(paddle)
@@ -131,7 +131,7 @@ def test_links_survive_a_move_and_leave_paddles_own_files(paddle: Path, tmp_path
 
 
 def test_libraries_in_ld_library_path_come_first(paddle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As in Paddle, a damaged library in LD_LIBRARY_PATH is not hidden by that of the wheel."""
+    """As in Paddle, a damaged library in LD_LIBRARY_PATH takes precedence over the wheel's library."""
     link_wheels(paddle)
     (tmp_path / "libcudnn.so").write_bytes(b"no library")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
@@ -139,7 +139,7 @@ def test_libraries_in_ld_library_path_come_first(paddle: Path, tmp_path: Path, m
 
 
 def test_command_changes_nothing_in_a_cpu_environment():
-    """Set-up runs the command in every environment. Without NVIDIA's wheels, it makes no link."""
+    """Setup runs the command in every environment. Without NVIDIA's wheels, the command creates no links."""
     paddle = find_paddle()
     assert paddle is not None
     before = sorted(path.name for path in (paddle / "libs").iterdir())

@@ -1,4 +1,4 @@
-"""On several machines, each rank compares its share of the images with those that machine 0 recorded."""
+"""On several machines, each rank compares its share of the images with the record from machine 0."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SharedFiles(Ranks):
     """Ranks whose shared files are the same."""
 
     def gather(self, values: Sequence[float]) -> NDArray[np.float64]:
-        """Return the values of this rank for all ranks."""
+        """Return this rank's values as the values of all ranks."""
         return np.array([values] * self.count)
 
 
@@ -42,7 +42,7 @@ def dataset(striped_dataset: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def check_as(dataset, training_parameters, monkeypatch) -> Callable[..., Check]:
-    """Return a function that returns the check of a rank; the training has two machines with two ranks each."""
+    """Return a function that returns a rank's check in a run on two machines with two ranks each."""
 
     def build(local_rank: int, shards: Path | None = None) -> Check:
         training = training_parameters()
@@ -88,17 +88,17 @@ def test_the_ranks_of_a_machine_share_its_images(dataset: Path, check_as: Callab
             except DatasetError as error:
                 errors.append(str(error))
         (error,) = errors
-        assert error.startswith(f"{image}: has {len(data) + 1:,} bytes, not {len(data):,};")
+        assert error.startswith(f"{image} has {len(data) + 1:,} bytes, not {len(data):,};")
         assert "1 of 2" in error
         image.write_bytes(data)
 
 
 def test_a_sample_of_the_content_is_compared(dataset: Path, check_as: Callable[..., Check], monkeypatch):
-    """An image of the same size with other content is found if it is in the sample."""
+    """An image with the same size but different content is detected if it is in the sample."""
     image = dataset / "train" / "n00000000" / "n00000000_0.JPEG"
     checks = [check_as(0), check_as(1)]
     image.write_bytes(image.read_bytes()[:-1] + b"\0")
-    with pytest.raises(DatasetError, match=f"{image}: has different content; .*1 of 29"):
+    with pytest.raises(DatasetError, match=f"{image} has different content; .*1 of 29"):
         checks[0]()
     checks[1]()
     monkeypatch.setattr(same_data, "SAMPLE", 0)
@@ -106,7 +106,7 @@ def test_a_sample_of_the_content_is_compared(dataset: Path, check_as: Callable[.
 
 
 def test_without_digests_only_sizes_are_compared(dataset: Path, check_as: Callable[..., Check], training_parameters):
-    """After a scan at the level structure, the content is unknown."""
+    """After a scan with `level: structure`, no digests are known, so only sizes are compared."""
     check = check_as(0)
     path = images_path(training_parameters().output_dir)
     values = np.load(path)
@@ -116,12 +116,12 @@ def test_without_digests_only_sizes_are_compared(dataset: Path, check_as: Callab
     image.write_bytes(image.read_bytes()[:-1] + b"\0")
     check()
     image.unlink()
-    with pytest.raises(DatasetError, match=f"{image}: is missing"):
+    with pytest.raises(DatasetError, match=f"{image} is missing"):
         check()
 
 
 def test_shards_are_compared_with_their_index(dataset: Path, check_as: Callable[..., Check], tmp_path: Path):
-    """With shards, a sample of the packed images is read, and the separate files are not."""
+    """With shards, a sample of the packed images is compared, and the loose files are not read."""
     pack(dataset, tmp_path / "shards", "original", CLASSES)
     check = check_as(0, shards=tmp_path / "shards")
     shutil.rmtree(dataset / "train")
@@ -133,7 +133,7 @@ def test_shards_are_compared_with_their_index(dataset: Path, check_as: Callable[
 
 
 def test_nothing_is_compared_on_one_machine(dataset: Path, training_parameters, monkeypatch):
-    """On one machine, Kedro has compared the images before it started the ranks."""
+    """On a single machine, ranks compare nothing, because Kedro has compared the images before it starts them."""
     monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")
     training = training_parameters()
     config = render_training_config(training, PlacedDataset(root=dataset, class_num=CLASSES))

@@ -160,7 +160,7 @@ def test_killed_rank_ends_both_machines(machines, training_on, striped_dataset, 
 
 
 def flip_bit(dataset: Path) -> Path:
-    """Change one bit of a train image, which keeps its size."""
+    """Flip one bit of a train image, which does not change the file's size."""
     path = dataset / "train" / "n00000000" / "n00000000_3.JPEG"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -202,7 +202,7 @@ def reorder_list(dataset: Path) -> Path:
 def test_other_copy_of_the_dataset_is_refused(  # noqa: PLR0917 - fixtures and a table
     machines, training_on, striped_dataset, tmp_path, change, problem
 ):
-    """If the dataset on machine 1 is not that of machine 0, both machines end, name the first file, and train nothing.
+    """If the datasets on machines 0 and 1 differ, both machines stop before training and name the first such file.
 
     The dataset is given as a relative path, and each machine has its own working directory with a copy of it.
     """
@@ -216,8 +216,8 @@ def test_other_copy_of_the_dataset_is_refused(  # noqa: PLR0917 - fixtures and a
     ]
     stderr = [program.communicate(timeout=200)[1] for program in programs]
     assert [program.returncode for program in programs] == [1, 1], stderr
-    assert re.search(f"^error: {changed}: {problem}", stderr[1], re.MULTILINE), stderr
-    assert re.search(f"machine 1: DatasetError: {changed}: {problem}", stderr[0]), stderr
+    assert re.search(f"^error: {changed} {problem}", stderr[1], re.MULTILINE), stderr
+    assert re.search(f"machine 1: DatasetError: {changed} {problem}", stderr[0]), stderr
     assert not checkpoint_paths(training_on(0).output_dir)
 
 

@@ -319,7 +319,7 @@ def test_the_training_node_uses_the_yaml_of_its_own_parameters(
 def test_a_resume_records_the_images_of_an_older_training(
     dataset_parameters, training_parameters: Build, monkeypatch: pytest.MonkeyPatch
 ):
-    """If the training did not record its images, its first resume does, so that other machines can compare theirs."""
+    """If a run did not record its images, its first resume records them, so that other machines can compare theirs."""
     monkeypatch.setattr(engine, "_run", lambda *_, **__: None)
     training = training_parameters(resume=True)
     checkpoint_path(training.output_dir, 1).mkdir(parents=True)

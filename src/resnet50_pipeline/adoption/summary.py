@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from resnet50_pipeline.adoption.found import FoundDataset, LabeledImage
+from resnet50_pipeline.adoption.near_identical import NearIdentical
 from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.text import list_names, pluralize
 
@@ -115,6 +116,19 @@ def find_doubts(
         yield (
             f"the largest class has {max(used) / min(used):.0f} times as many training images as the smallest; compare "
             "models by balanced accuracy"
+        )
+
+
+def describe_near_identical(near: NearIdentical | None) -> Iterator[str]:
+    """Yield a note on near-identical images, if any were found."""
+    if near is not None and near.example is not None:
+        apart = (
+            f"; {pluralize(near.separated_pairs, 'more pair')} in long series, such as frames of a video, may be in "
+            "different splits: use --group-by"
+        )
+        yield (
+            f"{pluralize(near.kept_pairs, 'pair')} of near-identical images kept together ({near.example[0]} and "
+            f"{near.example[1]}, …){apart if near.separated_pairs else ''}"
         )
 
 

@@ -13,21 +13,22 @@ import click
 from kedro.framework.project import settings
 
 from resnet50_pipeline.commands.errors import reporting_errors
-from resnet50_pipeline.commands.project import enter_project
+from resnet50_pipeline.commands.project import enter_project, load_configuration
 from resnet50_pipeline.exceptions import DatasetError, ParameterError, PipelineError
 from resnet50_pipeline.files import shorten_path
-from resnet50_pipeline.parameters import is_registered_reference
+from resnet50_pipeline.parameters import TrainingParameters, is_registered_reference, read_group
+from resnet50_pipeline.text import format_duration, pluralize
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from resnet50_pipeline.adoption.found import FoundDataset, LabeledImage
+    from resnet50_pipeline.adoption.near_identical import NearIdentical
     from resnet50_pipeline.imagenet.lists.files import Split
 
 _DEFAULT_VAL_FRACTION = 0.2
 _CPU_RANKS = 2  # as in conf/base
 # Smaller images suit the settings for the sample, whose crops have 32 pixels.
 _SMALL_SIDE = 64
+_DAY_SECONDS = 86_400.0
 _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
 _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -58,14 +59,21 @@ _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
     help="Column of a table, or regular expression on the path, such as 'patient[0-9]+': images with the same value "
     "stay in one split.",
 )
+@click.option(
+    "--ignore-similar",
+    is_flag=True,
+    help="Do not look for near-identical images, which decodes all images once more.",
+)
+@click.option("--no-probe", is_flag=True, help="Do not measure training steps to estimate the time per epoch.")
 @click.option("--label-column", help="Column of a CSV or TSV file that contains the labels.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the split.")
 @click.pass_context
 def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
     """Write the environment conf/NAME for the images in the folder PATH.
 
-    The command recognizes the layout, splits the images if there is no val split, and prints what it found and the
-    command that trains. It reads all images, but starts no run and never writes to the folder.
+    The command recognizes the layout, splits the images if there is no val split, and prints what it found, the time
+    per epoch on this machine, and the command that trains. It reads all images, but starts no run and never writes to
+    the folder.
     """
     root = _make_absolute(folder)
     if options["pretrained"] is not None and not is_registered_reference(options["pretrained"]):
@@ -148,11 +156,13 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         cache_dir=cache,
         class_keys=[one.key for one in found.classes],
     )
-    splits, folds = _split(found, fractions, options["folds"], options["seed"], manifest)
-    doubts = [*summary.find_doubts(found, splits, manifest)]
+    digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
+    near = _find_near_identical(root, found, digests, options) if is_split_here else None
+    if near is not None:
+        digests |= near.contents
+    splits, folds = _split(found, fractions, options["folds"], options["seed"], digests)
+    doubts = [*summary.find_doubts(found, splits, manifest), *summary.describe_near_identical(near)]
     recipe = _choose_recipe(options, summary.measure_short_side(manifest))
-    if recipe is not None and options["device"] == "cpu":
-        doubts.append(f"the recipe {recipe} may take days on CPUs; --device gpu trains on a GPU")
     needs_lists = found.parameters is None or is_split_here
     shown_lists = str(shorten_path(lists)) if needs_lists else None
     parameters: dict[str, Any] = {
@@ -182,14 +192,67 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         lists if needs_lists else None,
         functools.partial(environment.fill_lists, classes=found.classes, splits=splits, folds=folds),
     )
+    table = [str(root), *summary.describe(found, splits, manifest, folds)]
+    total_seconds = None
+    if not options["no_probe"]:
+        unread = set(manifest.loc[manifest["status"] != "ok", "path"])
+        readable = [image.path for image in splits["train"] if image.path not in unread]
+        line, total_seconds = _estimate_time(project, name, root, readable, len(found.classes))
+        table.append(line)
+    if recipe is not None and options["device"] == "cpu" and (total_seconds or _DAY_SECONDS) >= _DAY_SECONDS:
+        doubts.append(f"the recipe {recipe} may take days on CPUs; --device gpu trains on a GPU")
     _show(
-        [str(root), *summary.describe(found, splits, manifest, folds)],
+        table,
         doubts,
         written=[conf / name, *([lists] if needs_lists else [])],
     )
     click.echo(f"\nkedro run --env {name}")
     if folds:
         click.echo(f"kedro folds --env {name}")
+
+
+def _find_near_identical(
+    root: Path, found: FoundDataset, digests: dict[str, str], options: dict[str, Any]
+) -> NearIdentical | None:
+    """Return the near-identical images among those that are divided, or None with --ignore-similar."""
+    from resnet50_pipeline.adoption.near_identical import find_near_identical
+
+    if options["ignore_similar"]:
+        return None
+    divided = [*found.splits["train"], *(found.splits.get("val", ()) if options["folds"] else ())]
+    return find_near_identical(root, {image.path: digests[image.path] for image in divided})
+
+
+def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class_num: int) -> tuple[str, float | None]:
+    """Return the line of the table with the time per epoch, and the time of all epochs in seconds if it is known.
+
+    Args:
+        project: folder of the project.
+        name: environment that was written.
+        root: dataset folder.
+        paths: readable training images.
+        class_num: number of classes.
+    """
+    from resnet50_pipeline.paddleclas.epoch_time import estimate_epoch_seconds, measure_steps
+
+    configuration = load_configuration({"env": name, "conf_source": None, "params": {}}, project)
+    try:
+        training = read_group(configuration["parameters"], "training", TrainingParameters)
+        measured = measure_steps(training, class_num, root, paths)
+    except PipelineError as error:
+        measured = str(error).splitlines()[0]
+    if isinstance(measured, str):
+        return f"  epoch     not measured: {measured}", None
+    seconds = estimate_epoch_seconds(training, measured, len(paths), class_num)
+    total = seconds * training.epochs
+    # From batches of a single image, the estimate is too high; see `step_probe.extrapolate`.
+    degree = "at most" if measured.batch_size == 1 < training.batch_size_per_rank else "about"
+    return (
+        f"  epoch     {degree} {format_duration(seconds)}, so {format_duration(total)} for "
+        f"{pluralize(training.epochs, 'epoch')}, without evaluation (measured: "
+        f"{pluralize(measured.batches, 'batch', 'batches')} of {measured.batch_size} on {training.launch.device})",
+        total,
+    )
 
 
 def _read_recipe(conf: Path, name: str | None) -> dict[str, Any]:
@@ -251,21 +314,21 @@ def _describe_fractions(fractions: dict[Split, float]) -> str:
 
 
 def _split(
-    found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, manifest: pd.DataFrame
+    found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, digests: dict[str, str]
 ) -> tuple[dict[Split, list[LabeledImage]], list[dict[Split, list[LabeledImage]]]]:
     """Return the images of each split, and those of each fold, which divide train and val together."""
     from resnet50_pipeline.adoption.folds import make_folds
     from resnet50_pipeline.adoption.split import split_images
 
     splits: dict[Split, list[LabeledImage]] = {split: list(part) for split, part in found.splits.items()}
-    digests = dict(zip(manifest["path"].tolist(), manifest["sha256"].tolist(), strict=True))
     if fractions:
         splits |= split_images(splits["train"], fractions, seed, digests)
         for split in fractions:
             if not splits[split]:
                 raise DatasetError(
-                    f"no image can be split off for {split}: train has to keep an image of each class, and copies and "
-                    f"the groups of --group-by stay together → add images or a {split} split, or choose smaller groups"
+                    f"no image can be split off for {split}: train has to keep an image of each class, and copies, "
+                    "near-identical images and the groups of --group-by stay together → add images or a "
+                    f"{split} split, choose smaller groups, or use --ignore-similar"
                 )
     made: list[dict[Split, list[LabeledImage]]] = []
     if folds is not None:

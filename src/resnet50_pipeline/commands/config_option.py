@@ -1,4 +1,4 @@
-"""Implements the `--config` option of `kedro run`, a YAML file with a group `run` that contains options."""
+"""Implements the `--config` option of `kedro run`: a YAML file with options in a `run` group."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ _FOLDER = "09_folds"
 @click.command("folds", params=[*CONFIGURATION_OPTIONS])
 @click.pass_context
 def folds(context: click.Context, /, **options: Any) -> None:
-    """Train and evaluate the folds of `kedro adopt --folds`, and print the mean and the spread of the metrics.
+    """Train and evaluate a model per fold of `kedro adopt --folds`, and print the mean and the spread of the metrics.
 
-    To continue a command that was stopped or killed, start it again. Finished folds are kept, and the unfinished one
+    To continue a command that was stopped or killed, start it again. Finished folds are kept, and the unfinished fold
     resumes from its last checkpoint set.
     """
     with reporting_errors(context):

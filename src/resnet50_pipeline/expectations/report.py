@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from posixpath import basename
 from typing import Any
 
 import pandas as pd
 
-from resnet50_pipeline.exceptions import ValidationFailedError
+from resnet50_pipeline.exceptions import DatasetError, ValidationFailedError
 from resnet50_pipeline.expectations.claims import SuiteName
 from resnet50_pipeline.expectations.distributions import Distributions, as_json, compute_distributions
 from resnet50_pipeline.expectations.findings import Finding
+from resnet50_pipeline.files import digest_file
 from resnet50_pipeline.imagenet.lists.files import SPLITS
 from resnet50_pipeline.imagenet.scan.digest import compute_data_digest
 from resnet50_pipeline.imagenet.scan.inspection import SCAN_LEVELS
@@ -35,8 +38,8 @@ def build_report(
     The keys are `suite`, `is_valid`, `data_digest`, `statistics`, `distributions` (size quantiles and images per
     class), `notices` (repaired lists, known PNG and CMYK images in ILSVRC2012, skipped checks) and `expectations`. Each
     expectation contains the number of problems and the first `PROBLEMS_IN_REPORT` problems. `problems` contains them as
-    lines of text, `findings` as objects with `file`, `line`, `path`, `text` and `fix`. The file `findings.jsonl` in the
-    Data Docs contains all problems.
+    lines of text, and `findings` as objects with `file`, `line`, `path`, `text` and `fix`. The file `findings.jsonl` in
+    the Data Docs contains all problems. The node adds `manifest_digest`, which `require_report_of` checks.
 
     Args:
         manifest: result of `imagenet.scan.scan_dataset`.
@@ -109,6 +112,20 @@ def require_valid(report: Mapping[str, Any]) -> None:
                 if expectation["is_blocking"]
                 for problem in expectation["problems"]
             ]
+        )
+
+
+def require_report_of(manifest_file: Path, report_file: Path) -> None:
+    """Raise an error if the report was written for another manifest.
+
+    Raises:
+        DatasetError: if the digest in the report is not that of the manifest file.
+    """
+    report = json.loads(report_file.read_text(encoding="utf-8"))
+    if report.get("manifest_digest") != digest_file(manifest_file):
+        raise DatasetError(
+            f"{report_file}: describes another manifest than {manifest_file}; data_validation was probably interrupted "
+            "between the two, or one of them was replaced → run data_validation again"
         )
 
 

@@ -12,6 +12,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError
+from resnet50_pipeline.expectations.report import require_report_of
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir
 from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters, read_group
@@ -32,6 +33,7 @@ from resnet50_pipeline.training_dir import RUN_DIR
 
 # Every node that starts ranks has this input.
 RANK_PARAMETERS = "params:training"
+MANIFEST, VALIDATION_REPORT = "manifest", "validation_report"
 # Stages after training. Their files and packages are checked before the ranks start.
 LATER_STAGES = ("evaluation", "model_registration")
 
@@ -58,6 +60,7 @@ class PreflightHooks:
             ParameterError: if a parameter group is unknown, or if the sample would overwrite the user's dataset.
             OutputDirectoryInUseError: if another run uses the workspace.
             DatasetNotFoundError: if the dataset, a part of it, or a result of an earlier run is missing.
+            DatasetError: if the validation report does not belong to the manifest.
             PreflightError: if a check of the machine or MLflow has a blocking finding.
         """
         parameters = catalog.load("parameters")
@@ -70,6 +73,7 @@ class PreflightHooks:
         elif {DATASET_ROOT, "params:dataset"} & pipeline.inputs():
             require_dataset(places[DATASET_ROOT], read_group(parameters, "dataset", DatasetParameters))
         require_inputs(pipeline, catalog)
+        require_one_validation(pipeline, catalog)
         if workspace := Path(parameters[RUN_DIR]) if RUN_DIR in parameters else find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
         try:
@@ -128,6 +132,21 @@ def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> No
         )
 
 
+def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+    """Raise an error if this run reads the manifest or the validation report of earlier runs and they do not match.
+
+    Raises:
+        DatasetError: if the report was written for another manifest.
+    """
+    manifest, report = (_path_of(catalog, name) for name in (MANIFEST, VALIDATION_REPORT))
+    written = {_path_of(catalog, name) for name in pipeline.all_outputs()}
+    read = {_path_of(catalog, name) for name in pipeline.inputs()} - written
+    if manifest is None or report is None or not {manifest, report} & read or {manifest, report} & written:
+        return
+    if manifest.is_file() and report.is_file():
+        require_report_of(manifest, report)
+
+
 def _path_of(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
     """Return the path of a catalog entry, or None for parameters and datasets in memory."""
     path = getattr(catalog[name], "filepath", None) if name in catalog else None
@@ -140,5 +159,5 @@ def belongs_to_absent_stage(group: str, pipeline: Pipeline) -> bool:
 
 
 def _import_mlflow() -> None:
-    """Import MLflow for the next hook while the probe process imports Paddle. Both take about the same time."""
+    """Import MLflow for the next hook while the probe process imports Paddle, which takes about as long."""
     import resnet50_pipeline.tracking.runs  # noqa: F401

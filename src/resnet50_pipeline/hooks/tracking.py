@@ -102,7 +102,7 @@ class TrackingHooks:
 
     @hook_impl
     def on_node_error(self, node: Node) -> None:
-        """Upload the points of the curves before the error, and the YAML file."""
+        """Upload the curve points recorded before the error, and the YAML file."""
         if node.name == TRAINING_NODE:
             self._curves.close()
             self._log_training_config()

@@ -123,6 +123,17 @@ def decode_image(data: bytes, *, tiff: bool = False) -> NDArray[np.uint8]:
         ImageDecodeError: if the format is not accepted, a decoder reports an error or a warning, or the image exceeds
             a limit.
     """
+    return decode_reduced(data, 0, tiff=tiff)
+
+
+def decode_reduced(data: bytes, min_side: int, *, tiff: bool = False) -> NDArray[np.uint8]:
+    """Return the pixels of an encoded image, like `decode_image`, but a JPEG may be reduced in size, which is faster.
+
+    libjpeg-turbo divides the sides by 1 to 8, so that both have at least `min_side` pixels. 0 returns all pixels.
+
+    Raises:
+        ImageDecodeError: if `decode_image` would raise it.
+    """
     if (packed := view_bitmap(data)) is not None:
         _require_size(packed.shape[1], packed.shape[0])
         return packed
@@ -130,7 +141,7 @@ def decode_image(data: bytes, *, tiff: bool = False) -> NDArray[np.uint8]:
     if image_format != "JPEG":
         return _decode_with_pillow(data, image_format)
     header = _require_jpeg_header(data)
-    pixels = _decode_jpeg(data, header)
+    pixels = _decode_jpeg(data, header, min_side)
     return _turn(pixels, header.exif_orientation)
 
 
@@ -256,13 +267,14 @@ def _require_jpeg_header(data: bytes) -> JpegHeader:
     return header
 
 
-def _decode_jpeg(data: bytes, header: JpegHeader) -> NDArray[np.uint8]:
-    """Return the stored pixels. Warnings from libjpeg-turbo are errors."""
+def _decode_jpeg(data: bytes, header: JpegHeader, min_side: int) -> NDArray[np.uint8]:
+    """Return the stored pixels, reduced as in `decode_reduced`. Warnings from libjpeg-turbo are errors."""
+    size = {"min_height": min_side, "min_width": min_side}
     try:
         if header.mode != "CMYK":
-            bgr: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "BGR", strict=True)
+            bgr: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "BGR", strict=True, **size)
             return bgr
-        cmyk: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "CMYK", strict=True)
+        cmyk: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "CMYK", strict=True, **size)
     except (ValueError, RuntimeError) as error:
         raise ImageDecodeError(f"cannot be decoded completely: libjpeg-turbo says {str(error)!r}", _RESTORE) from error
     # OpenCV's formula. Like nearly all programs, it assumes that the channels are stored inverted.

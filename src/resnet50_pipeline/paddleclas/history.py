@@ -46,8 +46,7 @@ def training_summary(events_path: Path, arch: str, best_checkpoint: str) -> dict
     """Return the summary of a finished run.
 
     If the run ended before `planned_epochs`, `patience` is the number of epochs without improvement after which it
-    ended.
-    `class_weights` contains the smallest and the largest weight. If the run was resumed, `seconds` and
+    ended. `class_weights` contains the smallest and the largest weight. If the run was resumed, `seconds` and
     `images_per_second` cover only the time since the last resume.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Classifies all images of a list. The ranks write NumPy files, and this module joins them into a DataFrame."""
+"""Classifies all images in a list. The ranks write NumPy files, and this module joins them into a DataFrame."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def predict_list(
     """Return a model's predictions for a list, in list order, and a summary of the evaluation.
 
     Columns: `path`, `label`, `top5_ids` and `top5_probabilities` (lists of min(5, class_num), best first), `loss`.
-    Every image occurs exactly once, for any number of ranks.
+    Every image occurs exactly once, regardless of the number of ranks.
 
     Args:
         model: model to evaluate.

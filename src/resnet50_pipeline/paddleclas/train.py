@@ -43,9 +43,9 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
         images: identities of the images in both lists, which are saved to `images.npy`, or None if unknown.
 
     Raises:
-        CheckpointError: if there is no checkpoint set to resume from, if it is damaged or belongs to a different recipe
-            or different data, or if the digest of the pretrained weights does not match.
-        OutputDirectoryInUseError: if another run uses the folder.
+        CheckpointError: if there is no checkpoint set to resume from, if the set is damaged or belongs to a different
+            recipe or different data, or if the digest of the pretrained weights does not match.
+        OutputDirectoryInUseError: if another run is using the folder.
         RankFailedError: if a rank failed or hung.
         NonFiniteLossError: if the loss became NaN or infinite.
         ParameterError, TrainingConfigError: if `training.engine` does not support the recipe, or its checkout is

@@ -15,8 +15,8 @@ from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.preflight.findings import Finding, Status, judge
 from resnet50_pipeline.text import format_bytes, pluralize
 
-# Clock limits that point to a fault of the card, its cooling or its power supply (nvml.h, nvmlClocksEventReason*). The
-# power cap and the idle clock are normal states.
+# Clock limits that indicate a fault in the card, its cooling or its power supply (nvml.h, nvmlClocksEventReason*). The
+# power cap and the idle clock are normal.
 _SLOWDOWNS = {
     0x08: "hardware slowdown",
     0x20: "too hot (software slowdown)",
@@ -25,7 +25,7 @@ _SLOWDOWNS = {
 }
 _XID = re.compile(r"NVRM: Xid \(PCI:(?P<bus>[0-9a-f:.]+)\): (?P<xid>\d+)", re.IGNORECASE)
 _KERNEL_LOG = Path("/dev/kmsg")
-_CONTEXT_BYTES = 1000 * 2**20  # CUDA context, kernels of Paddle, cuDNN and cuBLAS, and cuDNN's workspace
+_CONTEXT_BYTES = 1000 * 2**20  # CUDA context, the kernels of Paddle, cuDNN and cuBLAS, and cuDNN's workspace
 _FLOAT_BYTES = 4
 
 
@@ -34,15 +34,15 @@ class Card:
     """The state of one card.
 
     Attributes:
-        number: number that nvidia-smi shows.
-        name: name, such as "NVIDIA A100-SXM4-80GB".
+        number: number shown by nvidia-smi.
+        name: product name, such as "NVIDIA A100-SXM4-80GB".
         capability: compute capability, such as (8, 0).
         bus: PCI bus ID, such as 0000:3b:00.0.
         free_bytes: free memory.
         total_bytes: total memory.
         ecc_errors: uncorrected memory errors since the driver was loaded; None if the card does not count them.
-        needs_reset: whether a memory row waits for a reset to be replaced.
-        slowdowns: reasons why the clocks are reduced because of a fault.
+        needs_reset: whether a damaged memory row will be replaced at the next reset.
+        slowdowns: faults that currently reduce the clocks.
     """
 
     number: int
@@ -74,7 +74,7 @@ class Cards:
 
 
 def read_cards(numbers: Sequence[int]) -> Cards | str:
-    """Return the state of the cards with these nvidia-smi numbers, or the reason why it cannot be read."""
+    """Return the state of the cards with these nvidia-smi numbers, or a message if the state cannot be read."""
     try:
         import pynvml
     except ImportError:
@@ -108,12 +108,12 @@ def check_cards(
 
     Args:
         training: the cards, and the parameters that determine the memory of a rank.
-        probed: JSON object that the probe printed. Checks that need a value which it lacks are skipped.
-        read: result of `read_cards`, which is called by default.
+        probed: JSON object that the probe printed. If it lacks a value, the checks that need the value are skipped.
+        read: result of `read_cards`. If None, `read_cards` is called.
     """
     read = read_cards(training.launch.devices) if read is None else read
     if isinstance(read, str):
-        needed = "driver, memory, ECC errors and clocks are not checked without it"
+        needed = "NVML, which reports the driver, memory, ECC errors and clocks"
         yield Finding("cards", "warning", read, needed, "check that nvidia-smi lists the cards; make setup GPU=1")
         return
     if probed.get("cuda"):
@@ -130,21 +130,21 @@ def check_cards(
             "peer access",
             found=f"not between {pairs}" if pairs else "between all cards",
             needed="direct transfers between cards",
-            remedy="otherwise, gradients take a detour through the host's memory; check `nvidia-smi topo -p2p r`, and "
-            "whether an IOMMU or a virtual machine prevents direct transfers",
+            remedy="without peer access, gradients go through host memory; check `nvidia-smi topo -p2p r`, and whether "
+            "an IOMMU or a virtual machine prevents direct transfers",
         )
 
 
 def rank_memory_bytes(training: TrainingParameters, activations: int, parameters: int) -> int:
     """Return an estimate of the memory that a rank needs on its card.
 
-    The sum of 1000 MiB for CUDA and the workspaces; 4 bytes per parameter for each of the weights, their gradients, the
-    momentum and the moving average; and, for each image, the outputs of all convolutions and ReLUs, which the backward
-    pass needs: 4 bytes per value, or 2 in half precision.
+    The estimate is a sum of three parts: 1000 MiB for CUDA and the workspaces; 4 bytes per parameter for each of the
+    weights, their gradients, the momentum and the moving average; and the outputs of all convolutions and ReLUs for
+    each image, which the backward pass needs (4 bytes per value, or 2 in half precision).
 
     Args:
         training: batch size, image size and precision.
-        activations: number of these values for one image of 224 x 224 pixels.
+        activations: number of output values for one image of 224 x 224 pixels.
         parameters: number of parameters.
     """
     copies = 3 + (training.ema_decay is not None) + (training.optimizer.name == "AdamW")
@@ -175,7 +175,7 @@ def _read_card(nvml: Any, number: int, handle: Any) -> Card:
 
 
 def _ask(nvml: Any, question: Callable[[], Any]) -> Any:
-    """Return NVML's answer, or None if the card or the driver does not support the question."""
+    """Return NVML's answer, or None if the card or the driver does not support the query."""
     try:
         return question()
     except nvml.NVMLError:
@@ -194,8 +194,8 @@ def _has_peer_access(nvml: Any, handles: dict[int, Any], pair: tuple[int, int]) 
 
 def _check_driver(read: Cards, cuda: str) -> Finding:
     needed = tuple(int(part) for part in cuda.split(".")[:2])
-    found = f"{read.driver}, for CUDA {read.cuda[0]}.{read.cuda[1]}"
-    # Within a major version, newer CUDA libraries run on older drivers, but without some functions.
+    found = f"{read.driver}, which supports CUDA {read.cuda[0]}.{read.cuda[1]}"
+    # Within a major version, newer CUDA libraries run on older drivers, but lack some functions.
     status: Status = "blocking" if read.cuda[0] < needed[0] else "warning"
     remedy = f"update NVIDIA's driver, or install a Paddle build for CUDA {read.cuda[0]}.{read.cuda[1]}"
     needed_text = f"CUDA {cuda} or later (Paddle's version)"
@@ -207,17 +207,17 @@ def _check_state(card: Card, xids: tuple[int, ...] | None) -> Finding:
     if card.ecc_errors:
         problems.append(pluralize(card.ecc_errors, "uncorrected memory error"))
     if card.needs_reset:
-        problems.append("a damaged memory row is replaced at the next reset")
+        problems.append("a damaged memory row will be replaced at the next reset")
     if xids:
         problems.append(f"Xid {', '.join(map(str, xids))} in the kernel log")
-    unknown = "" if xids is not None else "; Xid errors not checked (the kernel log is not readable)"
+    unknown = "" if xids is not None else "; Xid errors not checked (the kernel log cannot be read)"
     return judge(
         not problems,
         "warning",
         f"card {card.number}",
         found=f"{card.name}: {', '.join(problems) or 'no errors'}{unknown}",
         needed="no memory errors, Xid errors or reduced clocks",
-        remedy="see `nvidia-smi -q -d ECC,PERFORMANCE,ROW_REMAPPER`; leave the card out of training.launch.devices, or "
+        remedy="see `nvidia-smi -q -d ECC,PERFORMANCE,ROW_REMAPPER`; remove the card from training.launch.devices, or "
         "reset it while it is not in use",
     )
 
@@ -238,18 +238,18 @@ def _check_memory(cards: Sequence[Card], training: TrainingParameters, activatio
 
 
 def find_xids(bus: str, log: Path = _KERNEL_LOG) -> tuple[int, ...] | None:
-    """Return the numbers of the Xid errors that the driver has logged for a card; None if the log is not readable.
+    """Return the numbers of the Xid errors that the driver has logged for a card, or None if the log cannot be read.
 
     NVIDIA's manual "XID Errors" explains the numbers.
     """
-    wanted = bus.lower().partition(".")[0][-10:]  # NVML's domain has 8 digits, and that in the log 4
+    wanted = bus.lower().partition(".")[0][-10:]  # the PCI domain has 8 digits in NVML, but 4 in the log
     found: dict[int, None] = {}
     try:
         descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        # A device returns one record per read. It raises BlockingIOError after the last one.
+        # /dev/kmsg returns one record per read. After the last record, reading raises BlockingIOError.
         while record := os.read(descriptor, 8192):
             for match in _XID.finditer(record.decode(errors="replace")):
                 if match["bus"].lower().endswith(wanted):

@@ -1,1 +1,1 @@
-"""Wraps services of the operating system: background threads, signals, file locks, parent processes and users."""
+"""Wraps operating system services: background threads, signals, file locks, parent processes and users."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-# The libraries that Paddle 2.6.2 opens in a training run (phi/backends/dynload/dynamic_loader.cc), and their wheels.
+# The libraries that Paddle 2.6.2 opens during training (phi/backends/dynload/dynamic_loader.cc), and their wheels.
 LIBRARIES = {
     "libcublas.so": "nvidia-cublas-cu11",
     "libcublasLt.so": "nvidia-cublas-cu11",
@@ -35,16 +35,16 @@ LIBRARIES = {
 _WHEEL_FOLDERS = ("cublas", "cuda_nvrtc", "cudnn", "cufft", "curand", "cusolver", "cusparse", "nccl")
 # dynamic_loader.cc searches this folder last, and only for some libraries.
 _SYSTEM_CUDA = Path("/usr/local/cuda/lib64")
-# fatbinary_section.h and fatBinaryCtl.h of the CUDA toolkit.
+# From fatbinary_section.h and fatBinaryCtl.h in the CUDA toolkit.
 _FATBIN_MAGIC, _PTX = 0xBA55ED50, 1
 
 
 class Kernels(NamedTuple):
-    """The GPUs for which a library has kernels: compute capabilities times 10, such as 86.
+    """The GPUs for which a library has kernels, as compute capabilities times 10, such as 86.
 
     Attributes:
         machine_code: a GPU runs machine code for its own major version and the same or an earlier minor version.
-        ptx: the driver compiles PTX for the same or a later capability.
+        ptx: the driver compiles PTX for GPUs with the same or a later capability.
     """
 
     machine_code: tuple[int, ...]
@@ -57,7 +57,7 @@ class Kernels(NamedTuple):
         return any(number <= minor for number in same_major) or any(number <= 10 * major + minor for number in self.ptx)
 
     def __str__(self) -> str:
-        """Return "6.1, 7.0, 7.5", or "7.5, 8.0 and later" with PTX for 8.0."""
+        """Return a list such as "6.1, 7.0, 7.5", or "7.5, 8.0 and later" if there is PTX for 8.0."""
         texts = [f"{number // 10}.{number % 10}" for number in sorted({*self.machine_code, *self.ptx})]
         return ", ".join(texts) + (" and later" if self.ptx else "")
 
@@ -69,7 +69,7 @@ def find_paddle() -> Path | None:
 
 
 def link_wheels(paddle: Path) -> list[Path]:
-    """Link the libraries of NVIDIA's wheels into `paddle/libs`, with and without their versions. Return the links.
+    """Link the libraries in NVIDIA's wheels into `paddle/libs`, with and without their versions. Return the links.
 
     Links to wheels that are no longer installed are removed.
     """
@@ -79,7 +79,7 @@ def link_wheels(paddle: Path) -> list[Path]:
             link.unlink()
     links = []
     for library in sorted(file for name in _WHEEL_FOLDERS for file in wheels.glob(f"{name}/lib/lib*.so.*")):
-        # cuDNN's parts load each other by name with a version, from the folder of the link.
+        # cuDNN's parts load each other by their versioned names, from the folder that contains the link.
         for name in (library.name, library.name.partition(".so")[0] + ".so"):
             link = folder / name
             if not link.exists():
@@ -89,11 +89,11 @@ def link_wheels(paddle: Path) -> list[Path]:
 
 
 def missing_libraries(paddle: Path) -> dict[str, str]:
-    """Load the libraries that a rank of Paddle 2.6 loads. Return the errors of those that fail, by wheel.
+    """Load the libraries that a rank with Paddle 2.6 loads. Return one error per wheel that fails, keyed by wheel.
 
     The libraries stay loaded. No driver or GPU is needed.
     """
-    # The search order of dynamic_loader.cc: LD_LIBRARY_PATH, Paddle's folder, the system's, and CUDA's default folder.
+    # Search in the order of dynamic_loader.cc: LD_LIBRARY_PATH, Paddle's folder, system folders, CUDA's default folder.
     folders = [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
     errors: dict[str, str] = {}
     for name, wheel in LIBRARIES.items():
@@ -111,9 +111,9 @@ def missing_libraries(paddle: Path) -> dict[str, str]:
 
 
 def read_kernels(paddle: Path) -> Kernels:
-    """Return the GPUs that Paddle's own kernels were compiled for, read from its libraries. CPU builds have none.
+    """Return the GPUs that Paddle's own kernels were compiled for, as read from its libraries. CPU builds have none.
 
-    A few kernels of libraries that Paddle links statically were compiled for other GPUs. They do not count.
+    Some statically linked libraries have a few kernels for other GPUs, which are ignored.
     """
     found: Counter[tuple[bool, int]] = Counter()
     for library in sorted((paddle / "libs").glob("libphi*.so")):
@@ -130,8 +130,8 @@ def _read_fatbins(file: BinaryIO) -> Iterator[tuple[bool, int]]:
     """Yield, for each kernel image in a 64-bit ELF file, whether it is PTX, and its compute capability times 10.
 
     Reads only the headers, because the images of Paddle 2.6.2 take up 1.8 GB. nvcc writes fat binaries to the section
-    `.nv_fatbin`: 16 bytes with a magic number, a version, the size of this header and that of all images; then, for
-    each image, its header and content.
+    `.nv_fatbin`: 16 bytes with a magic number, a version, the size of this header and the size of all images. The
+    images follow, each with a header.
     """
     for start, size in _sections(file, b".nv_fatbin"):
         position = start

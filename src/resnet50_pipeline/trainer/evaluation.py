@@ -1,4 +1,4 @@
-"""Classifies each image of a list exactly once, with any number of ranks."""
+"""Classifies each image in a list exactly once, with any number of ranks."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def predict(
 
 
 def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, model: Path, list_file: Path) -> None:
-    """Classify all images of a list with a checkpoint set, a weights file or an exported model.
+    """Classify all images in a list with a checkpoint set, a weights file or an exported model.
 
     Each rank writes the arrays of its `Predictions` to `predictions.<rank>.npz` in the folder of its heartbeat. Rank 0
     also writes `evaluation_summary.json`, and reports its progress to `events.jsonl`.

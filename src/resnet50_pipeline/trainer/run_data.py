@@ -48,7 +48,7 @@ class RunData:
         class_weights: float32 [class_num], weight of each class in the loss, or None if the loss is not weighted.
         steps_per_epoch: optimizer steps per epoch.
         train_batches: sampler of `train_loader`. Set its `epoch` and `start_step` before each iteration.
-        train_loader: loader for this rank's train batches of an epoch.
+        train_loader: loader for this rank's train batches in an epoch.
         val_loader: loader for this rank's val batches.
     """
 

@@ -1,7 +1,7 @@
-"""Checks, when ranks run on several machines, that each machine reads the same lists, shards and images as machine 0.
+"""Checks that each of several machines reads the same lists, shards and images as machine 0.
 
-Before it starts the ranks, Kedro compares the images on its own machine with those of the scan and records them in
-`images.npy`. Another machine may have its own copy of the dataset.
+Before Kedro starts the ranks, it compares the images on its own machine with the scan and records them in `images.npy`.
+The other machines may have separate copies of the dataset.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.training_dir import config_path, images_path
 
-# Images that each machine reads. If a copy has one damaged image in 50, the probability of missing all of them is 1 %.
+# Number of images that each machine reads. If 1 in 50 images is damaged, the sample contains one with 99% probability.
 SAMPLE = 256
 # Sums over ranks are float64, which represents integers up to 2**53 exactly.
 _DIGEST_BYTES = 6
@@ -36,10 +36,11 @@ _DIGEST_BYTES = 6
 def require_same_data(
     config: TrainingConfig, ranks: Ranks, lists: Mapping[str, ListEntries], heartbeat: Heartbeat
 ) -> None:
-    """Compare the configuration, lists, shards and images on this machine with those of machine 0. Call on all ranks.
+    """Compare the configuration, lists, shards and images on this machine with those on machine 0.
 
-    Each rank compares the sizes of its share of the images on its machine, and the content of its share of a random
-    sample. On one machine, nothing is compared, because Kedro has compared the images there.
+    All ranks must call this function. The ranks of a machine share the work: each rank compares the sizes of some
+    images, and the content of a random sample of them. If there is only one machine, nothing is compared, because Kedro
+    has already compared its images.
 
     Args:
         config: the training configuration.
@@ -76,7 +77,8 @@ def _digest_shared_files(config: TrainingConfig, output_dir: Path) -> dict[Path,
         digests |= {path: digest_file(path).encode() for path in files}
     images = images_path(output_dir)
     digests[images] = digest_file(images).encode() if images.exists() else b""
-    # Ranks of elastic training may have read this file at different times, and it differs after a resume.
+    # Digest the recipe, not the file. In elastic training, ranks may have read the file at different times, and a
+    # resume changes it.
     digests[config_path(output_dir)] = json.dumps(describe_recipe(config), sort_keys=True).encode()
     return digests
 
@@ -87,7 +89,7 @@ def _require_same_files(digests: Mapping[Path, bytes], ranks: Ranks) -> None:
     for column, path in enumerate(digests):
         if gathered[ranks.rank, column] != gathered[0, column]:
             raise DatasetError(
-                f"{path}: differs between this machine ({socket.gethostname()}) and machine 0 → the workspace must be "
+                f"{path} differs between this machine ({socket.gethostname()}) and machine 0 → the workspace must be "
                 "the same shared folder on all machines, not a copy"
             )
 
@@ -98,7 +100,7 @@ def _require_same_images(
     identities = read_identities(identities_file, len(files))
     if identities is None:
         raise DatasetError(
-            f"{identities_file}: does not describe the {len(files):,} images of the lists → start from scratch with "
+            f"{identities_file} does not describe the {len(files):,} images in the lists → start from scratch with "
             "training.resume=false"
         )
     own_files, own = [files[row] for row in rows], identities[rows.start :: rows.step]
@@ -110,7 +112,7 @@ def _require_same_images(
     if problems:
         row, problem = problems[0]
         raise DatasetError(
-            f"{own_files[row]}: {problem}; the dataset on this machine ({socket.gethostname()}) is not the one that "
+            f"{own_files[row]} {problem}; the dataset on this machine ({socket.gethostname()}) is not the one that "
             f"data_validation found on machine 0 ({len(problems):,} of {len(own):,} images that this rank compared "
             "differ) → copy the dataset to this machine again"
         )
@@ -121,7 +123,7 @@ def _require_intact_sample(folder: Path, entries: ListEntries, sample: int, hear
     for row in random.sample(range(len(entries)), min(sample, len(entries))):
         if hashlib.sha256(images.read(row)).digest() != images.packed_digest(row):
             raise DatasetError(
-                f"{images.name(row)}: on this machine ({socket.gethostname()}), its bytes differ from those that were "
-                "packed → the workspace must be the same shared folder on all machines, not a copy"
+                f"{images.name(row)}: on this machine ({socket.gethostname()}), the bytes of this image differ from "
+                "those that were packed → the workspace must be the same shared folder on all machines, not a copy"
             )
         heartbeat.beat()

@@ -85,7 +85,7 @@ class TrainingRun:
             NonFiniteLossError: if the loss becomes NaN or infinite. Earlier checkpoint sets are kept.
             CheckpointError: if a checkpoint set cannot be written.
             ImageDecodeError: if more images are unreadable than the configuration allows.
-            RunInterruptedError: if a rank was asked to stop. All ranks stop after the same step, which is saved.
+            RunInterruptedError: if a rank was asked to stop. All ranks stop after the same step and save a set.
         """
         started = time.perf_counter()
         epochs = self._config.Global.epochs

@@ -26,7 +26,7 @@ class Evaluated:
         loss: mean loss per image.
         top1: top-1 accuracy, 0..1.
         top5: top-5 accuracy, 0..1.
-        balanced_accuracy: mean of the accuracies of all classes that have images, 0..1.
+        balanced_accuracy: mean accuracy per class, over all classes that have images, 0..1.
         images_per_second: total throughput of all ranks.
     """
 

@@ -63,7 +63,7 @@ class Processes:
         self._decided_at = 0.0
 
     def poll(self) -> int | None:
-        """Return the launcher's exit code (negative for a signal) once all processes have ended, and None before."""
+        """Return the launcher's exit code (negative for a signal), or None until all processes have ended."""
         return self._guard.poll()
 
     def watch(self, count: int) -> None:

@@ -49,15 +49,15 @@ def run_ranks(
 ) -> None:
     """Run the ranks until they have ended, and pass every new event in `output_dir/events.jsonl` to `on_event`.
 
-    If a rank fails or hangs, an exception is raised or you press Ctrl-C, the function ends every process that it
+    If a rank fails or hangs, if an exception is raised, or if you press Ctrl-C, the function ends every process that it
     started. After the first signal to this process, the ranks have `stop_grace_seconds` to finish their step and save a
     checkpoint set. A second signal kills them.
 
     Args:
         command: command that starts the ranks of this machine.
-        output_dir: folder of the events and of the heartbeats of all ranks.
+        output_dir: folder with the events, and with the heartbeats of all ranks.
         log_dir: folder of the logs of this machine's ranks.
-        hang_timeout_seconds: maximum time between heartbeats. A rank that exceeds it is considered hung.
+        hang_timeout_seconds: time without a heartbeat after which a rank is considered hung.
         ranks: number of ranks on all machines. In elastic mode, the `started` event updates it.
         own_ranks: ranks of this machine. Defaults to all ranks.
         watches_all: whether to watch the heartbeats of all machines, after deleting heartbeats from earlier runs.
@@ -84,7 +84,7 @@ def run_ranks(
                 exit_code = processes.poll()
                 if not events.dispatch() and exit_code is not None:
                     break
-                # With a thread runner, the main thread receives the signal and waits for this thread.
+                # With Kedro's ThreadRunner, the main thread receives the signal and waits for this thread.
                 raise_if_interrupted()
                 here = ranks if own_ranks is None else len(own_ranks)
                 processes.watch(here)

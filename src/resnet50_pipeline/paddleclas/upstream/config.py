@@ -21,7 +21,7 @@ Place = tuple[str | int, ...]
 _NATIVE = "*native*"
 # Native keys that do not affect the result, only how often checkpoints are saved and how many are kept.
 _WITHOUT_INFLUENCE = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps"})
-# Native arguments for behavior that is always on upstream.
+# Native arguments that enable what upstream always does.
 _ALWAYS_ON = ("DecodeImage.tiff",)
 _PACKED = frozenset({"DataLoader.Train.dataset.shards", "DataLoader.Eval.dataset.shards"})
 # Keys whose mere presence enables a feature upstream, even without a value (`if 'clip_norm' in optim_cfg`).

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from resnet50_pipeline.exceptions import ListFileError, ParameterError, ValidationFailedError
-from resnet50_pipeline.files import staging_directory
+from resnet50_pipeline.files import digest_file, staging_directory
 from resnet50_pipeline.imagenet.layout import ListDescriptions, describe_lists, find_dataset, read_lists
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
 
@@ -54,11 +54,16 @@ def scan_dataset(
 
 def validate_manifest(
     manifest: pd.DataFrame,
+    manifest_file: Path,
     list_descriptions: ListDescriptions,
     dataset: DatasetParameters,
     data_validation: DataValidationParameters,
 ) -> tuple[dict[str, Any], Path]:
-    """Return the validation report and a staged Data Docs folder, which the catalog moves to its final path."""
+    """Return the validation report and a staged Data Docs folder, which the catalog moves to its final path.
+
+    The report contains the digest of the manifest file. If a run is killed after it has written a new manifest, the
+    next run refuses the old report.
+    """
     from resnet50_pipeline.expectations.distributions import compute_distributions
     from resnet50_pipeline.expectations.docs import write_data_docs
     from resnet50_pipeline.expectations.report import build_report
@@ -78,7 +83,7 @@ def validate_manifest(
     distributions = compute_distributions(manifest)
     report = build_report(
         manifest, validation.findings, list_descriptions.notices, data_validation.suite, distributions
-    )
+    ) | {"manifest_digest": digest_file(manifest_file)}
     with staging_directory() as staged:
         write_data_docs(staged, validation, report, distributions)
     return report, staged

@@ -17,7 +17,13 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.validate_manifest,
-                inputs=["manifest", "list_descriptions", "params:dataset", "params:data_validation"],
+                inputs=[
+                    "manifest",
+                    "manifest_file",  # the path of the same file
+                    "list_descriptions",
+                    "params:dataset",
+                    "params:data_validation",
+                ],
                 outputs=["validation_report", "data_docs"],
                 name="validate_manifest",
             ),

@@ -63,7 +63,7 @@ def require_same_recipe(checkpoint: Path, saved: Mapping[str, Any], now: Mapping
             for name in differing
         )
         raise CheckpointError(
-            f"{checkpoint}: trained with a different recipe or different data:\n{findings}\n"
+            f"{checkpoint} was trained with a different recipe or different data:\n{findings}\n"
             f"Restore these values to resume, or start from scratch with training.resume=false"
         )
 

@@ -37,9 +37,9 @@ def find_resume_point(saved: TrainingState, ranks: int, steps_per_epoch: int) ->
     warning = (
         f"resuming with {pluralize(ranks, 'rank')} from a checkpoint set saved by {pluralize(saved.ranks, 'rank')}: "
         f"an epoch now has {pluralize(steps_per_epoch, 'step')} instead of {saved.steps_per_epoch}, so step "
-        f"{saved.step} becomes step {step}. The resume is not exact: each step uses different images, some images of "
-        f"epoch {saved.epoch + 1} may be used twice, the loss and accuracy of that epoch cover only its remaining "
-        "steps, and BatchNorm's statistics differ. The learning rate does not change; to scale it with the number of "
-        "images per step, set training.lr"
+        f"{saved.step} becomes step {step}. The resume is not exact: images are grouped into steps differently, some "
+        f"images of epoch {saved.epoch + 1} may be used twice, the loss and accuracy of that epoch cover only its "
+        "remaining steps, and BatchNorm's statistics differ. The learning rate does not change; to scale it with the "
+        "number of images per step, set training.lr"
     )
     return ResumePoint(state, (warning,))

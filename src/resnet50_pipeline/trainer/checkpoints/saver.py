@@ -36,7 +36,7 @@ class CheckpointSaver:
         started = time.perf_counter()
         self._pending = self._thread.submit(self._write, snapshot, is_best, stall_seconds, started)
         if psutil.virtual_memory().available < 2 * snapshot.bytes:
-            self._pending.exception()  # waits; the next call to `written` or `wait` raises any error
+            self._pending.exception()  # waits; the next call to `written` or `wait` re-raises any error
 
     def written(self) -> CheckpointSaved | None:
         """Return the event for a set that was written since the last call, or None if there is none.

@@ -281,7 +281,7 @@ def require_dali() -> Any:
 
 
 def require_cuda(device: str) -> int:
-    """Return the GPU number of a Paddle device name: 2 for `gpu:2`.
+    """Return the GPU number in a Paddle device name, such as 2 for `gpu:2`.
 
     Raises:
         TrainingConfigError: if the device is not a CUDA device.

@@ -46,7 +46,7 @@ def balanced_order(
 
     An epoch has `images_per_class` images of every class. Each class has an endless sequence of images, which is a
     series of permutations of the images in the class, and each epoch uses the next part of this sequence. Over many
-    epochs, all images of a class are therefore used equally often. An epoch depends only on the seed and its number.
+    epochs, all images of a class are therefore used equally often. The result depends only on the seed and the epoch.
 
     Args:
         labels: int64 [N], label of each row.

@@ -64,7 +64,10 @@ class ThawingLayers:
         return frozenset(self._parameters) if self._are_frozen else frozenset()
 
     def drop_gradients(self) -> None:
-        """Remove the gradients of frozen parameters, so that the optimizer skips them. Call this before each step."""
+        """Remove the gradients of frozen parameters, so that the optimizer skips these parameters.
+
+        Call this method before each step.
+        """
         for name in self.frozen:
             # A gradient of zero would not be enough, because weight decay and momentum would still change the weights.
             self._parameters[name].clear_gradient(False)

@@ -1,0 +1,100 @@
+"""Estimates the time per epoch from a few training steps, which a separate process measures (trainer/step_probe.py)."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
+from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM, build_launch_command
+from resnet50_pipeline.parameters import TrainingParameters
+
+_PROGRAM = TRAINER_PROGRAM.with_name("step_probe.py")
+# Importing Paddle takes a few seconds, or more on a busy machine.
+_TIMEOUT_SECONDS = 60.0
+_MOST_PATHS = 64
+
+
+@dataclass(frozen=True)
+class MeasuredSteps:
+    """What the probe has measured in five seconds.
+
+    Attributes:
+        batch_seconds: time of a batch on the device, without reading.
+        image_seconds: time to read and transform an image in one process.
+        batches: number of batches that were timed.
+        batch_size: number of images in each of them. If it is smaller than the batch of the run, `batch_seconds` is
+            extrapolated.
+    """
+
+    batch_seconds: float
+    image_seconds: float
+    batches: int
+    batch_size: int
+
+
+def measure_steps(
+    training: TrainingParameters, class_num: int, root: Path, paths: Sequence[str]
+) -> MeasuredSteps | str:
+    """Train for about five seconds in a separate process, without other ranks. Nothing is written.
+
+    Args:
+        training: the recipe, with the device and the batch size.
+        class_num: number of classes.
+        root: dataset folder.
+        paths: some of the training images, relative to `root`.
+
+    Returns:
+        The measured times, or the reason why there are none, such as a missing device.
+    """
+    config = render_training_config(training, class_num, TrainingPaths(root.absolute(), root, root, root))
+    step = max(1, len(paths) // _MOST_PATHS)
+    request = {"config": config.model_dump(mode="json"), "paths": list(paths[::step][:_MOST_PATHS])}
+    # Importing paddle creates ~/.cache/paddle.
+    with tempfile.TemporaryDirectory(prefix="probe-") as home:
+        command = build_launch_command(training.launch, Path(home), ())
+        try:
+            done = subprocess.run(
+                [command.arguments[0], "-W", "ignore", str(_PROGRAM)],
+                input=json.dumps(request),
+                env={**command.environment, "HOME": home},
+                cwd=home,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"the probe did not finish within {_TIMEOUT_SECONDS:.0f} s"
+    if done.returncode or not done.stdout.strip():
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"code {done.returncode}"
+        messages = [line for line in done.stderr.splitlines() if line.strip()]
+        return f"the probe ended with {how}: {messages[-1] if messages else 'no error message'}"[:300]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return str(found["problem"]) if "problem" in found else MeasuredSteps(**found)
+
+
+def estimate_epoch_seconds(training: TrainingParameters, measured: MeasuredSteps, images: int, class_num: int) -> float:
+    """Return the seconds of training per epoch, without the evaluation.
+
+    Worker processes read images while the device computes. Without them, a rank does both in turn.
+
+    Args:
+        training: the recipe, with the number of ranks and worker processes.
+        measured: times of one rank.
+        images: number of training images.
+        class_num: number of classes.
+    """
+    loader = training.loader
+    epoch_images = images if loader.images_per_class is None else loader.images_per_class * class_num
+    reading = measured.image_seconds * training.batch_size_per_rank
+    workers = loader.num_workers
+    seconds = max(measured.batch_seconds, reading / workers) if workers else measured.batch_seconds + reading
+    return seconds * epoch_images / (training.batch_size_per_rank * training.launch.ranks)

@@ -1,0 +1,95 @@
+"""Variants of a photograph have nearly the same difference hash, and other photographs do not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import sklearn.datasets
+from PIL import Image
+
+from resnet50_pipeline.imaging.decode import decode_image, decode_reduced
+from resnet50_pipeline.imaging.difference_hash import HASH_BITS, MAX_DISTANCE, compute_difference_hash
+
+PHOTOS = (
+    *sorted(Path(sklearn.datasets.__file__).with_name("images").glob("*.jpg")),
+    Path(mpl.get_data_path(), "sample_data", "grace_hopper.jpg"),
+)
+
+
+def encode(image: Image.Image, kind: str = "JPEG", quality: int = 95, **options: object) -> bytes:
+    """Return an encoded image."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=quality, **options)
+    return buffer.getvalue()
+
+
+def distance(one: bytes, other: bytes) -> int:
+    """Return the number of different bits."""
+    hashes = [compute_difference_hash(data) for data in (one, other)]
+    assert all(found is not None for found in hashes)
+    return int(np.unpackbits(np.bitwise_xor(*hashes)).sum())
+
+
+@pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
+def test_variants_are_near(path):
+    """Re-encoding, resizing, and 20% more or less brightness change at most `MAX_DISTANCE` bits.
+
+    The photograph is darkened first, because overexposed areas lose their edges.
+    """
+    photo = Image.open(path).convert("RGB").point(lambda value: value * 5 // 6)
+    original, (width, height) = encode(photo), photo.size
+    for quality in (30, 50, 95):
+        assert distance(original, encode(photo, quality=quality)) <= MAX_DISTANCE
+    for factor in (0.5, 0.75, 2):
+        resized = photo.resize((round(width * factor), round(height * factor)))
+        assert distance(original, encode(resized)) <= MAX_DISTANCE
+        assert distance(original, encode(resized, "PNG")) <= MAX_DISTANCE
+    for factor in (0.8, 1.2):
+        brighter = photo.point(lambda value, factor=factor: round(value * factor))
+        assert distance(original, encode(brighter)) <= MAX_DISTANCE
+
+
+def test_other_photographs_and_crops_are_far():
+    """Different photographs differ in many bits, and so do the quarters of a photograph."""
+    photos = [Image.open(path).convert("RGB") for path in PHOTOS]
+    width, height = photos[0].size
+    boxes = [(x, y, x + width // 2, y + height // 2) for x in (0, width // 2) for y in (0, height // 2)]
+    images = [encode(image) for image in (*photos, *(photos[0].crop(box) for box in boxes))]
+    found = [distance(one, other) for at, one in enumerate(images) for other in images[:at]]
+    assert min(found) > 2 * MAX_DISTANCE
+
+
+def test_the_definition_is_that_of_imagehash():
+    """A bit says whether a pixel of the reduced gray image is brighter than its left neighbor, row by row."""
+    photo = Image.open(PHOTOS[0]).convert("RGB")
+    side = int(HASH_BITS**0.5)
+    gray = np.asarray(photo.convert("L").resize((side + 1, side), Image.Resampling.LANCZOS))
+    expected = np.packbits((gray[:, 1:] > gray[:, :-1]).flatten())
+    assert compute_difference_hash(encode(photo, "PNG")).tolist() == expected.tolist()
+
+
+def test_an_image_without_edges_has_no_hash():
+    """A plain or smoothly shaded image could be near any other one, so it is left out, as is a damaged file."""
+    plain = Image.new("RGB", (80, 60), (200, 30, 30))
+    ramp = Image.fromarray(np.tile(np.arange(0, 240, 3, dtype=np.uint8), (60, 1)))
+    for data in (encode(plain, "PNG"), encode(ramp, "PNG"), encode(Image.open(PHOTOS[0]))[:5000], b"text"):
+        assert compute_difference_hash(data) is None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_reduced_jpeg_is_the_image_in_small(mode):
+    """Both sides have at least the wanted number of pixels. The EXIF orientation is applied. 0 reduces nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn to the right
+    data = encode(Image.open(PHOTOS[0]).convert(mode), exif=exif)
+    full, reduced = decode_image(data), decode_reduced(data, 64)
+    assert np.array_equal(decode_reduced(data, 0), full)
+    assert 64 <= min(reduced.shape[:2]) < 128 < min(full.shape[:2])
+    width = round(reduced.shape[0] * full.shape[1] / full.shape[0])
+    assert abs(reduced.shape[1] - width) <= 1
+    shrunk = np.asarray(Image.fromarray(full).resize(reduced.shape[1::-1], Image.Resampling.BOX)).astype(int)
+    assert np.abs(shrunk - reduced).mean() < 4

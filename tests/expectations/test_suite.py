@@ -234,7 +234,10 @@ FAULTS = [
             "images_are_unique": r"^train_list\.txt:5: train/.* .* train_list\.txt:1: .* → ",
         },
     ),
-    (add_other_file, {"no_other_files": r"^train/ contains unlisted files: 1 file .*\.heic \(train/n00000000/new\.heic\).* → "}),
+    (
+        add_other_file,
+        {"no_other_files": r"^train/ contains unlisted files: 1 file .*\.heic \(train/n00000000/new\.heic\).* → "},
+    ),
     (write_png, {"images_are_jpeg": r"^train_list\.txt:1: train/.* .*PNG.* → "}),
     (write_cmyk, {"images_are_rgb_or_grey": r"^train_list\.txt:1: train/.* .*CMYK.* → "}),
     (turn, {"images_are_upright": r"^train_list\.txt:1: train/.* .*orientation 6 .* → "}),

@@ -99,6 +99,6 @@ def test_a_result_that_cannot_be_saved_is_one_error(
         kind(filepath=str(path)).save(data)
     error = find_expected_error(raised.value)
     assert isinstance(error, ResultNotSavedError)
-    assert str(error).startswith(f"{path}: ")
+    assert str(error).startswith(f"{path} ")
     assert os.strerror(number) in str(error)
     assert list(path.parent.iterdir()) == []

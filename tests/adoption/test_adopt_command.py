@@ -30,7 +30,7 @@ from resnet50_pipeline.parameters import (
 )
 from resnet50_pipeline.pipelines.data_preparation.nodes import write_label_map, write_lists
 from resnet50_pipeline.pipelines.data_validation.nodes import scan_dataset, validate_manifest
-from resnet50_pipeline.recipes import RecipeConfigLoader, read_recipe
+from resnet50_pipeline.recipes import RecipeConfigLoader
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_one_short_file_is_enough(project, flowers):
     conf = project / "conf" / "blumen-fur-1"
     assert {path.name for path in conf.iterdir()} == {"parameters.yml", "dvc.yaml"}
     written = yaml.safe_load((conf / "parameters.yml").read_text(encoding="utf-8"))
-    assert written == {"dataset": {"root": str(flowers), "lists": "data/blumen-fur-1/01_raw/lists"}}
+    assert written == {"dataset": {"root": str(flowers), "lists": "data/blumen-fur-1/01_raw/lists"}, "training": {}}
     loaded = configuration("blumen-fur-1")
     parameters, name = loaded["parameters"], "resnet50-blumen-fur-1"
     assert loaded["catalog"]["dataset_root"]["filepath"] == str(flowers)
@@ -104,7 +104,9 @@ def test_the_stages_accept_the_lists(project, flowers):
     validation = DataValidationParameters.model_validate(loaded["data_validation"])
     manifest, descriptions = scan_dataset(flowers, dataset, validation)
     assert select_listed(manifest)["split"].value_counts().to_dict() == {"train": 21, "val": 6, "test": 3}
-    report, _ = validate_manifest(manifest, descriptions, dataset, validation)
+    file = project / "manifest.parquet"
+    manifest.to_parquet(file)
+    report, _ = validate_manifest(manifest, file, descriptions, dataset, validation)
     assert report["is_valid"]
     assert report["statistics"]["test"]["images"] == 3
     assert report["statistics"]["unlisted_images"] == 0
@@ -130,7 +132,9 @@ def test_a_copy_in_test_stops_the_run(project, flowers):
     dataset = DatasetParameters.model_validate(loaded["dataset"])
     validation = DataValidationParameters.model_validate(loaded["data_validation"])
     manifest, descriptions = scan_dataset(flowers, dataset, validation)
-    report, _ = validate_manifest(manifest, descriptions, dataset, validation)
+    file = project / "manifest.parquet"
+    manifest.to_parquet(file)
+    report, _ = validate_manifest(manifest, file, descriptions, dataset, validation)
     (broken,) = [one for one in report["expectations"] if one["name"] == "splits_share_no_image"]
     assert (broken["success"], broken["findings"][0]["path"]) == (False, path)
 
@@ -141,7 +145,10 @@ def test_imagenet_layout_needs_only_the_folder(project, tmp_path):
     write_class_folders(root / "train", ["cat", "dog"], images=3)
     write_class_folders(root / "val", ["cat", "dog"], images=1, start=500)
     assert run(root).exit_code == 0
-    assert yaml.safe_load((project / "conf/pets/parameters.yml").read_text()) == {"dataset": {"root": str(root)}}
+    assert yaml.safe_load((project / "conf/pets/parameters.yml").read_text()) == {
+        "dataset": {"root": str(root)},
+        "training": {},
+    }
     assert not (project / "data/pets/01_raw").exists()
 
 
@@ -168,18 +175,16 @@ def test_dvc_reads_the_stages(project, flowers):
     assert params["evaluation"]["conf/b/parameters.yml"] == ["dataset", "evaluation", "training"]
 
 
-@pytest.mark.parametrize(("device", "ranks"), [("cpu", 2), ("gpu", 1)])
-def test_a_recipe_fits_the_number_of_ranks(project, flowers, device, ranks):
-    """The learning rate is scaled to the images per step, so the environment runs as written."""
+@pytest.mark.parametrize(("device", "division"), [("cpu", (64, 2)), ("gpu", (64, 4))])
+def test_a_recipe_keeps_its_images_per_step(project, flowers, device, division):
+    """On two CPU ranks and on one GPU, the environment trains with the recipe's 256 images per step."""
     assert run(flowers, "--name", "b", "--recipe", "reference", "--device", device).exit_code == 0
     written = yaml.safe_load((project / "conf/b/parameters.yml").read_text())
-    recipe = read_recipe(project / "conf/recipes", "reference")
-    factor = ranks * recipe["batch_size_per_rank"] / recipe["images_per_step"]
     assert written["recipe"] == "reference"
-    assert written["training"]["images_per_step"] is None
-    assert written["training"]["lr"]["values"] == [round(value * factor, 9) for value in recipe["lr"]["values"]]
     assert written["training"].get("launch", {}).get("device", "cpu") == device
-    assert configuration("b")["parameters"]["training"]["epochs"] == recipe["epochs"]
+    assert not {"lr", "images_per_step", "epochs"} & written["training"].keys()
+    training = TrainingParameters.model_validate(configuration("b")["parameters"]["training"])
+    assert (training.batch_size_per_rank, training.update_freq) == division
 
 
 def test_what_looks_wrong_is_said(project, tmp_path):
@@ -261,7 +266,10 @@ def test_names_of_tables_set_no_parameters(project, flowers):
     lines = [f"{name}/Bild {n} ü.png,{name}" for name in CLASSES for n in range(10)]
     (flowers / "x\ntraining: {epochs: 1}.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
     assert run(flowers, "--name", "b", "--label-column", "label").exit_code == 0
-    assert set(yaml.safe_load((project / "conf/b/parameters.yml").read_text(encoding="utf-8"))) == {"dataset"}
+    assert set(yaml.safe_load((project / "conf/b/parameters.yml").read_text(encoding="utf-8"))) == {
+        "dataset",
+        "training",
+    }
 
 
 @pytest.mark.parametrize("name", ["tab\t", "line\nbreak", "back\\slash"])

@@ -131,7 +131,7 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
         (DatasetParameters, {"class_num": 1, "val_ground_truth": "http://example.org/labels.txt"}, "is a URL"),
         (SampleDataParameters, {"train_images_per_class": 400, "val_images_per_class": 101}, "501"),
         (TrainingParameters, {**TRAINING, "epochs": 0}, "1"),
-        (TrainingParameters, {**TRAINING, "images_per_step": 16}, "1 rank x batch_size_per_rank 8 x update_freq 1"),
+        (TrainingParameters, {**TRAINING, "images_per_step": 12}, "1 rank x batch_size_per_rank 8 x update_freq 1"),
         (TrainingParameters, {**TRAINING, "loader": {"use_dali": True}}, "launch.device is cpu"),
         (
             TrainingParameters,

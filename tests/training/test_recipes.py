@@ -295,14 +295,44 @@ def test_run_settings_are_training_fields():
     assert set(TrainingParameters.model_fields) > RUN_SETTINGS
 
 
-def test_learning_rate_must_match_images_per_step():
-    """If changing the number of GPUs changes the images per step, this is an error, which suggests matching values."""
-    with pytest.raises(ValidationError, match=r"images_per_step is 2048.*4096.*256"):
-        render(load_parameters(recipe="cosine-90", training={"launch": {"devices": list(range(8))}}))
-    eight = {"launch": {"devices": list(range(8))}, "update_freq": 1}
-    assert render(load_parameters(recipe="cosine-90", training=eight))["Global"]["update_freq"] == 1
-    freed = {"launch": {"devices": [0]}, "images_per_step": None}
-    assert render(load_parameters(recipe="cosine-90", training=freed))["Global"]["update_freq"] == 2
+@pytest.mark.parametrize(
+    ("recipe", "changes", "expected"),
+    [
+        ("reference", {"launch": {"devices": [0]}}, (64, 4)),
+        ("reference", {"launch": {"devices": [0, 1]}}, (64, 2)),
+        ("reference", {}, (64, 1)),
+        ("reference", {"launch": {"devices": list(range(8))}}, (32, 1)),
+        ("reference", {"launch": {"nnodes": 2, "master": "10.0.0.1:8765"}}, (32, 1)),
+        ("reference", {"max_batch_size_per_rank": 24}, (16, 4)),
+        ("reference", {"batch_size_per_rank": 32}, (32, 2)),
+        ("reference", {"update_freq": 2, "batch_size_per_rank": 32}, (32, 2)),
+        ("cosine-90", {}, (256, 2)),
+        ("cosine-90", {"launch": {"devices": list(range(8))}}, (256, 1)),
+        ("fast-40", {"launch": {"devices": [0]}}, (512, 8)),
+        ("reference", {"images_per_step": None, "batch_size_per_rank": 10, "launch": {"devices": [0, 1, 2]}}, (10, 1)),
+    ],
+)
+def test_images_per_step_are_divided_among_ranks(recipe: str, changes: dict[str, Any], expected: tuple[int, int]):
+    """A step has the recipe's number of images on any number of ranks, unless both values are set."""
+    rendered = render(load_parameters(recipe=recipe, training=changes))
+    assert (rendered["DataLoader"]["Train"]["sampler"]["batch_size"], rendered["Global"]["update_freq"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers"),
+    [
+        ({"launch": {"devices": [0, 1, 2]}}, ("252", "258")),
+        ({"images_per_step": 2}, ("4",)),
+        ({"images_per_step": 4 * 257}, ("1024", "1032")),
+        ({"batch_size_per_rank": 48}, ("256", "192")),
+        ({"batch_size_per_rank": 64, "update_freq": 2}, ("256", "512")),
+    ],
+)
+def test_images_per_step_that_cannot_be_divided_are_refused(changes: dict[str, Any], numbers: tuple[str, ...]):
+    """The error names the nearest numbers of images that can be divided, or both numbers that contradict each other."""
+    with pytest.raises(ValidationError) as raised:
+        render(load_parameters(recipe="reference", training=changes))
+    assert all(number in str(raised.value) for number in numbers)
 
 
 @pytest.mark.exhaustive
@@ -323,7 +353,7 @@ def test_recipe_trains(recipe: str, dataset_parameters: PlacedDataset, training_
 def small(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe with the same keys, but for 36 images of 32 pixels on a CPU."""
     epochs = 3
-    values = {**recipe, "epochs": epochs, "batch_size_per_rank": 6, "images_per_step": 6 * recipe.get("update_freq", 1)}
+    values = {**recipe, "epochs": epochs, "max_batch_size_per_rank": 6, "images_per_step": 12}
     values["arch"] = {**recipe["arch"], "name": "ResNet18"}
     values["lr"] = {**recipe["lr"], "learning_rate": 0.01, "warmup_epoch": 1, "warmup_start_lr": 0.001}
     values.pop("amp", None)  # Paddle does not support half precision on CPUs

@@ -100,26 +100,6 @@ def fill_lists(
         fill_lists(fold_folder(folder, number), classes, fold)
 
 
-def fit_recipe(recipe: Mapping[str, Any], ranks: int) -> dict[str, Any]:
-    """Return the `training` parameters with which a recipe works on `ranks` ranks.
-
-    The learning rate is scaled with the number of images per step (Goyal et al. 2017, arXiv:1706.02677).
-    """
-    wanted = recipe.get("images_per_step")
-    found = ranks * recipe.get("batch_size_per_rank", 1) * recipe.get("update_freq", 1)
-    if wanted in (None, found):
-        return {}
-    factor, lr = found / wanted, recipe.get("lr", {})
-    scaled: dict[str, Any] = {
-        name: float(f"{lr[name] * factor:.6g}")
-        for name in ("learning_rate", "warmup_start_lr", "eta_min")
-        if isinstance(lr.get(name), int | float)
-    }
-    if "values" in lr:
-        scaled["values"] = [float(f"{value * factor:.6g}") for value in lr["values"]]
-    return {"images_per_step": None, "lr": scaled}
-
-
 def render_parameters(comment: Sequence[str], parameters: Mapping[str, Any]) -> str:
     """Return the text of the environment's only parameter file."""
     # A comment may contain names of files. A line break would end it, and YAML rejects control characters.

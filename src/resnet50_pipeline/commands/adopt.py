@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from resnet50_pipeline.imagenet.lists.files import Split
 
 _DEFAULT_VAL_FRACTION = 0.2
-_CPU_RANKS = 2  # as in conf/base
 # Smaller images suit the settings for the sample, whose crops have 32 pixels.
 _SMALL_SIDE = 64
 _DAY_SECONDS = 86_400.0
@@ -103,6 +102,7 @@ def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
         ParameterError: if an option is wrong, or conf/ is not writable.
     """
     from resnet50_pipeline.adoption.layouts import require_folder
+    from resnet50_pipeline.recipes import read_recipe
 
     if not os.access(conf, os.W_OK):
         raise ParameterError(f"{conf} is not writable → make it writable, so that the environment can be added")
@@ -126,7 +126,8 @@ def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
             raise ParameterError(f"--pretrained {weights}: write models:/NAME@ALIAS or models:/NAME/VERSION")
     elif weights is not None and not Path(weights).is_file():
         raise ParameterError(f"--pretrained {weights}: is not a file → correct the path")
-    _read_recipe(conf, options["recipe"])
+    if options["recipe"] is not None:
+        read_recipe(conf / "recipes", options["recipe"])
 
 
 def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
@@ -171,10 +172,11 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
             "root": escape_value(str(shorten_path(root))),
             **({"lists": shown_lists} if needs_lists else found.parameters or {}),
         },
-        "training": _make_training(conf, recipe, options),
+        "training": _make_training(options),
         "evaluation": {"split": "test"} if "test" in splits else {},
     }
-    parameters = {group: values for group, values in parameters.items() if values}
+    # An empty `training` shows where to add values, and lets the stages of dvc.yaml depend on it from the start.
+    parameters = {group: values for group, values in parameters.items() if values or group == "training"}
     comment = [
         f"Written by `kedro adopt`: {found.layout}, {len(found.classes):,} classes, {len(images):,} images.",
         *([f"Split off with seed {options['seed']}: {_describe_fractions(fractions)}."] if fractions else []),
@@ -255,13 +257,6 @@ def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class
     )
 
 
-def _read_recipe(conf: Path, name: str | None) -> dict[str, Any]:
-    """Return a recipe's values, or none without a recipe."""
-    from resnet50_pipeline.recipes import read_recipe
-
-    return {} if name is None else read_recipe(conf / "recipes", name)
-
-
 def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
     """Return the recipe to train with; None for the settings of the sample, whose crops have 32 pixels."""
     if options["recipe"] is not None or options["pretrained"] is not None:
@@ -269,13 +264,12 @@ def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
     return _RECIPE_FROM_SCRATCH if short_side > _SMALL_SIDE else None
 
 
-def _make_training(conf: Path, recipe: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the `training` parameters that follow from the device, the weights, and the recipe's learning rate."""
-    from resnet50_pipeline.adoption.environment import fit_recipe
+def _make_training(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the `training` parameters that follow from the device and the weights."""
     from resnet50_pipeline.recipes import escape_value
 
     device = options["device"]
-    training = fit_recipe(_read_recipe(conf, recipe), _CPU_RANKS if device == "cpu" else 1)
+    training: dict[str, Any] = {}
     if options["pretrained"] is not None:
         training["pretrained_model"] = escape_value(options["pretrained"])
     if device != "cpu":

@@ -56,6 +56,7 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
     if training.engine == "paddleclas":
         check_engine(config, training)
         run = run_upstream_training
+    logger.info("%s", training.describe_step())
     with claim_output_dir(output_dir):
         if should_resume(output_dir, training.resume):
             recorded = images_path(output_dir)

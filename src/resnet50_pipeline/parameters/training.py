@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resnet50_pipeline.frozen_model import refuse_url
 from resnet50_pipeline.parameters.evaluation import is_registered_reference
 from resnet50_pipeline.parameters.launch import LaunchParameters
+from resnet50_pipeline.parameters.step import divide_step
 from resnet50_pipeline.recipe.loaders import Loader
 from resnet50_pipeline.recipe.losses import CELoss, Loss
 from resnet50_pipeline.recipe.optimization import Momentum, Optimizer, Schedule
@@ -45,7 +46,14 @@ class TrainingParameters(Run):
         description="Whether to resume. true: resume from the newest checkpoint set. auto: resume if there is an "
         "unfinished run, and start from scratch otherwise. false: start from scratch.",
     )
-    batch_size_per_rank: int = Field(ge=1, description="Images per rank and batch.")
+    batch_size_per_rank: int = Field(
+        ge=1, description="Images per rank and batch. If it is not set, it follows from images_per_step."
+    )
+    max_batch_size_per_rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum batch size that follows from images_per_step. Choose it for the memory of a device.",
+    )
     eval_batch_size_per_rank: int = Field(ge=1, description="Images per rank and evaluation batch.")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each target that is distributed evenly over all classes."
@@ -53,8 +61,10 @@ class TrainingParameters(Run):
     images_per_step: int | None = Field(
         default=None,
         ge=1,
-        description="Number of images per step (over all ranks) that the learning rate was chosen for. A run with a "
-        "different number fails. null: no check.",
+        description="Number of images per step (over all ranks) that the learning rate was chosen for. From it follow "
+        "batch_size_per_rank and update_freq, if they are not set: each rank processes its share in as few batches of "
+        "at most max_batch_size_per_rank images as possible. If both are set, a run with a different number of images "
+        "fails. null: no check.",
     )
     ema_decay: float | None = Field(
         default=None,
@@ -86,6 +96,33 @@ class TrainingParameters(Run):
     loader: Loader = Loader()
 
     _refuse_urls = field_validator("pretrained_model", "paddleclas_home", mode="before")(refuse_url)
+
+    def describe_step(self) -> str:
+        """Return how a step is divided, such as "256 images per step: 4 ranks x 2 batches of 32 images"."""
+        ranks, batches, size = self.launch.ranks, self.update_freq, self.batch_size_per_rank
+        each = f"{pluralize(batches, 'batch', 'batches')} of {pluralize(size, 'image')}"
+        return f"{pluralize(ranks * batches * size, 'image')} per step: {pluralize(ranks, 'rank')} x {each}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _divide_images_per_step(cls, values: Any) -> Any:
+        """Set the batch size and the accumulation that are not set, so that a recipe fits any number of ranks."""
+        keys = ("batch_size_per_rank", "update_freq")
+        if not isinstance(values, dict) or not isinstance(values.get("images_per_step"), int):
+            return values
+        batch, batches = (values.get(key) for key in keys)
+        most = batch or values.get("max_batch_size_per_rank")
+        if batches is not None or not isinstance(most, int) or most < 1 or values["images_per_step"] < 1:
+            return values  # nothing to derive, or a value that its field refuses
+        try:
+            ranks = LaunchParameters.model_validate(values.get("launch")).ranks
+        except ValidationError:
+            return values  # the field reports the error
+        if batch is None:
+            batch, batches = divide_step(values["images_per_step"], ranks, most)
+        else:
+            batches = max(values["images_per_step"] // (ranks * batch), 1)
+        return values | dict(zip(keys, (batch, batches), strict=True))
 
     @model_validator(mode="after")
     def _require_warmup_within_the_run(self) -> Self:

@@ -55,13 +55,13 @@ def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status |
 
 
 def describe(plan: RunPlan) -> str:
-    """Return a summary of the run: `ResNet50, 120 epochs, batch size 64 on each of gpu 0,1,2,3`."""
+    """Return a summary of the run: `ResNet50, 120 epochs on gpu 0,1,2,3, 256 images per step: 4 ranks x …`."""
     training = plan.training
     devices = ",".join(map(str, training.launch.devices))
     engine = "" if training.engine == "native" else ", with the PaddleClas engine"
     return (
-        f"{training.arch.name}, {pluralize(training.epochs, 'epoch')}, "
-        f"batch size {training.batch_size_per_rank} on each of {training.launch.device} {devices}{engine}"
+        f"{training.arch.name}, {pluralize(training.epochs, 'epoch')} on {training.launch.device} {devices}{engine}, "
+        f"{training.describe_step()}"
     )
 
 

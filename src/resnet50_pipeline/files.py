@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -229,3 +230,9 @@ def digest_file(path: Path) -> str:
     """Return the digest of a file's content as `sha256:…`."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def digest_json(*values: object) -> str:
+    """Return the digest of JSON values as `sha256:…`. It does not depend on the order of keys."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from resnet50_pipeline.recipes import RecipeConfigLoader
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
@@ -74,3 +76,40 @@ def test_the_folder_may_refer_to_environment_variables(conf, monkeypatch):
     assert load(conf)["globals"]["dataset_root"] == "/data/b/x"
     (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/\\${x}\n")
     assert load(conf)["catalog"]["dataset_root"]["filepath"] == "/data/${x}"
+
+
+def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values in nested mappings with their paths, such as `training.epochs`."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+@pytest.mark.parametrize("name", ["test", "imagenet"])
+def test_an_environment_sets_only_what_differs(conf, name):
+    """Without its parameter files, every value that conf/test and conf/imagenet set would be another one."""
+    files = sorted((conf / name).glob("parameters*.yml"))
+    given = {path: yaml.safe_load(path.read_text()) for path in files}
+    assert "workspace" not in yaml.safe_load((conf / name / "globals.yml").read_text())
+    for path in files:
+        if path.name != "parameters_recipe.yml":
+            path.unlink()
+    without = dict(leaves(load(conf, name)["parameters"]))
+    for path, content in given.items():
+        if path.name == "parameters_recipe.yml":
+            continue
+        for key, value in leaves(content):
+            assert key not in without or without[key] != value, f"conf/{name}/{path.name}: {key}"
+
+
+def test_names_of_the_test_environment_follow(conf):
+    """conf/test sets no names, and its paths are below data/test."""
+    loaded = load(conf, "test")
+    parameters = loaded["parameters"]
+    assert loaded["globals"] == {"workspace": "data/test", "dataset_root": "data/test/01_raw/digits"}
+    assert parameters["model_registration"]["model_name"] == parameters["tracking"]["experiment"] == "resnet50-test"
+    assert parameters["evaluation"]["compare_with"] == "models:/resnet50-test@champion"
+    assert (parameters["sweep"]["study"], parameters["sweep"]["output_dir"]) == ("test", "data/test/09_sweeps")
+    assert parameters["dataset"]["class_num"] == 10

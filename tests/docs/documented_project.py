@@ -41,11 +41,6 @@ class DocumentedProject:
         self.home.mkdir()
         self.imagenet = root.parent / "imagenet"
         self._take_environment_for_installed()
-        # Use everything in conf/test except the names, because the pages use the names in conf/base.
-        names = {"parameters_model_registration.yml": {"model_registration": {"model_name": "resnet50-digits"}}}
-        names["parameters_evaluation.yml"] = {"evaluation": {"compare_with": "models:/resnet50-digits@champion"}}
-        for file, content in names.items():
-            self.clone.edit_parameters(file, content)
         self._shrink_imagenet()
         self.clone.commit("test sizes")
 
@@ -165,6 +160,7 @@ class DocumentedProject:
             "evaluation": {"batch_size_per_rank": 16},
             "training": {
                 **small,
+                "launch": {**base["launch"], **small["launch"]},
                 **{name: base[name] for name in ("arch", "train_transform", "eval_transform", "loader")},
                 "lr": {
                     **base["lr"],

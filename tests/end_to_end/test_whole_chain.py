@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.config import OmegaConfigLoader
 from mlflow import MlflowClient
 
 from project_copy import copy_project
 from resnet50_pipeline.events import EvalEnd, TrainStep, read_events
+from resnet50_pipeline.recipes import RecipeConfigLoader
+from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.chain, pytest.mark.timeout(900)]
 
@@ -82,7 +83,7 @@ def run(client: MlflowClient):
 
 def test_every_entry_of_the_catalog_was_written(project: Path):
     """Every file in the catalog exists and is not empty, and no temporary file remains."""
-    loader = OmegaConfigLoader(conf_source=str(project / "conf"), base_env="base", default_run_env="test", env="test")
+    loader = RecipeConfigLoader(project / "conf", env="test", **CONFIG_LOADER_ARGS)
     entries = loader["catalog"]
     paths = [project / entry["filepath"] for name, entry in entries.items() if not name.startswith("dataset_")]
     assert len(paths) >= 17

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from kedro.config import OmegaConfigLoader
+from kedro.config import AbstractConfigLoader
 from kedro.framework.project import configure_project, settings
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
@@ -32,8 +32,8 @@ CLASSES = ("zero", "one", "two")
 OUTCOMES = [(0, 0), (0, 1), (1, 1), (1, 1), (2, 2), (2, 0)]
 
 
-def _config(env: str) -> OmegaConfigLoader:
-    return OmegaConfigLoader(conf_source=str(CONF), env=env, **{**settings.CONFIG_LOADER_ARGS, "default_run_env": env})
+def _config(env: str) -> AbstractConfigLoader:
+    return settings.CONFIG_LOADER_CLASS(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)
 
 
 @pytest.fixture

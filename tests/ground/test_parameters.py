@@ -110,6 +110,7 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
             "warmup_start_lr 2",
         ),
         (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [-0.1]}}, "[-0.1]"),
+        (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [0.0]}}, "nothing is trained"),
         (
             TrainingParameters,
             {**TRAINING, "lr": {"name": "Piecewise", "values": [0.1, 0.01], "decay_epochs": [0]}},

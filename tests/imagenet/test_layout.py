@@ -20,6 +20,13 @@ def test_missing_dataset_folder_is_reported(tmp_path: Path) -> None:
     assert "--params dataset.root=" in message
 
 
+def test_a_relative_folder_is_reported_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is read from the project folder, which need not be the folder of the shell."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetNotFoundError, match=f"images is missing in {tmp_path}"):
+        find_layout(Path("images"))
+
+
 def test_all_missing_parts_are_reported_together(digits: Path) -> None:
     """All missing folders and lists are reported in one error."""
     shutil.rmtree(digits / "val")

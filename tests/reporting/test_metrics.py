@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from resnet50_pipeline.reporting.metrics import (
     confused_pairs,
     confusion_matrix,
     per_class_table,
+    require_one_evaluation,
 )
 
 LABEL_MAP = {
@@ -176,3 +179,18 @@ def test_a_summary_without_numbers_is_rejected_with_all_problems():
     assert "inf" in speed
     assert "seconds " in seconds
     assert "None" in seconds
+
+
+def test_metrics_of_other_predictions_are_rejected():
+    """After an evaluation that was killed between its nodes, the old metrics and tables do not get into a report."""
+    old, new = make_evaluation(10, 5, seed=0), make_evaluation(10, 5, seed=1)
+    metrics, per_class = (
+        compute_metrics(new.predictions, new.evaluation_summary),
+        per_class_table(new.predictions, new.label_map),
+    )
+    require_one_evaluation(new.predictions, json.loads(json.dumps(metrics)), per_class)
+    with pytest.raises(EvaluationTableError, match=r"^metrics: computed from other predictions"):
+        require_one_evaluation(new.predictions, compute_metrics(old.predictions, old.evaluation_summary), per_class)
+    easier = make_evaluation(10, 5, seed=1, skill=9.0)
+    with pytest.raises(EvaluationTableError, match=r"^per_class_metrics: computed from other predictions"):
+        require_one_evaluation(new.predictions, metrics, per_class_table(easier.predictions, easier.label_map))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from resnet50_pipeline.exceptions import ImagesChangedError
-from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, digest_prefix
+from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, digest_prefixes
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan.manifest import require_unchanged, select_listed
 from resnet50_pipeline.imagenet.scan.unchanged import COMPARED, SAMPLE, find_changed_images
@@ -63,8 +63,7 @@ def require_validated_images(
 def _identify(listed: pd.DataFrame) -> ImageIdentities:
     values = np.zeros(len(listed), IDENTITY_DTYPE)
     values["bytes"] = listed["bytes"].to_numpy(np.int64)
-    digests = listed["sha256"].fillna("").tolist()
-    values["digest"] = [digest_prefix(digest) if digest else 0 for digest in digests]
+    values["digest"] = digest_prefixes(listed["sha256"].fillna("").tolist())
     return ImageIdentities(listed["path"].tolist(), values)
 
 

@@ -224,7 +224,9 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     """Yield a short description of each missing part."""
     root, ground_truth = layout.root, layout.val_ground_truth
     if not root.is_dir():
-        yield f"{root} is {'not a folder' if root.exists() else 'missing'}"
+        # A relative path is read from the project folder, even if the command was started in another folder.
+        where = "" if root.is_absolute() else f" in {Path.cwd()}"
+        yield f"{root} is {'not a folder' if root.exists() else 'missing'}{where}"
         return
     for split in SPLITS:
         if split in layout.archives:

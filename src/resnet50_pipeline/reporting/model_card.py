@@ -118,6 +118,7 @@ def _describe_provenance(inputs: ReportInputs) -> str:
         [
             f"- source: {provenance.source}",
             f"- weights: `{summary['weights_digest']}`",
+            f"- evaluation: `{inputs.evaluation_digest}`",
             f"- evaluated on: {summary['device']}, {pluralize(summary['ranks'], 'rank')}, "
             f"Paddle {summary['paddle_version']}",
             *_describe_packed_pixels(summary),

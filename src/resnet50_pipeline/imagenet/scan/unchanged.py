@@ -75,7 +75,9 @@ def find_changed_images(
     cache = None if cache_dir is None else ScanCache(cache_dir, real_root)
     known = state.find_known(cache)
     sample = np.array(random.sample(known.tolist(), min(SAMPLE, len(known))), np.int64)
-    unknown = np.setdiff1d(state.with_digest, known)
+    is_unknown = state.has_digest.copy()
+    is_unknown[known] = False
+    unknown = np.flatnonzero(is_unknown)
     read = np.concatenate([unknown, sample])
     digests = _read_digests(real_root, [state.paths[row] for row in read.tolist()], workers)
     is_same = np.array([digest == state.digests[row] for row, digest in zip(read.tolist(), digests, strict=True)], bool)
@@ -103,7 +105,7 @@ class _FileStates:
         digests: [N] digests in the manifest, "" if the scan computed none.
         is_other_size: [N] bool, True if the size differs from the manifest, or the file is missing.
         is_other_time: [N] bool, True if there is no digest, and the modification time differs from the manifest.
-        with_digest: rows that have a digest and whose size matches the manifest.
+        has_digest: [N] bool, True if there is a digest, and the size matches the manifest.
     """
 
     def __init__(self, images: pd.DataFrame, walked: WalkedFiles) -> None:
@@ -124,7 +126,7 @@ class _FileStates:
         has_digest = images["sha256"].fillna("").to_numpy(object) != ""
         mtimes = images["mtime_ns"].to_numpy(np.int64)
         self.is_other_time = ~has_digest & ~is_link & ~self.is_other_size & (self._mtimes != mtimes)
-        self.with_digest = np.flatnonzero(has_digest & ~self.is_other_size)
+        self.has_digest: NDArray[np.bool_] = has_digest & ~self.is_other_size
 
     def find_known(self, cache: ScanCache | None) -> NDArray[np.int64]:
         """Return the rows for which the cache contains the manifest's digest and the current state of the file."""
@@ -134,7 +136,7 @@ class _FileStates:
         found[found >= 0] = np.where(
             cache.rows["inode"].to_numpy()[found[found >= 0]] == self._inodes[found >= 0], found[found >= 0], -1
         )
-        rows = np.intersect1d(np.flatnonzero(found >= 0), self.with_digest)
+        rows = np.flatnonzero((found >= 0) & self.has_digest)
         digests = cache.rows["sha256"].take(pa.array(found[rows])).to_pylist()
         is_same = [digest == self.digests[row] for row, digest in zip(rows.tolist(), digests, strict=True)]
         known: NDArray[np.int64] = rows[np.array(is_same, bool)]

@@ -75,7 +75,7 @@ def test_corrections_are_noticed(digits: Path) -> None:
 
 
 def test_images_in_one_folder_next_to_the_lists_can_be_linked(digits: Path) -> None:
-    """For lists that name images in one folder, as in Flowers102, the error has a command that arranges them."""
+    """If all listed images are in one folder, as in Flowers102, the error contains a command that rearranges them."""
     (digits / "jpg").mkdir()
     for split in ("train", "val"):
         lines = []

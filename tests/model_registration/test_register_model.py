@@ -98,8 +98,8 @@ def test_a_version_that_fails_the_gate_has_no_alias(inputs, run, tmp_path):
     ("changes", "message"),
     [({"weights_digest": "sha256:07e4"}, "sha256:07e4"), ({"split": None}, r"val_list\.txt")],
 )
-def test_metrics_of_another_evaluation_are_rejected(inputs, run, tmp_path, changes, message):
-    """Metrics from different weights or a different list are an error, and no version is registered."""
+def test_metrics_from_another_evaluation_are_rejected(inputs, run, tmp_path, changes, message):
+    """Metrics from different weights or a different list cause an error, and no version is registered."""
     with pytest.raises(EvaluationTableError, match=message):
         register_model(**{**inputs, "evaluation_summary": {**SUMMARY, **changes}})
     assert client_of(tmp_path).search_registered_models() == []

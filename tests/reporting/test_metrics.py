@@ -77,7 +77,7 @@ def test_metrics_equal_manual_results():
 def test_class_metrics_equal_manual_results():
     """Each class has its counts and its most frequent mistake.
 
-    The lower id wins a tie, and a class without images gets NaN.
+    Ties go to the lower id, and a class without images gets NaN.
     """
     table = per_class_table(PREDICTIONS, LABEL_MAP)
 
@@ -146,7 +146,7 @@ def test_accuracies_agree_exactly_with_scikit_learn(class_num):
 
 
 def test_tables_read_back_from_parquet_give_the_same_metrics(tmp_path):
-    """Parquet loads the lists in a row as arrays, but the metrics stay the same."""
+    """Lists in a row become arrays when read from Parquet, but the metrics stay the same."""
     evaluation = make_evaluation(class_num=10, images_per_class=6)
     evaluation.predictions.to_parquet(tmp_path / "predictions.parquet", index=False)
     read_back = pd.read_parquet(tmp_path / "predictions.parquet")
@@ -159,7 +159,7 @@ def test_tables_read_back_from_parquet_give_the_same_metrics(tmp_path):
     )
 
 
-def test_a_summary_of_another_evaluation_is_rejected():
+def test_a_summary_from_another_evaluation_is_rejected():
     """If the summary and the predictions have different numbers of images, an error is raised."""
     with pytest.raises(EvaluationTableError, match=r"\b6\b.*\b5\b"):
         compute_metrics(PREDICTIONS, {**SUMMARY, "images": 6})

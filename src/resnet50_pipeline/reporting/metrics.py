@@ -98,8 +98,8 @@ def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> 
     - `predicted`: number of images that were predicted as this class.
     - `precision`: fraction of these images that belong to the class, or NaN if there are none.
     - `loss`: mean loss, or NaN for a class without images.
-    - `confused_with_id`, `confused_with` (name), `confused_images`: the most frequent wrong prediction. The lower id
-      wins a tie. The values are -1, "" and 0 if no image was misclassified.
+    - `confused_with_id`, `confused_with` (name), `confused_images`: the most frequent wrong prediction. Ties go to the
+      lower id. The values are -1, "" and 0 if no image was misclassified.
 
     Raises:
         EvaluationTableError: if the table or the label map is malformed.

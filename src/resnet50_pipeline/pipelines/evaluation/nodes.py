@@ -32,7 +32,7 @@ def predict_val_list(
     """Return the predictions for the list of `evaluation.split`, along with a summary of the evaluation.
 
     If `evaluation.image_list` is set, it is used instead. Before the ranks start, the images of the split are compared
-    with those that data_validation found.
+    with the manifest from data_validation.
     """
     from resnet50_pipeline.imagenet.image_check import require_validated_images
     from resnet50_pipeline.imagenet.layout import require_test_list

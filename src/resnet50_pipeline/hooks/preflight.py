@@ -12,7 +12,6 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError
-from resnet50_pipeline.expectations.report import require_report_of
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir
 from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters, read_group
@@ -144,6 +143,9 @@ def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any
     if manifest is None or report is None or not {manifest, report} & read or {manifest, report} & written:
         return
     if manifest.is_file() and report.is_file():
+        # This module imports pandas, which would slow down every command.
+        from resnet50_pipeline.expectations.report import require_report_of
+
         require_report_of(manifest, report)
 
 

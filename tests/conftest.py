@@ -36,13 +36,13 @@ def pytest_configure() -> None:
     # Write compiled modules, for the many processes that tests start; see the Makefile.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    # `make test ARGS=…` passes ARGS on to each `make` below it, also to those that tests start.
+    # `make test ARGS=…` passes ARGS on to each `make` below it, including those that tests start.
     for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"):
         os.environ.pop(name, None)
     # A shell that starts the tests in the background, or `nohup`, makes them and their children ignore these signals.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # Examples may take any time: a busy machine must not fail a test.
+    # Examples may take any amount of time, because a busy machine must not make a test fail.
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
 
@@ -57,7 +57,7 @@ def striped_dataset(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
-    """`params:dataset` of the striped folder."""
+    """`params:dataset` for the striped folder."""
     from placed import PlacedDataset
     from striped_dataset import CLASSES
 
@@ -66,7 +66,7 @@ def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
 
 @pytest.fixture(scope="session")
 def make_training_parameters() -> Callable[..., TrainingParameters]:
-    """Return a function that builds `params:training` of a short run; keywords replace values."""
+    """Return a function that builds `params:training` for a short run; keywords replace values."""
     from striped_dataset import build_training_parameters
 
     return build_training_parameters
@@ -74,7 +74,7 @@ def make_training_parameters() -> Callable[..., TrainingParameters]:
 
 @pytest.fixture
 def training_parameters(make_training_parameters, tmp_path: Path) -> Callable[..., TrainingParameters]:
-    """Parameters of a short training in the test's temporary folder."""
+    """Parameters of a short training run in the test's temporary folder."""
 
     def build(output_dir: Path = tmp_path / "training", **changes: Any) -> TrainingParameters:
         return make_training_parameters(output_dir, **changes)

@@ -29,7 +29,7 @@ _START_SECONDS = 60
 
 
 def find_obstacle() -> str | None:
-    """Return why the server cannot be started on this machine; None if it can."""
+    """Return the reason why the server cannot be started on this machine, or None if it can."""
     missing = [package for package in NEEDED_PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         return f"{', '.join(missing)} not installed: pip install 'resnet50-pipeline[server]' moto"

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 class Clone:
-    """A Git repository with a user's commands. Its sample is that of conf/test."""
+    """A Git repository with a user's commands. It uses the sample of conf/test."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

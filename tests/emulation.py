@@ -53,7 +53,7 @@ class Emulation:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Round inside the block."""
+        """Round values while the block runs."""
         self._is_active = True
         try:
             yield

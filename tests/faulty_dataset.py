@@ -1,4 +1,4 @@
-"""Shared parts of the tests of faulty datasets: breaking a dataset, running two stages on it, and the outcome."""
+"""Helpers for tests of faulty datasets: break a dataset, run two stages on it, and inspect the outcome."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def kedro_run(project: Path, root: Path, *parameters: str) -> Outcome:
 
 
 def fingerprint(root: Path) -> dict[str, str]:
-    """Return the digest or link target of every file below a folder; other special files are not opened."""
+    """Return the digest or link target of every file below a folder; special files are not opened."""
     found = {}
     for path in root.rglob("*"):
         if path.is_symlink():

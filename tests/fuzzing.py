@@ -9,8 +9,8 @@ decodes each, and compares the result with the scan's. A finding ends the progra
 - an exception that the function does not document, or a crash;
 - a case that takes more than 10 seconds of CPU time (SIGPROF; faulthandler shows where), or memory above the limit: 4
   GiB, or for a format as much as the largest accepted image needs;
-- a file that the scan accepts and the decoder refuses, or the other way round;
-- a file opened outside the dataset root (an audit hook sees every open of the process).
+- a file that the scan accepts and the decoder refuses, or vice versa; - a file opened outside the dataset root (an
+audit hook sees every file that the process opens).
 
 The same seed produces the same cases.
 """
@@ -113,7 +113,7 @@ class OpenGuard:
 
     @contextmanager
     def armed(self) -> Iterator[None]:
-        """Raise at the end of the block if it opened a file outside the root."""
+        """Raise an error at the end of the block if a file outside the root was opened."""
         self._armed = True
         try:
             yield
@@ -136,14 +136,14 @@ class OpenGuard:
 
 
 def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> int:
-    """Mutate and inspect images until the time is over; return the number of cases."""
+    """Mutate and inspect images until the time is up; return the number of cases."""
     seeds = list(make_images())
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         root = Path(folder) / "root"
         secret = Path(folder) / "secret.JPEG"
         secret.write_bytes(seeds[0])
         names = make_folder(root, secret)
-        scan(root, names)  # imports what is imported late, before opens are watched
+        scan(root, names)  # triggers late imports before opened files are watched
         for data in seeds:
             inspect_bytes(data)
         guard = OpenGuard(root)
@@ -173,7 +173,7 @@ def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> in
 
 
 def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int:
-    """Mutate and parse lists until the time is over; return the number of cases."""
+    """Mutate and parse lists until the time is up; return the number of cases."""
     seeds = [b"".join(b"n%08d/n%08d_%d.JPEG %d\n" % (n, n, m, n) for n in range(10) for m in range(5))]
     seeds += [
         seeds[0].replace(b"\n", b"\r\n"),
@@ -204,7 +204,7 @@ def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int
 
 
 def fuzz_format(image_format: str, chooser: random.Random, seconds: float, cases: int, keep: Path | None) -> int:
-    """Mutate and decode files of one format until the time is over or enough cases are done; return their number."""
+    """Mutate and decode files of one format until the time is up or enough cases are done; return their number."""
     seeds = list(make_images(image_format))
     is_tiff = image_format == "TIFF"
     accepted = 0
@@ -226,7 +226,8 @@ def fuzz_format(image_format: str, chooser: random.Random, seconds: float, cases
             assert pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
         full, header = inspect_bytes(data, tiff=is_tiff), inspect_header(data, tiff=is_tiff)
         assert full.status == status, full
-        # Level header accepts whatever decodes. It misses bytes behind a JPEG that end in another end marker.
+        # Level header accepts everything that can be decoded. It misses bytes after a JPEG that end in another end
+        # marker.
         as_header = full._replace(sha256="", trailing_bytes=header.trailing_bytes)
         assert status == "undecodable" or header == as_header, (header, full)
 
@@ -324,7 +325,7 @@ def mutate(chooser: random.Random, seeds: list[bytes], pieces: list[bytes]) -> b
 
 
 def repeat(case: Callable[[int], None], seconds: float, cases: int = sys.maxsize) -> int:
-    """Run numbered cases with a limit of CPU time each until the time or the cases are over; return their number."""
+    """Run numbered cases, each with a CPU time limit, until the time or the cases run out; return their number."""
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end and number < cases:

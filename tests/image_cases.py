@@ -69,7 +69,7 @@ def with_segment(jpeg: bytes, marker: int, content: bytes) -> bytes:
 
 
 def with_frame_marker(jpeg: bytes, marker: int) -> bytes:
-    """Return a JPEG whose baseline frame has another marker."""
+    """Return a JPEG whose baseline frame has a different marker."""
     return jpeg.replace(b"\xff\xc0", b"\xff" + bytes([marker]), 1)
 
 
@@ -205,14 +205,14 @@ def _text() -> PngInfo:
 
 
 def _repair_checksum(png: bytes, kind: int) -> bytes:
-    """Return a PNG with the right checksum for the chunk whose type is at `kind`."""
+    """Return a PNG with the correct checksum for the chunk whose type is at `kind`."""
     (length,) = struct.unpack_from(">I", png, kind - 4)
     end = kind + 4 + length
     return png[:end] + struct.pack(">I", zlib.crc32(png[kind:end])) + png[end + 4 :]
 
 
 def _shorten_webp(webp: bytes) -> bytes:
-    """Return half of a WebP file, with sizes in its headers that match."""
+    """Return half of a WebP file, with matching sizes in its headers."""
     kept = len(webp) // 4 * 2
     return b"RIFF" + struct.pack("<I", kept - 8) + webp[8:16] + struct.pack("<I", kept - 20) + webp[20:kept]
 

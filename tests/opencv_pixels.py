@@ -30,7 +30,7 @@ EXACT = {
 
 
 def resize_pictures(interpolation: int) -> list[np.ndarray]:
-    """Return parts of pictures, as a crop cuts them, resized to smaller and larger sizes."""
+    """Return parts of pictures, as cut out by a crop, resized to smaller and larger sizes."""
     results = []
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
@@ -49,7 +49,7 @@ def encode_pictures() -> dict[str, bytes]:
     gray, palette, rgba = rgb.convert("L"), rgb.convert("P"), rgb.copy()
     rgba.putalpha(gray)
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turned by 90 degrees
+    exif[0x0112] = 6  # orientation: rotated by 90 degrees
     variants: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
         "JPEG 4:4:4": (rgb, "JPEG", {"subsampling": 0}),
         "JPEG 4:2:2": (rgb, "JPEG", {"subsampling": 1}),

@@ -1,4 +1,4 @@
-"""`params:training` and `params:dataset` together with their folders, which the catalog holds in a run."""
+"""`params:training` and `params:dataset` together with their folders, which come from the catalog in a real run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def render_training_config(
     val_list: Path | None = None,
     shards: Path | None = None,
 ) -> TrainingConfig:
-    """Return the configuration of a training; without lists, of those in the folder of the dataset."""
+    """Return the configuration of a training run. The default lists are those in the dataset folder."""
     paths = config.TrainingPaths(
         dataset_root=dataset.root,
         train_list=train_list or dataset.root / "train_list.txt",

@@ -7,8 +7,8 @@ import os
 import re
 import socket
 
-# Below the range from which Linux takes the ports of outgoing connections, so no client of another test gets one before
-# the server starts. Every test process has a range of its own.
+# Below the range that Linux uses for outgoing connections, so no client of another test can take a port before the
+# server starts. Every test process has its own range.
 _FIRST, _PER_PROCESS = 20_000, 1_000
 _candidates = itertools.cycle(range(_PER_PROCESS))
 

@@ -1,6 +1,6 @@
 """A Kedro project with this project's configuration, hooks, and command line, and with fast stages.
 
-Its nodes have the names and the catalog of the real ones. The file `behavior` controls what they do.
+Its nodes have the same names and catalog as the real ones. The file `behavior` controls what they do.
 """
 
 from __future__ import annotations

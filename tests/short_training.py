@@ -24,7 +24,7 @@ def train(training: PlacedTraining, dataset: PlacedDataset, shards: Path | None 
 
 
 def stop_after(folder: Path, epoch: int, step: int | None = None) -> None:
-    """Delete everything after the set of an epoch, or of a step in the next one, as after a kill at this point."""
+    """Delete everything after the set of an epoch, or of a step in the next one, as if killed at that point."""
     kept = next(path for path in checkpoint_paths(folder) if path.name.endswith(_name(epoch, step)))
     for path in checkpoint_paths(folder):
         if path.name > kept.name:
@@ -45,13 +45,13 @@ def last_weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 def epoch_losses(folder: Path) -> list[float]:
-    """Return the mean training loss of every epoch; of an epoch that ran twice, the second value."""
+    """Return the mean training loss of every epoch. If an epoch ran twice, return the second value."""
     events = read_events(events_path(folder))
     return list({event.epoch: event.loss for event in events if isinstance(event, EpochEnd)}.values())
 
 
 def assert_same_end(whole: Path, resumed: Path) -> None:
-    """Check that two trainings have bit-identical weights and the same losses."""
+    """Check that two training runs have bit-identical weights and the same losses."""
     one, other = last_weights(whole), last_weights(resumed)
     assert one.keys() == other.keys()
     for name, array in one.items():
@@ -62,7 +62,7 @@ def assert_same_end(whole: Path, resumed: Path) -> None:
 def predict_best(
     training_dir: Path, list_file: Path, launch: LaunchParameters, batch_size: int, shards: Path | None = None
 ) -> pd.DataFrame:
-    """Return the predictions of a training's best checkpoint for a list."""
+    """Return the predictions of a training run's best checkpoint for a list."""
     predictions, _ = predict_list(
         find_best_model(training_dir),
         list_file,

@@ -1,4 +1,4 @@
-"""Stub ranks that misbehave on demand. Paddle's launcher starts them, to test the supervision.
+"""Stub ranks that misbehave on demand. Paddle's launcher starts them in tests of the supervision.
 
 `what` sets the behavior of rank 1 (or both). A canary in the arguments identifies every process of a test.
 """
@@ -95,7 +95,7 @@ def canary(tmp_path: Path) -> str:
 
 @pytest.fixture
 def stub_launch(tmp_path: Path, canary: str) -> Iterator[Callable[[str], LaunchCommand]]:
-    """Return a function that builds the command for two ranks that do `what`. No process may be left after the test."""
+    """Return a function that builds the command for two ranks that do `what`. No process may outlive the test."""
     program = tmp_path / "rank.py"
     program.write_text(PROGRAM)
 

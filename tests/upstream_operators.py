@@ -1,6 +1,6 @@
 """Computes digests of the results of PaddleClas' operators for a few images and given random numbers.
 
-This program writes them to `upstream_operators.json` with a checkout of release/2.6:
+With a checkout of release/2.6, this program writes them to `upstream_operators.json`:
 
     python tests/upstream_operators.py "$PADDLECLAS_HOME"
 """
@@ -89,7 +89,7 @@ def digest(result: np.ndarray) -> str:
 
 
 class Draws:
-    """Replacements of `random` and `np.random` that draw from one `random.Random`."""
+    """Replacement for `random` and `np.random` that draws from one `random.Random`."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw

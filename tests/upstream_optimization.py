@@ -1,6 +1,6 @@
 """Computes the results of PaddleClas' schedules, optimizers, losses, and averages for given YAML sections and inputs.
 
-This program writes them to `upstream_optimization.json` with a checkout of release/2.6:
+With a checkout of release/2.6, this program writes them to `upstream_optimization.json`:
 
     python tests/upstream_optimization.py "$PADDLECLAS_HOME" > tests/upstream_optimization.json
 """
@@ -69,7 +69,7 @@ def given_logits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def build_small_network() -> Any:
-    """Return a network of a convolution, a BatchNorm, and a head, with given weights."""
+    """Return a network with a convolution, a BatchNorm, and a head, with given weights."""
     import paddle
 
     class Small(paddle.nn.Layer):  # type: ignore[misc]

@@ -11,8 +11,8 @@ No pickle is ever read. Next to `checkpoints/`, `best.json` identifies the best 
 weights for PaddleClas.
 
 A set does not contain the states of random number generators, because no generator is used for longer than a step. The
-DataLoader's random numbers depend on the seed, epoch, and image. Those of the device depend on the seed, step, and rank
-(`trainer/step.py`).
+DataLoader's random numbers depend on the seed, epoch, and image. The device's random numbers depend on the seed, step,
+and rank (`trainer/step.py`).
 """
 
 from __future__ import annotations
@@ -107,14 +107,14 @@ def save_checkpoint(path: Path, snapshot: Snapshot) -> None:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staged, ignore_errors=True)
         raise CheckpointError(
-            f"{path}: could not be written: {error}; earlier sets are unchanged. Free disk space, then resume"
+            f"{path} could not be written: {error}; earlier sets are unchanged. Free disk space, then resume"
         ) from error
 
 
 def mark_best(output_dir: Path, state: TrainingState) -> None:
     """Record the best epoch so far in best.json, and write its evaluated weights to best.pdparams.
 
-    best.pdparams is meant for PaddleClas and never contains the weights of any other epoch. If the best set is not in
+    best.pdparams is meant for PaddleClas and never contains the weights of another epoch. If the best set is not in
     this folder, because the run was resumed from a set in another folder, best.pdparams is removed.
 
     Raises:
@@ -130,7 +130,7 @@ def mark_best(output_dir: Path, state: TrainingState) -> None:
             exported.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"{exported}: could not be written: {error}; all sets are unchanged. Free disk space, then resume"
+            f"{exported} could not be written: {error}; all sets are unchanged. Free disk space, then resume"
         ) from error
 
 
@@ -164,18 +164,20 @@ def find_weights(model: Path) -> Path | None:
 
 
 def require_weights_digest(model: Path, digest: str) -> None:
-    """Check that the weights file of a model has a digest.
+    """Check that the weights file of a model has the given digest.
 
     Args:
         model: checkpoint set or weights file, see `find_weights`.
-        digest: SHA-256 digest as 64 hexadecimal digits, with or without `sha256:` in front.
+        digest: SHA-256 digest as 64 hexadecimal digits, with or without the prefix `sha256:`.
 
     Raises:
-        CheckpointError: if there is no weights file, or it has another digest.
+        CheckpointError: if there is no weights file, or its digest differs.
     """
     weights, expected = find_weights(model), f"sha256:{digest.removeprefix('sha256:')}"
     if weights is None:
-        raise CheckpointError(f"{model}: no weights file there, so its digest cannot be checked; copy the file there")
+        raise CheckpointError(
+            f"there is no weights file at {model}, so its digest cannot be checked; copy the file there"
+        )
     if (found := digest_file(weights)) != expected:
         raise CheckpointError(
             f"{weights}: its digest is {found}, but training.pretrained_digest is {expected}; download the file again, "
@@ -192,26 +194,26 @@ def read_state(path: Path) -> TrainingState:
     """
     if not (path / MANIFEST).exists() and not _is_of_a_training(path):
         raise CheckpointError(
-            f"{path}: not a checkpoint set, because it has no {MANIFEST} → specify a set, such as "
+            f"{path} is not a checkpoint set, because it has no {MANIFEST} → specify a set, such as "
             f"training/{checkpoint_path(Path(), 3)}, or a weights file"
         )
     try:
         digests: dict[str, str] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / MANIFEST}: cannot be read: {error}{_advice(path)}") from error
+        raise CheckpointError(f"{path / MANIFEST} cannot be read: {error}{_advice(path)}") from error
     for name in (WEIGHTS, STATE):
         if name not in digests:
-            raise CheckpointError(f"{path / MANIFEST}: does not list {name}{_advice(path)}")
+            raise CheckpointError(f"{path / MANIFEST} does not list {name}{_advice(path)}")
     for name, digest in digests.items():
         if not (path / name).is_file():
-            raise CheckpointError(f"{path / name}: missing{_advice(path)}")
+            raise CheckpointError(f"{path / name} is missing{_advice(path)}")
         if digest_file(path / name) != digest:
-            raise CheckpointError(f"{path / name}: damaged: its digest differs from {MANIFEST}{_advice(path)}")
+            raise CheckpointError(f"{path / name} is damaged: its digest differs from {MANIFEST}{_advice(path)}")
     try:
         return TrainingState(**json.loads((path / STATE).read_text(encoding="utf-8")))
     except TypeError as error:
         raise CheckpointError(
-            f"{path / STATE}: written by another version of this project ({error}); start from scratch with "
+            f"{path / STATE} was written by another version of this project ({error}); start from scratch with "
             f"training.resume=false, or resume with that version"
         ) from error
 
@@ -223,7 +225,7 @@ def load_arrays(path: Path, file_name: str) -> Arrays:
         CheckpointError: if the set has no such file. For example, a set made from a .pdparams file has no optimizer.
     """
     if not (path / file_name).is_file():
-        raise CheckpointError(f"{path}: has no {file_name}, so training cannot resume from it; start from scratch")
+        raise CheckpointError(f"{path} has no {file_name}, so training cannot resume from it; start from scratch")
     arrays: Arrays = load_file(path / file_name)
     return arrays
 

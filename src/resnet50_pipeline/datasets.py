@@ -27,8 +27,8 @@ _TEXTS_SAMPLED = 1000
 class _LocalPath(AbstractDataset[Any, Any]):
     """Base class for datasets with a local path. Loading raises an error if the path does not exist.
 
-    If `may_be_missing` is true, a missing path is not an error. Tables and JSON objects then load as None, and text
-    files and folders as their path.
+    If `may_be_missing` is true, a missing path is not an error. Tables and JSON objects then load as None; text files
+    and folders load as their path.
     """
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None, may_be_missing: bool = False) -> None:
@@ -63,7 +63,7 @@ def _saving(path: Path) -> Iterator[None]:
 
 
 class TextFileDataset(_LocalPath):
-    """Saves text to a file but loads the *path* of the file. The ranks read the file, not Kedro."""
+    """Saves text to a file but loads the *path* of the file, because the ranks, not Kedro, read it."""
 
     def load(self) -> Path:
         """Return the path of the file."""
@@ -114,7 +114,7 @@ class JSONDataset(_LocalPath):
 
 
 class ParquetDataset(_LocalPath):
-    """Loads and saves a pandas table in Parquet format, without its index."""
+    """Loads and saves a pandas DataFrame in Parquet format, without its index."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class ParquetDataset(_LocalPath):
         self.columns = columns
 
     def load(self) -> pd.DataFrame | None:
-        """Return the table."""
+        """Return the DataFrame."""
         if self._is_missing():
             return None
         import pyarrow as pa
@@ -140,13 +140,13 @@ class ParquetDataset(_LocalPath):
         return table
 
     def save(self, data: pd.DataFrame) -> None:
-        """Write the table."""
+        """Write the DataFrame."""
         with _saving(self.filepath), replacing_file(self.filepath) as temporary:
             data.to_parquet(temporary, index=False)
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    """Convert the table to pandas, storing repeated strings only once.
+    """Convert an Arrow table to a DataFrame, storing repeated strings only once.
 
     By default, Arrow deduplicates strings with a hash table. For ImageNet's 1.33 million unique paths, this hash table
     needs 340 MB and saves nothing.

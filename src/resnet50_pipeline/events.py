@@ -2,7 +2,7 @@
 
 Rank 0 appends events to `events.jsonl`. The progress view, the curves and the reports read them from this file. Each
 line is a JSON object such as `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`. It is written in
-a single call and flushed. Only the last line can be incomplete for a reader (`tailing.py`).
+a single call and flushed. A reader may find the last line incomplete, but no other line (`tailing.py`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Started(Event):
     first_step: int = Field(description="Number of steps finished before this process. 0 for a new run.")
     paddle_version: str
     images_per_epoch: int | None = Field(
-        default=None, description="Number of images in a class-balanced epoch. null: an epoch is the train list."
+        default=None, description="Number of images in a class-balanced epoch. null: each epoch uses the train list."
     )
     class_weights: tuple[float, ...] | None = Field(
         default=None, description="Weight of each class in the loss. null: no weights."
@@ -140,8 +140,8 @@ class Finished(Event):
     best_top1: float
     patience: int | None = Field(
         default=None,
-        description="If the run ended early: number of epochs without a new best top-1 that ended it. null: all epochs "
-        "were trained.",
+        description="Number of epochs without a new best top-1 after which the run ended early. null: all epochs were "
+        "trained.",
     )
     seconds: float = Field(description="Time since this process's `started` event.")
     images_per_second: float = Field(

@@ -65,7 +65,7 @@ class ListFileError(DatasetError):
     """Lines of a list file are invalid.
 
     `problems` contains all findings (`file:line: text → what to do`). The message shows the first `MAX_PROBLEMS_SHOWN`
-    findings and the number of the remaining ones.
+    findings and the number of remaining ones.
     """
 
     def __init__(self, problems: Sequence[str], full_list: Path | None = None) -> None:
@@ -95,7 +95,7 @@ class ImageDecodeError(DatasetError):
 
 
 class ImagesChangedError(DatasetError):
-    """Images are not those that data_validation found. `problems` names each of them."""
+    """Images have changed since data_validation. `problems` lists all of them."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -168,7 +168,7 @@ class ResultNotSavedError(PipelineError):
             if is_full
             else "make the folder writable, or set workspace in conf/<environment>/globals.yml"
         )
-        super().__init__(f"{path}: cannot be written: {error.strerror or error} → {step}, and run again")
+        super().__init__(f"{path} cannot be written: {error.strerror or error} → {step}, and run again")
 
 
 class ExportError(PipelineError):

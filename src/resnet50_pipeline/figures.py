@@ -32,7 +32,7 @@ _MORE_FONTS = (
 _INSTALLED = {font.name for font in fontManager.ttflist}
 rcParams["font.family"] = ["DejaVu Sans", *(name for name in _MORE_FONTS if name in _INSTALLED)]
 _MISSING_GLYPH = re.compile(r"Glyph ([0-9]+) ")
-# Characters that a message has named, so that each is named once.
+# Characters that have been reported, so that each is reported only once.
 _named_characters: set[str] = set()
 
 DOTS_PER_INCH = 150
@@ -124,8 +124,8 @@ def save_png(figure: Figure, target: Path | io.BytesIO) -> None:
     if new := sorted(missing - _named_characters):
         _named_characters.update(new)
         logger.warning(
-            "figures show boxes instead of %s, because no font has these characters; the tables show them → install a "
-            "font, such as Debian's fonts-noto-cjk",
+            "figures show boxes instead of %s, because no installed font has these characters; the tables show them → "
+            "install a font, such as Debian's fonts-noto-cjk",
             " ".join(new[:10]),
         )
 

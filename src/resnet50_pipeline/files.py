@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -31,8 +32,8 @@ def shorten_path(path: Path) -> Path:
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`. If the block succeeds, flush the file and rename it to `path`.
 
-    If the block raises, `path` is unchanged and the temporary file is removed. Temporary files of killed processes for
-    the same path are removed too.
+    If the block raises an exception, `path` is unchanged and the temporary file is removed. Temporary files that killed
+    processes left behind for the same path are also removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = _create_sibling(path)
@@ -64,8 +65,8 @@ def write_text(path: Path, text: str) -> None:
 def staging_directory(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder to fill, in `parent` or in the system's temporary folder.
 
-    If the block succeeds, the folder is kept, so that `replace_directory` can move it. Otherwise, it is removed, and so
-    is a folder that has not been moved when the process ends.
+    If the block succeeds, the folder is kept, so that `replace_directory` can move it. Otherwise, it is removed. A
+    folder that is never moved is removed when the process ends.
     """
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
     atexit.register(shutil.rmtree, staged, ignore_errors=True)
@@ -75,7 +76,7 @@ def staging_directory(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield staged
     except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)  # it is gone if the block moved it before it failed
+        shutil.rmtree(staged, ignore_errors=True)  # missing if the block moved the folder before failing
         raise
 
 
@@ -111,7 +112,7 @@ def replace_directory(staged: Path, path: Path) -> None:
 
 
 def _copy_content(source: Path, target: Path) -> None:
-    """Copy files, links and folders without their permissions and times, which some file systems refuse to set."""
+    """Copy files, links and folders without their permissions or timestamps, which some file systems cannot set."""
     for path in source.iterdir():
         copy = target / path.name
         if path.is_symlink():
@@ -213,7 +214,7 @@ def _remove_stale(path: Path) -> None:
 def flush_to_disk(path: Path) -> None:
     """Flush a file's content, or a folder's renames, to disk.
 
-    CIFS and some FUSE file systems cannot flush a folder. They are left to write the renames at their own time.
+    CIFS and some FUSE file systems cannot flush a folder, so they decide when to write the renames.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -229,3 +230,9 @@ def digest_file(path: Path) -> str:
     """Return the digest of a file's content as `sha256:…`."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def digest_json(*values: object) -> str:
+    """Return the digest of JSON values as `sha256:…`. It does not depend on the order of keys."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

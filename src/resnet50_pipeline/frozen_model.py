@@ -24,7 +24,7 @@ class FiniteModel(FrozenModel):
 
 
 def refuse_url(place: object) -> object:
-    """Return a value that should be a path, for use as a validator. A URL would become a relative path.
+    """Validate a value that should be a path. Without this check, a URL would become a relative path.
 
     Raises:
         ValueError: if the value is a URL.

@@ -1,4 +1,4 @@
-"""Prepares every `kedro` command, also outside a project (entry point `kedro.init`)."""
+"""Prepares every `kedro` command, even outside a project (entry point `kedro.init`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _OWN = {_PACKAGE, __name__, f"{_PACKAGE}.python_warnings", f"{_PACKAGE}.telemetr
 def prepare_command() -> None:
     """Turn off telemetry and show the warnings of libraries.
 
-    Kedro calls this before it looks for a project. The project in the current folder may be another clone than the one
-    that is installed, so this function lets Kedro import the package again, from the project's `src`.
+    Kedro calls this before it looks for a project. The project in the current folder may be a different clone from the
+    installed one, so this function lets Kedro import the package again, from the project's `src`.
     """
     turn_off_telemetry()
     show_warnings_of_libraries()

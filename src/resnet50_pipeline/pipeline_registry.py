@@ -15,7 +15,7 @@ STAGES = (
     "model_registration",  # -> inference model, registered model version
 )
 # In these environments, the dataset is the sample that the sample_data stage creates. All other environments use the
-# user's own dataset. No stage writes to it, and `kedro run` starts with data_validation.
+# user's own dataset, which no stage changes, and `kedro run` starts with data_validation.
 SAMPLE_ENVIRONMENTS = frozenset({"base", "local", "test", "dvc"})
 
 # `kedro run` options that select some of the nodes.

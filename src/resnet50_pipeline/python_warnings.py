@@ -9,21 +9,22 @@ _ERROR = "error"
 
 
 def show_warnings_of_libraries() -> None:
-    """If every warning is an error, show warnings instead and say so.
+    """If all warnings are turned into errors, show them as warnings instead, and say so.
 
-    MLflow and other libraries warn about themselves while they are imported, and users cannot fix this. A setting for
-    one module, such as `error::UserWarning:resnet50_pipeline`, is kept. Kedro calls this function before every command
-    (entry point `kedro.init`).
+    MLflow and other libraries trigger warnings in their own code when they are imported, and users cannot fix these. A
+    setting for one module, such as `error::UserWarning:resnet50_pipeline`, is kept. Kedro calls this function before
+    every command (entry point `kedro.init`).
     """
     if any(_is_error_everywhere(option) for option in sys.warnoptions):
         warnings.simplefilter("default")
         print(
-            "PYTHONWARNINGS or -W turns warnings into errors, which would stop libraries; they are shown instead",
+            "PYTHONWARNINGS or -W turns warnings into errors, which would break libraries; they are shown as warnings "
+            "instead",
             file=sys.stderr,
         )
 
 
 def _is_error_everywhere(option: str) -> bool:
-    """Return whether an option, `action:message:category:module:line`, turns warnings of all modules into errors."""
+    """Return whether an option, `action:message:category:module:line`, turns warnings in all modules into errors."""
     action, *_ = parts = option.split(":")
     return bool(action) and _ERROR.startswith(action) and not any(parts[3:4])

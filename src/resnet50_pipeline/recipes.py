@@ -8,8 +8,8 @@ individual values:
 
     conf/base  <  conf/recipes/<recipe>.yml  <  conf/<environment>  <  --params
 
-An environment that does not set a workspace is named after its dataset. Its workspace is data/<environment>, and so on;
-see `derive_parameters`. Its only file can therefore be as short as this:
+If an environment does not set a workspace, names and folders such as data/<environment> are derived from its own name
+(see `derive_parameters`). Its only file can therefore be as short as this:
 
     dataset:
       root: /data/flowers
@@ -69,7 +69,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
             super().__init__(str(conf_source), *args, **kwargs)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise ParameterError(
-                f"--conf-source {conf_source}: cannot be read as an archive ({error}); "
+                f"--conf-source {conf_source} cannot be read as an archive ({error}); "
                 "run `kedro package` in the project folder to write it again"
             ) from error
 
@@ -93,7 +93,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
             return {name: _expand_home(value) for name, value in content.items()}
         if key == "parameters" and (self.env or self.default_run_env) == self.base_env and content.get(RECIPE):
             raise ParameterError(
-                f"recipe {content[RECIPE]}: the {self.base_env} environment does not take a recipe; remove "
+                f"recipe {content[RECIPE]}: the {self.base_env} environment does not accept a recipe; remove "
                 f"--env {self.base_env}"
             )
         return self._with_folders(self._without_paths(content)) if key == "parameters" else content
@@ -173,10 +173,10 @@ class RecipeConfigLoader(OmegaConfigLoader):
 
 
 def derive_parameters(parameters: Mapping[str, Any], environment: str) -> dict[str, Any]:
-    """Return the parameters of an environment, with values that follow from its name where it sets none.
+    """Return the parameters of an environment, with missing values derived from its name.
 
     The model and the experiment are called `resnet50-<environment>`, the model is compared with its own champion, the
-    sweep's study has the environment's name, and there are as many classes as the dataset has.
+    sweep's study has the environment's name, and the number of classes comes from the dataset.
     """
     registration = parameters.get("model_registration")
     name = registration.get("model_name") if isinstance(registration, Mapping) else None
@@ -201,7 +201,7 @@ def _expand_home(value: Any) -> Any:
 
 
 def escape_value(text: str) -> str:
-    """Return a text in which the configuration replaces no `${…}`, and no backslash before it."""
+    """Escape a string so that the configuration leaves each `${…}`, and any backslash before it, unchanged."""
     return re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", text)
 
 

@@ -1,6 +1,6 @@
 """Reads the complete lines of a file to which another process appends.
 
-If the last line has no newline, it may be incomplete, so a later call returns it.
+A last line without a newline may be incomplete, so it is returned by a later call.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def newest_checkpoint(training_dir: Path) -> Path:
     found = checkpoint_paths(training_dir)
     if not found:
         raise CheckpointError(
-            f"{checkpoints_dir(training_dir)}: no checkpoint set to resume from; start from scratch with "
+            f"{checkpoints_dir(training_dir)} contains no checkpoint set to resume from; start from scratch with "
             "training.resume=false"
         )
     return found[-1]
@@ -111,8 +111,12 @@ def best_weights_path(training_dir: Path) -> Path:
     return training_dir / "best.pdparams"
 
 
-def best_checkpoint(training_dir: Path) -> Path:
+def best_checkpoint(training_dir: Path, run_dir: str | None = None) -> Path:
     """Return the folder of the best checkpoint set of a finished training run.
+
+    Args:
+        training_dir: training folder.
+        run_dir: value of the parameter `run_dir` with which this training runs, if the command line does not show it.
 
     Raises:
         CheckpointError: if training has not finished, or if the set is missing.
@@ -120,12 +124,13 @@ def best_checkpoint(training_dir: Path) -> Path:
     last = last_event(events_path(training_dir))
     if not isinstance(last, Finished):
         what = "stopped early" if last is not None else "never started"
+        params = "training.resume=auto" if run_dir is None else f"{RUN_DIR}={run_dir},training.resume=auto"
         raise CheckpointError(
-            f"{training_dir}: the training there {what}; first run\n"
-            f"  {repeat_command('--pipelines', 'training', '--params', 'training.resume=auto')}"
+            f"the training run in {training_dir} {what}; first run\n"
+            f"  {repeat_command('--pipelines', 'training', '--params', params)}"
         )
     best = json.loads(best_path(training_dir).read_text(encoding="utf-8"))
     checkpoint = training_dir / str(best["checkpoint"])
     if not checkpoint.is_dir():
-        raise CheckpointError(f"{checkpoint}: missing, but {best_path(training_dir)} refers to it; train again")
+        raise CheckpointError(f"{checkpoint} is missing, but {best_path(training_dir)} refers to it; train again")
     return checkpoint

@@ -17,6 +17,7 @@ from image_folders import CLASSES, add_system_files, write_class_folders, write_
 from kedro.framework.project import configure_project
 from PIL import Image
 
+from resnet50_pipeline.adoption.environment import lengthen
 from resnet50_pipeline.commands.adopt import adopt
 from resnet50_pipeline.imagenet.layout import find_folds
 from resnet50_pipeline.imagenet.lists.files import read_list_file
@@ -30,7 +31,7 @@ from resnet50_pipeline.parameters import (
 )
 from resnet50_pipeline.pipelines.data_preparation.nodes import write_label_map, write_lists
 from resnet50_pipeline.pipelines.data_validation.nodes import scan_dataset, validate_manifest
-from resnet50_pipeline.recipes import RecipeConfigLoader
+from resnet50_pipeline.recipes import RecipeConfigLoader, read_recipe
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -369,6 +370,25 @@ def test_the_recipe_follows_from_the_images_and_weights(project, tmp_path, optio
         given = options[1]
         place = given if given.startswith("models:") else str(project / given)
         assert written["training"]["pretrained_model"] == place
+    # Seven images are one step, and 500 steps are the least for fine-tuning.
+    assert written["training"].get("epochs") == (500 if recipe == "finetune" else None)
+
+
+@pytest.mark.parametrize(
+    ("images", "ranks", "expected"),
+    [
+        (50, 1, {"epochs": 250, "patience": 50}),
+        (50, 2, {"epochs": 500, "patience": 100}),
+        (300, 1, {}),
+        (290, 1, {}),
+        (288, 1, {"epochs": 56, "patience": 11}),
+        (100_000, 4, {}),
+    ],
+)
+def test_fine_tuning_takes_at_least_500_steps(images, ranks, expected):
+    """Epochs and patience grow together. The recipe's own epochs are kept if they have enough steps."""
+    recipe = read_recipe(REPOSITORY / "conf/recipes", "finetune")
+    assert lengthen(recipe, images, ranks) == expected
 
 
 def read_folds(lists: Path) -> list[dict[str, list[str]]]:

@@ -70,7 +70,7 @@ def prepare(catalog: DataCatalog) -> None:
 
 
 @pytest.mark.parametrize("ending", ["\n", ""])
-def test_the_lists_equal_those_of_sed_and_the_originals_stay(catalog, digits: Path, results: Path, ending: str) -> None:
+def test_the_lists_match_sed_and_the_originals_are_unchanged(catalog, digits: Path, results: Path, ending: str) -> None:
     """Both lists equal the output of `sed 's#^#train/#'` byte for byte, and the user's lists are unchanged."""
     before = {}
     for split in ("train", "val"):
@@ -89,7 +89,7 @@ def test_the_lists_equal_those_of_sed_and_the_originals_stay(catalog, digits: Pa
             assert (digits / line.split(" ")[0]).is_file()
 
 
-def test_a_prefixed_list_stays_the_same(catalog, digits: Path, results: Path) -> None:
+def test_a_prefixed_list_is_unchanged(catalog, digits: Path, results: Path) -> None:
     """If the stage runs on its own list, it reproduces the list byte for byte."""
     validate(catalog)
     prepare(catalog)
@@ -129,7 +129,7 @@ def test_in_a_run_of_both_stages_the_validation_stops_first(catalog, digits: Pat
 
 
 def test_a_list_changed_after_the_validation_is_not_prepared(catalog, digits: Path, results: Path) -> None:
-    """A line added after the validation is an error that mentions data_validation."""
+    """A line added after the validation causes an error that mentions data_validation."""
     validate(catalog)
     path = digits / "train_list.txt"
     path.write_text(path.read_text() + "n00000000/new.JPEG 0\n")
@@ -145,7 +145,7 @@ def set_dataset(catalog: DataCatalog, **changes: Any) -> None:
 
 
 def test_a_doubled_prefix_is_repaired_and_counted(catalog, digits: Path, results: Path) -> None:
-    """If dataset.repair is true, each path gets one prefix, the report counts the repairs, and the original stays."""
+    """If dataset.repair is true, each path gets one prefix, the repairs are counted, and the original is unchanged."""
     path = digits / "train_list.txt"
     by_sed = subprocess.run(["sed", "s#^#train/#", path], capture_output=True, check=True).stdout
     path.write_bytes(b"train/" + by_sed[:-1].replace(b"\n", b"\ntrain/") + b"\n")
@@ -277,7 +277,7 @@ def test_archives_with_another_md5_stop_the_validation(catalog, packed) -> None:
     use(catalog, packed)
     options = DataValidationParameters(blocking=("images_exist",), verify_archives=True)
     catalog["params:data_validation"] = MemoryDataset(options)
-    with pytest.raises(DatasetError, match=r"train\.tar: .*[0-9a-f]{32}.* 1d67"):
+    with pytest.raises(DatasetError, match=r"train\.tar has .*[0-9a-f]{32}.* 1d67"):
         validate(catalog)
 
 
@@ -326,7 +326,7 @@ def test_an_image_changed_after_the_validation_is_not_packed(catalog, digits: Pa
     data = bytearray(image.read_bytes())
     data[len(data) // 2] ^= 1
     image.write_bytes(data)
-    with pytest.raises(DatasetError, match=f"{image}: .*data_validation"):
+    with pytest.raises(DatasetError, match=f"{image} has .*data_validation"):
         prepare(catalog)
     assert not (results / "shards" / "shard_set.json").exists()
 

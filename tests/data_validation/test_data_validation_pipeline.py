@@ -104,7 +104,7 @@ def test_warnings_do_not_stop_the_run(digits: Path, tmp_path: Path) -> None:
     assert report["statistics"]["unlisted_images"] == 1
     (warning,) = (one for one in report["expectations"] if not one["success"])
     (problem,) = warning["problems"]
-    assert problem.startswith("val/extra.png: ")
+    assert problem.startswith("val/extra.png ")
 
 
 def test_faults_of_a_list_stop_the_run_before_the_scan(digits: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_repair_is_a_notice_in_the_report(digits: Path, tmp_path: Path) -> Non
 
 
 def test_labels_from_one_work_with_label_base(digits: Path, tmp_path: Path) -> None:
-    """Labels 1..10 are an error that mentions dataset.label_base, and they are valid if it is set."""
+    """Labels 1..10 cause an error that mentions dataset.label_base, and are valid once it is set."""
     for split in ("train", "val"):
         path = digits / f"{split}_list.txt"
         fields = [line.split(" ") for line in path.read_text().splitlines()]

@@ -48,7 +48,7 @@ from faulty_dataset import FaultyDataset, kedro_run
 
 
 @pytest.mark.slow
-def test_kedro_run_prepares_a_good_data_set(faulty: FaultyDataset, kedro_project: Path) -> None:
+def test_kedro_run_prepares_a_valid_dataset(faulty: FaultyDataset, kedro_project: Path) -> None:
     """For a valid dataset, the exit code is 0, and the lists match those written by `sed`."""
     outcome = kedro_run(kedro_project, faulty.root)
     assert outcome.exit_code == 0
@@ -88,7 +88,7 @@ def add_a_web_page(faulty: FaultyDataset) -> None:
 @pytest.mark.parametrize(
     ("plant", "message"),
     [
-        (add_a_tab, r"^\S*/train_list\.txt:1: '.*\\t0': .* → .*\n"),
+        (add_a_tab, r"^\S*/train_list\.txt:1: '.*\\t0' .* → .*\n"),
         (
             start_labels_at_one,
             r"^\S*/train_list\.txt:\d+: .*10 .*0\.\.9 .* → .*dataset\.label_base: 1\n",

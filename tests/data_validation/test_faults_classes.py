@@ -1,4 +1,4 @@
-"""Faults 19, 56 and 57: classes, labels and files that do not fit together, as reported by data_validation."""
+"""Faults 19, 56 and 57: inconsistent classes, labels and files, as reported by data_validation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_image_in_two_classes_of_different_splits_is_an_error(faulty: Faulty
 
 
 def test_a_copy_in_the_same_class_is_only_a_copy(faulty: FaultyDataset) -> None:
-    """Copies in one class are no contradiction."""
+    """Copies within a class do not contradict each other."""
     faulty.image(label=3, number=1).write_bytes(faulty.image(label=3).read_bytes())
     outcome = faulty.run()
     assert outcome.exit_code == 0
@@ -46,7 +46,7 @@ def test_a_copy_in_the_same_class_is_only_a_copy(faulty: FaultyDataset) -> None:
 
 
 def test_files_that_are_not_used_are_counted_by_suffix(faulty: FaultyDataset) -> None:
-    """Fault 56: files in train/ and val/ without the suffix of an image are one problem per suffix and split."""
+    """Fault 56: files in train/ and val/ without an image suffix are reported once per suffix and split."""
     folder = without_lists(faulty).root / "train" / "n00000000"
     for name in ("a.jfif", "b.jfif", "c.heic", "d", ".e.JPEG"):
         (folder / name).write_bytes(encode())
@@ -69,7 +69,7 @@ def test_files_that_are_not_used_are_counted_by_suffix(faulty: FaultyDataset) ->
 
 
 def test_listed_files_may_have_any_suffix(faulty: FaultyDataset) -> None:
-    """Fault 56: a file that a list names is used, whatever its suffix."""
+    """Fault 56: a listed file is used, whatever its suffix."""
     image = faulty.image()
     image.rename(image.with_suffix(".jfif"))
     faulty.edit(lambda data: data.replace(b".JPEG", b".jfif", 1))
@@ -91,7 +91,7 @@ def test_many_suffixes_are_one_finding(faulty: FaultyDataset) -> None:
 
 
 def test_generated_lists_have_no_lines(faulty: FaultyDataset) -> None:
-    """Without list files, problems name images and folders, but no file or line of a list."""
+    """Without list files, problems name images and folders, but no list file or line."""
     without_lists(faulty)
     image = sorted((faulty.root / "train" / "n00000004").iterdir())[0]
     image.write_bytes(b"")
@@ -101,13 +101,13 @@ def test_generated_lists_have_no_lines(faulty: FaultyDataset) -> None:
     assert outcome.exit_code == 1
     assert "_list.txt" not in outcome.message
     (broken,) = outcome.problems("images_decode")
-    assert broken.startswith(f"train/n00000004/{image.name}: ")
+    assert broken.startswith(f"train/n00000004/{image.name} ")
     (empty,) = outcome.problems("every_class_has_train_images")
     assert "train/n00000006" in empty
 
 
 def test_many_images_of_another_kind_are_one_finding(faulty: FaultyDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many images with the same format are one problem per split, which names some of them; a few are named each."""
+    """Many images with the same format are one finding per split with a few names. A few are reported individually."""
     monkeypatch.setattr(problems, "_MAX_ALIKE", 3)
     images = [faulty.image(label=label) for label in range(5)]
     for seed, image in enumerate(images):

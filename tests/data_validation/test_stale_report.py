@@ -44,7 +44,7 @@ def digest(path: Path) -> str:
 
 
 def test_a_report_of_another_manifest_is_refused(tmp_path: Path):
-    """After a kill between the manifest and the report, every stage refuses the old report; data_validation mends it.
+    """After a kill between the manifest and the report, stages refuse the old report until data_validation runs again.
 
     The images of the new manifest are invalid, but the report of the old one says that they are valid.
     """

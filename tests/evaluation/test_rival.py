@@ -1,4 +1,4 @@
-"""An evaluation is compared with a file or a registered version, or gives the reason why it is not."""
+"""An evaluation is compared with a file or a registered version, or says why it is not compared."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_no_rival_is_not_an_error():
     [(None, r"rival\.parquet"), (b"text", r"rival\.parquet"), (predictions(0, 0), r"1 and 2, 1 ")],
 )
 def test_an_invalid_rival_file_is_rejected(tmp_path: Path, content, message: str):
-    """A missing file, a wrong format and different images are errors."""
+    """A missing file, a wrong format or different images cause an error."""
     path = tmp_path / "rival.parquet"
     if isinstance(content, bytes):
         path.write_bytes(content)

@@ -107,7 +107,7 @@ def test_a_val_image_of_another_class_fails_the_counts_of_both(small: pd.DataFra
 
 
 def test_labels_in_another_order_are_one_problem_per_class(small: pd.DataFrame) -> None:
-    """Labels in a different order, such as the development kit's, are one problem per class instead of per image."""
+    """Labels in a different order, such as the development kit's, are reported once per class, not once per image."""
     small["label"] = (small["label"] + 1) % 1000
     problems = failed(small)
     assert problems.keys() == {"labels_follow_sorted_synsets"}
@@ -170,6 +170,6 @@ def test_names_of_the_other_suite_are_rejected() -> None:
 
 
 def test_the_batch_takes_little_memory(whole: pd.DataFrame) -> None:
-    """The table that Great Expectations copies is less than 150 bytes per row, not counting the category values."""
+    """The table that Great Expectations copies takes less than 150 bytes per row, not counting the category values."""
     batch = build_batch(whole.head(100_000).reset_index(drop=True))
     assert sum(batch[name].memory_usage(index=False, deep=False) for name in batch) / len(batch) < 150

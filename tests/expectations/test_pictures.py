@@ -108,7 +108,7 @@ def test_a_wide_image_is_right_of_the_diagonal() -> None:
     assert column > row
 
 
-def test_figures_without_data_are_left_out() -> None:
+def test_figures_without_data_are_omitted() -> None:
     """A folder scan produces no figures of image sizes, and an empty manifest produces no figures at all."""
     without_sizes = pictures.draw_pictures(distributions_of([4, 4], width=0, height=0))
     assert [one.title for one in without_sizes] == ["Class balance in train/", "Class balance in val/", "File size"]

@@ -112,7 +112,7 @@ def test_statistics_of_an_empty_split_are_zero(manifest: pd.DataFrame) -> None:
 
 
 def test_the_report_caps_problems_and_counts_them(broken_manifest: pd.DataFrame) -> None:
-    """The report contains the first problems and their total number, and require_valid raises with these problems."""
+    """The report contains the first problems and the total number, and require_valid raises an error with both."""
     report = build_report(broken_manifest, validate_manifest(broken_manifest, 10, BLOCKING).findings)
     missing = next(one for one in report["expectations"] if one["name"] == "images_exist")
     assert report["is_valid"] is False
@@ -133,7 +133,7 @@ def test_findings_have_all_problems_and_can_be_read_back(broken_manifest: pd.Dat
     assert len(problems) == 37
     assert [problem.split("[")[-1] for problem in problems[:3]] == ["images_exist]", "images_decode]", "images_exist]"]
     (warning,) = (line for line in lines if line.startswith("warning: "))
-    assert warning.startswith("warning: train/n00000000/<script>alert(1)</script>/x.JPEG: ")
+    assert warning.startswith("warning: train/n00000000/<script>alert(1)</script>/x.JPEG ")
     assert warning.endswith("[no_unlisted_images]")
 
 

@@ -1,4 +1,4 @@
-"""Errors about folders that are not checkpoint sets, and about damaged sets."""
+"""Tests of the errors about damaged checkpoint sets, and about folders that are not checkpoint sets."""
 
 from __future__ import annotations
 

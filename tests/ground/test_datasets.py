@@ -80,7 +80,7 @@ def test_missing_result_error_names_path_and_command(kind: type, tmp_path: Path)
 def test_a_result_that_cannot_be_saved_is_one_error(
     kind: type, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A full disk, missing rights and a read-only file system are one error with the path of the result."""
+    """A full disk, missing permissions and a read-only file system cause a single error with the path of the result."""
     staged = tmp_path / "staged"
     staged.mkdir()
     data = {
@@ -99,6 +99,6 @@ def test_a_result_that_cannot_be_saved_is_one_error(
         kind(filepath=str(path)).save(data)
     error = find_expected_error(raised.value)
     assert isinstance(error, ResultNotSavedError)
-    assert str(error).startswith(f"{path}: ")
+    assert str(error).startswith(f"{path} ")
     assert os.strerror(number) in str(error)
     assert list(path.parent.iterdir()) == []

@@ -131,7 +131,7 @@ def test_readers_never_see_a_missing_file(tmp_path: Path):
 
 @pytest.fixture
 def cifs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse what CIFS refuses: flushing a folder, and changing permissions and times."""
+    """Fail as CIFS does: folders cannot be flushed, and permissions and timestamps cannot be changed."""
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -159,7 +159,7 @@ def test_results_are_written_where_folders_cannot_be_flushed(cifs: None, tmp_pat
 def test_a_folder_moves_to_a_file_system_without_permissions(
     cifs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A staged folder on another device is copied without permissions and times, and then removed."""
+    """A staged folder on another device is copied without permissions or timestamps, and then removed."""
     with staging_directory(tmp_path) as staged:
         (staged / "deep").mkdir()
         (staged / "deep" / "a").write_text("a")
@@ -189,7 +189,7 @@ def test_flushing_a_file_that_fails_is_an_error(tmp_path: Path, monkeypatch: pyt
         write_text(tmp_path / "list.txt", "new")
 
 
-def test_locks_that_are_not_supported_are_a_warning(
+def test_unsupported_locks_cause_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """On a file system without locks, folders are claimed with a warning, and no holder is found."""

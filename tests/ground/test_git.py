@@ -1,4 +1,4 @@
-"""The Git commit that a run records."""
+"""A run records its Git commit."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_wheel_reports_its_build_commit(tmp_path, content, commit, is_dirty):
     assert str(state) == content.strip()
 
 
-def test_a_new_file_counts_whatever_the_user_prefers(tmp_path):
+def test_a_new_file_counts_regardless_of_git_settings(tmp_path):
     """status.showUntrackedFiles=no does not hide a new file."""
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "first")
@@ -73,8 +73,8 @@ def test_a_new_file_counts_whatever_the_user_prefers(tmp_path):
     assert describe_git(tmp_path).is_dirty
 
 
-def test_what_git_refuses_to_read_has_a_reason(tmp_path, monkeypatch):
-    """A repository of another user has no commit, and the state contains git's own reason and advice."""
+def test_an_unreadable_repository_has_a_reason(tmp_path, monkeypatch):
+    """A repository owned by another user has no commit, and the state contains git's own reason and advice."""
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "first")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")

@@ -1,4 +1,4 @@
-"""Parameter models reject invalid values and values that exclude each other."""
+"""Parameter models reject invalid values and incompatible values."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
             "warmup_start_lr 2",
         ),
         (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [-0.1]}}, "[-0.1]"),
+        (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [0.0]}}, "nothing is trained"),
         (
             TrainingParameters,
             {**TRAINING, "lr": {"name": "Piecewise", "values": [0.1, 0.01], "decay_epochs": [0]}},
@@ -153,8 +154,8 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
         (TrainingParameters, {**TRAINING, "output_dir": "out"}, "Extra inputs"),
     ],
 )
-def test_values_that_exclude_each_other_are_errors(model: type, values: dict[str, Any], found: str):
-    """Each error contains the invalid value, or the values that exclude each other."""
+def test_incompatible_values_are_errors(model: type, values: dict[str, Any], found: str):
+    """Each error contains the invalid value, or the incompatible values."""
     ((_, message),) = errors_of(model, values)
     assert found in message
 
@@ -205,8 +206,8 @@ def test_parameters_are_immutable():
         "x" * 257,
     ],
 )
-def test_model_names_are_those_of_mlflow(name: str):
-    """A name that MLflow would refuse after the training is refused when the parameters are read."""
+def test_model_names_follow_mlflows_rules(name: str):
+    """A name that MLflow would refuse after training is refused when the parameters are read."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.validation import _validate_model_name
 

@@ -66,7 +66,7 @@ def test_state_dict_of_paddle_is_read_exactly(saved, protocol):
 
 
 def test_paddle_loads_written_file(saved, tmp_path):
-    """Paddle loads a file that we write with the same names and bits."""
+    """A file that we write is loaded by Paddle with the same names and bits."""
     arrays = read_pdparams(saved / "p4.pdparams")
     path = tmp_path / "written.pdparams"
     write_pdparams(path, arrays)

@@ -1,4 +1,4 @@
-"""PYTHONWARNINGS=error does not stop a command in a library."""
+"""PYTHONWARNINGS=error does not make a command fail inside a library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resnet50_pipeline.python_warnings import show_warnings_of_libraries
 def test_only_a_setting_for_all_modules_is_replaced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], raises: bool
 ) -> None:
-    """Warnings are shown instead of raised if all modules would raise them, and the command says so."""
+    """If all modules would raise warnings as errors, they are shown instead, and the command says so."""
     monkeypatch.setattr(sys, "warnoptions", options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -41,7 +41,7 @@ def test_replaced_file_is_read_from_its_start(tmp_path: Path):
 
 
 def test_partial_read_ends_at_a_line_end(tmp_path: Path):
-    """Reading stops after the line that reaches the given size, and later continues from there."""
+    """Reading stops after the line that reaches the given size, and the next read continues from there."""
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"one\ntwo\nthree\n")
     assert read_complete_lines(path, max_bytes=5) == [b"one\n", b"two\n"]

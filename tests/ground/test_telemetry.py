@@ -49,7 +49,7 @@ def test_loading_a_model_stops_the_client_of_mlflow(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("unset")
 def test_kedro_outside_a_project_sends_nothing() -> None:
-    """Kedro's start turns telemetry off before the plug-in that sends it reads the variables."""
+    """When Kedro starts, telemetry is turned off before the plug-in that sends it reads the variables."""
     from kedro.framework.cli.cli import _init_plugins
     from kedro_telemetry.plugin import _check_for_telemetry_consent
 

@@ -29,7 +29,7 @@ LONG_AGO_NS = 1_500_000_000_000_000_000
 
 
 class Archives:
-    """A packed dataset of ten digits: `root` contains only the lists, `loose` the images that were packed."""
+    """A packed dataset of ten digits: `root` contains only the lists, and `loose` contains the original images."""
 
     def __init__(self, loose: Path, folder: Path) -> None:
         self.loose, self.folder, self.root = loose, folder, folder / "root"
@@ -60,7 +60,7 @@ class Archives:
             os.utime(path, ns=(at_ns, at_ns))
 
     def scan(self, **options: Any) -> pd.DataFrame:
-        """Scan the archives, in this process unless the options choose otherwise."""
+        """Scan the archives, by default in this process."""
         archives = {"train": self.train, "val": self.val}
         layout = find_layout(self.root, val_ground_truth=options.pop("truth", None), archives=archives)
         archived = index_archives(layout.archives, 1)
@@ -190,7 +190,7 @@ def test_ground_truth_labels_a_flat_val_archive(archives: Archives) -> None:
     assert manifest["path"].tolist() == [f"val/ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 21)]
     assert manifest["synset"].tolist() == [image.parent.name for image in images]
     assert set(manifest["status"]) == {"ok"}
-    with pytest.raises(ListFileError, match=r"ILSVRC2012_img_val\.tar: .* dataset\.val_ground_truth"):
+    with pytest.raises(ListFileError, match=r"ILSVRC2012_img_val\.tar .* dataset\.val_ground_truth"):
         archives.scan()
 
 
@@ -230,7 +230,7 @@ def test_image_missing_from_the_archive_is_reported(archives: Archives) -> None:
 
 @pytest.mark.parametrize("level", ["header", "full"])
 def test_damaged_images_are_found_in_archives(archives: Archives, level: str) -> None:
-    """Truncated and empty images, web pages and trailing bytes are found as in loose files."""
+    """Truncated and empty images, web pages and trailing bytes are detected just as in loose files."""
     images = sorted((archives.loose / "train").rglob("*.JPEG"))
     images[0].write_bytes(images[0].read_bytes()[:-2])
     images[1].write_bytes(b"")
@@ -349,7 +349,7 @@ def test_results_of_an_archive_are_not_used_for_loose_images(archives: Archives,
 
 
 def test_recently_changed_archive_is_not_cached(archives: Archives, tmp_path: Path) -> None:
-    """Results for an archive that changed just now are not cached, because it may not be fully copied yet."""
+    """Results for an archive that has just changed are not cached, because it may not be fully copied yet."""
     archives.train.touch()
     archives.scan(cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
@@ -365,7 +365,7 @@ def test_archives_are_verified_against_the_published_digests(
     right = hashlib.md5(archives.val.read_bytes(), usedforsecurity=False).hexdigest()
     monkeypatch.setattr(published_md5, "PUBLISHED_MD5", {"train": "0" * 32, "val": right})
     require_published_md5({"val": archives.val})
-    with pytest.raises(DatasetError, match=rf"ILSVRC2012_img_train\.tar: .*[0-9a-f]{{32}}.* {'0' * 32}"):
+    with pytest.raises(DatasetError, match=rf"ILSVRC2012_img_train\.tar .*[0-9a-f]{{32}}.* {'0' * 32}"):
         require_published_md5({"val": archives.val, "train": archives.train})
     with pytest.raises(ParameterError, match=str(archives.root)):
         require_published_md5({"train": archives.root})

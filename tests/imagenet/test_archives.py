@@ -241,7 +241,7 @@ def test_escaping_member_of_the_outer_archive_is_refused(tmp_path: Path) -> None
     assert not (tmp_path / "root").exists()
 
 
-def test_a_member_twice_or_too_large_is_refused(tmp_path: Path) -> None:
+def test_repeated_and_oversized_members_are_refused(tmp_path: Path) -> None:
     """A repeated member and a member that is too large are rejected."""
     with pytest.raises(DatasetError, match=r"a\.JPEG.*twice"):
         list(read_images(make_tar(tmp_path / "a.tar", {"a.JPEG": b""}, member("./a.JPEG"))))
@@ -306,7 +306,7 @@ def test_folder_with_other_files_is_kept_and_reported(train_tar: Path, tmp_path:
             image.symlink_to(tmp_path / "elsewhere")
     before = everything_below(root)
     named = "mine.JPEG" if change == "added" else "n01440764_18.JPEG"
-    with pytest.raises(DatasetError, match=rf"n01440764: .*\b1 of \d+ files \({named}\)"):
+    with pytest.raises(DatasetError, match=rf"n01440764 .*\b1 of \d+ files \({named}\)"):
         unpack_archives(root, {"train": train_tar})
     assert everything_below(root) == before
 
@@ -335,7 +335,7 @@ def test_swapped_archives_are_reported(val_tar: Path, tmp_path: Path) -> None:
 
 
 def test_insufficient_space_is_reported_before_writing(train_tar: Path, tmp_path: Path, monkeypatch) -> None:
-    """Too little free space is reported before anything is written."""
+    """Insufficient free space is reported before anything is written."""
     usage = unpack.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(DatasetError, match="10 B "):
@@ -423,7 +423,7 @@ def test_unpack_command_reports_success_and_failure(
     damage(val_tar)
     failed = run_command("--val", val_tar, "--root", tmp_path / "other", cwd=tmp_path)
     assert failed.returncode == 1
-    assert failed.stderr.startswith(f"error: {val_tar}: ")
+    assert failed.stderr.startswith(f"error: {val_tar} ")
     assert "Traceback" not in failed.stderr
 
 
@@ -469,7 +469,7 @@ def test_killed_unpacking_leaves_complete_classes_and_resumes(tmp_path: Path, nu
     assert all(everything_below(root / "train" / synset) == files for synset in synsets)
 
 
-# ── archives of other people ──
+# ── archives from other sources ──
 
 
 def make_mac_tar(path: Path, files: dict[str, bytes]) -> Path:
@@ -479,8 +479,8 @@ def make_mac_tar(path: Path, files: dict[str, bytes]) -> Path:
     )
 
 
-def test_members_that_macos_added_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """`._name`, `.DS_Store` and `__MACOSX` members are no images; the warning gives their number."""
+def test_members_that_macos_added_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`._name`, `.DS_Store` and `__MACOSX` members are skipped, and a warning gives their number."""
     folder = tmp_path / "classes"
     folder.mkdir()
     for synset, files in CLASSES.items():
@@ -496,7 +496,7 @@ def test_members_that_macos_added_are_left_out_and_counted(tmp_path: Path, caplo
 
 
 def test_class_archives_may_have_any_name(tmp_path: Path) -> None:
-    """In a folder or an archive without archives of synsets, every `<class>.tar` is a class archive."""
+    """In a folder or archive without synset archives, every `<class>.tar` is a class archive."""
     folder = tmp_path / "own"
     folder.mkdir()
     for name in ("cat", "big dog"):
@@ -517,7 +517,7 @@ def test_a_folder_with_the_whole_archives_is_refused(tmp_path: Path, train_tar: 
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_a_compressed_archive_is_named_as_such(tmp_path: Path, kind: str) -> None:
+def test_compressed_archive_is_reported(tmp_path: Path, kind: str) -> None:
     """The error for a compressed archive says that it must be decompressed."""
     with tarfile.open(tmp_path / f"train.tar.{kind}", f"w:{kind}") as archive:
         archive.addfile(member("a.JPEG"))

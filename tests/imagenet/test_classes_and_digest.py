@@ -60,9 +60,9 @@ def test_the_synset_of_a_label_is_the_folder_of_most_of_its_images(digits: Path,
 
 
 def test_imagenets_own_names_come_with_the_wheel(tmp_path: Path, monkeypatch) -> None:
-    """The thousand ILSVRC2012 synsets, recognized by their digest, get ImageNet's names in any label order.
+    """The 1000 ILSVRC2012 synsets, recognized by their digest, get ImageNet's names regardless of label order.
 
-    No installed package contains these synsets, so the test uses a thousand others with a patched digest.
+    No installed package contains these synsets, so the test uses 1000 other synsets and patches the digest.
     """
     ordered = [f"n{number:08d}" for number in range(1000)]
     monkeypatch.setattr(synsets, "IMAGENET_SYNSETS_DIGEST", hashlib.sha256("\n".join(ordered).encode()).hexdigest())

@@ -33,7 +33,7 @@ def test_mutated_files_never_crash(target: str, cases: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF"])
 def test_scan_and_decoder_agree_on_mutated_files(image_format: str) -> None:
-    """Under a memory limit, 200 mutated files of each format cause no crash, and the scan judges them as decoding does.
+    """Under a memory limit, 200 mutated files of each format cause no crash, and scan and decoder agree on them.
 
     `make fuzz` runs longer.
     """

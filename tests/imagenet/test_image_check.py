@@ -1,4 +1,4 @@
-"""Images that changed after validation, or between a stopped training and its resume, are named."""
+"""Images that changed after validation, or before a stopped training run was resumed, are named."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Validated:
         manifest.to_parquet(self._results / "manifest.parquet", index=False)
 
     def check(self, *splits: Split, cache: bool = True, shards: Path | None = None) -> ImageIdentities:
-        """Check the images of the splits, by default of both."""
+        """Check the images of some splits, by default both."""
         self.read = []
         return require_validated_images(
             self.root,
@@ -107,7 +107,7 @@ def replace_in_place(path: Path, other: Path) -> None:
 
 
 def replace_by_rename(path: Path, other: Path) -> None:
-    """Move a copy of another image over the file. Its size and modification time are those of the first image."""
+    """Move a copy of another image over the file, keeping the size and modification time of the original."""
     copy = path.with_name("copy")
     copy.write_bytes(other.read_bytes()[: path.stat().st_size].ljust(path.stat().st_size, b"\0"))
     os.utime(copy, ns=(LONG_AGO_NS, LONG_AGO_NS))
@@ -137,17 +137,17 @@ CHANGES = [replace_in_place, replace_by_rename, delete, replace_by_folder, repla
 def test_a_changed_image_is_named(
     validated: Validated, change: Callable[[Path, Path], None], cache: bool, split: Split
 ) -> None:
-    """Exactly the image that was replaced, removed or no longer is a file is named, with or without a scan cache."""
+    """Only the image that was replaced, removed or is no longer a file is named, with or without a scan cache."""
     first, second = validated.images(split)[:2]
     change(first, second)
     with pytest.raises(ImagesChangedError) as raised:
         validated.check(cache=cache)
     (problem,) = raised.value.problems
-    assert problem.startswith(f"{validated.name(first)}: ")
+    assert problem.startswith(f"{validated.name(first)} ")
 
 
-def test_only_images_with_another_state_are_read(validated: Validated) -> None:
-    """Images with the size, time and inode of the scan are not read, and those with another time only once."""
+def test_only_images_in_a_different_state_are_read(validated: Validated) -> None:
+    """Images with the same size, time and inode as in the scan are not read; those with another time, only once."""
     validated.check()
     assert validated.read == []
     touched, copied = validated.images()[:2]
@@ -161,7 +161,7 @@ def test_only_images_with_another_state_are_read(validated: Validated) -> None:
 
 
 def test_a_sample_is_read_although_nothing_seems_changed(validated: Validated, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that keeps size, time and inode is found if the image is in the sample, and by the scan after it."""
+    """A change that keeps size, time and inode is found if the image is in the sample, and again by the next scan."""
     path = validated.images()[0]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -172,7 +172,7 @@ def test_a_sample_is_read_although_nothing_seems_changed(validated: Validated, m
     with pytest.raises(ImagesChangedError) as raised:
         validated.check()
     (problem,) = raised.value.problems
-    assert problem.startswith(f"{validated.name(path)}: ")
+    assert problem.startswith(f"{validated.name(path)} ")
     validated.scan()
     validated.check()
 
@@ -190,7 +190,7 @@ def test_validation_accepts_the_new_images(validated: Validated, change: Callabl
 
 @pytest.mark.parametrize("level", ["structure", "header"])
 def test_without_digests_times_are_compared(validated: Validated, level: str) -> None:
-    """If the scan computed no digests, a new modification time is a change."""
+    """If the scan computed no digests, a new modification time counts as a change."""
     validated.scan(level, cache=False)
     validated.check()
     path = validated.images()[0]
@@ -198,7 +198,7 @@ def test_without_digests_times_are_compared(validated: Validated, level: str) ->
     with pytest.raises(ImagesChangedError) as raised:
         validated.check()
     (problem,) = raised.value.problems
-    assert problem.startswith(f"{validated.name(path)}: ")
+    assert problem.startswith(f"{validated.name(path)} ")
 
 
 def test_a_moved_dataset_is_compared_by_content(validated: Validated, tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_a_link_is_read(validated: Validated) -> None:
         validated.check()
 
 
-def test_other_lists_than_those_of_the_manifest_are_rejected(validated: Validated) -> None:
-    """If data_validation ran on other lists than data_preparation, there is an error."""
+def test_lists_that_differ_from_the_manifest_are_rejected(validated: Validated) -> None:
+    """If data_validation and data_preparation used different lists, an error is raised."""
     path = validated.root / "train_list.txt"
     path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
     with pytest.raises(DatasetError):
@@ -247,7 +247,7 @@ def test_shards_of_other_images_are_rejected(validated: Validated, mode: str) ->
 
 
 def test_a_damaged_image_in_a_shard_is_named(validated: Validated) -> None:
-    """A sample of the images in shards is compared with the digests of the index."""
+    """A sample of the images in shards is compared with the digests in the index."""
     shards = validated.pack("original")
     image = validated.images()[0]
     shard = min((shards / "train").glob("*.tar"))
@@ -258,8 +258,8 @@ def test_a_damaged_image_in_a_shard_is_named(validated: Validated) -> None:
         validated.check("train", shards=shards)
 
 
-def test_a_training_resumes_only_with_the_same_images(validated: Validated, tmp_path: Path) -> None:
-    """The identities of a training differ from those of a dataset in which an image was replaced and validated."""
+def test_training_is_resumed_only_with_the_same_images(validated: Validated, tmp_path: Path) -> None:
+    """If an image is replaced and validated again, the identities no longer match those of the training run."""
     save_identities(tmp_path / "images.npy", validated.check())
     require_same_images(tmp_path / "images.npy", validated.check())
     first, second = validated.images()[:2]
@@ -271,7 +271,7 @@ def test_a_training_resumes_only_with_the_same_images(validated: Validated, tmp_
 
 
 def test_identities_without_digests_are_compared_by_size(validated: Validated, tmp_path: Path) -> None:
-    """A training that started after a structure scan resumes after a full scan of the same images."""
+    """A training run that started after a structure scan can be resumed after a full scan of the same images."""
     full = validated.check()
     validated.scan("structure", cache=False)
     save_identities(tmp_path / "images.npy", validated.check())
@@ -283,6 +283,6 @@ def test_identities_without_digests_are_compared_by_size(validated: Validated, t
 
 
 def test_unknown_identities_are_ignored(validated: Validated, tmp_path: Path) -> None:
-    """A file of another length belongs to other lists, which the checkpoint set rejects."""
+    """A file with another length belongs to different lists, which the checkpoint set rejects."""
     np.save(tmp_path / "images.npy", np.zeros(3, IDENTITY_DTYPE))
     require_same_images(tmp_path / "images.npy", validated.check())

@@ -63,7 +63,7 @@ def test_complete_jpeg_is_accepted(tmp_path: Path, name: str) -> None:
     assert len(found.sha256) == 64
 
 
-def test_the_format_is_that_of_the_content(tmp_path: Path) -> None:
+def test_format_is_detected_from_the_content(tmp_path: Path) -> None:
     """A PNG named .JPEG is accepted as a PNG."""
     found = write_and_inspect(tmp_path, encode(noise("RGBA"), "PNG"))
     assert (found.status, found.format, found.mode) == ("ok", "PNG", "RGBA")
@@ -95,7 +95,7 @@ def test_jpeg_that_ends_in_zeros_is_found(lost: int) -> None:
     assert inspect_bytes(data).status == "undecodable"
 
 
-def test_a_marker_without_a_length_is_no_segment() -> None:
+def test_a_marker_without_a_length_is_not_a_segment() -> None:
     """The end is found after a marker that has no length or content (TEM)."""
     whole = JPEGS["baseline"]
     assert find_end_of_image(whole[:2] + b"\xff\x01" + whole[2:]) == len(whole) + 2

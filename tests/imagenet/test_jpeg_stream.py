@@ -48,7 +48,7 @@ JPEGS = [
 
 
 def find_header(data: bytes) -> JpegHeader | None:
-    """Return the header of a JPEG, or None if it is damaged, of a rare kind, or not complete."""
+    """Return the header of a JPEG, or None if the JPEG is damaged, unsupported or incomplete."""
     try:
         return read_jpeg_header(data)
     except UnsupportedJpegError:
@@ -67,7 +67,7 @@ def test_plain_files_are_read_without_pillow(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", JPEGS, ids=range(len(JPEGS)))
 def test_truncation_and_trailing_bytes_are_found(data: bytes) -> None:
-    """At level header every proper prefix is undecodable, and trailing bytes are counted."""
+    """At level header, every proper prefix is undecodable, and trailing bytes are counted."""
     for kept in {*range(0, len(data), 97), len(data) - 1, len(data) - 2}:
         assert inspect_header(data[:kept]).status == "undecodable"
     assert inspect_header(data + b"garbage").trailing_bytes == 7
@@ -80,7 +80,7 @@ def test_truncation_and_trailing_bytes_are_found(data: bytes) -> None:
     [("PNG", True), ("WEBP", True), ("BMP", True), ("GIF", True)],
 )
 def test_other_formats_are_recognized_and_checked_for_truncation(image_format: str, is_detected: bool) -> None:
-    """Formats are recognized by content, and truncated PNG and WebP files are undecodable at level header."""
+    """Formats are detected from the content, and truncated PNG and WebP files are undecodable at level header."""
     data = encode(image_format=image_format)
     assert (inspect_header(data).status, inspect_header(data).format) == ("ok", image_format)
     if is_detected:
@@ -139,7 +139,7 @@ def test_no_bytes_make_the_parser_raise(data: bytes, start: bytes) -> None:
 def test_exif_entries_give_an_orientation_that_decoding_applies(
     order: str, entries: list[tuple[int, int, int, int]]
 ) -> None:
-    """Random EXIF entries give an orientation from 0 to 8, and those from 5 on exchange width and height."""
+    """Random EXIF entries give an orientation from 0 to 8, and orientations 5 to 8 swap width and height."""
     tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
     tiff += b"".join(struct.pack(order + "HHII", *entry) for entry in entries) + bytes(64)
     data = encode(exif=b"Exif\0\0" + tiff)

@@ -20,6 +20,13 @@ def test_missing_dataset_folder_is_reported(tmp_path: Path) -> None:
     assert "--params dataset.root=" in message
 
 
+def test_a_relative_folder_is_reported_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is read from the project folder, which need not be the folder of the shell."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetNotFoundError, match=f"images is missing in {tmp_path}"):
+        find_layout(Path("images"))
+
+
 def test_all_missing_parts_are_reported_together(digits: Path) -> None:
     """All missing folders and lists are reported in one error."""
     shutil.rmtree(digits / "val")
@@ -68,7 +75,7 @@ def test_corrections_are_noticed(digits: Path) -> None:
 
 
 def test_images_in_one_folder_next_to_the_lists_can_be_linked(digits: Path) -> None:
-    """For lists that name images in one folder, as in Flowers102, the error has a command that arranges them."""
+    """If all listed images are in one folder, as in Flowers102, the error contains a command that rearranges them."""
     (digits / "jpg").mkdir()
     for split in ("train", "val"):
         lines = []

@@ -20,17 +20,17 @@ from resnet50_pipeline.imagenet.lists.files import (
 )
 
 FAULTS = {
-    "tab": (b"a.JPEG 0\nb.JPEG\t1\n", 2, r"'b\.JPEG\\t1': contains a tab"),
-    "label missing": (b"a.JPEG 0\nb.JPEG\n", 2, r"'b\.JPEG': .*label"),
-    "blank middle line": (b"a.JPEG 0\n\nb.JPEG 1\n", 2, r"'': is a blank line"),
-    "two spaces": (b"a.JPEG  0\n", 1, r"'a\.JPEG  0': contains two spaces"),
-    "space in the path": (b"a b.JPEG 0\n", 1, r"'a b\.JPEG 0': contains more than one space"),
+    "tab": (b"a.JPEG 0\nb.JPEG\t1\n", 2, r"'b\.JPEG\\t1' contains a tab"),
+    "label missing": (b"a.JPEG 0\nb.JPEG\n", 2, r"'b\.JPEG' .*label"),
+    "blank middle line": (b"a.JPEG 0\n\nb.JPEG 1\n", 2, r"'' is a blank line"),
+    "two spaces": (b"a.JPEG  0\n", 1, r"'a\.JPEG  0' contains two spaces"),
+    "space in the path": (b"a b.JPEG 0\n", 1, r"'a b\.JPEG 0' contains more than one space"),
     "space at the end": (b"a.JPEG 0 \n", 1, r"starts or ends with a space"),
     "space at the start": (b" a.JPEG 0\n", 1, r"starts or ends with a space"),
     "no-break space": ("a\u00a0b.JPEG 0\n".encode(), 1, r"a\\xa0b\.JPEG"),
     "not UTF-8": (b"a.JPEG 0\nb\xff.JPEG 1\n", 2, r"byte 10: 0xff"),
     "not UTF-8 after BOM and CRLF": (b"\xef\xbb\xbfa 0\r\nb\xff 1\r\n", 2, r"byte 9: 0xff"),
-    "NUL": (b"a.JPEG 0\nb.JPEG\x00 1\n", 2, r"byte 15: is NUL"),
+    "NUL": (b"a.JPEG 0\nb.JPEG\x00 1\n", 2, r"byte 15 is NUL"),
     "UTF-16": ("a.JPEG 0\n".encode("utf-16"), 1, r"UTF-16"),
     "label -1": (b"a.JPEG -1\n", 1, r"label -1 .*0\.\.9 \(class_num is 10\)"),
     "label of 5000 digits": (b"a.JPEG " + b"9" * 5000 + b"\n", 1, r"label 9+… .*0\.\.9"),
@@ -40,13 +40,13 @@ FAULTS = {
     "label -0": (b"a.JPEG -0\n", 1, r"label '-0' .*0\.\.9"),
     "label +1": (b"a.JPEG +1\n", 1, r"label '\+1' .*0\.\.9"),
     "leading zero": (b"a.JPEG 03\n", 1, r"label '03' .*0\.\.9"),
-    "absolute path": (b"/data/a.JPEG 0\n", 1, r"'/data/a\.JPEG 0': is an absolute path"),
-    "dot dot": (b"n1/../../a.JPEG 0\n", 1, r"'n1/\.\./\.\./a\.JPEG 0': .*`\.\.`"),
-    "second spelling": (b"./a.JPEG 0\n", 1, r"'\./a\.JPEG 0': .*`\.`"),
-    "doubled slash": (b"n1//a.JPEG 0\n", 1, r"'n1//a\.JPEG 0': .*`//`"),
+    "absolute path": (b"/data/a.JPEG 0\n", 1, r"'/data/a\.JPEG 0' is an absolute path"),
+    "dot dot": (b"n1/../../a.JPEG 0\n", 1, r"'n1/\.\./\.\./a\.JPEG 0' .*`\.\.`"),
+    "second spelling": (b"./a.JPEG 0\n", 1, r"'\./a\.JPEG 0' .*`\.`"),
+    "doubled slash": (b"n1//a.JPEG 0\n", 1, r"'n1//a\.JPEG 0' .*`//`"),
     "backslash": (b"n1\\a.JPEG 0\n", 1, r"a backslash"),
     "lone CR": (b"a.JPEG 0\rb.JPEG 1\n", 1, r"a carriage return"),
-    "same path twice": (b"a.JPEG 0\nb.JPEG 1\na.JPEG 0\n", 3, r"'a\.JPEG': .*line 1\b"),
+    "same path twice": (b"a.JPEG 0\nb.JPEG 1\na.JPEG 0\n", 3, r"'a\.JPEG' .*line 1\b"),
     "two labels": (b"a.JPEG 0\nb.JPEG 1\na.JPEG 2\n", 3, r"label 2 .* 0 on line 1\b"),
 }
 
@@ -67,7 +67,7 @@ def test_invalid_line_is_reported_with_file_line_and_next_step(tmp_path: Path, n
 
 
 def test_all_problems_are_reported_in_line_order() -> None:
-    """All problems of a list are reported in one error, ordered by line, even two on the same line."""
+    """All problems in a list are reported in one error, ordered by line, even two on the same line."""
     with pytest.raises(ListFileError) as raised:
         parse_list(b"a\t0\nb 0\n/c 77\nb 1\nd\n", class_num=10, source="l.txt")
     assert [problem.split(": ")[0] for problem in raised.value.problems] == [
@@ -201,7 +201,7 @@ def test_missing_prefixes_are_added_and_counted() -> None:
 
 def test_a_doubled_prefix_is_refused() -> None:
     """`train/train/…` is rejected as the result of running `sed` twice."""
-    with pytest.raises(ListFileError, match=r"l:2: 'train/train/b': .*dataset\.repair"):
+    with pytest.raises(ListFileError, match=r"l:2: 'train/train/b' .*dataset\.repair"):
         prefix_list(parse_list(b"train/a 0\ntrain/train/b 1\n", class_num=10, source="l"), "train")
 
 
@@ -214,21 +214,21 @@ def test_a_doubled_prefix_is_refused() -> None:
     ],
 )
 def test_a_class_may_have_the_name_of_a_split(data: bytes, expected: str) -> None:
-    """With class folders called train or val, a list has all prefixes or none."""
+    """If class folders are named train or val, either all paths in a list have the prefix or none do."""
     entries = parse_list(data, class_num=10)
     assert prefix_list(entries, "train", class_folders=["train", "val"]).text == expected
 
 
 @pytest.mark.parametrize("data", [b"train/train/bus/a 0\ntrain/train/train/b 1\n", b"val/bus/a 0\nval/val/b 1\n"])
 def test_class_folders_do_not_hide_doubled_prefixes_and_swapped_lists(data: bytes) -> None:
-    """If all paths have the prefix twice, or that of the other split, the list is rejected."""
+    """If all paths have the prefix twice, or the prefix of the other split, the list is rejected."""
     with pytest.raises(ListFileError):
         prefix_list(parse_list(data, class_num=10), "train", class_folders=["train", "val"])
 
 
 def test_swapped_lists_are_refused() -> None:
     """A path below val/ in the train list is rejected rather than prefixed."""
-    with pytest.raises(ListFileError, match=r"'val/a': .*train"):
+    with pytest.raises(ListFileError, match=r"'val/a' .*train"):
         prefix_list(parse_list(b"val/a 0\n", class_num=10), "train")
 
 
@@ -265,7 +265,7 @@ def test_any_bytes_are_parsed_or_refused_with_problems(data: bytes, label_base) 
 
 @pytest.mark.slow
 def test_list_of_imagenet_size_is_read() -> None:
-    """A list of 1,281,167 lines is read, checked and prefixed."""
+    """A list with 1,281,167 lines is read, checked and prefixed."""
     lines = [f"n{i // 1282:08d}/n{i // 1282:08d}_{i}.JPEG {i // 1282}" for i in range(1_281_167)]
     data = ("\n".join(lines) + "\n").encode()
     prefixed = prefix_list(parse_list(data, class_num=1000), "train")
@@ -279,16 +279,16 @@ def test_list_of_imagenet_size_is_read() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"c/a 0 0.5\nc/b 1 0.5\n", "columns follow the label"),
+        (b"c/a 0 0.5\nc/b 1 0.5\n", "more columns after the label"),
         (b"c/a,0\nc/b,1\n", "comma"),
         (b"c/a;0\nc/b;1\n", "semicolon"),
-        (b"0 c/a\n1 c/b\n", "label in front of the path"),
+        (b"0 c/a\n1 c/b\n", "label before the path"),
         (b"c/a\t0\nc/b\t1\n", "a tab"),
         (b"c/a b 0\nc/d e 1\n", "put a tab between"),
     ],
 )
 def test_a_fault_of_all_lines_is_reported_once(data: bytes, message: str) -> None:
-    """If all lines have the same wrong form, there is one problem, which describes the form and the number of lines."""
+    """If all lines have the same fault, a single problem describes it and gives the number of lines."""
     with pytest.raises(ListFileError) as raised:
         parse_list(data, class_num=10, source="l")
     (problem,) = raised.value.problems
@@ -329,7 +329,7 @@ def test_a_tab_allows_spaces_in_paths() -> None:
     ],
 )
 def test_faults_of_a_list_with_tabs_are_reported(line: bytes, message: str) -> None:
-    """Paths and labels of a list with tabs follow the same rules as those of a list with spaces."""
+    """Paths and labels in a list with tabs follow the same rules as in a list with spaces."""
     with pytest.raises(ListFileError) as raised:
         parse_list(b"a b/d\t0\n" + line, class_num=2, source="l")
     (problem,) = raised.value.problems

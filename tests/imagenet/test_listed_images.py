@@ -1,4 +1,4 @@
-"""Lists outside the dataset name images anywhere in it, and `classes.txt` names the classes."""
+"""Lists outside the dataset may refer to images anywhere in it, and `classes.txt` names the classes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def lists(tmp_path) -> Path:
     return folder
 
 
-def test_paths_stay_as_they_are(tmp_path, lists):
-    """Paths get no prefix, and there are as many classes as the lists have."""
+def test_paths_are_unchanged(tmp_path, lists):
+    """No prefix is added to the paths, and the number of classes comes from the lists."""
     dataset = DatasetParameters(lists=lists)
     read = read_lists(find_dataset(tmp_path, dataset), None)
     assert list(read["train"].entries.paths) == ["jpg/a b.jpg", "jpg/c.jpg", "top.jpg"]
@@ -35,7 +35,7 @@ def test_paths_stay_as_they_are(tmp_path, lists):
 
 
 def test_missing_files_are_named(tmp_path, lists):
-    """All missing parts are in one error, and a test list only if it is asked for."""
+    """All missing parts are reported in one error. A missing test list is reported only if it is required."""
     dataset = DatasetParameters(lists=lists)
     with pytest.raises(DatasetNotFoundError, match="test_list"):
         require_test_list(tmp_path, dataset)
@@ -47,7 +47,7 @@ def test_missing_files_are_named(tmp_path, lists):
 
 
 def test_class_files(tmp_path, lists):
-    """A class file is read and rendered without change; blank and repeated lines are errors with their number."""
+    """A class file survives a round trip. Blank and repeated lines are reported with their line numbers."""
     path = lists / "classes.txt"
     classes = read_class_file(path)
     assert classes[0] == ListedClass("rose", "rose")

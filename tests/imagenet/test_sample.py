@@ -79,13 +79,13 @@ def test_too_large_sample_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_a_sample_may_be_replaced(digits: Path, tmp_path: Path) -> None:
-    """A folder with other files is not replaceable; an unmodified sample, an empty or a missing folder is."""
+    """A folder with other files is not replaceable; an unmodified sample, an empty folder and a missing folder are."""
     require_replaceable(digits)
     require_replaceable(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     require_replaceable(tmp_path / "empty")
     (digits / "sample_origin.json").unlink()
-    with pytest.raises(ParameterError, match=f"dataset.root is {digits}"):
+    with pytest.raises(ParameterError, match=rf"dataset\.root \({digits}\)"):
         require_replaceable(digits)
 
 

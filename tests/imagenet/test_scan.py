@@ -1,4 +1,4 @@
-"""The scan gives one row per image, with any number of processes, and never changes the dataset."""
+"""The scan produces one row per image, with any number of processes, and never changes the dataset."""
 
 import hashlib
 import os
@@ -58,7 +58,7 @@ def test_manifest_has_one_row_per_list_entry(digits: Path) -> None:
 
 
 def test_scanning_changes_nothing(digits: Path) -> None:
-    """A scan changes, adds and removes no file."""
+    """A scan does not change, add or remove any files."""
     before = fingerprint(digits)
     scan(digits)
     assert fingerprint(digits) == before
@@ -85,7 +85,7 @@ def test_unlisted_images_have_rows(digits: Path) -> None:
 
 
 def test_a_flat_val_folder_takes_its_synsets_from_train(digits: Path) -> None:
-    """Images of a flat val/ get the synset of the train folder with the same label."""
+    """Images in a flat val/ get the synset of the train folder with the same label."""
     lines = (digits / "val_list.txt").read_text().splitlines()
     flat = []
     for number, line in enumerate(lines, start=1):

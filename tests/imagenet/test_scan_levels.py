@@ -29,7 +29,7 @@ LONG_AGO_NS = 1_500_000_000_000_000_000
 
 
 def scan(root: Path, **options: Any) -> pd.DataFrame:
-    """Scan a folder with its own lists, in this process unless the options choose otherwise."""
+    """Scan a folder with its own lists, by default in this process."""
     lists = read_lists(find_layout(root), 10)
     return scan_dataset(
         root, {split: one.entries for split, one in lists.items()}, options.pop("workers", 1), **options
@@ -155,7 +155,7 @@ def test_only_files_that_changed_are_read_again(old_digits: Path, tmp_path: Path
 
 
 def test_cached_results_serve_lower_levels_only(old_digits: Path, tmp_path: Path) -> None:
-    """Results of level full serve level header, but not the other way around."""
+    """Results of level full can be used for level header, but not the other way around."""
     cache = tmp_path / "cache"
     scan(old_digits, level="header", cache_dir=cache)
     reader = Reader()
@@ -178,7 +178,7 @@ def test_each_row_records_its_level(old_digits: Path, tmp_path: Path) -> None:
 
 
 def test_structure_scan_ignores_the_cache(old_digits: Path, tmp_path: Path) -> None:
-    """Level structure ignores the cache."""
+    """A scan at level structure ignores the cache."""
     alone = scan(old_digits, level="structure")
     scan(old_digits, cache_dir=tmp_path / "cache")
     pd.testing.assert_frame_equal(scan(old_digits, level="structure", cache_dir=tmp_path / "cache"), alone)
@@ -196,7 +196,7 @@ def test_recently_changed_files_are_not_cached(digits: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("damage", ["cut off", "moved", "garbage"])
 def test_invalid_cache_is_ignored(old_digits: Path, tmp_path: Path, damage: str) -> None:
-    """A damaged cache, or that of the folder's old path, is ignored."""
+    """A damaged cache, or one from the folder's old path, is ignored."""
     cache, root = tmp_path / "cache", old_digits
     scan(root, cache_dir=cache)
     (known,) = cache.rglob("known.arrow")

@@ -1,4 +1,4 @@
-"""The decoder accepts and refuses files by one set of rules, and returns OpenCV's pixels for intact images."""
+"""The decoder accepts and refuses files by a single set of rules, and returns OpenCV's pixels for intact images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imaging import decode
 from resnet50_pipeline.imaging.decode import MAX_BYTES, decode_image, describe_decoders, describe_image
 
-# OpenCV 4.6 decodes no GIF. Newer versions apply the orientation of a PNG, as this project does, but 4.6 does not.
+# OpenCV 4.6 cannot decode GIF. Newer versions apply the orientation of a PNG, as this project does, but 4.6 does not.
 NOT_IN_OPENCV = ("GIF", "PNG, EXIF", "PNG, animated", "WebP, EXIF", "WebP, animated")
 
 
@@ -36,7 +36,7 @@ def test_intact_images_have_the_pixels_of_opencv(name: str):
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_to_every_format(image_format: str, orientation: int):
-    """Each orientation turns the pixels of a JPEG, a PNG and a WebP file in the same way as OpenCV turns a JPEG."""
+    """Each orientation is applied to a JPEG, PNG or WebP file in the same way as OpenCV applies it to a JPEG."""
     upright = decode_image(encode(None, image_format))
     turned = decode_image(encode(None, image_format, exif=with_exif(orientation)))
     expected = {
@@ -55,7 +55,7 @@ def test_exif_orientation_is_applied_to_every_format(image_format: str, orientat
 
 @pytest.mark.parametrize("name", ["JPEG, XMP orientation", "WebP, XMP orientation", "PNG, EXIF in text"])
 def test_other_orientations_are_not_applied_but_reported(name: str):
-    """An orientation outside EXIF data does not turn the pixels, and the description says so."""
+    """An orientation outside EXIF data is not applied, but the description mentions it."""
     assert decode_image(accepted()[name]).shape == (40, 48, 3)
     assert "orientation 6" in describe_image(accepted()[name]).ignored
     assert describe_image(accepted()[name]).exif_orientation == 1
@@ -71,7 +71,7 @@ def test_animation_gives_its_first_frame(image_format: str):
 
 
 def test_upper_bits_of_16_are_used():
-    """A 16-bit PNG gives the upper 8 bits, and the description says that the lower ones are ignored."""
+    """A 16-bit PNG is decoded to its upper 8 bits, and the description says that the lower ones are ignored."""
     pixels = decode_image(accepted()["PNG, 16 bits"])
     assert pixels.max() == 255
     assert describe_image(accepted()["PNG, 16 bits"]).ignored == "8 of 16 bits per channel"
@@ -79,7 +79,7 @@ def test_upper_bits_of_16_are_used():
 
 @pytest.mark.parametrize("name", refused())
 def test_damaged_and_other_files_are_refused(name: str, capfd):
-    """Every file of the table is refused with a message and a remedy, and no decoder writes to the terminal."""
+    """Every file in the table is refused with a message and a remedy, and no decoder writes to the terminal."""
     with pytest.raises(ImageDecodeError) as caught:
         decode_image(refused()[name])
     assert str(caught.value)
@@ -89,7 +89,7 @@ def test_damaged_and_other_files_are_refused(name: str, capfd):
 
 @pytest.mark.parametrize("name", [name for name in refused() if "bomb" in name or "strip" in name or "scans" in name])
 def test_bombs_are_refused_before_decoding(name: str):
-    """Files that claim too many pixels are refused without memory for these pixels."""
+    """Files that claim too many pixels are refused before memory is allocated for the pixels."""
     decode_image(encode())
     tracemalloc.start()
     with pytest.raises(ImageDecodeError):
@@ -100,7 +100,7 @@ def test_bombs_are_refused_before_decoding(name: str):
 
 
 def test_file_over_the_limit_is_refused():
-    """A file of more than 64 MiB is refused before its format is looked at."""
+    """A file larger than 64 MiB is refused before its format is detected."""
     with pytest.raises(ImageDecodeError, match="over the limit"):
         decode_image(encode() + bytes(MAX_BYTES))
 
@@ -151,7 +151,7 @@ def test_tiff_is_accepted_only_on_request(compression: str | None):
 
 
 def test_tiff_orientation_pages_and_bits_follow_the_same_rules():
-    """A TIFF is turned by its tag, its first page is used, and 16 bits are narrowed."""
+    """A TIFF is rotated according to its tag, its first page is used, and 16 bits are reduced to 8."""
     turned = encode(None, "TIFF", tiffinfo={0x0112: 6})
     assert decode_image(turned, tiff=True).shape == (48, 40, 3)
     assert describe_image(turned, tiff=True).exif_orientation == 6
@@ -194,7 +194,7 @@ def _compressed_text(size: int) -> bytes:
 
 
 def test_decoders_are_named_with_their_versions():
-    """The libraries that decode images are those that the description names."""
+    """The description names the libraries that actually decode images."""
     assert describe_decoders().startswith("simplejpeg ")
     assert f"Pillow {Image.__version__}" in describe_decoders()
     assert "cv2" not in vars(decode)

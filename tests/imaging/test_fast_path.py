@@ -32,7 +32,7 @@ samplings = st.sampled_from([*PILLOW_SAMPLINGS, "4:4:0", "4:1:1"])
 
 
 def encode(height: int, width: int, seed: int, sampling: str = "4:2:0", progressive: bool = False) -> bytes:
-    """Return a JPEG of gradients, edges and noise with this chroma subsampling."""
+    """Return a JPEG of gradients, edges and noise with the given chroma subsampling."""
     draw = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     gradients = np.stack([rows * 5, columns * 3, (rows // 9 + columns // 7) % 2 * 200], axis=-1)
@@ -169,7 +169,7 @@ def test_decoded_region_matches_a_crop_of_the_whole_image(
 
 @pytest.mark.parametrize("kind", ["gray", "rotated", "png", "cmyk"])
 def test_other_images_are_decoded_whole(kind: str):
-    """Gray, CMYK, EXIF-rotated and PNG images produce the same result, although no region of them can be decoded."""
+    """Gray, CMYK, EXIF-rotated and PNG images produce the same result, although no region can be decoded separately."""
     pixels = cv2.imdecode(np.frombuffer(encode(90, 60, 3), dtype="uint8"), 1)
     image, out = Image.fromarray(pixels), io.BytesIO()
     exif = Image.Exif()

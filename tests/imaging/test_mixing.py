@@ -85,7 +85,7 @@ def test_operators_are_drawn_with_their_probabilities():
     ],
 )
 def test_invalid_operators_are_rejected(content: dict, named: str):
-    """The error about an invalid OpSampler states the operator, their number or the sum of the probabilities."""
+    """The error about an invalid OpSampler contains the operator, the number of operators, or the total probability."""
     with pytest.raises(ValidationError, match=named):
         BatchTransformOp.model_validate(content)
 

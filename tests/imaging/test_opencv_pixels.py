@@ -19,7 +19,7 @@ EXPECTED: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("name", EXPECTED["decoded"])
 def test_every_version_decodes_the_same_pixels(name: str) -> None:
-    """The installed OpenCV and `decode_image` return the pixels of OpenCV 4.11 for each variant of each format."""
+    """The installed OpenCV and `decode_image` return the same pixels as OpenCV 4.11 for each variant of each format."""
     data = base64.b64decode(EXPECTED["decoded"][name]["file"])
     expected = EXPECTED["decoded"][name]["pixels"]
     assert digest(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)) == expected
@@ -28,7 +28,7 @@ def test_every_version_decodes_the_same_pixels(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXACT)
 def test_every_version_resizes_to_the_same_pixels(name: str) -> None:
-    """The pixels are those of OpenCV 4.11, except with bicubic interpolation."""
+    """The pixels match OpenCV 4.11, except with bicubic interpolation."""
     assert [digest(pixels) for pixels in resize_pictures(EXACT[name])] == EXPECTED["resized"][name].split()
 
 
@@ -50,7 +50,7 @@ def weigh_cubic(source: int, target: int) -> np.ndarray:
 
 
 def test_bicubic_results_differ_by_at_most_one() -> None:
-    """Every version is closer than 1 to the exact result, so two versions differ by at most 1 of 255."""
+    """Every version is within 1 of the exact result, so two versions differ by at most 1 of 255."""
     for seed, result in zip(SEEDS, resize_pictures(cv2.INTER_CUBIC), strict=True):
         rng = np.random.default_rng(seed)
         pixels = picture(seed)

@@ -12,6 +12,7 @@ import pytest
 
 from mlflow_stores import SQLITE, client_of, sqlite_store
 from resnet50_pipeline.exceptions import EvaluationTableError, TrackingError
+from resnet50_pipeline.files import digest_json
 from resnet50_pipeline.parameters import GateParameters, ModelRegistrationParameters
 from resnet50_pipeline.pipelines.model_registration import create_pipeline
 from resnet50_pipeline.pipelines.model_registration.nodes import register_model
@@ -21,6 +22,8 @@ PARAMETERS = ModelRegistrationParameters(model_name="probe", gate=GateParameters
 METRICS = {"top1": 0.9375, "top5": 1.0, "balanced_accuracy": 0.9, "loss": 0.25}
 SUMMARY = {"list_digest": "sha256:1157", "weights_digest": "sha256:3e16", "split": "val", "list": "val_list.txt"}
 REPORT = {"data_digest": "sha256:da7a", "expectations": []}
+EVALUATION = digest_json(METRICS, SUMMARY, REPORT["data_digest"])
+CARD = f"# The card\n\n{EVALUATION}\n"
 PREDICTIONS = pd.DataFrame({"path": ["a"], "label": [0]})
 
 
@@ -29,8 +32,8 @@ def inputs(exported_model, tmp_path) -> dict[str, Any]:
     """The inputs of the node, including an exported model that passed its check."""
     folder = shutil.copytree(exported_model.folder, tmp_path / "inference_model")
     (folder / "export_check.json").write_text(json.dumps({"passed": True, "weights_digest": "sha256:3e16"}))
-    (tmp_path / "report.html").write_text("<p>report</p>")
-    (tmp_path / "model_card.md").write_text("# The card\n")
+    (tmp_path / "report.html").write_text(f"<p>report {EVALUATION}</p>")
+    (tmp_path / "model_card.md").write_text(CARD)
     return {
         "inference_model": folder,
         "metrics": METRICS,
@@ -78,7 +81,7 @@ def test_the_version_has_the_facts_of_its_model(inputs, run, tmp_path):
     stored = client_of(tmp_path).get_model_version_by_alias("probe", "champion")
     assert {name: stored.tags[name] for name in facts} == {name: str(fact) for name, fact in facts.items()}
     assert stored.tags["gate"] == "passed"
-    assert stored.description == "# The card\n"
+    assert stored.description == CARD
 
 
 @pytest.mark.slow
@@ -95,10 +98,26 @@ def test_a_version_that_fails_the_gate_has_no_alias(inputs, run, tmp_path):
     ("changes", "message"),
     [({"weights_digest": "sha256:07e4"}, "sha256:07e4"), ({"split": None}, r"val_list\.txt")],
 )
-def test_metrics_of_another_evaluation_are_rejected(inputs, run, tmp_path, changes, message):
-    """Metrics from different weights or a different list are an error, and no version is registered."""
+def test_metrics_from_another_evaluation_are_rejected(inputs, run, tmp_path, changes, message):
+    """Metrics from different weights or a different list cause an error, and no version is registered."""
     with pytest.raises(EvaluationTableError, match=message):
         register_model(**{**inputs, "evaluation_summary": {**SUMMARY, **changes}})
+    assert client_of(tmp_path).search_registered_models() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "pages"),
+    [
+        ({"metrics": {**METRICS, "top1": 0.9376}}, r"report\.html and .*model_card\.md"),
+        ({"evaluation_summary": {**SUMMARY, "seconds": 7.5}}, r"report\.html and .*model_card\.md"),
+        ({"validation_report": {**REPORT, "data_digest": "sha256:07e4"}}, "data_validation has found other data"),
+    ],
+)
+def test_results_of_different_evaluations_are_rejected(inputs, run, tmp_path, changed, pages):
+    """If the metrics, the summary or the data were replaced after the report was written, nothing is registered."""
+    with pytest.raises(EvaluationTableError, match=pages):
+        register_model(**{**inputs, **changed})
     assert client_of(tmp_path).search_registered_models() == []
 
 

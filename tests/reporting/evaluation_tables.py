@@ -131,7 +131,7 @@ def make_validation_report(class_num: int, images_per_class: int) -> dict[str, A
             {
                 "name": "no_unlisted_images", "description": "Every image in train/ and val/ is in a list.",
                 "is_blocking": False, "success": False, "observed": 2, "problem_count": 2,
-                "problems": ["val/n00000000/x_1.JPEG: is in no list", "val/n00000000/x_2.JPEG: is in no list"],
+                "problems": ["val/n00000000/x_1.JPEG is not in any list", "val/n00000000/x_2.JPEG is not in any list"],
             },
         ],
     }  # fmt: skip

@@ -45,7 +45,7 @@ def test_macro_averages_equal_scikit_learn(evaluation):
     assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
 
 
-def test_the_interval_equals_that_of_resampled_images():
+def test_the_interval_matches_resampled_images():
     """Binomial draws produce the same interval as resampling the images and as the distribution's percentiles."""
     hits = np.repeat([1.0, 0.0], [730, 270])
     draw = np.random.default_rng(5)
@@ -56,7 +56,7 @@ def test_the_interval_equals_that_of_resampled_images():
 
 
 def test_the_interval_of_the_class_mean_resamples_within_classes():
-    """If two of three classes have a fixed accuracy, the interval is a third as wide as that of the remaining class."""
+    """If two of three classes have a fixed accuracy, the interval is a third as wide as for the third class alone."""
     interval = interval_of_class_mean(np.array([10, 0, 50]), np.array([10, 10, 100]), 4000)
     alone = interval_of_share(50, 100, 4000)
     assert interval.low == pytest.approx((1 + alone.low) / 3, abs=0.004)
@@ -126,7 +126,7 @@ def test_the_interval_of_a_difference_resamples_pairs():
     ],
 )
 def test_other_images_and_labels_are_rejected(rival, message):
-    """Different images or a different label for an image are errors that report the counts or the labels."""
+    """Different images, or different labels for an image, cause an error that contains the counts or labels."""
     with pytest.raises(EvaluationTableError, match=message):
         compare_predictions(predict([0, 1, 2], [0, 1, 2]), rival, RESAMPLES)
 

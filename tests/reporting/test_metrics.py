@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from resnet50_pipeline.reporting.metrics import (
     confused_pairs,
     confusion_matrix,
     per_class_table,
+    require_one_evaluation,
 )
 
 LABEL_MAP = {
@@ -74,7 +77,7 @@ def test_metrics_equal_manual_results():
 def test_class_metrics_equal_manual_results():
     """Each class has its counts and its most frequent mistake.
 
-    The lower id wins a tie, and a class without images gets NaN.
+    Ties go to the lower id, and a class without images gets NaN.
     """
     table = per_class_table(PREDICTIONS, LABEL_MAP)
 
@@ -143,7 +146,7 @@ def test_accuracies_agree_exactly_with_scikit_learn(class_num):
 
 
 def test_tables_read_back_from_parquet_give_the_same_metrics(tmp_path):
-    """Parquet loads the lists in a row as arrays, but the metrics stay the same."""
+    """Lists in a row become arrays when read from Parquet, but the metrics stay the same."""
     evaluation = make_evaluation(class_num=10, images_per_class=6)
     evaluation.predictions.to_parquet(tmp_path / "predictions.parquet", index=False)
     read_back = pd.read_parquet(tmp_path / "predictions.parquet")
@@ -156,7 +159,7 @@ def test_tables_read_back_from_parquet_give_the_same_metrics(tmp_path):
     )
 
 
-def test_a_summary_of_another_evaluation_is_rejected():
+def test_a_summary_from_another_evaluation_is_rejected():
     """If the summary and the predictions have different numbers of images, an error is raised."""
     with pytest.raises(EvaluationTableError, match=r"\b6\b.*\b5\b"):
         compute_metrics(PREDICTIONS, {**SUMMARY, "images": 6})
@@ -176,3 +179,18 @@ def test_a_summary_without_numbers_is_rejected_with_all_problems():
     assert "inf" in speed
     assert "seconds " in seconds
     assert "None" in seconds
+
+
+def test_metrics_of_other_predictions_are_rejected():
+    """After an evaluation that was killed between its nodes, the old metrics and tables do not get into a report."""
+    old, new = make_evaluation(10, 5, seed=0), make_evaluation(10, 5, seed=1)
+    metrics, per_class = (
+        compute_metrics(new.predictions, new.evaluation_summary),
+        per_class_table(new.predictions, new.label_map),
+    )
+    require_one_evaluation(new.predictions, json.loads(json.dumps(metrics)), per_class)
+    with pytest.raises(EvaluationTableError, match=r"^metrics: computed from other predictions"):
+        require_one_evaluation(new.predictions, compute_metrics(old.predictions, old.evaluation_summary), per_class)
+    easier = make_evaluation(10, 5, seed=1, skill=9.0)
+    with pytest.raises(EvaluationTableError, match=r"^per_class_metrics: computed from other predictions"):
+        require_one_evaluation(new.predictions, metrics, per_class_table(easier.predictions, easier.label_map))

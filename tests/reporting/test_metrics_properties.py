@@ -20,7 +20,7 @@ from resnet50_pipeline.reporting.metrics import (
     per_class_table,
 )
 
-# Hypothesis' deadline would be exceeded on a busy machine.
+# A busy machine would exceed Hypothesis' deadline.
 NO_DEADLINE = settings(deadline=None)
 
 

@@ -170,7 +170,7 @@ def test_few_classes_are_bars_sorted_by_accuracy():
 
 @pytest.mark.parametrize("images_per_class", [5, 50, 73, 300])
 def test_the_histogram_counts_each_class_once(images_per_class):
-    """For any number of images, the bars add up to the number of classes, and an edge belongs to the bin above it."""
+    """For any number of images, the bars add up to the number of classes; a value on an edge is in the bin above."""
     images = np.full(40, images_per_class)
     correct = np.linspace(0, images_per_class, 40).astype(int)
     classes = pd.DataFrame({"id": range(40), "images": images, "correct": correct, "top1": correct / images})
@@ -211,7 +211,7 @@ def test_names_with_math_and_long_names_are_plain_text(tmp_path):
 
 
 def test_characters_without_a_font_are_named_once(tmp_path, caplog, monkeypatch):
-    """A figure whose text no font can show is written with boxes. One message names the characters."""
+    """Characters that no font can show appear as boxes, and a single message names them."""
     monkeypatch.setattr(figures, "_named_characters", set())
     for name in ("one.png", "two.png"):
         figure = new_figure(3, 2, LIGHT, title="\U0001f9ff 日")
@@ -248,7 +248,7 @@ def test_resumes_are_marked():
 
 
 def test_a_ring_marks_the_best_evaluation():
-    """The ring marks the best epoch instead of the last one, and the subtitle gives its number."""
+    """The ring marks the best epoch instead of the last one, and the subtitle gives the number of the epoch."""
     history = make_history(epochs=4, steps_per_epoch=10)
     evaluations = history["event"] == "eval_end"
     history.loc[evaluations, "top1"] = [0.2, 0.7, 0.6, 0.65]

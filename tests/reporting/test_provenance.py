@@ -56,8 +56,8 @@ def test_a_folder_without_a_commit_is_not_an_error(tmp_path, monkeypatch):
     assert describe_source(tmp_path) == "no commit"
 
 
-def test_versions_and_time_are_those_of_this_process(repository):
-    """The versions are those of the installed packages, and the time is the current time in UTC."""
+def test_versions_and_time_describe_this_process(repository):
+    """The versions match the installed packages, and the time is the current time in UTC."""
     before = datetime.now(UTC)
 
     provenance = collect_provenance(repository)

@@ -170,7 +170,7 @@ def test_the_page_has_data_recipe_and_provenance(page):
     for words in (
         "no, warning",
         "2 problems",
-        "val/n00000000/x_1.JPEG: is in no list",
+        "val/n00000000/x_1.JPEG is not in any list",
         "train_list.txt: removed a byte-order mark",
     ):
         assert words in data
@@ -217,7 +217,7 @@ def test_early_stop_and_compensation_are_mentioned(evaluation, plots_dir, tmp_pa
         inputs = report_inputs(tmp_path, evaluation, plots_dir, training_summary=summary)
         sections, card = Page(render_report(inputs)).sections, render_model_card(inputs)
         assert ("before epoch 90, because 7 epochs" in sections["training"]) == used
-        assert ("7 epochs brought no improvement" in card) == used
+        assert ("stopped early after 7 epochs" in card) == used
         for fact in ("0.25 to 12.5", "4,321"):
             assert (fact in sections["data"]) == used
             assert (fact in card) == used
@@ -271,7 +271,7 @@ def test_an_unreadable_image_is_replaced_by_its_error(evaluation, plots_dir, tmp
 
 
 def test_an_evaluation_without_mistakes(plots_dir, tmp_path):
-    """Sections that have no confused pairs or gallery contain a sentence instead."""
+    """Sections without confused pairs or a gallery contain a sentence instead."""
     evaluation = make_evaluation(class_num=10, images_per_class=3)
     labels = evaluation.predictions["label"].to_numpy()
     hits = predictions_from_scores(evaluation.predictions["path"].tolist(), labels, 9.0 * np.eye(10)[labels])
@@ -316,7 +316,7 @@ def test_a_missing_figure_is_an_error(evaluation, plots_dir, tmp_path):
 
 
 def test_observed_values_are_shortened(evaluation, plots_dir, tmp_path):
-    """Mappings and long texts in the validation report are each shortened to one line."""
+    """Mappings and long strings in the validation report are each shortened to one line."""
     expectation = evaluation.validation_report["expectations"][0]
     report = {
         **evaluation.validation_report,

@@ -39,8 +39,8 @@ def test_the_stage_writes_a_dataset_in_the_layout_of_imagenet(tmp_path: Path) ->
     assert list(root.parent.iterdir()) == [root]
 
 
-def test_files_of_the_user_are_never_replaced(tmp_path: Path) -> None:
-    """If dataset.root contains the user's own files, the stage raises an error and the files stay."""
+def test_the_users_files_are_never_replaced(tmp_path: Path) -> None:
+    """If dataset.root contains the user's own files, the stage raises an error and the files are kept."""
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.JPEG").write_bytes(b"mine")
     with pytest.raises(ParameterError, match=re.escape(str(tmp_path))):
@@ -49,7 +49,7 @@ def test_files_of_the_user_are_never_replaced(tmp_path: Path) -> None:
 
 
 def test_files_added_to_the_sample_are_kept(tmp_path: Path) -> None:
-    """If the user adds files to the sample, the next run stops and lists them, and the files stay."""
+    """If the user adds files to the sample, the next run stops and lists the files, which are kept."""
     root = tmp_path / "digits"
     run(root)
     (root / "train" / "mine").mkdir()

@@ -1,4 +1,4 @@
-"""Curves grow in MLflow while the ranks train."""
+"""Curves are extended in MLflow while the ranks train."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_points_appear_during_the_training(run, tmp_path):
 
 
 def test_points_are_uploaded_after_an_error(run, tmp_path):
-    """A failed training run has its curves up to the error."""
+    """The curves of a failed training run extend up to the error."""
     folder = tmp_path / "training"
     with (
         pytest.raises(ZeroDivisionError),
@@ -57,4 +57,4 @@ def test_the_end_does_not_wait_for_the_next_poll(run, tmp_path):
     before = set(threading.enumerate())
     with uploading_curves(run.outbox, tmp_path / "training", resumes=False, poll_seconds=3600):
         assert set(threading.enumerate()) > before
-    assert set(threading.enumerate()) <= before  # a thread in its pause would still exist
+    assert set(threading.enumerate()) <= before  # a thread that still waits for its next poll would be alive

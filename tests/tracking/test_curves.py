@@ -129,13 +129,13 @@ def test_only_new_events_are_uploaded(run):
 
 
 def test_a_missing_event_file_has_no_points(run):
-    """An upload before the first event sends nothing and writes no cursor."""
+    """An upload before the first event sends nothing and does not write a cursor."""
     client, run_id, folder = run
     assert upload_new_events(client, run_id, "s", folder) == 0
     assert not (folder / CURSOR).exists()
 
 
-def test_an_incomplete_line_waits(run):
+def test_an_incomplete_line_is_uploaded_later(run):
     """A last line without a newline is uploaded once it is complete."""
     client, run_id, folder = run
     write(folder, step(1))
@@ -161,7 +161,7 @@ def test_a_batch_sent_twice_is_stored_once(run):
 
 
 def test_another_run_receives_the_whole_curve(run):
-    """If another run resumes training, that run has the curves from the first step."""
+    """If training is resumed in another run, that run has the curves from the first step."""
     client, run_id, folder = run
     write(folder, step(1))
     upload_new_events(client, run_id, "s", folder)
@@ -184,7 +184,7 @@ def test_events_of_an_earlier_training_are_skipped(run):
 
 
 def test_diverged_losses_are_points(run):
-    """MLflow receives NaN and infinity, and the points after them."""
+    """MLflow receives NaN and infinity, as well as the points after them."""
     client, run_id, folder = run
     write(folder, step(1, loss=math.nan), step(2, loss=math.inf), step(3, loss=0.5))
     upload_new_events(client, run_id, "s", folder)
@@ -217,7 +217,7 @@ def test_every_point_of_a_long_training_is_uploaded(run):
 
 @pytest.mark.parametrize("earlier", [0, 2])
 def test_a_run_in_another_store_receives_all_events_of_the_session(run, earlier):
-    """If the session's run was deleted, or is in another store, the new run also has the points before the stop."""
+    """If the session's run was deleted or is in another store, the new run also has the points from before the stop."""
     client, run_id, folder = run
     if earlier:
         write(folder, *(step(number, loss=9.0) for number in range(1, 1 + earlier)))

@@ -139,7 +139,7 @@ def test_points_that_are_sent_twice_are_stored_once(deployment, project):
 
 
 def test_a_killed_server_loses_nothing(deployment, project):
-    """The server is killed during a training and restarted before its end; PostgreSQL has each point once."""
+    """The server is killed during training and restarted before the end; PostgreSQL has each point once."""
     run = open_run(describe("outage"), deployment.mlflow.parameters, project)
     with uploading_curves(run.outbox, project / "training", resumes=False, poll_seconds=0.1):
         write_steps(project / "training", 1, 60)

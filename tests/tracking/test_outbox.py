@@ -1,4 +1,4 @@
-"""An unavailable server delays results but loses none. The tests kill and restart real `mlflow server` processes."""
+"""An unavailable server delays results but none are lost. The tests kill and restart real `mlflow server` processes."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_failed_request_pauses_further_requests(server, project, caplog, monke
 
 
 def test_an_unwritable_outbox_does_not_stop_the_run(server, project, caplog):
-    """Without a server and an outbox, the run continues with one warning, and a final one mentions the lost outbox."""
+    """Without a server and an outbox, the run continues with one warning, and a final warning reports the loss."""
     (project / OUTBOX).write_text("a file instead of the folder")
     run = open_run(DESCRIPTION, server.parameters, project)
     with uploading_curves(run.outbox, project / "training", resumes=False, poll_seconds=0.1):
@@ -244,7 +244,7 @@ def test_results_for_a_deleted_experiment_are_saved(project):
     assert not (project / OUTBOX).exists()
 
 
-def test_outboxes_of_running_processes_and_other_stores_stay(server, project):
+def test_outboxes_of_running_processes_and_other_stores_are_kept(server, project):
     """An outbox is delivered only if its process has ended, and only to its own store."""
     run = open_run(DESCRIPTION, server.parameters, project)
     run.end("FINISHED")
@@ -287,7 +287,7 @@ def test_refused_files_do_not_hold_back_results(project, caplog):
     assert not (project / OUTBOX).exists()
 
 
-def test_a_training_that_continues_in_another_store_is_a_new_run(project, caplog):
+def test_training_resumed_in_another_store_is_a_new_run(project, caplog):
     """The ID of a run is valid only in its own store, and a warning says that the run is new."""
     first = open_run(DESCRIPTION, sqlite_store(project), project)
     first.outbox.add(SetTags(tags={"waiting": "yes"}))
@@ -300,5 +300,5 @@ def test_a_training_that_continues_in_another_store_is_a_new_run(project, caplog
     (stored,) = find_runs(MlflowClient(f"sqlite:///{project / 'other.db'}"))
     assert (stored.info.status, stored.data.tags["waiting"]) == ("FINISHED", "yes")
     assert stored.info.run_id != first.run_id
-    assert "continues" in caplog.text
+    assert "being resumed" in caplog.text
     first.end("KILLED")

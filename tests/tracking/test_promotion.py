@@ -152,7 +152,7 @@ def test_an_alias_that_a_person_moved_is_recorded(client):
 
 
 def test_listing_champions_writes_nothing(client, monkeypatch):
-    """The list shows an alias that a person set or moved, and leaves the tags and the journal unchanged."""
+    """Listing shows an alias that a person set or moved, and leaves the tags and the journal unchanged."""
     add_versions(client, [0.90, 0.95])
     client.set_registered_model_alias(NAME, "champion", "2")
     assert versions_of(client) == [2]
@@ -188,7 +188,7 @@ def test_a_change_based_on_an_older_champion_fails(client):
     assert (alias_of(client), versions_of(client)) == (2, [1, 2])
 
 
-def test_a_deleted_journal_is_named(client):
+def test_a_deleted_journal_is_reported(client):
     """Without the journal, no version becomes the champion, and the error shows the command that restores it."""
     add_versions(client, [0.90])
     judge(client, 1)
@@ -253,8 +253,8 @@ def test_concurrent_runs_on_a_server_are_judged_one_after_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["first", "all"])
-def test_a_lost_journal_is_started_again(client, lost, caplog):
-    """After `mlflow gc` took the run of the journal, a new journal starts with the present champion."""
+def test_a_lost_journal_is_replaced(client, lost, caplog):
+    """If `mlflow gc` has removed the journal's run, a new journal starts with the current champion."""
     add_versions(client, [0.80, 0.90])
     judge(client, 1)
     journal = client.get_registered_model(NAME).tags["champion_journal"]

@@ -1,4 +1,4 @@
-"""The exported model is registered and can predict in a process without this project."""
+"""The exported model is registered and can make predictions in a process without this project."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def assert_predictions_are_the_networks(predictions, exported_model, model_home:
 
 
 def test_a_registered_model_predicts_in_a_new_process(exported_model, tmp_path):
-    """The registered version has its tags and its code, and predicts the network's probabilities."""
+    """The registered version has its tags and its code, and returns the network's probabilities."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
     version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags=TAGS, metrics=METRICS)
     run.end("FINISHED")
@@ -128,7 +128,7 @@ def test_each_registration_is_a_version_and_moves_no_alias(exported_model, tmp_p
 
 
 def test_a_version_keeps_card_report_and_metrics(exported_model, tmp_path):
-    """The model card is the description, the run has each evidence file once, and a tag holds the report's address."""
+    """The model card is the description, the run has each evidence file once, and a tag has the report's address."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
     files = []
     for name in ("report.html", "predictions.parquet"):

@@ -1,4 +1,4 @@
-"""After the project or `tracking.artifact_root` has moved, artifacts are written and found at the new place."""
+"""After the project or `tracking.artifact_root` has moved, artifacts are written and found at the new location."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def place_of(client: MlflowClient, run_id: str) -> Path:
 
 
 def test_a_moved_project_keeps_its_artifacts(tmp_path):
-    """Old runs and models are found at the new place, new runs write there, and the old place stays empty."""
+    """Old runs and models are found at the new location, new runs write there, and the old location stays empty."""
     old, new = tmp_path / "old project", tmp_path / "new"
     old.mkdir()
     sqlite_store(old)
@@ -53,8 +53,8 @@ def test_a_moved_project_keeps_its_artifacts(tmp_path):
     assert client.get_model_version("probe", "1").source.startswith(f"{new.as_uri()}/mlartifacts/")
 
 
-def test_results_that_wait_in_a_moved_project_are_delivered(tmp_path):
-    """The outbox of a dead process goes to the database at the new place, with its files."""
+def test_stored_results_of_a_moved_project_are_delivered(tmp_path):
+    """A dead process's outbox, with its files, is delivered to the database at the new location."""
     old, new = tmp_path / 'old "project"', tmp_path / "new"
     old.mkdir()
     tracking = sqlite_store(old)
@@ -75,8 +75,8 @@ def test_results_that_wait_in_a_moved_project_are_delivered(tmp_path):
     assert place_of(client_of(new), stored.info.run_id) == new / "mlartifacts"
 
 
-def test_another_artifact_root_is_for_new_runs(tmp_path):
-    """Artifacts that stay at the old place are still found there."""
+def test_another_artifact_root_affects_only_new_runs(tmp_path):
+    """Artifacts that remain at the old location are still found there."""
     sqlite_store(tmp_path)
     first = log_report(tmp_path, "one")
     second = log_report(tmp_path, "two", "elsewhere")
@@ -85,7 +85,7 @@ def test_another_artifact_root_is_for_new_runs(tmp_path):
     assert len(find_runs(client)) == 2
 
 
-def test_a_database_without_tables_stays_as_it_is(tmp_path):
+def test_a_database_without_tables_is_left_unchanged(tmp_path):
     """A file that another program has just created is left to MLflow."""
     (tmp_path / "mlflow.db").touch()
     store = resolve_store(SQLITE, tmp_path)

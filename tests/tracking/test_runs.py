@@ -1,4 +1,4 @@
-"""MLflow runs have the right content and the right end state. The tests end real processes in every possible way."""
+"""MLflow runs have the right content and the correct end state. The tests end real processes in every possible way."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_metrics_files_and_datasets_are_logged(project):
 
 
 @pytest.mark.parametrize("state", ["FINISHED", "FAILED", "KILLED"])
-def test_the_first_end_counts(project, state):
+def test_only_the_first_end_has_an_effect(project, state):
     """A second call to `end` does not change the end state."""
     run = open_probe(project)
     run.end(state)
@@ -147,8 +147,8 @@ def test_the_open_run_can_be_required(project):
     [("end", 0, "FINISHED"), ("raise", -signal.SIGINT, "KILLED"), ("forget", 0, "KILLED")],
     ids=["ends its run", "is interrupted outside the hooks", "exits with the run open"],
 )
-def test_a_process_that_exits_leaves_the_right_end_state(project, what, exit_code, status):
-    """A process that exits with an open run sets it to KILLED, not to FINISHED as MLflow's own atexit hook would."""
+def test_a_process_that_exits_leaves_the_correct_end_state(project, what, exit_code, status):
+    """A process that exits with an open run sets it to KILLED; MLflow's own atexit hook would set it to FINISHED."""
     assert start_child(project, what).wait(60) == exit_code
     (stored,) = find_runs(client_of(project))
     assert stored.info.status == status

@@ -42,7 +42,7 @@ def test_an_absolute_sqlite_path_is_unchanged(tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "https://mlflow.example", "databricks"])
-def test_a_server_decides_on_artifacts(uri, tmp_path):
+def test_a_server_chooses_the_artifact_location(uri, tmp_path):
     """`artifact_root` has no effect if the URI refers to a server."""
     assert resolve_store(parameters(uri), tmp_path).artifact_location is None
 
@@ -55,14 +55,14 @@ def test_a_folder_is_rejected(uri, tmp_path):
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///:memory:", "sqlite://", "sqlite:///~/mlflow.db"])
-def test_a_database_that_no_other_process_finds_is_rejected(uri, tmp_path):
-    """A database in memory and a path with `~` are errors that name the parameter and its value."""
+def test_a_database_that_other_processes_cannot_find_is_rejected(uri, tmp_path):
+    """For an in-memory database or a path with `~`, an error names the parameter and its value."""
     with pytest.raises(ParameterError, match=rf"tracking\.uri.*{re.escape(repr(uri))}"):
         resolve_store(parameters(uri), tmp_path)
 
 
 def test_an_ignored_variable_is_found(tmp_path):
-    """MLFLOW_TRACKING_URI is ignored unless it is the address in `tracking.uri`, relative or resolved."""
+    """MLFLOW_TRACKING_URI is reported unless it equals the address in `tracking.uri`, relative or resolved."""
     tracking = parameters("sqlite:///mlflow.db")
     for same in ("", "sqlite:///mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"):
         assert find_ignored_address(tracking, tmp_path, {"MLFLOW_TRACKING_URI": same}) is None
@@ -75,7 +75,7 @@ def test_an_ignored_variable_is_found(tmp_path):
 
 
 def test_a_server_that_never_answers_is_reported_within_the_limit(tmp_path, monkeypatch):
-    """A server that accepts connections and never answers is an error before the first request of MLflow."""
+    """A server that accepts connections but never answers causes an error before MLflow's first request."""
     monkeypatch.setattr(store_module, "ANSWER_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = resolve_store(parameters(f"http://127.0.0.1:{silent.getsockname()[1]}"), tmp_path)
@@ -87,14 +87,14 @@ def test_a_server_that_never_answers_is_reported_within_the_limit(tmp_path, monk
     ("tags", "expected"),
     [
         ({"mlflow.runName": "mine"}, "TRACKING_RUN_NAME"),
-        ({"a\nb": "1"}, "names of tags"),
-        ({"": "1"}, "names of tags"),
-        ({"../a": "1"}, "names of tags"),
+        ({"a\nb": "1"}, "tag names"),
+        ({"": "1"}, "tag names"),
+        ({"../a": "1"}, "tag names"),
         ({"x" * 251: "1"}, "250"),
     ],
 )
 def test_tags_that_mlflow_would_reject_are_errors(tags, expected):
-    """MLflow would not create the run, and its results would stay in the outbox."""
+    """Otherwise, MLflow would not create the run, and its results would stay in the outbox."""
     with pytest.raises(ParameterError, match=expected):
         given_tags({"TRACKING_TAGS": json.dumps(tags)})
 
@@ -131,7 +131,7 @@ def test_a_deleted_experiment_is_an_error(tmp_path):
 
 
 def test_a_download_with_a_long_address_is_stored_once(tmp_path, monkeypatch):
-    """The folder name of a downloaded model fits any file system, and nothing else stays in the cache."""
+    """The folder name of a downloaded model fits any file system, and nothing else is left in the cache."""
     downloads: list[str] = []
 
     def download(source: str, dst_path: str, tracking_uri: str) -> None:
@@ -151,7 +151,7 @@ def test_a_download_with_a_long_address_is_stored_once(tmp_path, monkeypatch):
 
 
 def test_a_shared_database_keeps_the_artifact_location_and_warns(tmp_path, caplog):
-    """Where the location cannot follow the parameter, a warning names both places. Only a database file is changed."""
+    """If the location cannot follow the parameter, a warning contains both. Only a database file is changed."""
     first = resolve_store(sqlite_store(tmp_path), tmp_path)
     client = client_of(tmp_path)
     experiment = first.find_experiment(client)

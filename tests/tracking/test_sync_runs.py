@@ -21,8 +21,8 @@ def project(probe_project: ProbeProject, server: MlflowServer) -> ProbeProject:
     return probe_project
 
 
-def test_a_run_without_a_server_arrives_with_the_command(project, server):
-    """Without the server, the exit code is 1; with it, the full run is uploaded and the code is 0, even if repeated."""
+def test_a_run_made_offline_is_uploaded_by_the_command(project, server):
+    """Without a server, the exit code is 1. With one, the whole run is uploaded and the code is 0, even if repeated."""
     assert project.run("run").returncode == 0
     (waiting,) = (project.path / ".mlflow_outbox").glob("*/outbox.json")
     without = project.run("sync-runs")
@@ -46,7 +46,7 @@ def test_a_run_without_a_server_arrives_with_the_command(project, server):
     assert "ResNet50" not in again.stdout
 
 
-def test_a_run_for_another_store_is_named(project, server):
+def test_a_run_for_another_store_is_kept(project, server):
     """A run that waits for another server stays in the outbox, and the exit code is 1."""
     assert project.run("run").returncode == 0
     done = project.run("sync-runs", "--params", "tracking.uri=sqlite:///mlflow.db")

@@ -116,7 +116,7 @@ def test_the_outbox_folder_is_removed_when_the_run_ends(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_samples_of_a_killed_process_are_uploaded_by_the_next(tmp_path):
+def test_samples_of_a_killed_process_are_uploaded_by_the_next_one(tmp_path):
     """After SIGKILL, the next reconciliation uploads the remaining samples, ends the run and removes the folder."""
     sqlite_store(tmp_path)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

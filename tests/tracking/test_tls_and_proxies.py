@@ -1,4 +1,4 @@
-"""The project's own question to a server uses MLflow's variables for certificates, credentials and proxies."""
+"""The project's own requests to a server use MLflow's variables for certificates, credentials and proxies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def certificate(tmp_path_factory) -> Path:
 
 @contextmanager
 def serving(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
-    """Yield the address of a server, and the requests that it gets: their targets and credentials."""
+    """Yield the address of a server, and the targets and credentials of the requests that it receives."""
     requests: list[tuple[str, str | None]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -109,7 +109,7 @@ def test_a_private_authority_is_trusted_as_mlflow_trusts_it(certificate, monkeyp
 
 
 def test_a_client_certificate_is_sent(certificate, monkeypatch):
-    """A server that asks for a certificate gets the one of MLFLOW_TRACKING_CLIENT_CERT_PATH."""
+    """A server that asks for a certificate receives the one in MLFLOW_TRACKING_CLIENT_CERT_PATH."""
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
     with serving(server_context(certificate, asks_client=True)) as (uri, requests):
         with pytest.raises(ConnectionError):
@@ -120,7 +120,7 @@ def test_a_client_certificate_is_sent(certificate, monkeypatch):
 
 
 def test_tokens_and_passwords_are_sent(monkeypatch):
-    """A server behind a login gets MLflow's credentials."""
+    """A server that requires a login receives MLflow's credentials."""
     with serving() as (uri, requests):
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
         require_answer(uri)
@@ -131,7 +131,7 @@ def test_tokens_and_passwords_are_sent(monkeypatch):
 
 
 def test_a_proxy_is_used(monkeypatch):
-    """A server that only a proxy can reach answers."""
+    """A server that can be reached only through a proxy answers."""
     with serving() as (proxy, requests):
         monkeypatch.setenv("HTTP_PROXY", proxy)
         require_answer("http://mlflow.invalid:5000")
@@ -139,7 +139,7 @@ def test_a_proxy_is_used(monkeypatch):
 
 
 def test_a_failure_has_a_short_reason_without_the_password():
-    """The reason of a refused connection fits in a line of the preflight table."""
+    """The reason for a refused connection fits on one line of the preflight table."""
     with pytest.raises(OSError, match="Connection refused") as caught:
         require_answer(f"http://ada:s3cret@127.0.0.1:{free_port()}")
     assert "s3cret" not in str(caught.value)

@@ -98,7 +98,7 @@ def test_a_sample_of_the_content_is_compared(dataset: Path, check_as: Callable[.
     image = dataset / "train" / "n00000000" / "n00000000_0.JPEG"
     checks = [check_as(0), check_as(1)]
     image.write_bytes(image.read_bytes()[:-1] + b"\0")
-    with pytest.raises(DatasetError, match=f"{image} has other content; .*1 of 29"):
+    with pytest.raises(DatasetError, match=f"{image} has different content; .*1 of 29"):
         checks[0]()
     checks[1]()
     monkeypatch.setattr(same_data, "SAMPLE", 0)

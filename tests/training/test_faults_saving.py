@@ -155,7 +155,7 @@ def test_run_fails_on_full_disk_and_resumes(dataset_parameters, training_paramet
     process = start_training(training, dataset_parameters.root, before=command, parameters_in=tmp_path)
     listing, stderr = process.communicate(timeout=200)
     assert process.returncode == 1, stderr
-    assert "epoch-0002: could not be written" in stderr
+    assert "epoch-0002 could not be written" in stderr
     assert "No space left on device" in stderr
 
     assert "epoch-0001" in listing

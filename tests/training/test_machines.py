@@ -193,7 +193,7 @@ def reorder_list(dataset: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (flip_bit, "has other content"),
+        (flip_bit, "has different content"),
         pytest.param(cut_val_image, r"has [\d,]+ bytes, not [\d,]+;", marks=pytest.mark.exhaustive),
         pytest.param(delete_image, "is missing", marks=pytest.mark.exhaustive),
         (reorder_list, "differs between this machine"),

@@ -22,6 +22,7 @@ from resnet50_pipeline.imagenet.lists.files import ListEntries, Split, choose_de
 from resnet50_pipeline.text import pluralize
 
 PARAMETER_FILE = "parameters.yml"
+_FEWEST_STEPS = 500
 _LIST_FILES: Mapping[Split, str] = {**DEFAULT_LISTS, "test": TEST_LIST}
 _RESERVED = frozenset({"base", "local", "recipes", "sample"})
 _TEMPLATE = "imagenet"
@@ -98,6 +99,24 @@ def fill_lists(
     for number, fold in enumerate(folds, start=1):
         fold_folder(folder, number).mkdir()
         fill_lists(fold_folder(folder, number), classes, fold)
+
+
+def lengthen(recipe: Mapping[str, Any], images: int, ranks: int) -> dict[str, Any]:
+    """Return `epochs` and `patience` with which fine-tuning takes at least 500 steps, or nothing if it does already.
+
+    500 steps are the rule for datasets with fewer than 20,000 images in Kolesnikov et al. 2020, "Big Transfer"
+    (arXiv:1912.11370), section 3.3.
+
+    Args:
+        recipe: values of the recipe.
+        images: number of training images.
+        ranks: number of ranks.
+    """
+    steps_per_epoch = max(-(-images // (ranks * recipe["batch_size_per_rank"])), 1)
+    epochs = -(-_FEWEST_STEPS // steps_per_epoch)
+    if epochs <= recipe["epochs"]:
+        return {}
+    return {"epochs": epochs, "patience": epochs * recipe["patience"] // recipe["epochs"]}
 
 
 def render_parameters(comment: Sequence[str], parameters: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ _DEFAULT_VAL_FRACTION = 0.2
 _SMALL_SIDE = 64
 _DAY_SECONDS = 86_400.0
 _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
+_CPU_RANKS = 2  # as in conf/base
 _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
@@ -172,7 +173,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
             "root": escape_value(str(shorten_path(root))),
             **({"lists": shown_lists} if needs_lists else found.parameters or {}),
         },
-        "training": _make_training(options),
+        "training": _make_training(conf, recipe, len(splits["train"]), options),
         "evaluation": {"split": "test"} if "test" in splits else {},
     }
     # An empty `training` shows where to add values, and lets the stages of dvc.yaml depend on it from the start.
@@ -264,12 +265,15 @@ def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
     return _RECIPE_FROM_SCRATCH if short_side > _SMALL_SIDE else None
 
 
-def _make_training(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the `training` parameters that follow from the device and the weights."""
-    from resnet50_pipeline.recipes import escape_value
+def _make_training(conf: Path, recipe: str | None, images: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the `training` parameters that follow from the number of images, the device, and the weights."""
+    from resnet50_pipeline.adoption.environment import lengthen
+    from resnet50_pipeline.recipes import escape_value, read_recipe
 
     device = options["device"]
     training: dict[str, Any] = {}
+    if recipe == _RECIPE_WITH_WEIGHTS:
+        training |= lengthen(read_recipe(conf / "recipes", recipe), images, _CPU_RANKS if device == "cpu" else 1)
     if options["pretrained"] is not None:
         training["pretrained_model"] = escape_value(options["pretrained"])
     if device != "cpu":

@@ -1,8 +1,8 @@
 """Builds the table that Great Expectations validates: a compact copy of the manifest with additional columns.
 
 Great Expectations copies the table several times per expectation. To make copies fast, repeated strings are stored as
-categories, and columns that no expectation needs are dropped. Copying 1.33 million rows then takes milliseconds instead
-of half a second. The categories are not sorted, because sorting takes longer than all other steps combined.
+categories, and columns that no expectation needs are dropped. Copying 1.33 million rows then takes a few milliseconds
+instead of half a second. The categories are not sorted, because sorting takes longer than all other steps combined.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EMPTY = ""
 
 
 def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the manifest columns that the expectations use, and add the following columns.
+    """Return the manifest columns that the expectations use, with the following additional columns.
 
     - `suffix`: file name extension.
     - `known_name`: file name if it is one of the known PNG and CMYK images in ILSVRC2012, otherwise "".
@@ -34,7 +34,7 @@ def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
       in train/.
     - `synsets_digest`: SHA-256 of the sorted synsets, one per line. Set only in the first listed row of train/.
     - `sha256_before`: digest of the image in `reference`, or None.
-    - `has_other_label`: whether a listed image with the same digest has another label.
+    - `has_other_label`: whether a listed image with the same digest has a different label.
 
     Class columns have one value per class, and split columns one value per split, so that each problem is counted
     only once.

@@ -40,17 +40,17 @@ CLAIMS = {
         Claim(
             "train_is_not_empty",
             "The train list contains at least one image.",
-            "If a list is empty, every check on its images passes.",
+            "If a list is empty, every check of its images passes.",
         ),
         Claim(
             "val_is_not_empty",
             "The val list contains at least one image.",
-            "If a list is empty, every check on its images passes.",
+            "If a list is empty, every check of its images passes.",
         ),
         Claim(
             "images_exist",
             "Every listed image exists.",
-            "If an image is missing, PaddleClas silently trains on another one.",
+            "If an image is missing, PaddleClas silently trains on a different one.",
         ),
         Claim(
             "images_are_files",
@@ -65,7 +65,7 @@ CLAIMS = {
         Claim(
             "images_decode",
             "Every pixel of every image can be decoded.",
-            "Decoders make up the pixels of a damaged file and only warn. Training and serving refuse the same files.",
+            "Decoders make up pixels of damaged files and only warn. Training and serving reject the same files.",
             reads="content",
         ),
         Claim(
@@ -76,22 +76,22 @@ CLAIMS = {
         Claim(
             "labels_follow_folders",
             "All images in a class folder have the same label in train/ and val/, and no other folder uses that label.",
-            "If the val labels are permuted, even a good model appears to learn nothing.",
+            "If the val labels are permuted, even a good model appears to have learned nothing.",
         ),
         Claim(
             "paths_are_unique",
             "No image is listed twice.",
-            "An image with two labels is ambiguous, and a repeated image has more weight than other images.",
+            "An image with two labels is ambiguous, and a repeated image carries more weight than the others.",
         ),
         Claim(
             "copies_have_one_label",
             "Images with the same content have the same label.",
-            "An image in two classes teaches the model two answers, and at most one of them is correct.",
+            "An image in two classes teaches the model two answers, but at most one of them is correct.",
             reads="content",
         ),
         Claim(
             "splits_share_no_image",
-            "No image in one split has the same content as an image in another one.",
+            "No image has the same content as an image in another split.",
             "Accuracy on training images does not show how well the model generalizes.",
             reads="content",
         ),
@@ -113,19 +113,19 @@ CLAIMS = {
         ),
         Claim(
             "no_other_files",
-            "Every file in train/ and val/ is in a list or has the suffix of an image.",
-            "Images with other suffixes, such as .jfif or .heic, or without one are not used unless a list names them.",
+            "Every file in train/ and val/ is in a list or has an image suffix.",
+            "Images with no suffix or another one, such as .jfif or .heic, are used only if they are in a list.",
         ),
         Claim(
             "images_are_unique",
             "No two images in the same split have the same content.",
-            "Duplicates have more weight than other images. ImageNet itself contains some duplicates.",
+            "Duplicates carry more weight than other images. ImageNet itself contains some duplicates.",
             reads="content",
         ),
         Claim(
             "images_are_as_they_were",
             "Every image that is also in data_validation.reference_manifest still has the same digest.",
-            "An image with a flipped bit may still decode. Only a comparison with an earlier digest finds the damage.",
+            "A flipped bit may leave an image decodable. Only a comparison with an earlier digest reveals the damage.",
             reads="content",
         ),
         Claim(
@@ -142,7 +142,7 @@ CLAIMS = {
         ),
         Claim(
             "images_are_jpeg",
-            "The content of every image is JPEG data, except for the one known PNG in ILSVRC2012.",
+            "Every image contains JPEG data, except for the one known PNG in ILSVRC2012.",
             "Other formats can be used for training, but they show that the dataset was modified.",
             reads="header",
         ),
@@ -198,7 +198,7 @@ ILSVRC2012_CLAIMS = {
         Claim(
             "train_classes_have_732_to_1300_images",
             "Each class has 732 to 1300 images in train/.",
-            "A smaller class was not fully unpacked. A larger class contains images from another class.",
+            "A smaller class was not fully unpacked. A larger one contains images from another class.",
         ),
         Claim(
             "val_classes_have_50_images",

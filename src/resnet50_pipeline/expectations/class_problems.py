@@ -25,7 +25,7 @@ COUNT_EXPECTATIONS = (
 
 
 def describe_count(name: str, count: int, list_names: Mapping[Split, str]) -> tuple[str, list[Problem]]:
-    """Return the observed number of images or classes as text, and the problem with this number."""
+    """Return the observed number of images or classes as text, and the problems with it."""
     split: Split = "train" if name.startswith("train") else "val"
     if name.endswith("_is_not_empty"):
         noun, text, fix = "images", "the list is empty", "add at least one image"
@@ -60,7 +60,7 @@ def explain_missing_classes(
 def explain_classes_in_one_split(
     manifest: pd.DataFrame, list_names: Mapping[Split, str], class_folders: Mapping[int, str]
 ) -> list[Problem]:
-    """Return a problem for each label that occurs in only one split, naming its class folder."""
+    """Return a problem for each label that occurs in only one split, including its class folder."""
     train_labels, val_labels = _labels_of(manifest, "train"), _labels_of(manifest, "val")
     show = _label_namer(manifest, class_folders)
     return [
@@ -127,7 +127,7 @@ def explain_known_images(
                 list_names[found["split"]],
                 int(line_of_row[row]),
                 found["path"],
-                f"is {found['format'] or 'undecodable'} {found['mode']}".strip() + f", but {kind} in ILSVRC2012",
+                f"is {found['format'] or 'undecodable'} {found['mode']}".strip() + f", but is {kind} in ILSVRC2012",
                 "the images were converted or come from another copy; use the original files",
             )
         )
@@ -153,7 +153,8 @@ def _explain_order(class_name: str, row: Mapping[Any, Any]) -> tuple[str, str]:
 
 def _explain_synsets(_: str, row: Mapping[Any, Any]) -> tuple[str, str]:
     return (
-        f"the class folders are not the 1000 synsets of ILSVRC2012 (digest {row['synsets_digest'][:12]}…)",
+        "the names of the class folders differ from the 1000 synsets of ILSVRC2012 (digest "
+        f"{row['synsets_digest'][:12]}…)",
         _UNPACK,
     )
 

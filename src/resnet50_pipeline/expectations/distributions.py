@@ -34,7 +34,7 @@ class ClassCount:
 
     @property
     def name(self) -> str:
-        """The synset, or a text such as `label 3` if the synset is unknown."""
+        """The synset, or a string such as `label 3` if the synset is unknown."""
         return self.synset or f"label {self.label}"
 
 
@@ -48,8 +48,8 @@ class Distributions:
             scan did not read their headers.
         short_sides: [S] number of images by shorter side, with bins defined by `SIDE_EDGES`.
         file_sizes: [B] number of images by file size, with bins defined by `BYTES_EDGES`.
-        quantiles: min, p05, median, p95 and max of `width`, `height`, `short_side` and `bytes`. A key is missing if
-            the scan did not read that property for any image.
+        quantiles: min, p05, median, p95 and max of `width`, `height`, `short_side` and `bytes`. A key is missing if the
+            scan did not read that property of any image.
     """
 
     class_counts: dict[Split, tuple[ClassCount, ...]]

@@ -1,7 +1,7 @@
 """Writes Data Docs: one HTML page that shows whether a dataset is ready for training and lists any problems.
 
-The default page of Great Expectations loads styles and scripts from five hosts. This page loads nothing from the
-network. It puts Great Expectations' section templates into a page template with inline styles and images.
+Great Expectations' default page loads styles and scripts from five hosts. This page loads nothing from the network: it
+embeds Great Expectations' section templates in a page template with inline styles and images.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write_data_docs(
 ) -> None:
     """Write `index.html`, `findings.txt` and `findings.jsonl` to `folder`. The `findings` files list every problem.
 
-    The same findings always produce the same bytes, so DVC detects a change only if the findings change.
+    The same findings always produce the same bytes, so DVC detects a change only when the findings have changed.
 
     Args:
         folder: an existing folder.

@@ -1,6 +1,6 @@
 """Defines the result of an expectation, and writes all problems to `findings.txt` and `findings.jsonl`.
 
-blocking: train_list.txt:17: train/n01440764/n01440764_9.JPEG: is missing → put … [images_exist]
+blocking: train_list.txt:17: train/n01440764/n01440764_9.JPEG is missing → restore … [images_exist]
 {"expectation": "images_exist", "is_blocking": true, "file": "train_list.txt", "line": 17, "path": "train/…", …}
 """
 
@@ -25,10 +25,10 @@ class Problem(NamedTuple):
     """One problem in the dataset, with a suggested fix.
 
     Attributes:
-        file: name of the list file, or "" for an image that is not in any list or in a generated one.
+        file: name of the list file, or "" if the image is not in any list, or only in a generated one.
         line: 1-based line number in that file, or 0 if the problem is not about a single line.
         path: image path relative to the dataset root, or "" if the problem is not about a single image.
-        text: description of the problem.
+        text: description of the problem. If there is a path, it completes a sentence that begins with the path.
         fix: suggested next step.
     """
 
@@ -45,7 +45,8 @@ class Problem(NamedTuple):
         return ": ".join(part for part in (position, self.path) if part)
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.location, self.text) if part) + f" → {self.fix}"
+        separator = " " if self.path else ": " if self.file else ""
+        return f"{self.location}{separator}{self.text} → {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Finding:
         description: the claim, as a sentence.
         is_blocking: whether a failure stops the run.
         success: whether the expectation passed.
-        observed: a short result, such as `3 of 2,100 images fail`.
+        observed: a short summary, such as `3 of 2,100 images fail`.
         problems: one entry per failure. Empty if the expectation passed.
         is_checked: whether the scan read enough of at least one image to check the claim. If False, `success` is
             meaningless.

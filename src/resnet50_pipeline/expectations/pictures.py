@@ -36,7 +36,7 @@ MAX_NAMED_CLASSES = 24
 """Up to this number of classes, each class is drawn as a named bar. More classes are drawn as a single outline."""
 _SIZE_INCHES = 5.0, 3.0
 _CLASSES_IN_CAPTION = 3
-# Number of empty bins on both sides of the data. Without them, a single occupied bin would fill the entire axis.
+# Number of empty bins on each side of the data. Without them, a single occupied bin would fill the entire axis.
 _MARGIN_BINS = 4
 _BINS_PER_TICK = 4
 _MAX_TICKS = 6

@@ -1,4 +1,4 @@
-"""Explains failures of expectations about images: `train_list.txt:17: train/….JPEG: is missing → put …`."""
+"""Explains failures of expectations about images: `train_list.txt:17: train/….JPEG is missing → restore …`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from resnet50_pipeline.imagenet.scan.manifest import UNLISTED_STATUSES
 from resnet50_pipeline.text import list_names as join_names
 from resnet50_pipeline.text import pluralize
 
-# A finding about many images names this many of them.
+# Number of images that a finding about many images names.
 _MOST_NAMED = 3
-# Expectations about properties that all images of a dataset may share. More than this many problems that say the same
-# are one problem.
+# Expectations about properties that all images of a dataset may share. If more than this many problems are the same,
+# they are merged.
 _ABOUT_KINDS_OF_IMAGES = frozenset(
     {"images_are_jpeg", "images_are_rgb_or_grey", "images_are_upright", "no_unlisted_images"}
 )
@@ -53,7 +53,7 @@ def explain_rows(
 
 
 def _merge_alike(problems: Sequence[Problem]) -> list[Problem]:
-    """Return one problem instead of many that say the same. The manifest contains a row for each image."""
+    """Merge problems that are the same. The manifest still contains a row for each image."""
     groups: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.path.partition("/")[0], problem.text, problem.fix), []).append(problem)
@@ -68,7 +68,7 @@ def _merge_alike(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _find_locations(manifest: pd.DataFrame, rows: Sequence[int], list_names: Mapping[Split, str]) -> pd.Series[Any]:
-    """Return the list file, line and path of each row, or only the path if no list file names the image."""
+    """Return the list file, line and path of each row, or only the path if the image is not in any list file."""
     lines = (manifest.groupby("split", observed=True).cumcount() + 1).loc[list(rows)]
     broken = manifest.loc[list(rows)]
     columns = zip(broken["split"], lines.tolist(), broken["path"], broken["status"], strict=True)
@@ -83,7 +83,7 @@ def _explain_range(broken: pd.DataFrame, _: pd.DataFrame, class_num: int) -> lis
     return [
         _make_problem(
             location,
-            f"label {label} is outside 0..{class_num - 1} (class_num is {class_num})",
+            f"has label {label}, which is outside 0..{class_num - 1} (class_num is {class_num})",
             "correct the label or dataset.class_num",
         )
         for location, label in _columns(broken, "location", "label")
@@ -99,13 +99,13 @@ def _explain_folder(broken: pd.DataFrame, manifest: pd.DataFrame, _: int) -> lis
     for location, folder, label in _columns(broken, "location", "synset", "label"):
         folders = ", ".join(sorted(folders_of_label.get(label, ())))
         if folder not in label_of_folder:
-            text = f"label {label} belongs to {folders} in train/, which has no folder {folder}"
+            text = f"has label {label}, which belongs to {folders} in train/; there is no train folder {folder}"
             fix = "correct the label or the folder"
         elif label_of_folder[folder] != label:
             text = f"has label {label}, but training images of {folder} have label {label_of_folder[folder]}"
             fix = "correct the label; if all lines are wrong, the list uses a different class order"
         else:
-            text, fix = f"label {label} is used by {folders}", "give each folder a different label"
+            text, fix = f"has label {label}, which is used by {folders}", "give each folder a different label"
         problems.append(_make_problem(location, text, fix))
     return problems
 
@@ -159,7 +159,7 @@ def _explain_copies(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Prob
         _make_problem(
             location,
             f"has the same content as {_show(first)}",
-            "remove one of the two unless the copy is intended",
+            "remove one of them unless the duplicate is intended",
         )
         for _content, same in broken.groupby(["split", "sha256"], sort=False, observed=True)
         for first, location in _pair_with_first(same)
@@ -186,14 +186,16 @@ def _explain_trailing(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Pr
 
 def _explain_ignored(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
     return [
-        _make_problem(location, f"decoding ignores {ignored}", "check that the rest is what you want to train on")
+        _make_problem(
+            location, f"has content that decoding ignores: {ignored}", "check that you want to train on the rest"
+        )
         for location, ignored in _columns(broken, "location", "ignored")
     ]
 
 
 def _explain_format(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
     return [
-        _make_problem(location, f"contains {image_format} data", "check its origin; it can be used for training")
+        _make_problem(location, f"contains {image_format} data", "check its origin; you can still train on it")
         for location, image_format in _columns(broken, "location", "format")
     ]
 
@@ -235,8 +237,8 @@ def _explain_other_files(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list
             "",
             0,
             "",
-            f"{split}/ contains {_count_files(same, 'file', suffix)}, which no list names",
-            "rename images to .jpg or .png (convert other formats), name them in a list, or move them away",
+            f"{split}/ contains unlisted files: {_count_files(same, 'file', suffix)}",
+            "rename images to .jpg or .png (convert other formats), add them to a list, or move them away",
         )
         for (split, suffix), same in _group_by_suffix(broken)
     ]

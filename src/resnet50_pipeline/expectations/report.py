@@ -152,14 +152,14 @@ def _describe_levels(manifest: pd.DataFrame, findings: Sequence[Finding]) -> lis
     if len(counts) > 1:
         levels = ", ".join(f"{level} {counts[level]:,}" for level in SCAN_LEVELS if level in counts)
         notices.append(
-            f"images were scanned at different levels ({levels}): results of an earlier scan at a higher level are "
-            "reused because the size and modification time of the files are unchanged"
+            f"images were scanned at different levels ({levels}), because results of an earlier, deeper scan are "
+            "reused for files whose size and modification time are unchanged"
         )
     unchecked = [finding for finding in findings if not finding.is_checked]
     if unchecked:
         names = ", ".join(f"{finding.name}{' (blocking)' if finding.is_blocking else ''}" for finding in unchecked)
         notices.append(
-            f"{pluralize(len(unchecked), 'expectation')} not checked because of the scan level: {names} → set "
+            f"{pluralize(len(unchecked), 'expectation')} skipped because of the scan level: {names} → set "
             "data_validation.scan.level: full"
         )
     return notices

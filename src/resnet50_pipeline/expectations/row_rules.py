@@ -1,4 +1,4 @@
-"""Finds rows with inconsistent labels in a class folder, and rows that share their content with the other split."""
+"""Finds rows whose labels are inconsistent within a class folder, and rows whose content is also in another split."""
 
 from __future__ import annotations
 

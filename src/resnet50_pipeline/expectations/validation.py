@@ -123,7 +123,7 @@ def _make_finding(
     if unread:
         what = _READ[claim.reads]
         partly = f"{observed}; the scan did not read the {what} of {unread:,} of {read + unread:,} images"
-        observed = partly if is_checked else f"not checked: the scan did not read the {what} of the images"
+        observed = partly if is_checked else f"not checked, because the scan did not read the {what} of the images"
     return Finding(
         name=claim.name,
         description=claim.description,
@@ -139,7 +139,7 @@ def _make_finding(
 def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
     """Count the readable images.
 
-    Return how many can be checked for the claim, and how many were not read far enough.
+    Return the number of images that can be checked for the claim, and the number that were not read far enough.
     """
     is_readable = batch["status"] == "ok"
     if claim.reads == "folders":

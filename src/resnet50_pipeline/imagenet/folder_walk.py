@@ -22,7 +22,7 @@ _MAX_INT64 = 2**63 - 1
 
 
 def is_class_folder(name: str) -> bool:
-    """Return whether a folder in train/ or val/ may be a class: it is not hidden, and no file system or NAS made it."""
+    """Return whether a folder in train/ or val/ may be a class: neither hidden nor created by a file system or NAS."""
     return not name.startswith(".") and name not in SYSTEM_FOLDERS
 
 
@@ -61,7 +61,7 @@ class FoundFiles:
 
 
 def walk_folders(root: str, folders: Iterable[str], found: FoundFiles, *, may_change_directory: bool = False) -> None:
-    """Add all entries below `folders` except folders. Symbolic links are not followed.
+    """Add everything below `folders` that is not a folder. Symbolic links are not followed.
 
     Args:
         root: dataset root, ending in a slash.
@@ -83,7 +83,7 @@ def walk_folders(root: str, folders: Iterable[str], found: FoundFiles, *, may_ch
             else:
                 statuses = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in names]
         except OSError as error:
-            # The error names the file without its folder.
+            # The error contains the name of the file without its folder.
             raise OSError(error.errno, error.strerror, root + folder) from error
         finally:
             os.close(descriptor)

@@ -1,9 +1,9 @@
-"""Records which images a training uses, and compares them with those of its resume or of another machine.
+"""Records which images a training run uses, and compares them with those of a resumed run or another machine.
 
     save_identities(training_dir / "images.npy", identities)
     require_same_images(training_dir / "images.npy", later_identities)
 
-The ranks import this module, so it does not need the manifest.
+The ranks import this module, so it must not depend on the manifest.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from resnet50_pipeline.text import list_names, pluralize
 
 IDENTITY_DTYPE = np.dtype([("bytes", "<i8"), ("digest", "<u8")])
 _MOST_NAMED = 5
-# A network file system answers many requests at the same time, but each of them takes a millisecond.
+# A network file system can answer many requests at the same time, but each request takes a millisecond.
 _THREADS = 8
 _FILES_PER_TASK = 1000
 _MISSING = -1
+_NO_DIGEST = "0" * 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class ImageIdentities:
     """The content of the images of both lists, in list order.
 
     Attributes:
-        paths: [N] paths, those of train/ first.
+        paths: [N] paths, train/ first.
         values: [N] size in bytes, and the first 8 bytes of the digest; 0 if the scan computed no digest.
     """
 
@@ -48,6 +49,12 @@ def digest_prefix(sha256: str) -> int:
     return int(sha256[:16], 16)
 
 
+def digest_prefixes(sha256: Sequence[str]) -> NDArray[np.uint64]:
+    """Return the prefixes of many digests; 0 for an empty string. This is faster than parsing each of them."""
+    texts = "".join(digest[:16] or _NO_DIGEST for digest in sha256)
+    return np.frombuffer(bytes.fromhex(texts), ">u8").astype(np.uint64)
+
+
 def save_identities(path: Path, identities: ImageIdentities) -> None:
     """Write the identities to a NumPy file."""
     with replacing_file(path) as temporary, temporary.open("wb") as file:
@@ -55,19 +62,19 @@ def save_identities(path: Path, identities: ImageIdentities) -> None:
 
 
 def read_identities(path: Path, images: int) -> NDArray[np.void] | None:
-    """Return the values that `save_identities` wrote, or None if they are not those of `images` images."""
+    """Return the values that `save_identities` wrote, or None if the file is not for `images` images."""
     values: NDArray[np.void] = np.load(path, allow_pickle=False)
     return values if values.dtype == IDENTITY_DTYPE and values.shape == (images,) else None
 
 
 def require_same_images(path: Path, identities: ImageIdentities) -> None:
-    """Raise if the images differ from those for which `save_identities` wrote the file at `path`.
+    """Raise an error if the images differ from those that `save_identities` recorded at `path`.
 
-    If one of the two scans computed no digest of an image, only the sizes are compared. The lists are not compared: a
-    checkpoint set contains their digests.
+    If one of the two scans computed no digest of an image, only the sizes are compared. The lists are not compared,
+    because a checkpoint set contains their digests.
 
     Raises:
-        CheckpointError: if images have changed; the message names the first of them.
+        CheckpointError: if images have changed; the message names the first ones.
     """
     now = identities.values
     saved = read_identities(path, len(now))
@@ -79,7 +86,7 @@ def require_same_images(path: Path, identities: ImageIdentities) -> None:
         rows = np.flatnonzero(differs).tolist()
         names = [identities.paths[row] for row in rows]
         raise CheckpointError(
-            f"{path.parent}: {pluralize(len(rows), 'image')} of {len(now):,} changed since this training started: "
+            f"{path.parent}: {pluralize(len(rows), 'image')} of {len(now):,} changed since this training run started: "
             f"{list_names(names, _MOST_NAMED)} → restore the images and run data_validation again to resume, or start "
             "from scratch with training.resume=false"
         )
@@ -93,7 +100,7 @@ def find_other_sizes(
     Args:
         files: [N] paths.
         expected: [N] sizes in bytes.
-        on_progress: called after each thousand files.
+        on_progress: called after every thousand files.
     """
     sizes: list[int] = []
     tasks = [files[start : start + _FILES_PER_TASK] for start in range(0, len(files), _FILES_PER_TASK)]
@@ -111,7 +118,7 @@ def find_other_sizes(
 def find_other_content(
     files: Sequence[str], expected: NDArray[np.uint64], on_progress: Callable[[], None]
 ) -> Iterator[tuple[int, str]]:
-    """Yield the index and the problem of each file that cannot be read or has another digest.
+    """Yield the index and the problem of each file that cannot be read or has a different digest.
 
     Args:
         files: [N] paths.
@@ -125,7 +132,7 @@ def find_other_content(
             yield row, f"cannot be read: {error.strerror}"
         else:
             if digest != expected[row]:
-                yield row, "has other content"
+                yield row, "has different content"
         on_progress()
 
 

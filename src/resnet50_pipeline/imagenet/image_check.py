@@ -1,4 +1,4 @@
-"""Checks, before images are read for training or evaluation, that they are still the ones that were validated.
+"""Checks that images have not changed since validation, before training or evaluation reads them.
 
 identities = require_validated_images(root, lists, manifest_file, shards=None, cache_dir=cache_dir)
 """
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from resnet50_pipeline.exceptions import ImagesChangedError
-from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, digest_prefix
+from resnet50_pipeline.imagenet.identities import IDENTITY_DTYPE, ImageIdentities, digest_prefixes
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan.manifest import require_unchanged, select_listed
 from resnet50_pipeline.imagenet.scan.unchanged import COMPARED, SAMPLE, find_changed_images
@@ -32,7 +32,7 @@ def require_validated_images(
     cache_dir: Path | None,
     workers: int = 0,
 ) -> ImageIdentities:
-    """Raise if the images of the lists are not those of the manifest, and return their identities.
+    """Raise an error if listed images have changed since the manifest was written. Return the images' identities.
 
     Args:
         root: dataset folder.
@@ -43,8 +43,8 @@ def require_validated_images(
         workers: number of processes; 0 means one per core.
 
     Raises:
-        ImagesChangedError: if images have changed since data_validation; the error names each of them.
-        DatasetError: if the lists differ from the manifest, or the shards were packed from other lists.
+        ImagesChangedError: if images have changed since data_validation; the error names each changed image.
+        DatasetError: if the lists differ from the manifest, or the shards were packed from different lists.
     """
     manifest = pd.read_parquet(manifest_file, columns=["label", *COMPARED])
     require_unchanged(lists, manifest)
@@ -56,20 +56,19 @@ def require_validated_images(
         else [problem for split, entries in lists.items() for problem in _check_shards(shards, entries, listed, split)]
     )
     if problems:
-        raise ImagesChangedError([f"{path}: {problem}" for path, problem in problems])
+        raise ImagesChangedError([f"{path} {problem}" for path, problem in problems])
     return _identify(listed)
 
 
 def _identify(listed: pd.DataFrame) -> ImageIdentities:
     values = np.zeros(len(listed), IDENTITY_DTYPE)
     values["bytes"] = listed["bytes"].to_numpy(np.int64)
-    digests = listed["sha256"].fillna("").tolist()
-    values["digest"] = [digest_prefix(digest) if digest else 0 for digest in digests]
+    values["digest"] = digest_prefixes(listed["sha256"].fillna("").tolist())
     return ImageIdentities(listed["path"].tolist(), values)
 
 
 def _check_shards(folder: Path, entries: ListEntries, listed: pd.DataFrame, split: Split) -> Iterator[tuple[str, str]]:
-    """Yield a problem for each shard that was packed from other images, and for each damaged image of a sample."""
+    """Yield a problem for each shard that was packed from other images, and for each damaged image in a sample."""
     packed = find_split(folder, entries)
     images = ShardedImages(folder, packed, entries.paths)
     digests = listed.loc[listed["split"] == split, "sha256"].fillna("").tolist()
@@ -77,7 +76,7 @@ def _check_shards(folder: Path, entries: ListEntries, listed: pd.DataFrame, spli
         yield from _find_other_sources(folder, packed, images, entries, digests)
     for row in random.sample(range(len(entries)), min(SAMPLE, len(entries))):
         if hashlib.sha256(images.read(row)).digest() != images.packed_digest(row):
-            yield images.name(row), "its bytes differ from those that were packed → run data_preparation again"
+            yield images.name(row), "has different bytes from those that were packed → run data_preparation again"
 
 
 def _find_other_sources(
@@ -93,6 +92,6 @@ def _find_other_sources(
         if digest_sources(ShardTask(folder / shard.name, packing, sources)) != shard.source:
             yield (
                 str(folder / shard.name),
-                f"was packed from other images than those that data_validation found; it contains {paths[0]} and "
+                f"was not packed from the validated images; it contains {paths[0]} and "
                 f"{len(rows) - 1} more → run data_preparation again",
             )

@@ -12,7 +12,7 @@ from resnet50_pipeline.imagenet.lists.files import ListEntries
 class ImageSource(Protocol):
     """Encoded images of a list file, read by row number.
 
-    Sources must be picklable so that DataLoader workers get them.
+    Sources must be picklable, because they are sent to DataLoader workers.
     """
 
     def read(self, row: int) -> bytes:
@@ -45,7 +45,7 @@ class LooseFiles:
             return path.read_bytes()
         except OSError as error:
             raise ImageDecodeError(
-                f"{path}: cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
+                f"{path} cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
             ) from error
 
     def name(self, row: int) -> str:

@@ -60,8 +60,8 @@ class DatasetLayout:
         val_ground_truth_meta: the devkit's meta.mat, if it is not in the same folder as `val_ground_truth`.
         archives: archives, keyed by split, for the splits that are read from archives; see
             `archives.parts.find_archive_parts`.
-        classes: the classes, by label, if the lists are not part of the dataset (`dataset.lists`). The folders of the
-            images then have no meaning, and there may be a test list. None for the ImageNet layout.
+        classes: the classes in label order, if the lists are stored outside the dataset (`dataset.lists`). In that
+            case, image folders have no meaning, and there may be a test list. None for the ImageNet layout.
     """
 
     root: Path
@@ -105,7 +105,7 @@ def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
     a test split, `test_list.txt`. Paths in the lists are relative to `root`. `kedro adopt` writes such a folder.
 
     Raises:
-        DatasetNotFoundError: if `root` or a file is missing; the message lists each of them.
+        DatasetNotFoundError: if `root` or a file is missing; the message lists everything that is missing.
         ListFileError: if `classes.txt` is invalid.
     """
     paths: dict[Split, Path] = {split: lists / name for split, name in DEFAULT_LISTS.items()}
@@ -184,7 +184,7 @@ def find_layout(
     )
     missing = list(_find_missing(layout))
     if not missing:
-        # The names are needed only after the scan. A file that cannot be read is an error now.
+        # The names are needed only after the scan, but an unreadable file should be reported now.
         read_synset_names(root)
     if missing:
         expected = EXPECTED_LAYOUT.format(train_list=train_list, val_list=val_list)
@@ -198,15 +198,15 @@ def find_layout(
 
 
 def _explain_one_folder(layout: DatasetLayout) -> str:
-    """Return how to arrange images that are all in one folder next to their lists, as in PaddleClas' Flowers102."""
+    """Explain how to rearrange images that are all in one folder next to their lists, as in PaddleClas' Flowers102."""
     folders = {split: _first_folder(path) for split, path in layout.lists.items()}
     folder = folders["train"]
     if not folder or folders["val"] != folder or folder in SPLITS or not (layout.root / folder).is_dir():
         return ""
     root = shlex.quote(str(layout.root))
     return (
-        f" The lists name images in {folder}/, but images must be in train/ and val/. To link them there and to change "
-        f"the lists, run `cd {root} && for s in train val; do mkdir -p $s; cut -d' ' -f1 ${{s}}_list.txt | "
+        f" The lists refer to images in {folder}/, but images must be in train/ and val/. To link them there and "
+        f"update the lists, run `cd {root} && for s in train val; do mkdir -p $s; cut -d' ' -f1 ${{s}}_list.txt | "
         f"xargs ln -t $s; sed -i 's#^{folder}/##' ${{s}}_list.txt; done`."
     )
 
@@ -224,7 +224,9 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     """Yield a short description of each missing part."""
     root, ground_truth = layout.root, layout.val_ground_truth
     if not root.is_dir():
-        yield f"{root} is {'not a folder' if root.exists() else 'missing'}"
+        # A relative path is read from the project folder, even if the command was started in another folder.
+        where = "" if root.is_absolute() else f" in {Path.cwd()}"
+        yield f"{root} is {'not a folder' if root.exists() else 'missing'}{where}"
         return
     for split in SPLITS:
         if split in layout.archives:
@@ -235,8 +237,8 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     for split, path in layout.lists.items():
         if path.is_file() or (split == "val" and ground_truth is not None):
             continue
-        # If the user configured a name, or if a broken link or a FIFO has the default name, the user has a list. Report
-        # it instead of generating another one.
+        # A configured name means that the user has a list, and so does a broken link or FIFO with the default name.
+        # Report the problem instead of generating another list.
         is_chosen = path != root / DEFAULT_LISTS[split] or os.path.lexists(path)
         if is_chosen or not (split in layout.archives or _has_class_folders(root / split)):
             yield f"the list file {path} is {'not a file' if os.path.lexists(path) else 'missing'}"
@@ -257,9 +259,9 @@ def read_lists(
 
     Args:
         layout: parts of the dataset.
-        class_num: number of classes; None means as many as there are, see `count_classes`.
+        class_num: number of classes; None derives it from the lists, see `count_classes`.
         label_base: smallest label in the given list files, 0 or 1.
-        repair: remove split prefixes that `sed` added more than once; see `prefix_list`.
+        repair: whether to remove split prefixes that `sed` added more than once; see `prefix_list`.
         archived: index of the images in the layout's archives. If None, the archives are indexed when a list must be
             generated from them.
 
@@ -326,13 +328,13 @@ def _make_val_list(
 
 @dataclass(frozen=True)
 class ListDescriptions:
-    """What the validation report says about the lists.
+    """Information about the lists for the validation report.
 
     Attributes:
         notices: one sentence about each irregularity that was corrected when the lists were read.
         names: path of each list file, relative to the dataset root; "" for a generated list.
         class_folders: class folder of each label, if the train list was generated from the folders.
-        class_num: number of class folders, or of classes in the class file; 0 if there are neither.
+        class_num: number of class folders, or of classes in the class file; 0 if there is neither.
     """
 
     notices: tuple[str, ...]

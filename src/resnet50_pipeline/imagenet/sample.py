@@ -60,7 +60,7 @@ def write_sample(
     Changing the size of one split does not change the images of the other.
 
     Args:
-        folder: destination, which is created if needed and must be empty.
+        folder: destination folder; created if needed, and must be empty.
         train_images_per_class: number of training images per digit.
         val_images_per_class: number of val images per digit.
         jpeg_quality: 1..100.
@@ -79,13 +79,13 @@ def require_replaceable(folder: Path) -> None:
     """Raise an error if `folder` contains files that the sample must not replace.
 
     Raises:
-        ParameterError: if `folder` contains files that `write_sample` did not write, or that have changed since.
+        ParameterError: if `folder` contains files that `write_sample` did not write or that were changed afterward.
     """
     foreign = _find_foreign_files(folder)
     if foreign:
         raise ParameterError(
-            f"dataset.root is {folder}, where the sample would replace files that sample_data did not write or that "
-            f"have changed: {list_names(foreign, _MAX_NAMED)} → to train on this folder, run the stages without "
+            f"the sample would replace files in dataset.root ({folder}) that sample_data did not write or that were "
+            f"changed later: {list_names(foreign, _MAX_NAMED)} → to train on this folder, run the stages without "
             "sample_data (`--env imagenet`, or `--pipelines "
             "data_validation,data_preparation,training,evaluation,model_registration`). To create a new sample, move "
             "your files elsewhere, or choose another dataset.root"
@@ -159,7 +159,7 @@ def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _shuffled_digits(jpeg_quality: int, seed: int) -> Iterator[tuple[int, list[_SampleImage]]]:
-    """Yield each digit with its images in random order. Images that repeat an earlier JPEG file are skipped."""
+    """Yield each digit with its images in random order. Images with duplicate JPEG files are skipped."""
     images, labels = _load_digits()
     random = np.random.default_rng(seed)
     seen: set[bytes] = set()

@@ -21,7 +21,7 @@ from resnet50_pipeline.text import list_names, pluralize
 logger = logging.getLogger(__name__)
 
 _MOST_NAMED = 5
-# SHA-256 of the thousand synsets of ILSVRC2012, sorted, one per line, without a trailing newline.
+# SHA-256 of the 1000 synsets of ILSVRC2012, sorted, one per line, without a trailing newline.
 IMAGENET_SYNSETS_DIGEST = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
@@ -47,15 +47,15 @@ def find_classes(
 
     The synset of a label is the folder that contains most of its training images. The name comes from the first of
     these sources that contains one: `own`, `synset_words.txt` or `LOC_synset_mapping.txt` in the dataset, the devkit's
-    meta.mat, ImageNet's own names if the synsets are the thousand of ILSVRC2012, and finally the synset itself. Labels
-    and synsets are unique. Names are not: ImageNet has two classes named crane and two named maillot.
+    meta.mat, ImageNet's own names if the synsets are the 1000 of ILSVRC2012, and finally the synset itself. Labels and
+    synsets are unique. Names are not: ImageNet has two classes named crane and two named maillot.
 
     Args:
         manifest: table returned by `scan_dataset`.
         class_num: number of classes.
         root: dataset folder.
         meta: the devkit's meta.mat, or None if the dataset has none.
-        own: classes of `dataset.lists`. A class without a longer name is named by the other sources.
+        own: classes from `dataset.lists`. If a class has no longer name, the other sources are used.
     """
     train = select_listed(manifest, "train")
     counts = train.groupby(["label", "synset"]).size().reset_index(name="images")
@@ -76,7 +76,7 @@ def as_label_map(classes: Sequence[ImageClass]) -> dict[str, Any]:
 
 
 def _own_names(root: Path, synsets: Iterable[str]) -> dict[str, str]:
-    """Return the names in the dataset's own file. Warn about classes without one: the file may be of other classes."""
+    """Return the names from the dataset's own file. Warn about missing ones: the file may belong to another dataset."""
     names = read_synset_names(root)
     unnamed = sorted({synset for synset in synsets if synset} - names.keys())
     if names and unnamed:
@@ -95,7 +95,7 @@ def _meta_names(meta: Path | None) -> dict[str, str]:
 
 
 def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
-    """Return ImageNet's names, keyed by synset, or an empty mapping if `synsets` are not the thousand of ILSVRC2012.
+    """Return ImageNet's names, keyed by synset, or an empty mapping unless `synsets` are the 1000 of ILSVRC2012.
 
     The names come with the paddleclas wheel, in the order of the sorted synsets. The wheel is located without importing
     it, because importing takes seconds and loads Paddle.

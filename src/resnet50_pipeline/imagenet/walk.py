@@ -18,14 +18,14 @@ from resnet50_pipeline.imagenet import folder_walk
 from resnet50_pipeline.imagenet.folder_walk import NOT_A_FILE, SYSTEM_FOLDERS, FoundFiles, walk_folders
 from resnet50_pipeline.progress import show_activity
 
-# With fewer folders per process, starting a process takes longer than it saves.
+# Below this number of folders per process, starting a process takes longer than it saves.
 _MIN_FOLDERS_PER_WALKER = 100
 _MAX_WALKERS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class WalkedFiles:
-    """All entries below the split folders except folders, in no particular order.
+    """All files, links and special files below the split folders, in no particular order.
 
     Attributes:
         paths: [N] strings, relative to the dataset root.
@@ -79,7 +79,7 @@ def walk_splits(root: Path, splits: Sequence[str], workers: int) -> WalkedFiles:
 
 
 def find_top_folders(root: Path, paths: Iterable[str]) -> list[str]:
-    """Return the top-level folders of images, without those that do not exist; "" for images directly in `root`."""
+    """Return the existing top-level folders of the images. "" represents images directly in `root`."""
     folders = {path.partition("/")[0] if "/" in path else "" for path in paths}
     return sorted(folder for folder in folders if (root / folder).is_dir())
 

@@ -50,7 +50,8 @@ def map_in_processes(
             yield from _map_in_order(pool, function, tasks, 4 * workers)
         except BrokenProcessPool as error:
             raise DatasetError(
-                f"a worker process was killed, probably because memory ran out → set {setting} below {workers}"
+                "a worker process was killed, probably because the machine ran out of memory → set "
+                f"{setting} below {workers}"
             ) from error
         except GeneratorExit:
             # The caller stopped iterating. Drop the queued tasks so that closing the pool does not run them.

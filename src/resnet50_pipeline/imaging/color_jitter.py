@@ -1,4 +1,4 @@
-"""Implements PaddleClas' `ColorJitter`: `paddle.vision.transforms.ColorJitter` with a probability."""
+"""Implements PaddleClas' `ColorJitter`, which applies Paddle's own `ColorJitter` with a given probability."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class ColorJitter(PixelOperator):
     prob: float = Field(
         default=2.0,
         ge=0,
-        description="Probability of changing the image. With values of 1 or more, every image changes.",
+        description="Probability of changing the image. If it is 1 or more, every image is changed.",
     )
     brightness: float = Field(default=0.0, ge=0)
     contrast: float = Field(default=0.0, ge=0)
     saturation: float = Field(default=0.0, ge=0)
     hue: float = Field(
-        default=0.0, ge=0, le=0.5, description="Maximum hue rotation. 0.5 is half a turn, to the complementary colors."
+        default=0.0, ge=0, le=0.5, description="Maximum hue rotation; 0.5 is a half turn, to complementary colors."
     )
 
     def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:

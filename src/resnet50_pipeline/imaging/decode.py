@@ -3,14 +3,14 @@
 The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept the same bytes
 and refuse the same bytes:
 
-- The format is found by content: JPEG, PNG, BMP, WebP and GIF, and TIFF if the caller asks for it.
-- A warning of a decoder is an error, because a decoder that warns has made up pixels.
-- The first frame of an animation is decoded. The EXIF orientation is applied. Transparency is dropped.
-- The number of pixels and the aspect ratio have limits, which are checked before decoding.
+- The format is detected from the content: JPEG, PNG, BMP, WebP, GIF, or TIFF if the caller allows it. - A decoder
+warning is treated as an error, because it means that the decoder made up pixels. - The first frame of an animation is
+decoded. The EXIF orientation is applied. Transparency is dropped. - The number of pixels and the aspect ratio have
+limits, which are checked before decoding.
 
-simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV decodes nothing: it prints the
-warnings of its decoders to stderr and returns the made-up pixels. On intact images, the pixels are those of PaddleClas'
-`DecodeImage`, which is `imdecode` of OpenCV.
+simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV is not used for decoding, because it
+only prints its decoders' warnings to stderr and returns the made-up pixels. For intact images, the pixels are identical
+to those from PaddleClas' `DecodeImage`, which calls OpenCV's `imdecode`.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 # ordinary one has about ten.
 _MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
 _HEADER_BYTES = 4096
-# Modes of Pillow that have three channels of 8 bits, or convert to them.
+# Pillow modes that have three 8-bit channels, or can be converted to them.
 _CONVERTIBLE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 # Below this 8-bit value, the brightest pixel of an image is invisible.
 _BLACK = 16
 
 
 class StoredImage(NamedTuple):
-    """What an image file contains, as found without decoding.
+    """The contents of an image file, determined without decoding.
 
     Attributes:
         format: JPEG, PNG, BMP, WEBP, GIF or TIFF.
@@ -149,7 +149,7 @@ def describe_image(data: bytes, *, tiff: bool = False) -> StoredImage:
     """Read the structure of an image file without decoding it.
 
     Raises:
-        ImageDecodeError: if `decode_image` would raise it for a reason that is visible without decoding.
+        ImageDecodeError: if `decode_image` would raise the same error for a reason that can be found without decoding.
     """
     image_format = _require_format(data, tiff=tiff)
     if image_format == "JPEG":
@@ -177,13 +177,13 @@ def find_plain_jpeg_header(data: bytes) -> JpegHeader | None:
 
 
 def find_common_jpeg_header(start: bytes) -> JpegHeader | None:
-    """Return the header of a JPEG with one scan that exceeds no limit and from which decoding ignores nothing.
+    """Return the header of a single-scan JPEG that is within all limits and contains nothing that decoding ignores.
 
     Args:
         start: the first bytes of the file.
 
     Returns:
-        None for other files, and if the header continues after `start`.
+        None for any other file, or if the header extends beyond `start`.
     """
     if identify_format(start) != "JPEG":
         return None
@@ -223,15 +223,15 @@ def _require_format(data: bytes, *, tiff: bool) -> str:
         return found
     if found == TIFF:
         raise ImageDecodeError(
-            f"is a TIFF file, and only {_NAMES} are accepted", f"{_CONVERT}, or set dataset.tiff: true"
+            f"is a TIFF file, but only {_NAMES} are accepted", f"{_CONVERT}, or set dataset.tiff: true"
         )
     if found:
         article = "an" if found[0] in "AIHO" and found != "HEIC" else "a"
-        raise ImageDecodeError(f"is {article} {found} file, and only {_NAMES} are accepted", _CONVERT)
+        raise ImageDecodeError(f"is {article} {found} file, but only {_NAMES} are accepted", _CONVERT)
     if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         raise ImageDecodeError(f"is a web page, not an image (begins with {data[:15]!r})", "download the image again")
     raise ImageDecodeError(
-        f"is not an image of an accepted format (begins with {data[:8]!r}); accepted are {_NAMES}", "replace it"
+        f"is not an image in an accepted format (begins with {data[:8]!r}); use {_NAMES}", "replace it"
     )
 
 
@@ -240,7 +240,7 @@ def _require_size(width: int, height: int) -> None:
         raise ImageDecodeError(f"has {width} x {height} pixels, over the limit of {MAX_PIXELS}", _REPLACE)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageDecodeError(
-            f"has {width} x {height} pixels, and one side may be at most {MAX_ASPECT_RATIO} times the other",
+            f"has {width} x {height} pixels, but one side may be at most {MAX_ASPECT_RATIO} times the other",
             "crop it or remove it",
         )
 
@@ -268,7 +268,7 @@ def _require_jpeg_header(data: bytes) -> JpegHeader:
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, min_side: int) -> NDArray[np.uint8]:
-    """Return the stored pixels, reduced as in `decode_reduced`. A warning of libjpeg-turbo is an error."""
+    """Return the stored pixels, reduced as in `decode_reduced`. Warnings from libjpeg-turbo are errors."""
     size = {"min_height": min_side, "min_width": min_side}
     try:
         if header.mode != "CMYK":
@@ -301,7 +301,7 @@ def _read_container(data: bytes, image_format: str) -> Container:
 
 
 def _open_with_pillow(data: bytes, image_format: str, container: Container) -> ImageFile.ImageFile:
-    """Return an image whose header Pillow has read, and that does not exceed a limit."""
+    """Open an image with Pillow, which reads only its header, and check the limits."""
     try:
         with _raising_warnings(image_format):
             image = _PLUGINS[image_format](io.BytesIO(container.essential or data))
@@ -317,7 +317,7 @@ def _decode_with_pillow(data: bytes, image_format: str) -> NDArray[np.uint8]:
         bits = _read_tiff_bits(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else container.bits
         try:
             with _raising_warnings(image_format):
-                image.load()  # applies the orientation of a TIFF
+                image.load()  # also applies the orientation of a TIFF
             pixels = _narrow(image) if image.mode.startswith("I") and bits == 16 else _to_bgr(image)
         except ImageDecodeError:
             raise
@@ -333,14 +333,14 @@ def _decode_with_pillow(data: bytes, image_format: str) -> NDArray[np.uint8]:
 
 
 def _raising_warnings(image_format: str) -> contextlib.AbstractContextManager[object]:
-    """Turn Pillow's warnings into exceptions. Only its TIFF decoder gives any."""
+    """Turn Pillow's warnings into exceptions. Only its TIFF decoder emits any."""
     return warnings.catch_warnings(action="error") if image_format == TIFF else contextlib.nullcontext()
 
 
 def _to_bgr(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode not in _CONVERTIBLE and image.mode != "RGB":
-        raise ImageDecodeError(f"has pixels of type {image.mode}, which do not fit 8 bits per channel", _CONVERT)
-    image.info.pop("transparency", None)  # Pillow would warn that it is dropped
+        raise ImageDecodeError(f"has pixels of type {image.mode}, which do not fit into 8 bits per channel", _CONVERT)
+    image.info.pop("transparency", None)  # otherwise Pillow warns that transparency is dropped
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     return np.frombuffer(rgb.tobytes("raw", "BGR"), dtype=np.uint8).reshape(rgb.height, rgb.width, 3)
 

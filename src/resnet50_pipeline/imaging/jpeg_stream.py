@@ -12,7 +12,7 @@ from resnet50_pipeline.imaging.formats.orientation import UPRIGHT, read_exif_ori
 END_OF_IMAGE = b"\xff\xd9"
 
 # The pattern begins with a literal byte because `re` finds that ten times as fast as a repetition. If fill bytes (FF)
-# precede a marker, the match starts at the last of them.
+# precede a marker, the match starts at the last fill byte.
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _END, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -39,7 +39,7 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 class UnsupportedJpegError(Exception):
-    """The header is damaged, or the JPEG is of a kind that this project does not decode. `is_damaged` tells which."""
+    """The header is damaged, or this project does not support this kind of JPEG. `is_damaged` tells which."""
 
     def __init__(self, message: str, *, is_damaged: bool = True) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
         data: the first bytes of the file, or the entire file.
 
     Raises:
-        UnsupportedJpegError: if the header is damaged or ends after `data`, or the JPEG is of a rare kind.
+        UnsupportedJpegError: if the header is damaged or extends beyond `data`, or this kind of JPEG is not supported.
     """
     try:
         return _read_header(data)
@@ -186,7 +186,7 @@ def _read_header(data: bytes) -> JpegHeader:
             frame = _read_frame(data, start, length)
             is_progressive = marker == 0xC2
         elif marker in _RARE_FRAMES:
-            raise UnsupportedJpegError(f"is a JPEG of a rare kind ({_RARE_FRAMES[marker]})", is_damaged=False)
+            raise UnsupportedJpegError(f"is an unsupported kind of JPEG ({_RARE_FRAMES[marker]})", is_damaged=False)
         elif marker == _APP1:
             exif = exif or (data[start:following] if data.startswith(_EXIF, start) else b"")
             xmp = xmp or (data[start:following] if data.startswith(_XMP, start) else b"")
@@ -206,9 +206,9 @@ def _read_header(data: bytes) -> JpegHeader:
 def _read_frame(data: bytes, start: int, length: int) -> JpegHeader:
     precision, height, width, components = _FRAME.unpack_from(data, start)
     if precision != 8:
-        raise UnsupportedJpegError(f"is a JPEG of a rare kind ({precision} bits per channel)", is_damaged=False)
+        raise UnsupportedJpegError(f"is an unsupported kind of JPEG ({precision} bits per channel)", is_damaged=False)
     if components not in _MODES:
-        raise UnsupportedJpegError(f"is a JPEG of a rare kind ({components} channels)", is_damaged=False)
+        raise UnsupportedJpegError(f"is an unsupported kind of JPEG ({components} channels)", is_damaged=False)
     if not height or not width or length != 8 + 3 * components:
         raise UnsupportedJpegError("is damaged: its frame header is invalid")
     identifiers = data[start + 6 : start + 6 + 3 * components : 3]

@@ -1,13 +1,13 @@
-"""Mixes the images of a batch, and their labels, with PaddleClas' Mixup and CutMix operators.
+"""Mixes the images and labels of a batch with PaddleClas' Mixup and CutMix operators.
 
     batch_transform_ops:
     - OpSampler:
         MixupOperator: {alpha: 0.2, prob: 0.5}
         CutmixOperator: {alpha: 1.0, prob: 0.5}
 
-The formulas are those of `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream replaces the
-labels with mixed one-hot vectors. Here, a batch contains the label of each image, the label of the image it was mixed
-with (its partner), and the weight of the first label (the share).
+The formulas come from `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream replaces the labels
+with mixed one-hot vectors. Here, a batch contains the label of each image, the label of the image it was mixed with
+(its partner), and the weight of the first label (the share).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class MixPlan:
 
 
 class Mixup(Operator):
-    """Blends every image with another image of the batch (arXiv:1710.09412)."""
+    """Blends every image with another image in the batch (arXiv:1710.09412)."""
 
     alpha: float = Field(
         default=1.0, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
@@ -67,7 +67,7 @@ class Mixup(Operator):
 
 
 class Cutmix(Operator):
-    """Replaces a window of every image with the same window of another image of the batch (arXiv:1905.04899)."""
+    """Replaces a window of every image with the same window of another image in the batch (arXiv:1905.04899)."""
 
     alpha: float = Field(
         default=0.2, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
@@ -87,13 +87,13 @@ class Cutmix(Operator):
 
 
 class SampledMixup(Mixup):
-    """Mixup in the list of operators of `OpSampler`."""
+    """Mixup, as one of the operators of `OpSampler`."""
 
     prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
 
 
 class SampledCutmix(Cutmix):
-    """CutMix in the list of operators of `OpSampler`."""
+    """CutMix, as one of the operators of `OpSampler`."""
 
     prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
 

@@ -7,7 +7,7 @@ In YAML, an operator is a mapping with one key, and a list of operators is a tra
     - CropImage: {size: 224}
     - NormalizeImage: {scale: 1.0/255.0, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], order: ''}
 
-The formulas are those of `ppcls/data/preprocess/ops/`, release/2.6.
+The formulas come from `ppcls/data/preprocess/ops/`, release/2.6.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def build_transform(
 
     Raises:
         TrainingConfigError: if an operator or argument is unknown, or if the operators are in the wrong order. The
-            order is: DecodeImage, operators on pixels, NormalizeImage, operators on normalized pixels.
+            correct order is DecodeImage, operators on pixels, NormalizeImage, operators on normalized pixels.
     """
     try:
         operators = [TransformOp.model_validate(op).operator for op in transform_ops]

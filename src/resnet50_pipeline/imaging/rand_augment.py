@@ -1,8 +1,7 @@
 """Implements PaddleClas' `RandAugment`: several random operations with the same magnitude (arXiv:1909.13719).
 
-The formulas are those of `ppcls/data/preprocess/ops/randaugment.py`, release/2.6. As in that file,
-`posterize` keeps more bits at higher magnitudes, and `rotate` rotates in only one direction. Variants V2 to V4 are not
-supported.
+The formulas come from `ppcls/data/preprocess/ops/randaugment.py`, release/2.6. As in that file, `posterize` keeps more
+bits at higher magnitudes, and `rotate` rotates in only one direction. Variants V2 to V4 are not supported.
 """
 
 from __future__ import annotations

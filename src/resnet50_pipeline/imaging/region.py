@@ -45,7 +45,7 @@ class IntactImages:
     """Remembers which images of a list this process has decoded completely and without a warning."""
 
     def __init__(self, images: int) -> None:
-        """Start with no known image.
+        """Start without any known images.
 
         Args:
             images: number of images in the list.
@@ -53,22 +53,22 @@ class IntactImages:
         self._checksums = np.zeros(images, dtype=np.uint32)
 
     def contains(self, row: int, data: bytes) -> bool:
-        """Return whether the image in a row had the same bytes when it was added."""
+        """Return whether the image in a row was added with the same bytes."""
         return bool(self._checksums[row] == _checksum(data))
 
     def add(self, row: int, data: bytes) -> None:
-        """Add the image in a row, after it was decoded completely."""
+        """Add the image in a row after decoding it completely."""
         self._checksums[row] = _checksum(data)
 
 
 def decode_window(data: bytes, crop: RandCropImage, rng: random.Random, *, tiff: bool = False) -> NDArray[np.uint8]:
-    """Draw the window of a crop, and return its pixels [height, width, 3], channels blue, green, red.
+    """Draw a random window for a crop, and return its pixels [height, width, 3], channels blue, green, red.
 
     If nvImageCodec is not installed, or if the image is not a plain JPEG, the full image is decoded and cropped.
 
     Args:
         data: an intact image, see `IntactImages`.
-        crop: the crop whose window is drawn.
+        crop: crop operator that draws the window.
         rng: random number generator for the window.
         tiff: whether to accept TIFF files.
 
@@ -135,7 +135,7 @@ def _load_codec() -> _Codec | None:
 
 @contextlib.contextmanager
 def _silence_stderr() -> Iterator[None]:
-    """Discard the messages that the libraries write to descriptor 2 if there is no GPU."""
+    """Discard the messages that the libraries write to file descriptor 2 on machines without a GPU."""
     original = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as null:

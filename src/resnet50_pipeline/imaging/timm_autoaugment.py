@@ -4,10 +4,10 @@
     m9       magnitude 9 of 10
     n3       three operations per image; the default is 2
     mstd0.5  standard deviation of the magnitude, which is normally distributed
-    inc1     every operation distorts more at a higher magnitude
+    inc1     a higher magnitude means more distortion for every operation
 
-The formulas are those of `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. Upstream's AugMix and
-AutoAugment are not supported (upstream's `auto…` fails with an assertion).
+The formulas come from `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. Upstream's AugMix and AutoAugment
+are not supported (upstream's `auto…` fails with an assertion).
 """
 
 from __future__ import annotations

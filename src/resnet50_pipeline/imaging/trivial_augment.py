@@ -1,7 +1,7 @@
 """Implements TrivialAugment (arXiv:2103.10158): one operation of random strength per image (engine `native`).
 
-The operations and strengths are those of torchvision's `TrivialAugmentWide` (`--auto-augment ta_wide`). Torchvision's
-ResNet50 with 80.9% top-1 accuracy was trained with it. PaddleClas has no such operator.
+The operations and strengths match torchvision's `TrivialAugmentWide` (`--auto-augment ta_wide`). Torchvision's ResNet50
+with 80.9% top-1 accuracy was trained with it. PaddleClas has no such operator.
 """
 
 from __future__ import annotations

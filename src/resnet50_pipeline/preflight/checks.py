@@ -11,6 +11,7 @@ from resnet50_pipeline.preflight.findings import Finding, blocking
 from resnet50_pipeline.preflight.later_stages import check_evaluation, check_registration
 from resnet50_pipeline.preflight.plan import RunPlan
 from resnet50_pipeline.preflight.ranks import check_ranks, probing
+from resnet50_pipeline.preflight.schedule import check_schedule
 
 
 def check_run(plan: RunPlan) -> list[Finding]:
@@ -57,6 +58,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
     yield machine.check_clock(plan.project_path / plan.training_dir)
     if trains:
         yield from check_engine(plan)
+        yield check_schedule(training)
         yield checkpoints.check_disk(training, plan.class_num, plan.project_path / plan.training_dir)
         yield checkpoints.check_start(training, plan.project_path / plan.training_dir)
     if plan.evaluation is not None:

@@ -40,7 +40,9 @@ class Piecewise(Warmup):
     """
 
     name: Literal["Piecewise"] = Field(description="PaddleClas' name for the schedule.")
-    decay_epochs: tuple[int, ...] = Field(default=(), description="Epochs after which the rate changes, ascending.")
+    decay_epochs: tuple[int, ...] = Field(
+        default=(), description="Epochs after which the rate changes, ascending, counted from the end of the warm-up."
+    )
     values: tuple[float, ...] = Field(description="Learning rates: one more than there are decay_epochs.")
 
     @model_validator(mode="after")
@@ -57,6 +59,8 @@ class Piecewise(Warmup):
             raise ValueError(f"decay_epochs must be at least 1, but are {list(self.decay_epochs)}")
         if min(self.values) < 0:
             raise ValueError(f"values must not be negative, but are {list(self.values)}")
+        if self.values[0] == 0:
+            raise ValueError(f"values starts with 0, with which nothing is trained: {list(self.values)}; set a rate")
         return self._require_rising_warmup(self.values[0])
 
 

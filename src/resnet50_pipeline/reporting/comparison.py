@@ -17,7 +17,7 @@ _CLASSES_SHOWN = 10
 
 
 def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """Compare the predictions of a model with those of a rival, image by image.
+    """Compare a model's predictions with a rival's, image by image.
 
     Return JSON-serializable values:
 
@@ -91,7 +91,7 @@ def _match(first: PredictionTable, second: PredictionTable) -> np.ndarray[Any, n
             [
                 f"{first.paths[row]}: the label is {first.labels[row]} in this evaluation, but "
                 f"{second.labels[order][row]} in the rival's evaluation ({pluralize(differing.size, 'image')} with "
-                "another label); evaluate both models on the same list"
+                "a different label); evaluate both models on the same list"
             ]
         )
     return order.astype(np.int64)

@@ -51,7 +51,7 @@ def make_gallery(mistakes: pd.DataFrame, dataset_root: Path) -> list[GalleryImag
 def _make_image(mistake: Mapping[Any, Any], dataset_root: Path) -> GalleryImage:
     path = str(mistake["path"])
     try:
-        # Evaluation has decoded the image, so a TIFF was allowed there.
+        # The evaluation has already decoded this image, so TIFF files must have been allowed.
         pixels = decode_image((dataset_root / path).read_bytes(), tiff=True)
     except (OSError, ImageDecodeError) as error:
         problem = f"{type(error).__name__}: {error}"

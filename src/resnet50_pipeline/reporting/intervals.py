@@ -32,7 +32,7 @@ def interval_of_share(hits: int, images: int, resamples: int) -> Interval:
 
 
 def interval_of_class_mean(hits: NDArray[np.int64], images: NDArray[np.int64], resamples: int) -> Interval:
-    """Return the confidence interval of the mean accuracy over classes. The images of each class are resampled.
+    """Return the confidence interval of the mean accuracy over classes. Images are resampled within each class.
 
     Args:
         hits: [C] number of correctly classified images per class.

@@ -68,6 +68,26 @@ def compute_metrics(
     }
 
 
+def require_one_evaluation(predictions: pd.DataFrame, metrics: Mapping[str, float], per_class: pd.DataFrame) -> None:
+    """Raise an error if the metrics or the table of classes were computed from other predictions.
+
+    Raises:
+        EvaluationTableError: if they were. The evaluation was probably interrupted after it had predicted.
+    """
+    table = read_prediction_table(predictions)
+    images, hits = len(table.labels), int(table.is_top1.sum())
+    loss = math.fsum(table.losses) / images
+    found = {
+        "metrics": (int(metrics["images"]), metrics["top1"], metrics["loss"]) == (images, hits / images, loss),
+        "per_class_metrics": (per_class["images"].sum(), per_class["correct"].sum()) == (images, hits),
+    }
+    other = [name for name, is_same in found.items() if not is_same]
+    if other:
+        raise EvaluationTableError(
+            [f"{' and '.join(other)}: computed from other predictions → run the evaluation pipeline from its start"]
+        )
+
+
 def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row per class of the label map, sorted by id.
 
@@ -78,8 +98,8 @@ def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> 
     - `predicted`: number of images that were predicted as this class.
     - `precision`: fraction of these images that belong to the class, or NaN if there are none.
     - `loss`: mean loss, or NaN for a class without images.
-    - `confused_with_id`, `confused_with` (name), `confused_images`: the most frequent wrong prediction. The lower id
-      wins a tie. The values are -1, "" and 0 if no image was misclassified.
+    - `confused_with_id`, `confused_with` (name), `confused_images`: the most frequent wrong prediction. Ties go to the
+      lower id. The values are -1, "" and 0 if no image was misclassified.
 
     Raises:
         EvaluationTableError: if the table or the label map is malformed.

@@ -43,13 +43,11 @@ def _describe_model(inputs: ReportInputs) -> str:
             f"The best epoch was {trained['best_epoch']}."
         )
         if trained.get("patience"):
-            lines.append(
-                f"Training stopped early, because {pluralize(trained['patience'], 'epoch')} brought no improvement."
-            )
+            lines.append(f"Training stopped early after {pluralize(trained['patience'], 'epoch')} without improvement.")
         if weights := trained.get("class_weights"):
-            lines.append(f"In the loss, the weights of the classes ranged from {weights[0]:.3g} to {weights[1]:.3g}.")
+            lines.append(f"In the loss, class weights ranged from {weights[0]:.3g} to {weights[1]:.3g}.")
         if images := trained.get("balanced_images_per_epoch"):
-            lines.append(f"Each epoch had {images:,} images, with the same number of each class.")
+            lines.append(f"Each epoch had {images:,} images, with the same number from each class.")
     lines += [
         "",
         "The model expects an image of a single object. It always predicts one of its classes, even for any other "
@@ -120,6 +118,7 @@ def _describe_provenance(inputs: ReportInputs) -> str:
         [
             f"- source: {provenance.source}",
             f"- weights: `{summary['weights_digest']}`",
+            f"- evaluation: `{inputs.evaluation_digest}`",
             f"- evaluated on: {summary['device']}, {pluralize(summary['ranks'], 'rank')}, "
             f"Paddle {summary['paddle_version']}",
             *_describe_packed_pixels(summary),

@@ -14,6 +14,7 @@ import pandas as pd
 
 from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.figures import DOTS_PER_INCH, data_uri, format_percent
+from resnet50_pipeline.files import digest_json
 from resnet50_pipeline.reporting.classes import read_class_names
 from resnet50_pipeline.reporting.comparison import describe_comparison
 from resnet50_pipeline.reporting.gallery import make_gallery
@@ -63,6 +64,11 @@ class ReportInputs:
     worst_classes: int
     """Number of rows in the tables of the worst classes and the most confused pairs."""
     gallery_images: int
+
+    @property
+    def evaluation_digest(self) -> str:
+        """Digest of the metrics, the summary and the data digest. Registration refuses a page of another evaluation."""
+        return digest_json(self.metrics, self.evaluation_summary, self.validation_report["data_digest"])
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,13 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
         )
     if (uri.startswith("sqlite") and ":memory:" in uri) or uri.rstrip("/") == "sqlite:":
         raise ParameterError(
-            f"tracking.uri is {uri!r}, but a database in memory ends with its process → set it to a file, such as "
-            "sqlite:///mlflow.db"
+            f"tracking.uri is {uri!r}, but an in-memory database is lost when its process ends → set it to a file, "
+            "such as sqlite:///mlflow.db"
         )
     if uri.startswith(f"{SQLITE}~"):
         path = Path(uri.removeprefix(SQLITE)).expanduser()
         raise ParameterError(
-            f"tracking.uri is {uri!r}, and ~ is not replaced in it → set it to the whole path: {SQLITE}{path}"
+            f"tracking.uri is {uri!r}, but ~ is not expanded in it → set it to the full path: {SQLITE}{path}"
         )
     if uri.startswith(SQLITE):
         file = find_home(project_path) / uri.removeprefix(SQLITE)

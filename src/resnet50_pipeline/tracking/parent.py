@@ -107,7 +107,7 @@ def given_tags(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         if not _TAG_NAME.fullmatch(name):
             raise ParameterError(
                 f"{TAGS_VARIABLE} contains the tag {shorten(name, 80)!r} → use 1 to {MAX_KEY_LENGTH} letters, digits, "
-                "spaces, and _ - . : / in the names of tags"
+                "spaces, and _ - . : / in tag names"
             )
     return {name: shorten(value, MAX_TAG_LENGTH) for name, value in tags.items()}
 

@@ -71,7 +71,7 @@ class RunDescription:
 class TrackedRun:
     """An MLflow run in progress.
 
-    If MLflow is unavailable, its methods store results in the outbox instead of raising.
+    If MLflow is unavailable, its methods store results in the outbox instead of raising errors.
     """
 
     def __init__(self, outbox: Outbox, store: Store, tags: Mapping[str, str], parent: Parent | None) -> None:
@@ -141,8 +141,8 @@ class TrackedRun:
             return
         if self.outbox.is_saved and self.outbox.answers:
             logger.warning(
-                "MLflow at %s has received everything but files, which its artifact store refuses (%s); get access to "
-                "it, then upload them from %s with `kedro sync-runs`",
+                "MLflow at %s has received everything except files, because its artifact store refuses them (%s); get "
+                "access to the artifact store, then upload the files from %s with `kedro sync-runs`",
                 *(self.store.address, self.outbox.refusal, self.outbox.folder.path),
             )
         elif self.outbox.is_saved:

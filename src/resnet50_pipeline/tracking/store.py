@@ -71,7 +71,7 @@ class Store:
     def find_experiment(self, client: MlflowClient) -> str:
         """Return the ID of the experiment. Create the experiment if it does not exist.
 
-        Warn if its artifacts have another location. `connect` changes the location in a database file only, because
+        Warn if its artifacts are stored elsewhere. `connect` updates the location only in a database file, because
         clones in different folders may share a database server.
 
         Raises:
@@ -93,7 +93,7 @@ class Store:
         if self.artifact_location not in (None, experiment.artifact_location):
             logger.warning(
                 "tracking.artifact_root is %s, but experiment %r stores its artifacts in %s, which is used → set "
-                "tracking.artifact_root to that folder, or set another tracking.experiment",
+                "tracking.artifact_root to that folder, or choose another tracking.experiment",
                 *(self.artifact_location, self.experiment, experiment.artifact_location),
             )
         return str(experiment.experiment_id)
@@ -132,7 +132,7 @@ def _describe_failure(error: MlflowException) -> str:
 
 @dataclass(frozen=True)
 class ExperimentState:
-    """What a store says about an experiment.
+    """State of an experiment in a store.
 
     Attributes:
         deleted_id: ID of the experiment if it was deleted; None otherwise.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from resnet50_pipeline.commands.project import (
     enter_configured_project,
     load_configuration,
 )
+from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.training_dir import RUN_DIR, best_checkpoint
 
 _TRAINING_DIR = "training_dir"
@@ -31,12 +33,15 @@ def publish_training(context: click.Context, /, *, run_dir: str, **options: Any)
     training takes place in RUN_DIR, which is not an out. RUN_DIR keeps its files until the next training run there has
     finished.
     """
+    started = Path.cwd()
     with reporting_errors(context):
         project = enter_configured_project(options)
+        # Paths on the command line are relative to the folder in which the command was started.
+        run_dir = str(shorten_path(Path(os.path.normpath(started / run_dir))))
         published = _paths_of(load_configuration(options, project))
         options["params"] = {**options["params"], RUN_DIR: run_dir}
         sources = _paths_of(load_configuration(options, project))
-        best_checkpoint(project / sources[_TRAINING_DIR])
+        best_checkpoint(project / sources[_TRAINING_DIR], run_dir)
         for name in _PUBLISHED:
             publish(project / sources[name], project / published[name])
         click.echo(f"{sources[_TRAINING_DIR]}: copied to {published[_TRAINING_DIR]}")

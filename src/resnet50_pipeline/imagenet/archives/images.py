@@ -24,8 +24,8 @@ from resnet50_pipeline.text import pluralize
 
 logger = logging.getLogger(__name__)
 
-# Below this size, starting processes takes longer than reading the headers. There is one header per image, and images
-# have 110 kB on average.
+# Below this size, starting processes takes longer than reading the headers. There is one header per image, and an image
+# has 110 kB on average.
 _MIN_BYTES_FOR_POOL = 4_000_000_000
 
 
@@ -58,7 +58,7 @@ class ArchivedImages:
 
     @property
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Path, size and modification time of each archive. Cached results stay valid while these stay the same."""
+        """Path, size and modification time of each archive. Cached results are valid as long as these do not change."""
         found = [(file, file.stat()) for file in self.files]
         return [(str(file.resolve()), status.st_size, status.st_mtime_ns) for file, status in found]
 
@@ -71,7 +71,7 @@ class ArchivedImages:
         return self._names_by_folder.get(folder, [])
 
     def find_nested_images(self, folder: str) -> Sequence[str]:
-        """Return nothing: an archive with deeper folders is rejected when it is indexed."""
+        """Return an empty sequence, because an archive with deeper folders is rejected when it is indexed."""
         return ()
 
     @cached_property
@@ -91,8 +91,8 @@ def index_archives(archives: Mapping[Split, Path], workers: int = 0) -> dict[Spl
         workers: number of reader processes; 0 means one per core.
 
     Raises:
-        DatasetError: if an archive is missing or truncated, or if a member would leave the split's folder, is not a
-            regular file, or has the same name as another member.
+        DatasetError: if an archive is missing or truncated, or if a member would be written outside the split's folder,
+            is not a regular file, or has the same name as another member.
     """
     return {split: _index(split, path, workers) for split, path in archives.items()}
 
@@ -106,7 +106,7 @@ def require_class_archive(part: ArchivePart) -> None:
     first = None if part.folder else next(list_images(part), None)
     if first is not None and "/" not in first.name:
         raise DatasetError(
-            f"{part.path}: was given as the train archive, but contains images outside class folders ({first.name}) → "
+            f"{part.path} was given as the train archive, but contains images outside class folders ({first.name}) → "
             "check whether it is the val archive"
         )
 
@@ -130,7 +130,7 @@ def _index(split: Split, path: Path, workers: int) -> ArchivedImages:
         file_numbers.append(np.full(len(found), number_of_file[part.path], np.int32))
         columns.append(tuple(np.frombuffer(one, np.int64) for one in numbers))
     if skipped_count:
-        logger.warning("%s: %s that macOS added (._name, .DS_Store) left out", path, pluralize(skipped_count, "member"))
+        logger.warning("%s: skipped %s that macOS added (._name, .DS_Store)", path, pluralize(skipped_count, "member"))
     offsets, sizes, mtimes = (np.concatenate(column) for column in zip(*columns, strict=True))
     return ArchivedImages(path, files, tuple(names), np.concatenate(file_numbers), offsets, sizes, mtimes)
 

@@ -106,7 +106,7 @@ def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
         classes = [(file, match[1]) for file in files if (match := _CLASS_ARCHIVE.fullmatch(file.name))]
         if not classes:
             raise DatasetNotFoundError(
-                f"{path}: contains no class archives such as n01440764.tar → choose a folder that contains them"
+                f"{path} contains no class archives such as n01440764.tar → choose a folder that contains them"
             )
         return tuple(_open_class_archive(file, name) for file, name in classes)
     if not path.is_file():
@@ -131,13 +131,13 @@ def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
             match = _CLASS_ARCHIVE.fullmatch(member.name.removeprefix("./"))
             if match is None:
                 raise DatasetError(
-                    f"{path}: {quote(member.name)}: not a class archive such as n01440764.tar, unlike the members "
+                    f"{path}: {quote(member.name)} is not a class archive such as n01440764.tar, unlike the members "
                     "before it → remove it, or download the archive again"
                 )
             parts.append(ArchivePart(path, member.offset_data, member.size, match[1]))
     names = [part.folder for part in parts]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DatasetError(f"{path}: {', '.join(repeated)}: appears in the archive twice → download it again")
+        raise DatasetError(f"{path} contains {', '.join(repeated)} twice → download it again")
     return tuple(parts)
 
 
@@ -145,7 +145,7 @@ def _open_class_archive(path: Path, name: str) -> ArchivePart:
     (part,) = parts if len(parts := find_archive_parts(path)) == 1 else (None,)
     if part is None or part.offset:
         raise DatasetError(
-            f"{path}: contains other archives, but its folder was given as one of class archives → set the archive "
+            f"{path} contains other archives, but its folder was given as a folder of class archives → set the archive "
             "itself instead of its folder"
         )
     return replace(part, folder=name)
@@ -159,8 +159,8 @@ def list_images(part: ArchivePart, skipped: list[str] | None = None) -> Iterator
         skipped: list to which the names of the members that macOS added are appended; they are not images.
 
     Raises:
-        DatasetError: if the archive is truncated, or if a member would leave the split's folder, is not a regular file,
-            has the same name as another member, or is too large.
+        DatasetError: if the archive is truncated, or if a member would be written outside the split's folder, is not a
+            regular file, has the same name as another member, or is too large.
     """
     with _open_part(part) as file:
         yield from _walk_images(part, file, [] if skipped is None else skipped)
@@ -226,23 +226,23 @@ def _walk_images(part: ArchivePart, file: IO[bytes], skipped: list[str]) -> Iter
             continue
         problem = find_name_problem(name.removesuffix("/") if member.isdir() else name)
         if problem:
-            raise DatasetError(f"{where}: {problem} → do not trust this archive; download it again from its source")
+            raise DatasetError(f"{where} {problem} → do not trust this archive; download it again from its source")
         if member.isdir():
             continue
         if not member.isreg() or member.issparse():
             kind = _KINDS.get(member.type, "not a regular file")
             raise DatasetError(
-                f"{where}: is {kind}, which does not belong in an image archive → do not trust this archive"
+                f"{where} is {kind}, which does not belong in an image archive → do not trust this archive"
             )
         depth = name.count("/") + bool(part.folder)
         if depth > 1:
             raise DatasetError(
-                f"{where}: is nested deeper than a class folder → unpack the archive yourself and check it"
+                f"{where} is nested deeper than a class folder → unpack the archive yourself and check it"
             )
         if member.size > MAX_MEMBER_BYTES:
-            raise DatasetError(f"{where}: is {member.size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,} → remove it")
+            raise DatasetError(f"{where} is {member.size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,} → remove it")
         if name in names:
-            raise DatasetError(f"{where}: appears in the archive twice → download it again")
+            raise DatasetError(f"{where} appears in the archive twice → download it again")
         names.add(name)
         path = f"{part.folder}/{name}" if part.folder else name
         # GNU tar stores whole seconds. A pax header may contain a fraction, or any other value.
@@ -255,7 +255,7 @@ def _require_uncompressed(file: IO[bytes], path: Path) -> None:
     file.seek(0)
     if kind := next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None):
         raise DatasetError(
-            f"{path}: is compressed with {kind}, but images are read at their positions in a plain tar archive → "
+            f"{path} is compressed with {kind}, but images are read at their positions in a plain tar archive → "
             "decompress it" + (f" (`gunzip {path.name}`)" if kind == "gzip" else "")
         )
 
@@ -280,12 +280,12 @@ def _walk_members(file: IO[bytes], display_name: str) -> Iterator[tarfile.TarInf
             if file.read(_BLOCK) != bytes(_BLOCK):
                 raise _make_truncated_error(display_name, f"after byte {archive.offset}")
     except (tarfile.TarError, ValueError, OverflowError) as error:  # damaged headers contain invalid numbers
-        raise DatasetError(f"{display_name}: is damaged or not a tar archive ({error}) → download it again") from error
+        raise DatasetError(f"{display_name} is damaged or not a tar archive ({error}) → download it again") from error
 
 
 def _make_truncated_error(display_name: str, where: str) -> DatasetError:
     return DatasetError(
-        f"{display_name}: is truncated or damaged {where} → download it again (its download page lists the checksum)"
+        f"{display_name} is truncated or damaged {where} → download it again (its download page lists the checksum)"
     )
 
 

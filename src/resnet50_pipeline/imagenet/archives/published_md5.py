@@ -40,14 +40,14 @@ def require_published_md5(archives: Mapping[Split, Path]) -> None:
     for path in archives.values():
         if path.is_dir():
             raise ParameterError(
-                f"{path}: is a folder of class archives, which have no published MD5 → use the single train archive, "
+                f"{path} is a folder of class archives, which have no published MD5 → use the single train archive, "
                 "or turn off verification"
             )
     for split, path in archives.items():
         found = _digest(path)
         if found != PUBLISHED_MD5[split]:
             raise DatasetError(
-                f"{path}: has the MD5 {found}, but ILSVRC2012's {split} archive has {PUBLISHED_MD5[split]} → download "
+                f"{path} has the MD5 {found}, but ILSVRC2012's {split} archive has {PUBLISHED_MD5[split]} → download "
                 "it again, or turn off verification if you use a different archive on purpose"
             )
         logger.info("%s matches its published MD5", path)

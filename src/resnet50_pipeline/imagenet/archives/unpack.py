@@ -135,8 +135,8 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[
         count = 0
         for member, data in iterate_images(part):
             file = staged / member.name.removeprefix(f"{part.folder}/")
-            # The names have been checked, and the folder was empty when it was created above. Therefore, no
-            # component can be a link to another folder.
+            # The names have been checked, and the folder was created empty above, so no component can be a link to
+            # another folder.
             file.parent.mkdir(exist_ok=True)
             with file.open("xb") as opened:
                 opened.write(data)
@@ -150,7 +150,7 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[
     except OSError as error:
         shutil.rmtree(staged)
         raise DatasetError(
-            f"{target}: cannot be written: {error.strerror} → fix the cause, and run the command again"
+            f"{target} cannot be written: {error.strerror} → fix the cause, and run the command again"
         ) from error
     except BaseException:
         shutil.rmtree(staged)
@@ -167,7 +167,7 @@ def _is_unpacked(root: Path, split: Split, part: ArchivePart) -> bool:
     target = _target_folder(root, split, part)
     if target.is_symlink():
         raise DatasetError(
-            f"{target}: is a symbolic link to {target.readlink()} → unpack to a folder that is not a link"
+            f"{target} is a symbolic link to {target.readlink()} → unpack to a folder that is not a link"
         )
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False  # the rename replaces an empty folder
@@ -180,7 +180,7 @@ def _is_unpacked(root: Path, split: Split, part: ArchivePart) -> bool:
         ", …" if len(differing) > _MAX_DIFFERENCES_NAMED else ""
     )
     raise DatasetError(
-        f"{target}: already exists, but differs from {part.display_name} in {len(differing)} of "
+        f"{target} already exists, but differs from {part.display_name} in {len(differing)} of "
         f"{len(expected.keys() | found.keys())} files ({examples}) → move the folder away, or unpack elsewhere"
     )
 
@@ -213,7 +213,7 @@ def _remove_incomplete_folders(root: Path, split: Split) -> None:
     """Delete the incomplete folders that a killed run left behind."""
     if (root / split).is_symlink():
         raise DatasetError(
-            f"{root / split}: is a symbolic link to {(root / split).readlink()} → unpack to a folder that is not a link"
+            f"{root / split} is a symbolic link to {(root / split).readlink()} → unpack to a folder that is not a link"
         )
     for folder in (root, root / split):
         for staged in folder.glob(f"{_STAGED_PREFIX}*") if folder.is_dir() else ():

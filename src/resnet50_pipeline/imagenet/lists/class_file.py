@@ -1,4 +1,4 @@
-r"""Reads and renders `classes.txt`: one class per line, in the order of the labels, optionally a tab and a longer name.
+r"""Reads and renders `classes.txt`: one class per line in label order, with an optional longer name after a tab.
 
 rose
 n01443537\tgoldfish, Carassius auratus
@@ -20,8 +20,8 @@ class ListedClass:
     """One line of a class file.
 
     Attributes:
-        key: short name, such as a folder or a synset. No two classes have the same.
-        name: name for people; the same as `key` if the file contains no other.
+        key: short unique name, such as a folder or a synset.
+        name: human-readable name; the same as `key` if the file contains no longer name.
     """
 
     key: str
@@ -40,9 +40,9 @@ def read_class_file(path: Path) -> tuple[ListedClass, ...]:
     for number, line in enumerate(lines, start=1):
         key, _, name = line.partition("\t")
         if not key.strip():
-            problems.append(f"{path}:{number}: is blank → write one class per line, without blank lines")
+            problems.append(f"{path}:{number}: the line is blank → write one class per line, without blank lines")
         elif first_line.setdefault(key, number) != number:
-            problems.append(f"{path}:{number}: {quote(key)}: is also on line {first_line[key]} → keep one of the two")
+            problems.append(f"{path}:{number}: {quote(key)} is also on line {first_line[key]} → keep one of the two")
         classes.append(ListedClass(key, name.strip() or key))
     if problems:
         raise ListFileError(problems)

@@ -3,10 +3,10 @@ r"""Reads and renders the list files of an ImageNet folder: one line per image, 
     n01440764/n01440764_10026.JPEG 0            ImageNet's own lists: relative to train/ or val/
     train/n01440764/n01440764_10026.JPEG 0      PaddleClas' lists: relative to the dataset root
 
-The files are UTF-8 with LF line endings, and labels start at 0. If a path contains a space, a tab is between path and
-label on every line; PaddleClas reads such a list with `delimiter: "\t"`. Parsing is strict because PaddleClas is not:
-it splits each line on a space, parses the label with `int()`, and replaces an unreadable image with another, randomly
-chosen one.
+The files are UTF-8 with LF line endings, and labels start at 0. If a path contains a space, every line has a tab
+between path and label instead; PaddleClas reads such a list with `delimiter: "\t"`. Parsing is strict because
+PaddleClas is not: it splits each line on a space, parses the label with `int()`, and replaces an unreadable image with
+another, randomly chosen one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ Split = Literal["train", "val", "test"]
 # The splits that every dataset has. Only a dataset with its own lists can have a test split.
 SPLITS: tuple[Split, ...] = ("train", "val")
 
-# Upper limit for labels if the number of classes is not given: labels are array indexes, so a larger one is a mistake.
+# Upper limit for labels if the number of classes is not given: labels are array indexes, so a larger label is a
+# mistake.
 MAX_CLASSES = 1_000_000
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _CLEAN_LINES = {
@@ -110,8 +111,8 @@ def read_list_file(path: Path, class_num: int | None, label_base: Literal[0, 1] 
 
     Args:
         path: file with `relative/path label` lines.
-        class_num: number of classes; labels must be in label_base..label_base + class_num - 1. None: as many as there
-            are, so labels have no upper limit.
+        class_num: number of classes; labels must be in label_base..label_base + class_num - 1. If None, labels have no
+            upper limit.
         label_base: smallest label in the file, 0 or 1. The returned labels are 0-based in either case.
 
     Raises:
@@ -127,7 +128,7 @@ def read_list_file(path: Path, class_num: int | None, label_base: Literal[0, 1] 
             "dataset.train_list/val_list"
         ) from error
     if not is_regular:
-        raise DatasetNotFoundError(f"{path}: not a regular file → use a text file with `path label` lines")
+        raise DatasetNotFoundError(f"{path} is not a regular file → use a text file with `path label` lines")
     return parse_list(path.read_bytes(), class_num, label_base, source=str(path))
 
 
@@ -177,7 +178,7 @@ def choose_delimiter(paths: Iterable[str]) -> str:
 def prefix_list(
     entries: ListEntries, split: Split, *, repair: bool = False, class_folders: Sequence[str] = ()
 ) -> PrefixedList:
-    """Add `train/` or `val/` to every path that does not start with it. The order stays the same.
+    """Add `train/` or `val/` to every path that does not start with it. The order is preserved.
 
     For a clean list, the text equals the output of `sed 's#^#train/#'` byte for byte. A list that already has the
     prefix is left unchanged.
@@ -185,9 +186,9 @@ def prefix_list(
     Args:
         entries: entries with paths relative to the split's folder, to the dataset root, or a mixture of both.
         split: split of the list.
-        repair: remove prefixes that `sed` added more than once, instead of raising.
-        class_folders: class folders that have the name of a split, such as `train` in COCO. If there are any, the list
-            has either all prefixes or none.
+        repair: whether to remove prefixes that `sed` added more than once, instead of raising an error.
+        class_folders: class folders that have the name of a split, such as `train` in COCO. If there are any, either
+            all paths in the list have the prefix or none do.
 
     Raises:
         ListFileError: if a path has its prefix twice or the prefix of the other split, or if adding the prefix creates
@@ -219,12 +220,12 @@ def prefix_list(
         where = f"{entries.source}:{line}: {quote(path)}"
         if bare.startswith(prefix):
             problems.append(
-                f"{where}: starts with {prefix} twice, probably because `sed` ran twice → remove one {prefix}, or set "
+                f"{where} starts with {prefix} twice, probably because `sed` ran twice → remove one {prefix}, or set "
                 "dataset.repair: true"
             )
         elif bare.startswith(others):
             problems.append(
-                f"{where}: belongs to another split, but this is the {split} list → check whether the lists are swapped"
+                f"{where} belongs to another split, but this is the {split} list → check whether the lists are swapped"
             )
     if len(set(paths)) != len(paths):
         problems += [message for _, message in find_repeated_paths(paths, entries.labels.tolist(), entries.source)]
@@ -234,7 +235,7 @@ def prefix_list(
 
 
 def _is_misplaced(paths: Sequence[str], prefix: str, others: tuple[str, ...]) -> bool:
-    """Return whether all paths have the prefix twice or that of another split, which no class folder explains."""
+    """Return whether all paths repeat the prefix, or all have another split's, which class folders cannot explain."""
     return all(path.startswith(prefix * 2) for path in paths) or all(path.startswith(others) for path in paths)
 
 
@@ -253,7 +254,7 @@ def _normalize_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     notices = []
     if data.startswith(BOM):
         data = data.removeprefix(BOM)
-        notices.append("a byte-order mark was stripped")
+        notices.append("a byte-order mark was removed")
     if crlf_count := data.count(b"\r\n"):
         data = data.replace(b"\r\n", b"\n")
         notices.append(f"CRLF was converted to LF on {pluralize(crlf_count, 'line')}")
@@ -264,5 +265,5 @@ def _normalize_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
         end = 0
     blank_count = data.count(b"\n", end) + (end < len(data) and not data.endswith(b"\n"))
     if blank_count:
-        notices.append(f"{pluralize(blank_count, 'trailing blank line')} ignored")
+        notices.append(f"ignored {pluralize(blank_count, 'trailing blank line')}")
     return data[:end], tuple(notices)

@@ -1,4 +1,4 @@
-"""Generates the lists of datasets that have no list files. Generated lists are sorted by label and path."""
+"""Generates lists for datasets that have no list files. Generated lists are sorted by label and path."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def number_classes(train: SplitImages, class_num: int | None) -> dict[str, int]:
         names = ", ".join([*folders[:3], "…"] if len(folders) > 3 else folders)
         raise ListFileError(
             [
-                f"{train.display_name}: has {pluralize(len(folders), 'class folder')} ({names}), but "
+                f"{train.display_name} has {pluralize(len(folders), 'class folder')} ({names}), but "
                 f"dataset.class_num is {class_num} → correct dataset.class_num, or the folders"
             ]
         )
@@ -53,7 +53,7 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
     Args:
         images: images of the split.
         split: split of the list.
-        class_num: number of classes; None means as many as there are.
+        class_num: number of classes; None derives it from the lists.
         labels: labels, keyed by class folder.
 
     Raises:
@@ -64,7 +64,7 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
     if not folders:
         raise ListFileError(
             [
-                f"{images.display_name}: has no class folders from which to generate the {split} list → set "
+                f"{images.display_name} has no class folders from which to generate the {split} list → set "
                 f"dataset.{split}_list, or (for val/) dataset.val_ground_truth"
             ]
         )
@@ -73,11 +73,11 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
         in_form = {normalize("NFC", name): name for name in labels}
         raise ListFileError(
             [
-                f"{images.display_name}/{name}: is the class {in_form[normalize('NFC', name)]} of train/ in another "
-                f"Unicode form ({'NFC' if is_normalized('NFC', name) else 'NFD'}) of the name → rename one of the two "
-                "folders like the other"
+                f"{images.display_name}/{name} is the class {in_form[normalize('NFC', name)]} of train/, but its name "
+                f"is in another Unicode form ({'NFC' if is_normalized('NFC', name) else 'NFD'}) → rename one of the "
+                "two folders to match the other"
                 if normalize("NFC", name) in in_form
-                else f"{images.display_name}/{name}: not a class in train/ → move the folder elsewhere, or add the "
+                else f"{images.display_name}/{name} is not a class in train/ → move the folder elsewhere, or add the "
                 "class to train/"
                 for name in strange
             ]
@@ -103,7 +103,7 @@ def list_ground_truth(
         images: images of val/.
         ground_truth: file in one of the formats that `lists.ground_truth` reads.
         meta: the devkit's meta.mat; None if it is in the folder of `ground_truth`.
-        class_num: number of classes; None means as many as there are.
+        class_num: number of classes; None derives it from the lists.
         labels: labels, keyed by synset.
 
     Raises:
@@ -120,37 +120,37 @@ def list_ground_truth(
 
 
 def _explain_no_images(images: SplitImages, folders: Sequence[str]) -> str:
-    """Return the reason why no class folder contains an image that can be used, and the next step."""
+    """Return the reason why no class folder contains a usable image, and the next step."""
     for folder in folders:
         if inner := sorted(images.find_nested_images(folder)):
             return (
-                f"no image is directly in a class folder, but {folder}/{inner[0]} is in a folder below {folder} → move "
-                "the images up to their class folders, or write list files that name them"
+                f"no class folder directly contains an image, but {folder}/{inner[0]} is in a subfolder → move the "
+                "images up into their class folders, or write list files for them"
             )
     for folder in folders:
         if names := sorted(images.list_file_names(folder)):
             return (
-                f"no file in a class folder has the suffix of an image ({', '.join(sorted(IMAGE_SUFFIXES))}), such as "
-                f"{folder}/{names[0]} → rename the images, or write list files that name them"
+                f"no file in a class folder has an image suffix ({', '.join(sorted(IMAGE_SUFFIXES))}); the first file "
+                f"is {folder}/{names[0]} → rename the images, or write list files for them"
             )
-    return f"the {pluralize(len(folders), 'class folder')} contain no files → copy the images to them"
+    return f"there are no files in the {pluralize(len(folders), 'class folder')} → copy the images there"
 
 
 def _describe_number_order(folders: Sequence[str]) -> Iterator[str]:
-    """Yield a notice if the sorted class folders are in another order when digits are compared as numbers."""
+    """Yield a notice if sorting the class folders numerically would change their order."""
     by_number = sorted(folders, key=natural_key)
     if by_number == list(folders):
         return
     label = next(label for label, (one, two) in enumerate(zip(folders, by_number, strict=True)) if one != two)
     yield (
-        f"labels follow the class folders sorted as text, not by number: label {label} is the folder {folders[label]}, "
-        f"and the folder {by_number[label]} has label {folders.index(by_number[label])}. Use list files for weights "
-        "that were trained with labels in the order of the numbers"
+        f"labels follow the class folders in text order, not numeric order: label {label} is the folder "
+        f"{folders[label]}, and the folder {by_number[label]} has label {folders.index(by_number[label])}. If you have "
+        "weights that were trained with labels in numeric order, use list files"
     )
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file has the suffix of an image and is not hidden. Its content may still not be an image."""
+    """Return whether a file has an image suffix and is not hidden. The content is not checked."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
 
 
@@ -164,10 +164,10 @@ def _find_images(images: SplitImages, folder: str = "") -> Iterator[str]:
 def _make_list(
     rows: Iterable[tuple[int, str]], split: Split, class_num: int | None, source: str, notices: tuple[str, ...]
 ) -> PrefixedList:
-    """Build a list from labels and paths below the split's folder. It is checked like a list that the user supplies."""
+    """Build a list from labels and paths below the split's folder. The list is checked like one from the user."""
     ordered = sorted(rows)
     problems = [
-        f"{source}: {quote(path)}: contains a line break → rename the image" for _, path in ordered if "\n" in path
+        f"{source}: {quote(path)} contains a line break → rename the image" for _, path in ordered if "\n" in path
     ]
     if problems:
         raise ListFileError(problems)

@@ -68,9 +68,9 @@ def read_ground_truth(path: Path, meta: Path | None = None) -> GroundTruth:
     if re.fullmatch(r"[0-9]+", words[0]):
         words = _as_synsets(words, read_meta(meta or path.with_name(META_FILE)), str(path))
     if found := _describe_form(lines):
-        raise ListFileError([f"{path}:1: {quote(lines[0])}: {found}"])
+        raise ListFileError([f"{path}:1: {quote(lines[0])} {found}"])
     problems = [
-        f"{path}:{number}: {quote(word)}: not a single synset such as n01440764 → write one synset per line"
+        f"{path}:{number}: {quote(word)} is not a single synset such as n01440764 → write one synset per line"
         for number, word in enumerate(words, start=1)
         if len(word.split()) != 1
     ]
@@ -85,8 +85,8 @@ def _describe_form(lines: Sequence[str]) -> str:
         columns = {len(line.strip().split(delimiter)) for line in lines}
         if len(columns) == 1 and (count := columns.pop()) > 1:
             return (
-                f"is the first line of a table with {count} columns and {name} between them → write one synset per "
-                "line, or LOC_val_solution.csv's form: the header `ImageId,PredictionString`, then a line such as "
+                f"belongs to a table with {count} columns separated by {name} → write one synset per line, or use the "
+                "format of LOC_val_solution.csv: the header `ImageId,PredictionString`, then a line such as "
                 "`ILSVRC2012_val_00000001,n01440764` for each image, without its suffix"
             )
     return ""
@@ -124,7 +124,7 @@ def read_meta(path: Path) -> tuple[MetaClass, ...]:
         )
     except Exception as error:  # scipy raises many types of exceptions for damaged files
         raise DatasetError(
-            f"{path}: is not the devkit's meta.mat ({type(error).__name__}: {error}) → use the file "
+            f"{path} is not the devkit's meta.mat ({type(error).__name__}: {error}) → use the file "
             "ILSVRC2012_devkit_t12/data/meta.mat"
         ) from error
 
@@ -154,7 +154,7 @@ def assign_images(truth: GroundTruth, images: Sequence[str], labels: Mapping[str
         name = path.rpartition("/")[2]
         if by_name.setdefault(name, path) != path:
             problems.append(
-                f"{path}: has the same file name as {by_name[name]}, but the ground truth identifies images by name → "
+                f"{path} has the same file name as {by_name[name]}, but the ground truth identifies images by name → "
                 "rename one of them"
             )
     if problems:
@@ -180,8 +180,8 @@ def _paths_by_order(truth: GroundTruth, images: Mapping[str, str]) -> list[str]:
     if len(images) != count:
         raise ListFileError(
             [
-                f"{truth.source}: has {pluralize(count, 'line')}, but val/ has {pluralize(len(images), 'image')} with "
-                "names other than ILSVRC2012_val_00000001.JPEG → use a ground truth file and images from the same, "
+                f"{truth.source} has {pluralize(count, 'line')}, but val/ has {pluralize(len(images), 'image')}, not "
+                "all named like ILSVRC2012_val_00000001.JPEG → use a ground truth file and images from the same, "
                 "complete dataset"
             ]
         )
@@ -191,20 +191,20 @@ def _paths_by_order(truth: GroundTruth, images: Mapping[str, str]) -> list[str]:
 
 
 def _require_one_order(names: Sequence[str], source: str) -> None:
-    """Raise if the sorted names are in another order when digits are compared as numbers, or when case is ignored.
+    """Raise if sorting the names numerically or without regard to case would change their order.
 
     The file does not say in which of these orders its lines were written.
     """
-    for key, orders in ((natural_key, "as text and by number"), (str.casefold, "with and without upper case")):
+    for key, orders in ((natural_key, "as text or numerically"), (str.casefold, "with or without regard to case")):
         other = sorted(names, key=key)
         if other != list(names):
             line = next(index for index, (one, two) in enumerate(zip(names, other, strict=True)) if one != two)
             raise ListFileError(
                 [
-                    f"{source}: has no image names, and the order of the images in val/ {orders} differs: line "
-                    f"{line + 1} is {quote(names[line])} or {quote(other[line])} → name the images, in a file like "
-                    "LOC_val_solution.csv (the header `ImageId,PredictionString`, then lines such as "
-                    f"`{names[line].rpartition('.')[0]},n01440764`), or write a val_list.txt"
+                    f"{source} contains no image names, and sorting the images in val/ {orders} gives different "
+                    f"orders: line {line + 1} is {quote(names[line])} or {quote(other[line])} → use a file that names "
+                    "the images, such as LOC_val_solution.csv (the header `ImageId,PredictionString`, then lines such "
+                    f"as `{names[line].rpartition('.')[0]},n01440764`), or write a val_list.txt"
                 ]
             )
 
@@ -223,15 +223,15 @@ def _read_solution(text: str, source: str) -> GroundTruth:
             continue
         if len(classes) != 1 or not row[0]:
             finding = f"lists the classes {', '.join(classes)}" if classes else "lists no class"
-            problems.append(f"{source}:{line}: {quote(','.join(row))}: {finding} → list one class per image")
+            problems.append(f"{source}:{line}: {quote(','.join(row))} {finding} → list one class per image")
         elif first_line.setdefault(row[0], line) != line:
-            problems.append(f"{source}:{line}: {quote(row[0])}: also on line {first_line[row[0]]} → keep one row")
+            problems.append(f"{source}:{line}: {quote(row[0])} is also on line {first_line[row[0]]} → keep one row")
         else:
             names.append(row[0])
             synsets.append(classes[0])
             lines.append(line)
     if not names:
-        problems.append(f"{source}: has no rows after its header → write one row per image")
+        problems.append(f"{source} has no rows after its header → write one row per image")
     if problems:
         raise ListFileError(problems)
     return GroundTruth(source, tuple(synsets), tuple(lines), tuple(names))
@@ -240,7 +240,7 @@ def _read_solution(text: str, source: str) -> GroundTruth:
 def _as_synsets(words: Sequence[str], classes: Sequence[MetaClass], source: str) -> list[str]:
     synset_of_id = {str(one.ilsvrc_id): one.synset for one in classes}
     problems = [
-        f"{source}:{number}: {quote(word)}: not an ILSVRC2012 id in meta.mat (1..{len(classes)}) → use the ground "
+        f"{source}:{number}: {quote(word)} is not an ILSVRC2012 id in meta.mat (1..{len(classes)}) → use the ground "
         "truth and meta.mat from the same devkit"
         for number, word in enumerate(words, start=1)
         if word not in synset_of_id

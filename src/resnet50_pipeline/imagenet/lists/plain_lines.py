@@ -34,7 +34,7 @@ class PlainLines:
     """Positions of the paths in the bytes of a plain list, and the labels.
 
     Attributes:
-        data: bytes of the list; the last LF may be missing.
+        data: bytes of the list; the final LF may be missing.
         starts: [N] int64, position of the first byte of each path.
         ends: [N] int64, position after the last byte of each path.
         labels: [N] int64, as written in the file.
@@ -52,7 +52,7 @@ class PlainLines:
 class PathColumn(Sequence[str]):
     """The paths of a list, decoded on access because decoding a million strings takes longer than checking them.
 
-    A column equals any sequence of the same strings.
+    A column compares equal to any sequence of the same strings.
     """
 
     def __init__(self, data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
@@ -85,7 +85,7 @@ class PathColumn(Sequence[str]):
 
 
 def find_plain_lines(data: bytes) -> PlainLines | None:
-    """Parse a list if it is plain and repeats no path; otherwise, return None.
+    """Parse a plain list without repeated paths, or return None for any other list.
 
     A plain list is ASCII and consists of `path label` lines with one space and LF (optional on the last line). Paths
     are relative and at most 256 bytes long. They contain no backslash and no component that is empty or starts with one

@@ -1,6 +1,6 @@
 r"""Explains the problems in a list file, line by line.
 
-train_list.txt:17: 'a.JPEG\t0': contains a tab → put one space between path and label
+train_list.txt:17: 'a.JPEG\t0' contains a tab → put one space between path and label
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 BOM = b"\xef\xbb\xbf"
 
-# A path component. It is neither `.` nor `..`, and contains no whitespace of any script, no control character, no
-# backslash and no byte that is not UTF-8 (`surrogateescape` decodes such a byte to a lone surrogate).
+# A path component. It is neither `.` nor `..`, and contains no Unicode whitespace, control character, backslash or byte
+# that is not UTF-8 (`surrogateescape` decodes such a byte to a lone surrogate).
 _COMPONENT = r"(?!\.{1,2}(?:[/ ]|$))[^\s/\\\x00-\x1f\x7f\ud800-\udfff]+"
 PATH_PATTERN = rf"{_COMPONENT}(?:/{_COMPONENT})*"
-# A path component in a list with tabs, where any character is allowed that does not end a line or a component.
+# A path component in a list with tabs. It may contain any character that does not end a line or a component.
 _SPACED = r"(?!\.{1,2}(?:[/\t]|$))(?!\s+(?:[/\t]|$))[^/\\\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]+"
 SPACED_PATH_PATTERN = rf"{_SPACED}(?:/{_SPACED})*"
 # 18 digits always fit into an int64.
@@ -61,9 +61,9 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
             continue
         path, label = text.split(delimiter)
         if path_problem := _find_path_problem(path, delimiter):
-            problems.append((number, f"{where}: {path_problem}"))
+            problems.append((number, f"{where} {path_problem}"))
         if not _SIGNED_INTEGER.fullmatch(label):
-            rule = f"write {label_base}..{last} with the digits 0-9, without a sign, decimal point or leading zeros"
+            rule = f"write a number in {label_base}..{last} without a sign, decimal point or leading zeros"
             problems.append((number, f"{where}: label {label!r} is not a plain integer → {rule}"))
             continue
         # Python refuses to parse integers with thousands of digits. 20 digits are enough to see that a label is out of
@@ -84,9 +84,9 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
 
 
 def find_delimiter(data: bytes) -> str:
-    """Return a tab if each line has exactly one and a path contains a space, which a list with spaces cannot express.
+    """Return a tab if each line has exactly one and a path contains a space. A space would be ambiguous in such a list.
 
-    In all other lists, a space is between path and label. A byte-order mark and blank lines at the end are ignored.
+    All other lists have a space between path and label. A byte-order mark and blank lines at the end are ignored.
     """
     lines = data.rstrip(b" \t\r\n").split(b"\n")
     if any(line.count(b"\t") != 1 for line in lines):
@@ -100,7 +100,7 @@ def find_repeated_paths(
 ) -> Iterator[Problem]:
     """Yield a problem for each path that already appears on an earlier line.
 
-    The problem lists both lines, and both labels if they differ.
+    The problem includes both line numbers, and both labels if they differ.
 
     Args:
         paths: [N] paths, in file order.
@@ -117,9 +117,9 @@ def find_repeated_paths(
         if labels[earlier] == labels[index]:
             finding, step = f"is also on line {lines[earlier]}", "keep one of the two lines"
         else:
-            finding = f"label {labels[index]} here, but {labels[earlier]} on line {lines[earlier]}"
+            finding = f"has label {labels[index]} here, but {labels[earlier]} on line {lines[earlier]}"
             step = "keep the line with the correct label"
-        yield lines[index], f"{source}:{lines[index]}: {quote(path)}: {finding} → {step}"
+        yield lines[index], f"{source}:{lines[index]}: {quote(path)} {finding} → {step}"
 
 
 def quote(text: str) -> str:
@@ -148,20 +148,20 @@ def _find_bad_byte(line: bytes, start: int) -> str:
     except UnicodeDecodeError as error:
         if nul == -1 or error.start < nul:
             return f"byte {start + error.start}: 0x{line[error.start]:02x} is not UTF-8 → save the list as UTF-8"
-    return f"byte {start + nul}: is NUL, so the file is damaged or not text → write it again" if nul != -1 else ""
+    return f"byte {start + nul} is NUL, so the file is damaged or not text → write it again" if nul != -1 else ""
 
 
 def _merge_if_all_lines_share(found: Sequence[tuple[int, str, str]], *, others: bool) -> list[Problem]:
-    """Return one problem for a fault in the form of the list, which all lines have, or one problem per line."""
+    """Return a single problem if all lines have the same fault in their format, or one problem per line otherwise."""
     has_header = len(found) > 2 and found[0][0] == 1 and found[0][2] != found[1][2]
     rest = found[1:] if has_header else found
     kinds = {finding for _, _, finding in rest}
     if len(rest) < 2 or len(kinds) > 1 or others or _NO_LABEL in kinds:
-        return [(number, f"{where}: {finding}") for number, where, finding in found]
+        return [(number, f"{where} {finding}") for number, where, finding in found]
     number, where, finding = rest[0]
     text, _, fix = finding.partition(" → ")
-    header = [(1, f"{found[0][1]}: is a header → start the list with its first image")] if has_header else []
-    return [*header, (number, f"{where}: {text}, like all {len(rest):,} lines → {fix}")]
+    header = [(1, f"{found[0][1]} is a header → start the list with its first image")] if has_header else []
+    return [*header, (number, f"{where} {text}, like all {len(rest):,} lines → {fix}")]
 
 
 _NO_LABEL = "has no label → write `path label`, with one space in between"
@@ -176,7 +176,7 @@ def _find_separator_problem(text: str, delimiter: str) -> str:
         (not text.strip(), "is a blank line between entries → delete it"),
         (
             _LABEL_FIRST.fullmatch(text) is not None,
-            "has the label in front of the path → write `path label`, with one space in between",
+            "has the label before the path → write `path label`, with one space in between",
         ),
         ("\t" in text, "contains a tab → put one space between path and label"),
         ("\r" in text, "contains a carriage return → end lines with LF"),
@@ -189,11 +189,11 @@ def _find_separator_problem(text: str, delimiter: str) -> str:
         (" " not in text, _NO_LABEL),
         (
             _COLUMNS.fullmatch(text) is not None,
-            "contains more than one space: columns follow the label → keep only path and label",
+            "has more columns after the label → keep only path and label",
         ),
         (
             text.count(" ") > 1,
-            "contains more than one space, but PaddleClas splits at each of them → put a tab between path and label on "
+            "contains more than one space, but PaddleClas splits at every space → put a tab between path and label on "
             "every line, or rename the image without spaces",
         ),
     )

@@ -1,4 +1,4 @@
-"""Defines the interface through which list generation reads the file names of a split, in folders or archives."""
+"""Defines the interface through which list generation reads the file names of a split, from folders or archives."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SplitImages(Protocol):
         ...
 
     def find_nested_images(self, folder: str) -> Iterable[str]:
-        """Return the paths, relative to a class folder, of files that are in folders below it."""
+        """Return the paths, relative to a class folder, of the files in its subfolders."""
         ...
 
 
@@ -51,12 +51,12 @@ class LooseImages:
             return sorted(entry.name for entry in entries if entry.is_dir() and is_class_folder(entry.name))
 
     def list_file_names(self, folder: str = "") -> Iterable[str]:
-        """Return the names of all entries in a folder. Their type does not matter here; the scan checks it."""
+        """Return the names of all entries in a folder. Their types are checked later, by the scan."""
         with _reading(self.folder / folder), os.scandir(self.folder / folder) as entries:
             return [entry.name for entry in entries]
 
     def find_nested_images(self, folder: str) -> Iterable[str]:
-        """Return the paths, relative to a class folder, of files that are in folders below it."""
+        """Return the paths, relative to a class folder, of the files in its subfolders."""
         top = self.folder / folder
         return [path.relative_to(top).as_posix() for path in top.glob("*/*")]
 
@@ -66,4 +66,4 @@ def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DatasetError(f"{folder}: cannot be read: {error.strerror} → make the folder readable") from error
+        raise DatasetError(f"{folder} cannot be read: {error.strerror} → make the folder readable") from error

@@ -32,8 +32,6 @@ def read_synset_names(root: Path) -> dict[str, str]:
             [f"{path}: byte {error.start}: 0x{byte:02x} is not UTF-8 → save the file as UTF-8, or move it away"]
         ) from error
     except OSError as error:
-        raise ListFileError(
-            [f"{path}: cannot be read: {error.strerror} → make it readable, or move it away"]
-        ) from error
+        raise ListFileError([f"{path} cannot be read: {error.strerror} → make it readable, or move it away"]) from error
     fields = [line.strip().split(maxsplit=1) for line in lines if line.strip()]
     return {synset: names[0] if names else synset for synset, *names in fields}

@@ -16,4 +16,4 @@ def read_text_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ListFileError([f"{path}: byte {error.start}: is not UTF-8 → save the file as UTF-8"]) from error
+        raise ListFileError([f"{path}: byte {error.start} is not UTF-8 → save the file as UTF-8"]) from error

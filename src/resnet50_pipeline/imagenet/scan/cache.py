@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 _RULES_VERSION = 3
 _KNOWN = "known.arrow"
 _NEW = "new-*.arrow"
-# Several datasets, or several folders with copies of one, may take turns. For ImageNet, a folder has about 150 MB.
+# Keep several, because a user may alternate between datasets or between copies of one. The cache of ImageNet takes
+# about 150 MB.
 _MAX_DATASETS = 8
 _DATASET_FOLDER = re.compile("[0-9a-f]{16}")
 _SCHEMA = pa.schema(
@@ -67,7 +68,7 @@ class ScanCache:
     def __init__(
         self, folder: Path, root: Path, archives: Sequence[tuple[str, int, int]] = (), *, tiff: bool = False
     ) -> None:
-        """Load the cache. Start with an empty one if none is stored, or if it was built with other rules.
+        """Load the cache. Start with an empty one if no cache is stored, or if it was built with different rules.
 
         Args:
             folder: folder for the caches of all datasets; created on the first write.
@@ -132,7 +133,7 @@ class ScanCache:
         return not self._parts
 
     def _delete_oldest(self) -> None:
-        """Delete the caches of the datasets that were scanned the longest time ago, and that of an older version."""
+        """Delete the caches of the least recently scanned datasets, and the cache of an older version."""
         parent = self._folder.parent
         if not self._folder.is_dir():
             return
@@ -162,7 +163,7 @@ class ScanCache:
         return None
 
     def _write(self, path: Path, table: pa.Table) -> None:
-        """Write a table. A full disk or a read-only folder costs only the time of reading the images again."""
+        """Write a table. If the disk is full or read-only, the images are simply read again next time."""
         try:
             with (
                 replacing_file(path) as temporary,

@@ -28,8 +28,8 @@ def choose_executor(scheduler: Scheduler, workers: int = 0, dask_address: str = 
     Args:
         scheduler: `processes` for this machine, or `dask` for a cluster. All Dask workers need this package, and the
             dataset must have the same path on each of them.
-        workers: number of processes; 0 means one per core. Ignored for a running Dask cluster.
-        dask_address: address of the cluster's scheduler, `tcp://host:8786`; empty starts a local cluster.
+        workers: number of processes; 0 means one per core. Ignored if a running Dask cluster is used.
+        dask_address: address of the cluster's scheduler, `tcp://host:8786`; if empty, a local cluster is started.
 
     Raises:
         ParameterError: if Dask is not installed.

@@ -1,4 +1,4 @@
-"""Inspects images in separate files and in archives. Problems are returned and never raised."""
+"""Inspects images in separate files and in archives. Problems are returned, never raised."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def inspect_image(root: Path, path: str, level: ScanLevel = "full", *, tiff: boo
     if not stat.S_ISREG(status.st_mode):
         return Inspection(
             status="not_a_file",
-            problem=f"is {_describe_kind(status.st_mode)} → put the image there, or remove its line",
+            problem=f"is {_describe_kind(status.st_mode)} → replace it with the image, or remove its line",
         )
     if outside := _find_target_outside(root, file):
         return Inspection(
@@ -94,7 +94,7 @@ def inspect_archived(
     try:
         descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        problem = f"cannot be read: {archive}: {error.strerror} → make the archive readable"
+        problem = f"cannot be read from {archive}: {error.strerror} → make the archive readable"
         return [Inspection(status="not_a_file", problem=problem)] * len(sizes)
     try:
         return [
@@ -120,16 +120,13 @@ def _inspect_opened(descriptor: int, level: ScanLevel, *, tiff: bool) -> Inspect
     if not stat.S_ISREG(status.st_mode):
         return Inspection(
             status="not_a_file",
-            problem=f"is {_describe_kind(status.st_mode)} → put the image there, or remove its line",
+            problem=f"is {_describe_kind(status.st_mode)} → replace it with the image, or remove its line",
         )
     return _inspect_bytes_at(descriptor, 0, status.st_size, level, tiff=tiff)
 
 
 def _inspect_bytes_at(descriptor: int, offset: int, size: int, level: ScanLevel, *, tiff: bool) -> Inspection:
-    """Inspect `size` bytes of an open file, starting at `offset`.
-
-    They are an entire image file or an archive member.
-    """
+    """Inspect an image that has `size` bytes, starting at `offset` in an open image file or archive."""
     try:
         require_file_size(size)
     except ImageDecodeError as error:
@@ -173,7 +170,7 @@ def _find_other_form(root: Path, path: str) -> str:
         with contextlib.suppress(OSError, ValueError):
             if other != path and (root / other).exists():
                 return (
-                    f"is there under another Unicode form ({form}) of the name, as macOS and other systems write it → "
+                    f"exists, but its name is in another Unicode form ({form}), such as macOS uses → "
                     f"convert the list to {form}, or rename the file"
                 )
     return ""

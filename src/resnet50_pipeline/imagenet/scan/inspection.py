@@ -28,13 +28,13 @@ class Inspection(NamedTuple):
 
     Attributes:
         bytes: size of the file.
-        format: JPEG, PNG, BMP, WEBP, GIF or TIFF, determined by content, not by name; empty if it is not accepted.
+        format: JPEG, PNG, BMP, WEBP, GIF or TIFF, detected from the content, not the name; empty if it is not accepted.
         mode: Pillow's name for the pixel format: L, RGB, CMYK, …
         width: pixels as stored, before any EXIF rotation.
         height: pixels as stored, before any EXIF rotation.
         sha256: hexadecimal digest of the entire file; empty at the levels structure and header.
         exif_orientation: 1..8 as defined by EXIF; 1 if there is none, 0 if the EXIF data is damaged.
-        trailing_bytes: number of bytes after the end of a JPEG, which decoders ignore. Level header does not detect
+        trailing_bytes: number of bytes after the end of a JPEG, which decoders ignore. The header level does not detect
             them if they end in another end-of-image marker.
         ignored: content that decoding ignores, such as "11 of 12 frames"; empty if there is none.
         status: "ok", or the kind of problem.

@@ -1,6 +1,6 @@
 """Lists the ILSVRC2012 images that have the suffix .JPEG but are PNG files or CMYK JPEG files.
 
-The file names come from https://github.com/cytsai/ilsvrc-cmyk-image-list, which TensorFlow Datasets uses as well.
+The file names come from https://github.com/cytsai/ilsvrc-cmyk-image-list, which TensorFlow Datasets also uses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Defines the manifest: one row per list entry, in list order, then one row per file that is in no list.
+"""Defines the manifest: one row per list entry, in list order, then one row per unlisted file.
 
 split  synset     path                                label  bytes  format  mode  width  height  sha256  …  status
 train  n01440764  train/n01440764/n01440764_26.JPEG   0      13697  JPEG    RGB   250    250     9f2b…      ok
@@ -40,7 +40,7 @@ MANIFEST_COLUMNS = (
     "ignored",
 )
 UNLISTED_LABEL = -1
-# Images, and files of other kinds, that are in train/ or val/ but in no list.
+# Images and other files that are in train/ or val/, but not in any list.
 UNLISTED_STATUSES = ("unlisted", "other_file")
 
 
@@ -80,6 +80,6 @@ def require_unchanged(lists: Mapping[Split, ListEntries], manifest: pd.DataFrame
         if difference is not None:
             raise DatasetError(
                 f"{entries.source} has changed since validation: it lists {pluralize(len(entries), 'image')}, the "
-                f"manifest lists {rows.sum():,} in {split}/, and entry {difference + 1} is the first that differs → "
+                f"manifest lists {rows.sum():,} in {split}/, and they first differ at entry {difference + 1} → "
                 "run data_validation again"
             )

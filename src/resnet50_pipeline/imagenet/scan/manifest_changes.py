@@ -49,7 +49,7 @@ def find_changes(before: pd.DataFrame, after: pd.DataFrame) -> ManifestChanges:
 
 
 def _by_path(manifest: pd.DataFrame) -> pd.Series[str]:
-    """Return one string per path with the values to compare. If a path is listed twice, use its first row."""
+    """Return one string per path that combines the values to compare. If a path is repeated, use its first row."""
     columns = [manifest[name].astype(str) for name in ("split", "label", "status", "bytes", "sha256")]
     first = ~manifest["path"].duplicated()
     texts = ["\t".join(row) for row in zip(*columns, strict=True)]

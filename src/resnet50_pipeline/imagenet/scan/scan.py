@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 _UNLISTED = {
     "unlisted": "is not in any list → add a line for it, or move it out of the dataset",
-    "other_file": "is not used, because its name does not end like that of an image → rename it, add a line for it, or "
+    "other_file": "is not used, because its name has no image suffix → rename it, add a line for it, or "
     "move it out of the dataset",
 }
 
@@ -54,9 +54,9 @@ def scan_dataset(
 ) -> pd.DataFrame:
     """Walk the dataset folder and inspect every listed image.
 
-    Problems with images are recorded in the columns `status` and `problem` and never raised. The column `scan_level`
+    Problems with images are recorded in the columns `status` and `problem`, never raised. The column `scan_level`
     contains the level at which each image was inspected. It is deeper than `level` if the result comes from a deeper
-    earlier scan and the file has not changed. Level structure does not use earlier results.
+    earlier scan and the file has not changed. The level `structure` does not use earlier results.
 
     Args:
         root: dataset folder.
@@ -70,14 +70,14 @@ def scan_dataset(
         archived: archived images, keyed by split, for the splits that are read from archives. The folders of these
             splits are ignored. The manifest is the same as for the unpacked images.
         tiff: whether to accept TIFF files.
-        class_keys: the classes, by label, if the lists name images anywhere below `root`. They replace the class
-            folders in the column `synset`, and only the top-level folders that the lists name are walked. None for the
-            ImageNet layout.
+        class_keys: short names of the classes, in label order, if the images may be anywhere below `root`. They replace
+            the class folders in the column `synset`, and only the top-level folders that appear in the lists are
+            walked. None for the ImageNet layout.
 
     Returns:
         The manifest with the columns `MANIFEST_COLUMNS`: one row per list entry, train first, in list order; then one
-        row per file that is in no list, with label -1, no information about its content, and the status "unlisted" for
-        an image, or "other_file".
+        row per file that is not in any list, with label -1, no information about its content, and the status "unlisted"
+        for an image, or "other_file".
 
     Raises:
         DatasetError: if a folder cannot be walked, or a worker process is killed.
@@ -126,7 +126,7 @@ def _inspect(
 ) -> int:
     """Inspect the pending images and return how many were read.
 
-    Results are added to the cache every few seconds, and also when an exception ends the scan.
+    Results are added to the cache every few seconds, and at the end even if the scan fails.
     """
     order, tasks = _plan(root, rows, tiff=tiff)
     if not tasks:
@@ -204,7 +204,7 @@ def _build_manifest(
 ) -> pd.DataFrame:
     unlisted = _find_unlisted(walked, walk_index)
     if class_keys is not None:
-        # No list names these files, so they are in no split. The column has a value for each row.
+        # These files are not in any list, so they have no split, but every row needs a value in this column.
         unlisted["split"][:] = "train"
     lengths = [len(entries) for entries in lists.values()]
     paths = [path for entries in lists.values() for path in entries.paths]
@@ -214,15 +214,15 @@ def _build_manifest(
         "label": np.concatenate([entries.labels for entries in lists.values()]),
         **rows.columns,
     }
-    # At level full the digest identifies the content. Without the modification time, copies of a dataset have the same
-    # manifest.
+    # At level full, the digest identifies the content. Omitting the modification time gives copies of a dataset the
+    # same manifest.
     values["mtime_ns"] = np.where(values["scan_level"] == "full", 0, values["mtime_ns"])
     if len(unlisted["path"]):
         values = {name: np.concatenate([value, unlisted[name]]) for name, value in values.items()}
     if class_keys is None:
         values["synset"] = _find_synsets(values["path"])
     else:
-        keys = np.array([*class_keys, ""], object)  # the label of an unlisted file is -1, the last of them
+        keys = np.array([*class_keys, ""], object)  # unlisted files have label -1, which selects the last key
         values["synset"] = keys[np.minimum(values["label"], len(class_keys))]
     manifest = pd.DataFrame({name: values[name] for name in MANIFEST_COLUMNS}, copy=False)
     if class_keys is None:
@@ -238,13 +238,13 @@ def _locate_in_walk(paths: pa.LargeStringArray, walked: pa.LargeStringArray) -> 
 
 
 def _find_unlisted(walked: WalkedFiles, walk_index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the columns for files that no list names, sorted by split and path."""
+    """Return the columns for files that are not in any list, sorted by split and path."""
     is_listed = np.zeros(len(walked.sizes), np.bool_)
     is_listed[walk_index[walk_index >= 0]] = True
     rest = np.flatnonzero(~is_listed)
     is_file = walked.is_file
     rest_paths = walked.paths.take(pa.array(rest)).to_pylist()
-    # A link or a FIFO without the suffix of an image is no file that a class folder lacks.
+    # A link or FIFO without an image suffix cannot be an image that is missing from the lists, so ignore it.
     found = sorted(
         (path, at) for path, at in zip(rest_paths, rest.tolist(), strict=True) if is_file[at] or _is_image(path)
     )

@@ -1,4 +1,4 @@
-"""Checks that images are still those of the manifest, reading only the files whose size, time or inode has changed."""
+"""Checks that images still match the manifest, reading only the files whose size, time or inode has changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from resnet50_pipeline.text import pluralize
 
 logger = logging.getLogger(__name__)
 
-# Images that are read although nothing about their files has changed. If one image in 50 has been replaced without
+# Number of images that are read even though their files appear unchanged. If one image in 50 has been replaced without
 # changing the size and time of its file, the probability of missing it is 1 %.
 SAMPLE = 256
 _IMAGES_PER_TASK = 256
@@ -51,9 +51,9 @@ def find_changed_images(
 ) -> list[tuple[str, str]]:
     """Return the path and the problem of each readable image whose file has changed since the scan.
 
-    An image whose size, modification time and inode are those in the scan cache is assumed to be unchanged, except for
-    a random sample, which is read. All other images are read, and their digests are compared with the manifest. If the
-    manifest has no digests, the modification times are compared.
+    An image is assumed to be unchanged if its size, modification time and inode match the scan cache. A random sample
+    of these images and all other images are read, and their digests are compared with the manifest. If the manifest has
+    no digests, the modification times are compared.
 
     Args:
         root: dataset folder.
@@ -75,20 +75,22 @@ def find_changed_images(
     cache = None if cache_dir is None else ScanCache(cache_dir, real_root)
     known = state.find_known(cache)
     sample = np.array(random.sample(known.tolist(), min(SAMPLE, len(known))), np.int64)
-    unknown = np.setdiff1d(state.with_digest, known)
+    is_unknown = state.has_digest.copy()
+    is_unknown[known] = False
+    unknown = np.flatnonzero(is_unknown)
     read = np.concatenate([unknown, sample])
     digests = _read_digests(real_root, [state.paths[row] for row in read.tolist()], workers)
     is_same = np.array([digest == state.digests[row] for row, digest in zip(read.tolist(), digests, strict=True)], bool)
     is_changed = state.is_other_size | state.is_other_time
     is_changed[read[~is_same]] = True
     logger.info(
-        "%s compared with the manifest: %s read, the others have the size, time and inode of the scan",
+        "compared %s with the manifest: %s read, the others have the same size, time and inode as in the scan",
         pluralize(len(images), "image"),
         f"{len(read):,}",
     )
     if cache is not None:
         if (~is_same[len(unknown) :]).any():
-            # Size, time and inode of a changed image are the same, so this cache cannot be trusted.
+            # An image has changed although its size, time and inode have not, so this cache cannot be trusted.
             cache.delete()
         else:
             state.update(cache, manifest_file, unknown[is_same[: len(unknown)]], np.flatnonzero(is_changed), start_ns)
@@ -103,7 +105,7 @@ class _FileStates:
         digests: [N] digests in the manifest, "" if the scan computed none.
         is_other_size: [N] bool, True if the size differs from the manifest, or the file is missing.
         is_other_time: [N] bool, True if there is no digest, and the modification time differs from the manifest.
-        with_digest: rows that have a digest, and the size in the manifest.
+        has_digest: [N] bool, True if there is a digest, and the size matches the manifest.
     """
 
     def __init__(self, images: pd.DataFrame, walked: WalkedFiles) -> None:
@@ -124,17 +126,17 @@ class _FileStates:
         has_digest = images["sha256"].fillna("").to_numpy(object) != ""
         mtimes = images["mtime_ns"].to_numpy(np.int64)
         self.is_other_time = ~has_digest & ~is_link & ~self.is_other_size & (self._mtimes != mtimes)
-        self.with_digest = np.flatnonzero(has_digest & ~self.is_other_size)
+        self.has_digest: NDArray[np.bool_] = has_digest & ~self.is_other_size
 
     def find_known(self, cache: ScanCache | None) -> NDArray[np.int64]:
-        """Return the rows for which the cache has the digest in the manifest and the current state of the file."""
+        """Return the rows for which the cache contains the manifest's digest and the current state of the file."""
         if cache is None or not len(cache.rows):
             return np.zeros(0, np.int64)
         found = cache.find(self._column, self._sizes, self._mtimes, ["full"])
         found[found >= 0] = np.where(
             cache.rows["inode"].to_numpy()[found[found >= 0]] == self._inodes[found >= 0], found[found >= 0], -1
         )
-        rows = np.intersect1d(np.flatnonzero(found >= 0), self.with_digest)
+        rows = np.flatnonzero((found >= 0) & self.has_digest)
         digests = cache.rows["sha256"].take(pa.array(found[rows])).to_pylist()
         is_same = [digest == self.digests[row] for row, digest in zip(rows.tolist(), digests, strict=True)]
         known: NDArray[np.int64] = rows[np.array(is_same, bool)]

@@ -153,7 +153,7 @@ def _claiming_folder(folder: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise DatasetError(
-            f"{error.filename or folder}: cannot be written: {error.strerror} → free some space or make it writable, "
+            f"{error.filename or folder} cannot be written: {error.strerror} → free some space or make it writable, "
             "and try again (finished shards are kept)"
         ) from error
 

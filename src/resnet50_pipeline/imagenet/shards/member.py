@@ -25,7 +25,7 @@ def pack_image(data: bytes, packing: Packing, name: str = "image", *, tiff: bool
 
     `decode_image` applies the EXIF orientation, so packed images have no orientation. If the short side of an image is
     at most `SHORT_SIDE` pixels, the image keeps its size, because enlarging it adds bytes but no detail. In mode
-    `jpeg-256`, such an image also keeps its bytes, including the EXIF orientation, which the reader then applies.
+    `jpeg-256`, the bytes of such an image are also kept, including the EXIF orientation, which the reader then applies.
 
     Raises:
         ImageDecodeError: if the image cannot be decoded.

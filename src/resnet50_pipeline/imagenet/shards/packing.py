@@ -87,7 +87,7 @@ def _locate_archived(archived: ArchivedImages, split: Split, entries: ListEntrie
     if -1 in rows:
         line = rows.index(-1)
         raise DatasetError(
-            f"{entries.source}:{line + 1}: {paths[line]}: is not in {archived.display_name}; "
+            f"{entries.source}:{line + 1}: {paths[line]} is not in {archived.display_name}; "
             f"{rows.count(-1)} of {len(paths)} images are missing from it → run data_validation, which lists them"
         )
     archives = [str(file) for file in archived.files]

@@ -83,7 +83,7 @@ class ShardedSplit(FrozenModel):
         list_digest: `sha256:…` of the list file.
         index: name of the index file in the set's folder.
         index_digest: `sha256:…` of the index file.
-        shards: shards, in the order in which the index numbers them.
+        shards: shards, ordered by their numbers in the index.
     """
 
     images: int
@@ -151,17 +151,17 @@ def read_shard_set(folder: Path) -> ShardSet:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DatasetNotFoundError(
-            f"{path}: is missing, so the shard set is not finished → run data_preparation, which keeps finished shards"
+            f"{path} is missing, so the shard set is not finished → run data_preparation, which keeps finished shards"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error} → run data_preparation again") from error
+        raise DatasetError(f"{path} cannot be read: {error} → run data_preparation again") from error
     try:
         return ShardSet.model_validate_json(text)
     except ValidationError as error:
         finding = error.errors(include_url=False)[0]
         where = ".".join(map(str, finding["loc"])) or "the file"
         raise DatasetError(
-            f"{path}: not a valid shard set description for this version: {where}: {finding['msg']} (found "
+            f"{path} is not a valid shard set description for this version: {where}: {finding['msg']} (found "
             f"{finding['input']!r:.60}) → run data_preparation again"
         ) from error
 

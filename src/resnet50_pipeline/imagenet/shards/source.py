@@ -51,7 +51,7 @@ def find_split(folder: Path, entries: ListEntries) -> ShardedSplit:
             return split
     packed = ", ".join(f"{name} with {pluralize(split.images, 'image')}" for name, split in splits.items()) or "no list"
     raise DatasetError(
-        f"{folder}: was not packed from the current {entries.source} ({pluralize(len(entries), 'image')}, "
+        f"{folder} was not packed from the current {entries.source} ({pluralize(len(entries), 'image')}, "
         f"{digest:.23}…), but from {packed} → {_AGAIN}"
     )
 
@@ -98,10 +98,10 @@ class ShardedImages:
         try:
             data = self._pread(shard, offset, size)
         except OSError as error:
-            raise ImageDecodeError(f"{self.name(row)}: cannot be read: {error.strerror} → {_AGAIN}") from error
+            raise ImageDecodeError(f"{self.name(row)} cannot be read: {error.strerror} → {_AGAIN}") from error
         if len(data) != size:
             raise ImageDecodeError(
-                f"{self.name(row)}: has {len(data)} bytes, but the index expects {size}: the shard was truncated "
+                f"{self.name(row)} has {len(data)} bytes, but the index expects {size}: the shard was truncated "
                 f"after it was opened → {_AGAIN}"
             )
         return data
@@ -146,17 +146,16 @@ def open_index(path: Path, split: ShardedSplit) -> np.ndarray[tuple[int], np.dty
     try:
         digest = digest_file(path)
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror} → {_AGAIN}") from error
+        raise DatasetError(f"{path} cannot be read: {error.strerror} → {_AGAIN}") from error
     if digest != split.index_digest:
         raise DatasetError(
-            f"{path}: is damaged or not the index of this shard set: its digest is {digest:.23}…, but shard_set.json "
+            f"{path} is damaged or not the index of this shard set: its digest is {digest:.23}…, but shard_set.json "
             f"expects {split.index_digest:.23}… → {_AGAIN}"
         )
     index = np.load(path, mmap_mode="r", allow_pickle=False)
     if index.dtype != INDEX_DTYPE or index.shape != (split.images,):
         raise DatasetError(
-            f"{path}: has the shape {index.shape} and type {index.dtype}, not {split.images} rows of an index → "
-            f"{_AGAIN}"
+            f"{path} has the shape {index.shape} and type {index.dtype}, not {split.images} rows of an index → {_AGAIN}"
         )
     _require_rows_inside_shards(path, index, split)
     loaded: np.ndarray[tuple[int], np.dtype[np.void]] = index
@@ -187,10 +186,10 @@ def _require_size(path: Path, size: int) -> None:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror} → {_AGAIN}") from error
+        raise DatasetError(f"{path} cannot be read: {error.strerror} → {_AGAIN}") from error
     if found != size:
         what = "is truncated" if found < size else "has extra bytes"
-        raise DatasetError(f"{path}: {what}: it has {found} bytes, but the shard set expects {size} → {_AGAIN}")
+        raise DatasetError(f"{path} {what}: it has {found} bytes, but the shard set expects {size} → {_AGAIN}")
 
 
 def _close(descriptors: dict[int, int]) -> None:

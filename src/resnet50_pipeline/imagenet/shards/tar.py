@@ -65,13 +65,12 @@ def write_shard(path: Path, source: str, members: Iterable[tuple[str, bytes]]) -
             found = read_shard(temporary, source, checksums_of=path)
             if found.bytes != written.bytes or not np.array_equal(found.rows, written.rows):
                 raise DatasetError(
-                    f"{path}: has different content when read back from disk → check the disk (`dmesg`, `smartctl`), "
-                    "and "
-                    "try again"
+                    f"{path} has different content when read back from disk → check the disk (`dmesg`, `smartctl`), "
+                    "and try again"
                 )
     except OSError as error:
         raise DatasetError(
-            f"{path}: cannot be written: {error.strerror} → free some space or make it writable, and try again "
+            f"{path} cannot be written: {error.strerror} → free some space or make it writable, and try again "
             "(finished shards are kept)"
         ) from error
     return written
@@ -95,20 +94,20 @@ def read_shard(path: Path, source: str | None = None, *, checksums_of: Path | No
             made_of = archive.pax_headers.get(_COMMENT, "")
             if source is not None and made_of != source:
                 raise DatasetError(
-                    f"{path}: was built from other images or settings: its digest is {made_of:.16}, not {source:.16} → "
+                    f"{path} was built from other images or settings: its digest is {made_of:.16}, not {source:.16} → "
                     f"{again}"
                 )
             rows, names, sums = _read_members(
                 file, archive, _render_source(made_of), _checksums_name(checksums_of or path)
             )
             if sums is None or file.read() != _END:
-                raise DatasetError(f"{path}: is truncated or has extra bytes → {again}")
+                raise DatasetError(f"{path} is truncated or has extra bytes → {again}")
             size = file.tell()
     except FileNotFoundError as error:
-        raise DatasetError(f"{path}: is missing → run data_preparation again") from error
+        raise DatasetError(f"{path} is missing → run data_preparation again") from error
     # A damaged header may contain a size larger than memory, or an invalid number.
     except (OSError, tarfile.TarError, ValueError, MemoryError, OverflowError) as error:
-        raise DatasetError(f"{path}: is damaged ({error}) → {again}") from error
+        raise DatasetError(f"{path} is damaged ({error}) → {again}") from error
     if sums != _render_checksums(names, rows):
         raise DatasetError(f"{path}: its members do not match their checksums → {again}")
     return ShardRows(size, rows)
@@ -142,8 +141,8 @@ def _read_members(
 ) -> tuple[NDArray[np.void], list[str], bytes | None]:
     """Return one row per image, the names, and the bytes of the checksums member, or None if it is missing.
 
-    `tarfile` provides the name and size of each member. To detect any flipped bit, all other bytes must equal the
-    output of `_write` for that member. Afterward, the file is positioned after the last member.
+    `tarfile` provides the name and size of each member. To detect flipped bits, all other bytes must equal the output
+    of `_write` for that member. Afterward, the file is positioned after the last member.
     """
     names: list[str] = []
     rows: list[tuple[object, ...]] = []

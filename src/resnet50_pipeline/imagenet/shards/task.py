@@ -56,13 +56,11 @@ class PackedImages:
                 data = opened.read(size)
         except OSError as error:
             raise DatasetError(
-                f"{where}: cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
+                f"{where} cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
             ) from error
         expected = self.digests[index]
         if (size >= 0 and len(data) != size) or (expected and hashlib.sha256(data).hexdigest() != expected):
-            raise DatasetError(
-                f"{where}: has changed since validation (its digest differs) → run data_validation again"
-            )
+            raise DatasetError(f"{where} has changed since validation (its digest differs) → run data_validation again")
         return data
 
 
@@ -146,6 +144,6 @@ def _describe_file_state(images: PackedImages, index: int) -> str:
         status = Path(file).stat()
     except OSError as error:
         raise DatasetError(
-            f"{file}: cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
+            f"{file} cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
         ) from error
     return f"{status.st_size}:{status.st_mtime_ns}:{images.offsets[index]}:{images.sizes[index]}"

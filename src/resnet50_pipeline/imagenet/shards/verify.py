@@ -52,7 +52,7 @@ def verify_shard_set(folder: Path, workers: int = 0) -> VerifiedShards:
     splits = read_shard_set(folder).splits
     if not splits:
         raise DatasetNotFoundError(
-            f"{folder}: contains no shards because data_preparation.shards.mode was null → set the mode, and run "
+            f"{folder} contains no shards because data_preparation.shards.mode was null → set the mode, and run "
             "data_preparation"
         )
     tasks = [task for split in splits.values() for task in _plan(folder, split)]
@@ -91,6 +91,6 @@ def _verify(task: _Task) -> str:
     if len(found) == len(task.rows) and all(np.array_equal(found[name], task.rows[name]) for name in _COMPARED):
         return ""
     return (
-        f"{path}: is intact, but its members do not match the index → move it away, and run data_preparation again, "
+        f"{path} is intact, but its members do not match the index → move it away, and run data_preparation again, "
         "which builds missing shards"
     )

@@ -21,7 +21,7 @@ def read_bmp(data: bytes) -> Container:
     except struct.error:
         raise DamagedImageError("is truncated in its header") from None
     if end > len(data):
-        raise DamagedImageError(f"is truncated: it has {len(data)} bytes, and its header says {end}")
+        raise DamagedImageError(f"is truncated: it has {len(data)} bytes, but its header says {end}")
     return Container(end)
 
 
@@ -37,7 +37,7 @@ def _find_end(data: bytes) -> int:
     if compression in (_UNCOMPRESSED, _BIT_FIELDS):
         stored = (width * bits + 31) // 32 * 4 * abs(height)
     elif not stored:
-        return len(data)  # only decoding the run lengths would tell
+        return len(data)  # finding the end would require decoding the run lengths
     end: int = offset + stored
     # The size in the file header includes padding that some programs append, but it is often wrong.
     return max(end, file_bytes if file_bytes <= len(data) else 0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class DamagedImageError(Exception):
-    """The file ends early or contradicts itself. The message continues a sentence that starts with the file."""
+    """The file is truncated or inconsistent. The message completes a sentence that begins with the file name."""
 
 
 class Container(NamedTuple):

@@ -1,11 +1,11 @@
-"""Finds the format of an image file by its first bytes, never by its name."""
+"""Detects the format of an image file from its first bytes, never from its name."""
 
 from __future__ import annotations
 
 ACCEPTED = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
 """Formats that every stage decodes."""
 TIFF = "TIFF"
-"""Format that is accepted only if the parameter `dataset.tiff` says so, because TIFF has the most complex decoders."""
+"""Format that is accepted only if the parameter `dataset.tiff` is true, because TIFF has the most complex decoders."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),

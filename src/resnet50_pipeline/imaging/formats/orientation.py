@@ -1,7 +1,7 @@
 """Reads the orientation of an image from EXIF and XMP data.
 
-Decoding applies the orientation in EXIF data to every format. As in OpenCV and in browsers, it ignores an orientation
-that is only in XMP data.
+Decoding applies the EXIF orientation in every format. Like OpenCV and browsers, it ignores an orientation that is only
+in XMP data.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def read_webp(data: bytes) -> Container:
     # An odd size is invalid, but some encoders omit the padding of the last chunk.
     end = 8 + size
     if end > len(data):
-        raise DamagedImageError(f"is truncated: it has {len(data)} bytes, and its RIFF header says {end}")
+        raise DamagedImageError(f"is truncated: it has {len(data)} bytes, but its RIFF header says {end}")
     position, frames, exif, hidden = _HEADER_BYTES, 0, b"", 1
     while position + _CHUNK_HEADER_BYTES <= end:
         kind, length = struct.unpack_from("<4sI", data, position)

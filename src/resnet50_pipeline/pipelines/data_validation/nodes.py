@@ -32,7 +32,7 @@ def scan_dataset(
     try:
         lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair, archived=archived)
     except ListFileError:
-        logger.warning("the lists are read first; the images have not been checked yet")
+        logger.warning("the images have not been checked, because the lists must be corrected first")
         raise
     entries = {split: prefixed.entries for split, prefixed in lists.items()}
     options = data_validation.scan
@@ -72,7 +72,7 @@ def validate_manifest(
 
     validation = validate_manifest(
         manifest,
-        # A class without images is a class too, and an expectation reports it.
+        # A class without images still counts as a class. An expectation reports it.
         dataset.class_num or max(count_listed_classes(manifest), list_descriptions.class_num),
         data_validation.blocking,
         list_descriptions.names,

@@ -56,8 +56,9 @@ def find_evaluated_model(
 def find_rival(evaluation: EvaluationParameters) -> tuple[str, pd.DataFrame | None]:
     """Return the name and predictions of the model in `evaluation.compare_with`, called the rival.
 
-    Without predictions, the first value is the reason, or "" if no rival is configured. A missing alias is not an
-    error, because there is no champion before the first version. An unreachable MLflow is not an error either.
+    If there are no predictions, the first value is the reason instead, or "" if no rival is configured. A missing alias
+    is not an error, because there is no champion before the first version. An unreachable MLflow is not an error
+    either.
 
     Raises:
         EvaluationTableError: if the file does not exist or is not a Parquet table.
@@ -102,7 +103,7 @@ def _fetch_predictions(reference: str, *, is_optional: bool) -> tuple[str, pd.Da
 
 
 def compare_with_rival(predictions: pd.DataFrame, evaluation: EvaluationParameters) -> dict[str, Any]:
-    """Compare the predictions with those of the rival. Without a comparison, `rival` is None and `reason` explains why.
+    """Compare the predictions with the rival's. If there is no comparison, `rival` is None and `reason` explains why.
 
     If an alias points to a version that was evaluated on different images, the comparison is skipped without an error.
     """

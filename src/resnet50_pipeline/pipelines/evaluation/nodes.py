@@ -32,7 +32,7 @@ def predict_val_list(
     """Return the predictions for the list of `evaluation.split`, along with a summary of the evaluation.
 
     If `evaluation.image_list` is set, it is used instead. Before the ranks start, the images of the split are compared
-    with those that data_validation found.
+    with the manifest from data_validation.
     """
     from resnet50_pipeline.imagenet.image_check import require_validated_images
     from resnet50_pipeline.imagenet.layout import require_test_list
@@ -138,10 +138,12 @@ def write_evaluation_report(
     evaluation: EvaluationParameters,
 ) -> tuple[str, str]:
     """Return the report as an HTML page and the model card as Markdown."""
+    from resnet50_pipeline.reporting.metrics import require_one_evaluation
     from resnet50_pipeline.reporting.model_card import render_model_card
     from resnet50_pipeline.reporting.provenance import collect_provenance
     from resnet50_pipeline.reporting.report import ReportInputs, render_report
 
+    require_one_evaluation(predictions, metrics, per_class_metrics)
     was_trained_here = evaluation_summary["is_best_checkpoint"]
     inputs = ReportInputs(
         metrics=metrics,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.files import digest_json
 
 _RUN_FACTS = ("git_commit", "git_dirty", "recipe")
 _METRICS = ("top1", "top5", "balanced_accuracy", "loss")
@@ -25,6 +27,38 @@ def collect_tags(
         "weights_digest": str(evaluation_summary["weights_digest"]),
         **{name: run_tags[name] for name in _RUN_FACTS if name in run_tags},
     }
+
+
+def require_one_evaluation(
+    metrics: Mapping[str, float],
+    evaluation_summary: Mapping[str, Any],
+    validation_report: Mapping[str, Any],
+    pages: Iterable[Path],
+) -> None:
+    """Raise an error unless all results belong to one evaluation of the current data.
+
+    The report and the model card contain a digest of the metrics, the summary and the data digest. If one of these was
+    replaced later, for example by an evaluation that was killed before it wrote the report, the digest differs.
+
+    Args:
+        metrics: metrics of the evaluation.
+        evaluation_summary: summary of the evaluation.
+        validation_report: report of data_validation.
+        pages: the evaluation report and the model card.
+
+    Raises:
+        EvaluationTableError: if a page belongs to other results.
+    """
+    digest = digest_json(metrics, evaluation_summary, validation_report["data_digest"])
+    other = [str(page) for page in pages if digest not in page.read_text(encoding="utf-8")]
+    if other:
+        raise EvaluationTableError(
+            [
+                f"{' and '.join(other)}: written for other results than the current metrics, evaluation_summary and "
+                "validation_report; the evaluation was probably interrupted, or data_validation has found other data "
+                "since → run the evaluation pipeline again"
+            ]
+        )
 
 
 def require_same_weights(evaluation_summary: Mapping[str, Any], export_check: Mapping[str, Any]) -> None:

@@ -38,7 +38,11 @@ def register_model(
 ) -> dict[str, Any]:
     """Register the model and apply the gate. Return the name, version, run id, model URI, alias, decision and tags."""
     from resnet50_pipeline.files import write_text
-    from resnet50_pipeline.pipelines.model_registration.facts import collect_tags, require_same_weights
+    from resnet50_pipeline.pipelines.model_registration.facts import (
+        collect_tags,
+        require_one_evaluation,
+        require_same_weights,
+    )
     from resnet50_pipeline.tracking import runs
     from resnet50_pipeline.tracking.registry import promotion
     from resnet50_pipeline.tracking.registry import versions as registry
@@ -46,6 +50,7 @@ def register_model(
     run = runs.require_current_run()
     export_check = json.loads((inference_model / "export_check.json").read_text(encoding="utf-8"))
     require_same_weights(evaluation_summary, export_check)
+    require_one_evaluation(metrics, evaluation_summary, validation_report, (evaluation_report, model_card))
     facts = collect_tags(metrics, evaluation_summary, validation_report, run.tags)
     with tempfile.TemporaryDirectory() as folder:
         predictions_file, metrics_file = Path(folder) / "predictions.parquet", Path(folder) / "metrics.json"

@@ -25,8 +25,8 @@ def train_network(
 ) -> Path:
     """Render the PaddleClas YAML file, train with it, and return the folder that contains all training results.
 
-    Before the ranks start, the images are compared with those that data_validation found and, if a training resumes,
-    with those that it was started with.
+    Before the ranks start, the images are compared with the manifest from data_validation and, when a training run is
+    resumed, with the images that it started with.
 
     The folder contains the YAML file, the events and the checkpoint sets. The YAML file is not a catalog dataset, so a
     run that starts at this node cannot use the YAML file of an earlier run.

@@ -17,7 +17,8 @@ from pydantic import Field, TypeAdapter
 
 from resnet50_pipeline.events import AnyEvent, EpochEnd, EvalEnd, Event, TrainStep
 
-# `batch_seconds` is left out: it duplicates `images_per_second`, and every point adds to the load on MLflow's database.
+# `batch_seconds` is omitted because it duplicates `images_per_second`, and every point adds to the load on MLflow's
+# database.
 _STEP_CURVES: tuple[str, ...] = ("loss", "top1", "learning_rate", "images_per_second", "reader_seconds")
 _EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds", "skipped_images")
 _EVALUATION_CURVES: tuple[str, ...] = ("loss", "top1", "top5", "images_per_second")

@@ -17,8 +17,8 @@ from resnet50_pipeline.tracking.delivery.outbox import Outbox
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
-# Maximum time that the end of training waits for a request in flight. After that, the points are sent again. MLflow
-# keeps one copy of points that it receives twice.
+# Maximum time to wait for a request in flight at the end of training. After that, its points are sent again. If MLflow
+# receives a point twice, it keeps one copy.
 _LAST_REQUEST_SECONDS = 10.0
 
 

@@ -31,7 +31,7 @@ from resnet50_pipeline.training_dir import events_path
 
 logger = logging.getLogger(__name__)
 
-# About the number of events that fill one request.
+# Approximate number of events that fill one request.
 _CHUNK_BYTES = 1 << 16
 # The client prepares one request while the server works on the other. Additional requests only wait for each other: for
 # the same backlog, a server with two workers took 24 s with two requests in flight, 27 s with three and 30 s with four.
@@ -138,5 +138,7 @@ def _parse_line(line: bytes, path: Path) -> AnyEvent | SystemSample | None:
     try:
         return parse_curve_event(line)
     except ValidationError:
-        logger.warning("%s: skipped a line that is not an event, so the curves lack it: %r", path, line[:200])
+        logger.warning(
+            "%s: skipped a line that is not an event, so it is missing from the curves: %r", path, line[:200]
+        )
         return None

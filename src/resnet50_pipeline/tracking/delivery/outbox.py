@@ -61,9 +61,9 @@ class Outbox:
         self._failed_at: float | None = None
         self._refused_at: float | None = None
         self.failure = ""
-        """Why the last request failed; "" if it did not."""
+        """Why the last request failed; "" if it succeeded."""
         self.refusal = ""
-        """Why the artifact store refuses files although MLflow answers; "" if it does not."""
+        """Why the artifact store refuses files although MLflow answers; "" if it accepts them."""
         self._disk_has_failed = False
         self._lock = threading.RLock()
 
@@ -102,8 +102,8 @@ class Outbox:
         """Deliver all operations in order. Return False if some could not be delivered yet.
 
         Args:
-            at_once: send requests even if the last one failed less than `retry_seconds` ago. By default, the outbox
-                pauses after a failure, so that an unavailable server does not delay every caller.
+            at_once: whether to send requests even if the last one failed less than `retry_seconds` ago. By default, the
+                outbox pauses after a failure, so that an unavailable server does not delay every caller.
 
         Raises:
             TrackingError: if MLflow can never accept this run (see `Store.find_experiment`).
@@ -160,8 +160,7 @@ class Outbox:
                 return str(found.info.run_id)
             if self._continues:
                 logger.warning(
-                    "MLflow at %s does not have the run that this training continues; a new run receives all of its "
-                    "curves",
+                    "MLflow at %s does not contain the run that is being resumed; a new run receives all of its curves",
                     self._store.address,
                 )
         self._is_in_doubt = True
@@ -172,8 +171,8 @@ class Outbox:
     def _apply_all(self, client: MlflowClient, run_id: str, *, with_uploads: bool) -> None:
         """Apply the operations in order, and keep the uploads of files that the artifact store refuses.
 
-        The artifact store may be another service with its own rights, so it must not hold back metrics and the end of
-        the run. All other operations depend on the earlier ones.
+        The artifact store may be another service with its own permissions, so it must not hold back metrics or the end
+        of the run. All other operations depend on the earlier ones.
         """
         self._drop_missing_files()
         operations, position = self._state.operations, 0
@@ -224,7 +223,7 @@ class Outbox:
         return True
 
     def _apply(self, operation: AnyOperation, client: MlflowClient, run_id: str) -> None:
-        """Apply an operation. Log the refusal of one that MLflow would refuse every time."""
+        """Apply an operation. If MLflow would reject it every time, log the error instead of raising it."""
         try:
             operation.apply(client, run_id)
         except MlflowException as error:

@@ -6,7 +6,7 @@ later run or `make clean`:
     .mlflow_outbox/<session>/
       outbox.json      {"session": "2026-11-24T05.51.29.123Z", "run_id": null, "operations": [{"kind": …}], …}
       files/0/…        the file that an operation uploads
-      system/          samples of the machine (system_metrics.py)
+      system/          samples of the machine's resource usage (system_metrics.py)
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class OutboxFolder:
         return self.path / _SAMPLES
 
     def read(self) -> OutboxState:
-        """Return the stored state. If the project folder has moved since, the paths in it are those of the new place.
+        """Return the stored state. If the project folder has been moved since, adjust the paths in the state.
 
         Raises:
             FileNotFoundError: if nothing is stored.

@@ -92,7 +92,7 @@ def _sample_until(is_over: threading.Event, writer: EventWriter, interval_second
                 writer.write(sample)
         except (OSError, ValueError) as error:  # a full disk, or a file that was closed before this thread ended
             if not has_failed:
-                logger.warning("the recording of system metrics has stopped: %s", error)
+                logger.warning("system metrics are no longer recorded: %s", error)
             has_failed = True
         if is_last:
             return
@@ -103,5 +103,5 @@ def _try_sample(monitors: Sequence[BaseMetricsMonitor]) -> SystemSample | None:
     try:
         return take_sample(monitors)
     except Exception as error:
-        logger.debug("the machine cannot be sampled (%s: %s)", type(error).__name__, error)
+        logger.debug("resource usage cannot be sampled (%s: %s)", type(error).__name__, error)
         return None

@@ -1,8 +1,8 @@
 """Records the champions of a registered model in a journal. Journal entries cannot be changed.
 
-MLflow moves an alias without checking its old value. If two runs finish at the same time, both would become the
+MLflow moves an alias without checking its old value. If two runs finished at the same time, both would become the
 champion, although the second was never compared with the first. However, MLflow does not allow changes to a run's
-parameters. The journal's entries are therefore parameters of a run, the run of the model's first version. The
+parameters. The journal's entries are therefore parameters of a run: the one that created the model's first version. The
 registered model's `champion_journal` tag contains the ID of this run.
 
     champion.0001            {"version": 1, "action": "gate", "by": "ada", "at": "2026-11-24T05:51:29Z", "why": "…"}
@@ -110,7 +110,7 @@ class ChampionJournal:
     def change(
         self, expected: Champion, version: int | None, action: Literal["gate", "promote", "rollback"], why: str
     ) -> bool:
-        """Make `version` the champion if the current champion is still `expected`. Return whether it was."""
+        """Make `version` the champion if `expected` is still the champion. Return whether the change was made."""
         if not self._try_write(expected.number + 1, _make_entry(version, action, why)):
             return False
         self.settle()
@@ -119,7 +119,7 @@ class ChampionJournal:
     def view(self) -> list[Entry]:
         """Return the entries, oldest first, without writing anything.
 
-        If a person has moved the alias in MLflow since the last entry, this change is the last one.
+        If a person has moved the alias in MLflow since the last entry, this change is added at the end.
         """
         journal = self._client.get_registered_model(self.name).tags.get(JOURNAL_TAG)
         entries, settled = self._read() if journal is not None and self._is_active(journal) else ([], set())
@@ -209,14 +209,14 @@ class ChampionJournal:
         if lost is not None:
             logger.warning(
                 "MLflow run %s, which contained the champion journal of %s, no longer exists (`mlflow gc`); a new "
-                "journal starts with the present champion in run %s",
+                "journal starts with the current champion in run %s",
                 *(lost, self.name, run_id),
             )
         _retry_conflicts(lambda: self._client.set_registered_model_tag(self.name, JOURNAL_TAG, run_id))
         return run_id
 
     def _is_active(self, run_id: str) -> bool:
-        """Return whether a run can contain the journal, or False if it no longer exists.
+        """Return whether a run exists, so that it can contain the journal.
 
         Raises:
             TrackingError: if the run was deleted but can still be restored.

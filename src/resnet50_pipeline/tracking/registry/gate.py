@@ -118,7 +118,7 @@ def _check_minimum(candidate: VersionFacts, gate: GateParameters) -> Check:
     return Check(
         "min_accuracy",
         passed,
-        f"{_NAMES[gate.metric]} {candidate.accuracy:.2%} {relation} the {gate.min_accuracy:.2%} of gate.min_accuracy",
+        f"{_NAMES[gate.metric]} {candidate.accuracy:.2%} {relation} gate.min_accuracy ({gate.min_accuracy:.2%})",
     )
 
 
@@ -143,7 +143,7 @@ def _check_drop(candidate: VersionFacts, champion: VersionFacts | None, gate: Ga
         rule,
         passed,
         f"{_NAMES[gate.metric]} {candidate.accuracy:.2%} {relation} {named} ({champion.accuracy:.2%}); "
-        f"gate.max_accuracy_drop {'allows' if passed else 'allows only'} {_points(gate.max_accuracy_drop)} below",
+        f"gate.max_accuracy_drop {'allows' if passed else 'allows only'} a drop of {_points(gate.max_accuracy_drop)}",
     )
 
 

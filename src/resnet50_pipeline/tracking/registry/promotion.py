@@ -139,7 +139,7 @@ def promote_version(client: MlflowClient, name: str, version: int, *, despite_ga
     if stored.tags.get(GATE_TAG) == FAILED and not despite_gate:
         raise TrackingError(
             f"{name} version {version} failed the gate: {stored.tags.get(REASONS_TAG, 'no reason is recorded')}; "
-            f"to promote it anyway: kedro promote {version} --despite-gate"
+            f"to promote it anyway, run `kedro promote {version} --despite-gate`"
         )
     journal = ChampionJournal(client, name)
     move = _change(journal, journal.settle(), version, "promote", why)
@@ -160,7 +160,7 @@ def roll_back(client: MlflowClient, name: str, why: str = "") -> Move:
     current = journal.settle()
     previous = journal.previous()
     if previous is None:
-        raise TrackingError(f"{name} has no previous champion; choose a version with kedro promote VERSION")
+        raise TrackingError(f"{name} has no previous champion; choose a version with `kedro promote VERSION`")
     _require_version(client, name, previous)
     return _change(journal, current, previous, "rollback", why)
 

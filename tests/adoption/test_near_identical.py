@@ -13,6 +13,7 @@ from PIL import Image
 
 from resnet50_pipeline.adoption import near_identical
 from resnet50_pipeline.adoption.near_identical import cluster, find_near_identical, find_near_pairs
+from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.imaging.difference_hash import HASH_BITS, MAX_DISTANCE
 
 
@@ -46,6 +47,15 @@ def test_the_size_of_the_products_does_not_matter(monkeypatch):
     monkeypatch.setattr(near_identical, "_MAX_PRODUCTS", 100)
     assert find_near_pairs(hashes).tolist() == whole
     assert len(whole) > 500
+
+
+def test_too_many_pairs_are_an_error(monkeypatch):
+    """Frames of a fixed camera would fill the memory. The error says what to do."""
+    first = np.random.default_rng(0).integers(0, 256, HASH_BITS // 8, np.uint8)
+    hashes = np.unique([differing(first, n % 5, n) for n in range(60)], axis=0)
+    monkeypatch.setattr(near_identical, "_MAX_PAIRS", 100)
+    with pytest.raises(DatasetError, match=r"over 100 pairs.*--group-by.*--ignore-similar"):
+        find_near_pairs(hashes)
 
 
 def test_a_chain_is_divided():

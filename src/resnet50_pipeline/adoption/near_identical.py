@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.imagenet.worker_pool import count_workers, map_in_processes
 from resnet50_pipeline.imaging.difference_hash import HASH_BITS, MAX_DISTANCE, compute_difference_hash
 from resnet50_pipeline.progress import show_progress
@@ -28,6 +29,7 @@ _IMAGES_PER_TASK = 64
 # With fewer images, starting the processes takes longer than decoding the images.
 _MIN_IMAGES_FOR_POOL = 1000
 _MAX_PRODUCTS = 1 << 24  # 64 MiB
+_MAX_PAIRS = 20_000_000  # a few times 160 MB of memory
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ def find_near_identical(root: Path, digests: Mapping[str, str], workers: int = 0
         digests: digest of the content of each image, keyed by path relative to `root`. Images without a digest, which
             could not be read, are left out. Of copies, one is hashed.
         workers: number of processes; 0 means one per core.
+
+    Raises:
+        DatasetError: if there are too many near-identical pairs.
     """
     first_path: dict[str, str] = {}
     for path in sorted(path for path, digest in digests.items() if digest):
@@ -96,6 +101,9 @@ def find_near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
     Args:
         hashes: uint8 [N, HASH_BITS / 8], all different.
+
+    Raises:
+        DatasetError: if there are too many pairs to be stored.
     """
     count, bands = len(hashes), MAX_DISTANCE + 1
     # Neighboring bits are often the same in many images, for example above a horizon. A band contains bits from all
@@ -107,8 +115,16 @@ def find_near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
         values = np.unpackbits(hashes, axis=1)[:, bits].astype(np.int64) @ (1 << np.arange(len(bits)))
         rows = np.argsort(values, kind="stable")
         buckets = np.split(rows, np.flatnonzero(np.diff(values[rows])) + 1)
-        found = [code for bucket in buckets if len(bucket) > 1 for code in _compare(hashes, bucket)]
-        codes = np.unique(np.concatenate([codes, *found]))
+        found, stored = [codes], len(codes)
+        for code in (code for bucket in buckets if len(bucket) > 1 for code in _compare(hashes, bucket)):
+            found.append(code)
+            stored += len(code)
+            if stored > _MAX_PAIRS:
+                raise DatasetError(
+                    f"over {_MAX_PAIRS:,} pairs of images are near-identical, such as frames of a fixed camera → name "
+                    "the images that belong together with --group-by, and add --ignore-similar"
+                )
+        codes = np.unique(np.concatenate(found))
     return np.stack([codes // max(count, 1), codes % max(count, 1)], axis=1)
 
 

@@ -116,7 +116,7 @@ def require_valid(report: Mapping[str, Any]) -> None:
 
 
 def require_report_of(manifest_file: Path, report_file: Path) -> None:
-    """Raise an error if the report was written for another manifest.
+    """Raise an error if the report was not written for the manifest.
 
     Raises:
         DatasetError: if the digest in the report is not that of the manifest file.

@@ -135,7 +135,7 @@ def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any
     """Raise an error if this run reads the manifest or the validation report of earlier runs and they do not match.
 
     Raises:
-        DatasetError: if the report was written for another manifest.
+        DatasetError: if the report was not written for the manifest.
     """
     manifest, report = (_path_of(catalog, name) for name in (MANIFEST, VALIDATION_REPORT))
     written = {_path_of(catalog, name) for name in pipeline.all_outputs()}

@@ -1,4 +1,4 @@
-"""Measures the difference hash: variants that it finds, other images that it joins, and images/s.
+"""Measures the difference hash: variants that it detects, different images that it confuses, and images/s.
 
     python benchmarks/difference_hash.py PHOTO...
 
@@ -49,7 +49,7 @@ def make_variants(image: Image.Image) -> Iterator[tuple[str, bytes]]:
 
 
 def make_noise(random: np.random.Generator, side: int = 256) -> Image.Image:
-    """Return colored noise whose spectrum falls with the frequency, as that of photographs does."""
+    """Return colored noise whose power decreases with frequency, as in photographs."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.fftfreq(side))
     frequency[0, 0] = 1
     spectrum = np.fft.fft2(random.normal(size=(3, side, side))) / frequency**1.2
@@ -59,7 +59,7 @@ def make_noise(random: np.random.Generator, side: int = 256) -> Image.Image:
 
 
 def count_pairs(images: list[Image.Image]) -> str:
-    """Return how many pairs of different images are near."""
+    """Return the number of pairs of different images that the hash considers near-identical."""
     hashes = [one for image in images if (one := compute_difference_hash(encode(image, 95))) is not None]
     unique, sizes = np.unique(np.array(hashes), axis=0, return_counts=True)
     pairs = find_near_pairs(unique)

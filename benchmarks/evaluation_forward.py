@@ -1,8 +1,8 @@
 """Compares the throughput of the evaluation with that of the bare network; a part of `evaluation.py`.
 
-Uses ResNet50 at 64 pixels on one CPU rank with one thread. `bare` runs only the network, on batches in memory. The
-evaluation reads, decodes and transforms the images, runs the network and keeps the top 5 classes: once with one
-DataLoader worker and once with none, so that the rank itself loads the images. `loader` runs the DataLoader worker
+Uses ResNet50 with images of 64 x 64 pixels on one CPU rank with one thread. `bare` runs only the network, on batches in
+memory. The evaluation reads, decodes and transforms the images, runs the network and keeps the top 5 classes: once with
+one DataLoader worker and once with none, so that the rank itself loads the images. `loader` runs the DataLoader worker
 without the network; this rate limits every evaluation with one worker. The tasks alternate, and each figure is the
 median over the rounds.
 """

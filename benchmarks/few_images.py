@@ -1,4 +1,4 @@
-"""Measures what fine-tuning, class weights and balanced sampling gain: `python benchmarks/few_images.py [--check]`.
+"""Measures the gain from fine-tuning, class weights and balanced sampling: `python benchmarks/few_images.py [--check]`.
 
 - `finetune`: a network is trained on the digits 0 to 4. Then the recipe finetune learns the digits 5 to 9 from 10, 20
   or 50 images per class, and the recipe from-scratch-small learns them from random weights.
@@ -11,8 +11,8 @@ balanced accuracy, in percentage points, averaged over the seeds, with its 95% c
 
 Prints one line per run, and one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if
 a target is missed. With --results FILE, finished runs are appended to the file and not repeated, so that an interrupted
-benchmark can continue. The full benchmark takes two to three hours on two idle cores; --smoke only checks in a few
-minutes that the program works; its results are meaningless.
+benchmark can continue. The full benchmark takes two to three hours on two idle cores. With --smoke, it takes a few
+minutes and only checks that the program works; the results are meaningless.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 - `ranks`: two ranks, compared with one.
 - `engines`: an epoch, compared with PaddleClas (needs PADDLECLAS_HOME, the path of a checkout).
 
-All figures are ratios within one run, on the CPU, with ResNet50 on the sample's 32-pixel images. Compared tasks
-alternate, so that they run under the same load.
+All figures are ratios within one run, on the CPU, with ResNet50 on the sample's images of 32 x 32 pixels. Compared
+tasks alternate, so that they run under the same load.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """

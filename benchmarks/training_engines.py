@@ -1,9 +1,10 @@
 """Compares an epoch of the native engine with one of PaddleClas, using the same YAML file on one CPU rank.
 
 Run `python benchmarks/training_engines.py [--check]` with PADDLECLAS_HOME set to a checkout; without one, nothing is
-measured. Both engines train ResNet50 on 32-pixel images with one thread and one DataLoader worker, alternating. A whole
-epoch consists of training, evaluation and saving; its duration is computed from the times of the events, excluding the
-first epoch. The CPU time covers all processes of a run from their start, and is more reliable on a busy machine.
+measured. Both engines train ResNet50 on images of 32 x 32 pixels with one thread and one DataLoader worker,
+alternating. A whole epoch consists of training, evaluation and saving; its duration is computed from the times of the
+events, excluding the first epoch. The CPU time covers all processes of a run from their start, and is more reliable on
+a busy machine.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def measure(folder: Path) -> list[Target]:
 
 
 def measure_round(folder: Path, root: Path) -> dict[str, float]:
-    """Return the images/s of the three settings by name."""
+    """Return the images/s of the three settings, keyed by name."""
     write_half(root)
     rates = {
         "alone": run_together([start_one(folder / "alone", root)]),

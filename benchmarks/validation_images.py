@@ -1,4 +1,4 @@
-"""Measures the check of ImageNet's images before training, and that of another machine; a part of `validation.py`.
+"""Measures the check of ImageNet's images before training, also on another machine; a part of `validation.py`.
 
 The dataset has as many names as ILSVRC2012: hard links to a few small files, because 1.33 million files would
 need 5 GB. The manifest and the scan cache are those that a full scan would write. All folders are in the page cache.
@@ -34,7 +34,7 @@ MAX_CPU_SECONDS = 30.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets for 1,331,000 images in an empty folder."""
+    """Create 1,331,000 images in an empty folder, and return the targets."""
     root, results = folder / "imagenet", folder / "results"
     digests = write_links(root)
     lists = {split: read_list_file(root / f"{split}_list.txt", CLASSES) for split in SPLITS}

@@ -84,7 +84,7 @@ def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder
     """Train in `folder`, kill, resume to the end, and compare with `whole`; return the newest set after the kill.
 
     Raises:
-        AssertionError: if a process or file is left, an exit code is wrong, or the weights differ.
+        AssertionError: if a process or file is left behind, an exit code is wrong, or the weights differ.
     """
     loader = whole.loader.model_copy(update={"num_workers": kill.workers})
     changes = {"output_dir": folder / "training", "resume": "auto", "loader": loader}

@@ -38,7 +38,7 @@ class Emulation:
     """Rounds the tensors that a GPU would store in half precision. Sums stay float32, as in tensor cores.
 
     O1 rounds inputs and outputs of convolutions and fully connected layers. O2 also rounds the outputs of all other
-    layers. Gradients are rounded at the same places.
+    layers. Gradients are rounded in the same places.
     """
 
     def __init__(self, network: paddle.nn.Layer, amp: AMPConfig) -> None:

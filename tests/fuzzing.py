@@ -9,8 +9,8 @@ decodes each, and compares the result with the scan's. A finding ends the progra
 - an exception that the function does not document, or a crash;
 - a case that takes more than 10 seconds of CPU time (SIGPROF; faulthandler shows where), or memory above the limit: 4
   GiB, or for a format as much as the largest accepted image needs;
-- a file that the scan accepts and the decoder refuses, or vice versa; - a file opened outside the dataset root (an
-audit hook sees every file that the process opens).
+- a file that the scan accepts and the decoder refuses, or vice versa;
+- a file opened outside the dataset root (an audit hook sees every file that the process opens).
 
 The same seed produces the same cases.
 """
@@ -226,8 +226,8 @@ def fuzz_format(image_format: str, chooser: random.Random, seconds: float, cases
             assert pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
         full, header = inspect_bytes(data, tiff=is_tiff), inspect_header(data, tiff=is_tiff)
         assert full.status == status, full
-        # Level header accepts everything that can be decoded. It misses bytes after a JPEG that end in another end
-        # marker.
+        # The `header` level accepts everything that can be decoded. It misses bytes after a JPEG that end in another
+        # end marker.
         as_header = full._replace(sha256="", trailing_bytes=header.trailing_bytes)
         assert status == "undecodable" or header == as_header, (header, full)
 

@@ -2,8 +2,8 @@
 
     python training_driver.py train|join <parameters.json> <dataset root>
 
-`train` renders the configuration and trains; `join` runs the ranks of another machine. The exit code is that of the
-command line: 0, 1 for an error that a user can fix, 128 plus the signal number.
+`train` renders the configuration and trains; `join` runs the ranks of another machine. The exit codes are the same as
+for the command line: 0, 1 for an error that a user can fix, or 128 plus the signal number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Defines the Kedro datasets in the catalog. They replace their file or folder atomically.
 
 In contrast, the datasets in `kedro-datasets` write directly to the final path. If a run is killed during a write, they
-leave an incomplete file, which the next stage or DVC would use as a result.
+leave an incomplete file, which the next stage or DVC would treat as a complete result.
 """
 
 from __future__ import annotations

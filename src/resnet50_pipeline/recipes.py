@@ -156,7 +156,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
             env_config = {
                 **({"workspace": f"data/{environment}"} if self._is_named_after_dataset else {}),
                 **env_config,
-                # The value is resolved already. A `${` in it belongs to the path.
+                # The value has already been resolved, so a `${` in it belongs to the path.
                 **({} if root is None else {"dataset_root": escape_value(root)}),
             }
         if key == "parameters" and self._is_named_after_dataset:

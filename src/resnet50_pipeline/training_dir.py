@@ -23,8 +23,8 @@ from resnet50_pipeline.processes.command_line import repeat_command
 _SETS = "epoch-*"
 # PaddleClas writes <stem>.pdparams, then <stem>.pdopt, and this file last.
 UPSTREAM_STATES = ".pdstates"
-# Parameters for folders that replace the workspace, one for the results of training and later stages, and one for those
-# of data_validation and data_preparation. They can only be set with `--params`.
+# Parameters for folders that replace the workspace, one for the results of training and later stages, and one for the
+# results of data_validation and data_preparation. They can only be set with `--params`.
 RUN_DIR, DATA_DIR = "run_dir", "data_dir"
 
 
@@ -116,7 +116,7 @@ def best_checkpoint(training_dir: Path, run_dir: str | None = None) -> Path:
 
     Args:
         training_dir: training folder.
-        run_dir: value of the parameter `run_dir` with which this training runs, if the command line does not show it.
+        run_dir: value of the `run_dir` parameter of this training run, if it is not on the command line.
 
     Raises:
         CheckpointError: if training has not finished, or if the set is missing.

@@ -20,7 +20,7 @@ def test_a_folder_is_relative_to_the_shell(probe_project):
     below.mkdir()
     done = publish(probe_project, below, "../runs/one")
     assert done.returncode == 1
-    assert "runs/one/06_models/training: the training there never started" in done.stderr
+    assert "runs/one/06_models/training never started" in done.stderr
     assert "--pipelines training --params run_dir=runs/one,training.resume=auto" in done.stderr
 
     run_dir = probe_project.path / "runs" / "one"

@@ -253,7 +253,7 @@ def settings_of_outs(chain: Chain) -> dict[str, dict[str, Any]]:
 
 
 def test_dvc_never_writes_to_the_workspace_of_imagenet() -> None:
-    """Every ImageNet out is uncached and persistent, so it is deleted neither by a checkout nor when a stage starts."""
+    """Every ImageNet out is uncached and persistent, so neither a checkout nor the start of a stage deletes it."""
     outs = settings_of_outs(CHAINS[1])
     assert outs
     assert {path: found for path, found in outs.items() if found != {"cache": False, "persist": True}} == {}

@@ -179,7 +179,7 @@ def test_a_folder_moves_to_a_file_system_without_permissions(
 
 
 def test_flushing_a_file_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An error while flushing a file is not ignored: its content may be lost."""
+    """An error while flushing a file is not ignored, because the file's content may be lost."""
 
     def fsync(_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")

@@ -46,7 +46,7 @@ def test_dvc_lock_is_not_a_source_change(tmp_path):
 
 
 def test_repository_without_commits_has_no_commit(tmp_path):
-    """Before the first commit, there is no commit and the folder is dirty."""
+    """In a repository without commits, no commit is reported and the folder is dirty."""
     git(tmp_path, "init")
     state = describe_git(tmp_path)
     assert (state.commit, state.is_dirty, state.has_commit) == ("none", True, False)

@@ -1,4 +1,4 @@
-"""Parameter models reject invalid values and incompatible values."""
+"""Parameter models reject invalid and incompatible values."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_sizes_have_three_digits_and_a_binary_unit(size: float, text: str):
 
 
 def test_durations_are_clocks_or_have_units():
-    """Clock durations are never negative; durations in sentences have units."""
+    """Durations in clock format are never negative; durations in sentences have units."""
     assert [format_clock(seconds) for seconds in (-1, 6.6, 201, 3723)] == ["0:00", "0:07", "3:21", "1:02:03"]
     assert [format_duration(seconds) for seconds in (6.625, 201, 3723)] == ["6.62 s", "3 min 21 s", "1 h 2 min"]
 

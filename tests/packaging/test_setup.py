@@ -90,7 +90,7 @@ class TinyProject:
         self.lock_developer_packages("1.0")
 
     def lock(self, file: str, name: str, version: str) -> None:
-        """Make a wheel with the module `tiny` and write a lock file that has it and uv."""
+        """Make a wheel with the module `tiny` and write a lock file that contains this wheel and uv."""
         wheel = write_wheel(self.wheels, name, version, module="tiny")
         (self.root / file).write_text(self.uv + wheel, encoding="utf-8")
 
@@ -286,7 +286,7 @@ def test_developer_packages_stay_installed(project: TinyProject) -> None:
 
 @pytest.mark.slow
 def test_a_replaced_package_stays_until_its_lock_changes(project: TinyProject) -> None:
-    """A build with which a user has replaced a locked package survives `make setup-dev` and a new pyproject.toml."""
+    """A build that a user has installed over a locked package survives `make setup-dev` and a new pyproject.toml."""
     assert project.make("setup").returncode == 0
     (site,) = (project.root / ".venv" / "lib").glob("python*/site-packages")
     (site / "tiny.py").unlink()  # a hard link into uv's cache
@@ -303,7 +303,7 @@ def test_a_replaced_package_stays_until_its_lock_changes(project: TinyProject) -
 
 @pytest.mark.slow
 def test_clones_share_the_files_of_packages(installed_once: TinyProject) -> None:
-    """Environments on the file system of uv's cache take no space for files that are in the cache."""
+    """Environments on the file system of uv's cache use no additional space for files that are in the cache."""
     clone = copy.copy(installed_once)
     clone.root = installed_once.root.with_name("a clone")
     shutil.copytree(installed_once.root, clone.root, ignore=shutil.ignore_patterns(".venv"))
@@ -476,7 +476,7 @@ def test_every_command_installs_what_it_needs(project: TinyProject, target: str,
 
 
 def test_telemetry_is_off_in_every_command(project: TinyProject) -> None:
-    """Every command that make starts has the telemetry of Kedro, MLflow, DVC and Great Expectations off."""
+    """In every command that make starts, the telemetry of Kedro, MLflow, DVC and Great Expectations is off."""
     (project.root / "print.mk").write_text("include Makefile\nprint-environment:\n\t@env\n", encoding="utf-8")
     environment = project.make("-f", "print.mk", "print-environment").stdout.splitlines()
     for setting in (

@@ -89,7 +89,7 @@ def test_rank_that_hangs_before_its_first_step_is_named(stub_launch, tmp_path: P
 
 @slow
 def test_successful_ranks_pass_each_event_once(stub_launch, tmp_path: Path):
-    """Each event of this run reaches the caller exactly once. Events of an earlier run do not."""
+    """Each event of this run reaches the caller exactly once, and events of an earlier run never do."""
     writer = EventWriter(tmp_path / "events.jsonl")
     writer.write(WarningRaised(message="of an earlier run"))
     seen: list[str] = []

@@ -15,7 +15,7 @@ from resnet50_pipeline.preflight.cards import Card, Cards, check_cards, find_xid
 from resnet50_pipeline.preflight.findings import Finding
 
 GIB = 2**30
-# The values that the probe counts for ResNet50 with 224-pixel images.
+# The values that the probe counts for ResNet50 with images of 224 x 224 pixels.
 RESNET50 = {"parameters": 25_557_032, "activations": 20_724_000}
 PROBED = {"cuda": "11.8", "network": RESNET50}
 A100 = Card(0, "NVIDIA A100-SXM4-80GB", (8, 0), "00000000:3B:00.0", 79 * GIB, 80 * GIB, ecc_errors=0)
@@ -61,7 +61,7 @@ def stub_nvml() -> SimpleNamespace:
 
 @pytest.fixture
 def on_cards(training_parameters: Callable[..., TrainingParameters]) -> Callable[..., TrainingParameters]:
-    """Return a function that builds the parameters of a run with 224-pixel images on cards 0 and 1."""
+    """Return a function that builds the parameters of a run with images of 224 x 224 pixels on cards 0 and 1."""
 
     def build(**changes: Any) -> TrainingParameters:
         values = {"batch_size_per_rank": 64, "train_transform": {"size": 224}, "eval_batch_size_per_rank": 64}
@@ -121,7 +121,7 @@ def test_healthy_cards_pass(on_cards):
     ("cuda", "status"), [((10, 2), "blocking"), ((11, 4), "warning"), ((11, 8), "ok"), ((12, 2), "ok")]
 )
 def test_driver_is_compared_with_paddles_cuda(on_cards, cuda, status):
-    """A driver for an earlier major CUDA version blocks. One for an earlier minor version is a warning."""
+    """A driver for an earlier major CUDA version blocks. An earlier minor version only causes a warning."""
     assert findings_by_name(on_cards(), Cards("470.1", cuda, (A100,)))["driver"].status == status
 
 
@@ -164,7 +164,7 @@ def test_a_full_card_is_named(on_cards):
 
 
 def test_xid_errors_of_a_card_come_from_the_kernel_log(tmp_path: Path):
-    """Only errors with the card's own bus address count, each once. An unreadable log is not an empty log."""
+    """Only errors with the card's own bus address count, each once. An unreadable log is not treated as empty."""
     log = tmp_path / "kmsg"
     log.write_text(
         "4,1,1,-;NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.\n"

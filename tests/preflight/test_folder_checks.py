@@ -94,7 +94,7 @@ def test_pretrained_weights_must_exist(training_parameters, tmp_path):
 
 
 def test_pretrained_weights_must_have_their_digest(training_parameters, tmp_path):
-    """If the file does not have the specified digest, this is a blocking finding. The digest may omit its prefix."""
+    """A file whose digest differs from the specified one is a blocking finding. The digest may omit its prefix."""
     weights = tmp_path / "ResNet18.pdparams"
     weights.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()

@@ -35,7 +35,7 @@ ONE = LaunchParameters(device="gpu", devices=(0, 1))
     ],
 )
 def test_job_and_parameters_are_compared(launch, environment, expected):
-    """Too few nodes or GPUs and several tasks per node block, too many warn, and without a job there is no finding."""
+    """Too few nodes or GPUs, or several tasks per node, block. Too many warn. Without a job, there is no finding."""
     found = {one.check: one.status for one in check_slurm(launch, environment)}
     assert {check: found[check] for check in expected} == expected
     assert bool(found) == bool(environment)

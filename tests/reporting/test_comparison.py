@@ -163,7 +163,7 @@ def test_true_labels_that_do_not_match_are_rejected(given, message):
 
 
 def test_the_model_card_has_the_facts_of_the_report(evaluation, tmp_path):
-    """The card shows results with intervals, limitations, data and provenance in fewer than 5000 characters."""
+    """The card shows results (with intervals), limitations, data and provenance in fewer than 5000 characters."""
     comparison = {
         "rival": "probe version 3",
         **compare_predictions(evaluation.predictions, evaluation.predictions, 100),

@@ -70,7 +70,7 @@ def describe_difference(found: list[bool]) -> list[str]:
 
 
 def test_scan_judges_every_file(files):
-    """Level `full` accepts and rejects files as the table says, with a next step for each rejected file."""
+    """The `full` level accepts and rejects files as the table says, with a next step for each rejected file."""
     root, names = files
     found = [inspect_image(root, name) for name in names]
     assert describe_difference([one.status == "ok" for one in found]) == []
@@ -78,7 +78,7 @@ def test_scan_judges_every_file(files):
 
 
 def test_level_header_accepts_every_file_that_decodes(files):
-    """Level `header` accepts every file that decodes. It may accept damaged files, because it does not decode them."""
+    """The `header` level accepts every file that decodes, and some damaged files, because it does not decode them."""
     root, names = files
     found = [inspect_image(root, name, "header") for name in names]
     assert all(one.status == "ok" for one in found[: len(accepted())])

@@ -116,7 +116,7 @@ def test_list_of_numbers_is_one_bad_image(model, numbers):
 
 
 def test_large_images_are_refused_before_decoding(model, monkeypatch):
-    """More than 64 MiB, as bytes or as base64 text, get status 413."""
+    """An image of more than 64 MiB, as bytes or as base64 text, gets status 413."""
     monkeypatch.setattr("resnet50_pipeline.serving.images.MAX_BYTES", 1000)
     table = pd.DataFrame({"image": [bytes(1001), "A" * 1004, "A" * 1000]})
     assert model.predict(table)["status"].tolist() == [413, 413, 415]
@@ -132,7 +132,7 @@ def test_lists_in_one_row_become_one_row_per_image(model, exported_model):
 
 
 def test_table_without_images_is_rejected(model):
-    """A table with neither column fails the entire request; the error lists the columns that the table has."""
+    """If a table has neither column, the entire request fails, and the error lists the columns that the table has."""
     with pytest.raises(ExportError, match="picture"):
         model.predict(pd.DataFrame({"picture": [b"x"]}))
 

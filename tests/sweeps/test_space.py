@@ -110,7 +110,7 @@ def test_invalid_sweep_is_refused(changes, named):
 
 
 def test_paths_refer_to_single_values():
-    """A section has no path of its own; each value in the section has one."""
+    """A section does not have a path, but each value in the section does."""
     paths = list_paths()
     assert {RATE, "training.optimizer.l2_coeff", "training.label_smoothing", "training.arch.lr_mult_list"} <= set(paths)
     assert "training.lr" not in paths

@@ -1,6 +1,6 @@
 """No results are lost if the server is down at the start, in the middle or at the end of training.
 
-The tests kill or freeze real servers. Training is a separate process that writes events like the ranks.
+The tests kill or freeze real servers. Training is a separate process that writes events as the ranks do.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def test_server_killed_with_two_requests_in_flight(server, project):
 
 
 def test_server_down_at_the_end(server, project):
-    """Points that a dead server missed at the end of a process are uploaded by the next process after its restart."""
+    """Points that a dead server missed at the end of a process are uploaded by the next one once the server is back."""
     server.start()
     run = open_run(describe(), server.parameters, project)
     training = start_training(project)

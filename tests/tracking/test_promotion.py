@@ -236,7 +236,7 @@ def contend(uri: str, client: MlflowClient, folder: Path, accuracies: Sequence[f
 
 @pytest.mark.slow
 def test_concurrent_runs_are_judged_one_after_the_other(client, tmp_path):
-    """With four processes on a SQLite file and then three more, the best version ends as the champion."""
+    """With four processes on a SQLite file and then three more, the best version ends up as the champion."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     contend(uri, client, tmp_path / "first", [0.91, 0.94, 0.92, 0.93])
     contend(uri, client, tmp_path / "second", [0.95, 0.97, 0.96])

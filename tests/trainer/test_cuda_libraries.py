@@ -111,7 +111,7 @@ def test_linked_wheels_are_complete(paddle: Path):
     links = {link.name for link in link_wheels(paddle)}
     assert links == {*WHEEL_FOLDERS.values(), *(Path(path).name for path in WHEEL_FOLDERS)}
     assert missing_libraries(paddle) == {}
-    assert link_wheels(paddle)  # links are made again
+    assert link_wheels(paddle)  # the links are created again
     assert missing_libraries(paddle) == {}
 
 

@@ -40,7 +40,7 @@ def with_sampler(split: SplitConfig, **changes: object) -> SplitConfig:
 
 @given(images=st.integers(1, 200), ranks=st.integers(1, 7), batch=st.integers(1, 33), drop_last=st.booleans())
 def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bool):
-    """All ranks have the same number of batches of the same sizes. Together, they load every image not dropped."""
+    """All ranks have the same number of batches, of the same sizes, and together load every image not dropped."""
     split = SplitConfig.model_construct(
         sampler=SamplerConfig(batch_size=batch, drop_last=drop_last, shuffle=True), dataset=None, loader=None
     )

@@ -80,7 +80,7 @@ def test_resumed_run_keeps_the_counter(train: Train):
 
 
 def test_patience_is_checked_at_evaluations_only(train: Train):
-    """If every second epoch is evaluated, the run ends at the first evaluation after the patience, resumed or not."""
+    """With evaluations every second epoch, even a resumed run ends at the first one after the patience runs out."""
     folder = train(patience=1, eval_interval=2)
     evaluated = [event.epoch for event in read_events(events_path(folder)) if isinstance(event, EvalEnd)]
     assert (trained_epochs(folder), evaluated) == ([1, 2, 3, 4], [2, 4])
@@ -90,7 +90,7 @@ def test_patience_is_checked_at_evaluations_only(train: Train):
 
 
 def test_stopped_run_continues_without_patience(train: Train):
-    """A run that ended early and resumes without patience trains to the last epoch and no longer counts as early."""
+    """A run that stopped early and resumes without patience trains to the last epoch, and counts as complete."""
     folder = train(patience=2, epochs=4)
     train(patience=None, epochs=4, resume=True)
     assert trained_epochs(folder) == [1, 2, 3, 4]

@@ -50,7 +50,7 @@ def test_cross_entropy(mixed: bool, epsilon: float | None):
 @pytest.mark.parametrize("size_sum", [False, True])
 @pytest.mark.parametrize("threshold", [None, 0.2])
 def test_binary_cross_entropy(mixed: bool, epsilon: float | None, size_sum: bool, threshold: float | None):
-    """The loss is -(t log s + (1 - t) log(1 - s)), s = sigmoid, its mean or sum over classes, averaged over images."""
+    """-(t log s + (1 - t) log(1 - s)) with s = sigmoid is averaged or summed over classes, and averaged over images."""
     goal = target(mixed, epsilon or 0.0)
     if threshold is not None:
         goal = (goal > threshold).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The wheel's networks have the correct weights and outputs in both layouts, also if partly frozen or compiled."""
+"""The wheel's networks have the correct weights and outputs in both layouts, even if partly frozen or compiled."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_restored_optimizer_continues_exactly(config: OptimizerConfig):
 
 
 def test_state_has_the_names_of_the_network():
-    """Keys are the network's names. They do not depend on the names that Paddle gives the tensors in this process."""
+    """The keys are the network's parameter names, regardless of how Paddle names the tensors in this process."""
     run = Run(adamw())
     assert run.state() == {}
     run.step()

@@ -96,7 +96,7 @@ def test_resumed_schedule_continues_exactly(epochs: int, steps: int, stop: float
 
 
 def test_incomplete_steps_are_dropped():
-    """As in upstream, 11 batches make 5 steps of 2. If there are fewer batches than a step needs, this is an error."""
+    """As in upstream, 11 batches make 5 steps of 2. Having fewer batches than a step needs is an error."""
     assert steps_per_epoch(11, update_freq=2) == 5
     with pytest.raises(TrainingConfigError, match=r"Global\.update_freq.*12.*11"):
         steps_per_epoch(11, update_freq=12)

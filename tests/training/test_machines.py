@@ -114,7 +114,7 @@ def rank_processes(output_dir: Path) -> dict[int, psutil.Process]:
 
 
 def test_two_machines_give_weights_of_one(machines, training_on, training_parameters, striped_dataset, tmp_path):
-    """One rank on each of two machines produces bit-identical weights to two ranks on one machine.
+    """One rank on each of two machines produces the same weights, bit for bit, as two ranks on one machine.
 
     Machine 1 writes only its heartbeat to the folder, and exits successfully.
     """

@@ -351,7 +351,7 @@ def test_recipe_trains(recipe: str, dataset_parameters: PlacedDataset, training_
 
 
 def small(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe with the same keys, but for 36 images of 32 pixels on a CPU."""
+    """Return the recipe with the same keys, but for 36 images of 32 x 32 pixels on a CPU."""
     epochs = 3
     values = {**recipe, "epochs": epochs, "max_batch_size_per_rank": 6, "images_per_step": 12}
     values["arch"] = {**recipe["arch"], "name": "ResNet18"}

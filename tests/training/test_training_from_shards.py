@@ -68,7 +68,7 @@ def test_weights_equal_those_of_loose_files(loose, shards, no_images, training_p
 
 
 def test_run_resumes_from_shards(loose, shards, no_images, training_parameters):
-    """A run on loose files resumes exactly from shards that contain the original bytes."""
+    """A run that started on loose files resumes bit for bit on shards that contain the original bytes."""
     training = training_parameters(ranks=2, output_dir=no_images.root.parent / "resumed" / "training", resume=True)
     shutil.copytree(loose, training.output_dir)
     stop_after(training.output_dir, epoch=1)

@@ -65,8 +65,8 @@ PIECEWISE = {"lr": {"name": "Piecewise", "values": [0.01, 0.001], "decay_epochs"
         {"lr": {"name": "Cosine", "learning_rate": 0.01, "warmup_epoch": 1}},
         PIECEWISE,
         {"arch": {"name": "ResNet50"}, **PIECEWISE},
-        # The engines sum smoothed targets in a different order, and BatchNorm over 6 images of 32 pixels amplifies a
-        # difference in the last bit tenfold per step. One batch of all 36 images and a low learning rate limit this.
+        # The engines sum smoothed targets in a different order, and BatchNorm over 6 images of 32 x 32 pixels amplifies
+        # a difference in the last bit tenfold per step. One batch of all 36 images and a low learning rate limit this.
         {
             "lr": {"name": "Cosine", "learning_rate": 0.0002},
             "label_smoothing": 0.1,
@@ -103,7 +103,7 @@ def test_losses_of_first_20_steps_agree(recipe, training_parameters, dataset_par
 
 
 def test_crops_and_their_distribution_agree(tmp_path):
-    """With the same random numbers, both operators cut the same box. Otherwise, the distributions are equal."""
+    """With the same random numbers, both operators cut the same box; otherwise, the distributions are equal."""
     count = 4000
     boxes = {}
     for seed in (0, 10_000):

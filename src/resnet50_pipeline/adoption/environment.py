@@ -44,7 +44,7 @@ def name_environment(root: Path, name: str | None, conf: Path) -> str:
             f"the environment {chosen} exists already (conf/{chosen}) → choose another one with --name, or move "
             f"conf/{chosen} away to adopt the folder again"
             if chosen not in _RESERVED
-            else f"--name {chosen}: is the name of a part of the project → choose another one with --name"
+            else f"the name {chosen} is reserved by the project → choose another one with --name"
         )
     return chosen
 

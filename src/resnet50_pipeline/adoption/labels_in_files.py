@@ -230,7 +230,7 @@ def _find_split_column(table: Table) -> str | None:
             return name
         if len(unknown) < len(values):
             raise DatasetError(
-                f"{table.path}: the column {name} contains {unknown[0]!r}, which is no split → write train, val or "
+                f"{table.path}: the column {name} contains {unknown[0]!r}, which is not a split → write train, val or "
                 "test in every row, or rename the column"
             )
     return None
@@ -240,6 +240,8 @@ def _note_missing(source: str, missing: Sequence[str], total: int) -> list[str]:
     if not missing:
         return []
     if len(missing) == total:
-        raise DatasetError(f"{source}: names no image that exists, such as {missing[0]!r} → check that it belongs here")
+        raise DatasetError(
+            f"{source} names images that do not exist, such as {missing[0]!r} → check that it belongs here"
+        )
     names = list_names([repr(name) for name in missing], _MOST_NAMED)
     return [f"{len(missing):,} of {total:,} rows of {source} name no image ({names}), so they are left out"]

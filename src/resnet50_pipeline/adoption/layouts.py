@@ -94,7 +94,9 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
             "the option out, or correct the paths in the file"
         )
     raise DatasetNotFoundError(
-        "\n".join([f"{root}: has no known layout. Looked for:", LOOKED_FOR, *images.hints, _describe_nearest(images)])
+        "\n".join(
+            [f"{root} does not have a known layout. Looked for:", LOOKED_FOR, *images.hints, _describe_nearest(images)]
+        )
     )
 
 

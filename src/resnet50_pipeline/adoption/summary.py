@@ -73,7 +73,7 @@ def find_doubts(
     if len(broken):
         first = broken.iloc[0]
         yield (
-            f"{pluralize(len(broken), 'image')} cannot be used, and the run stops until they are repaired or removed: "
+            f"{pluralize(len(broken), 'image')} cannot be used, and runs fail until they are repaired or removed: "
             f"{first['path']}: {first['problem']}"
         )
     copies = manifest[(manifest["status"] == "ok") & (manifest["sha256"] != "")]
@@ -85,9 +85,9 @@ def find_doubts(
         in_one = "" if shared else "; copies are in one split"
         yield f"{len(copies):,} images are copies of each other ({copies['path'].iloc[0]}, …){in_one}"
         if contradictions:
-            yield f"{pluralize(contradictions, 'image')} in several classes: the run stops until each is in one class"
+            yield f"{pluralize(contradictions, 'image')} in several classes: runs fail until each is in only one class"
         if shared:
-            yield f"{pluralize(shared, 'image')} in several splits: the run stops until each is in one split"
+            yield f"{pluralize(shared, 'image')} in several splits: runs fail until each is in only one split"
     splits_of_group = defaultdict(set)
     for split, part in splits.items():
         for image in part:
@@ -104,7 +104,7 @@ def find_doubts(
         if missing and split != "test":
             yield (
                 f"{pluralize(len(missing), 'class', 'classes')} without {split} images "
-                f"({list_names(missing, _MOST_NAMED)}): the run stops until there are more, independent images"
+                f"({list_names(missing, _MOST_NAMED)}): runs fail until there are more independent images"
             )
     train = counted["train"]
     few = [names[label] for label in range(len(names)) if 0 < train[label] < _FEW_IMAGES]

@@ -114,19 +114,19 @@ def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
     require_folder(root)
     for split in ("val", "test"):
         fraction = options[f"{split}_fraction"]
-        if fraction is not None and not 0 < fraction < 1:  # click accepts NaN
-            raise ParameterError(f"--{split}-fraction {fraction}: is not between 0 and 1 → choose a part such as 0.2")
+        if fraction is not None and not 0 < fraction < 1:  # click accepts nan
+            raise ParameterError(f"--{split}-fraction {fraction} is not between 0 and 1 → choose a part such as 0.2")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options["device"]):
         raise ParameterError(
-            f"--device {options['device']}: is no name of a device → use cpu, gpu or a Paddle custom device such as "
-            "iluvatar_gpu, without a number"
+            f"--device {options['device']} is not the name of a device → use cpu, gpu or a Paddle custom device such "
+            "as iluvatar_gpu, without a number"
         )
     weights = options["pretrained"]
     if weights is not None and is_registered_reference(weights):
         if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/[0-9]+)", weights):
             raise ParameterError(f"--pretrained {weights}: write models:/NAME@ALIAS or models:/NAME/VERSION")
     elif weights is not None and not Path(weights).is_file():
-        raise ParameterError(f"--pretrained {weights}: is not a file → correct the path")
+        raise ParameterError(f"--pretrained {weights} is not a file → correct the path")
     if options["recipe"] is not None:
         read_recipe(conf / "recipes", options["recipe"])
 

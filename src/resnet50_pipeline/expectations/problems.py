@@ -238,7 +238,7 @@ def _explain_other_files(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list
             0,
             "",
             f"{split}/ contains unlisted files: {_count_files(same, 'file', suffix)}",
-            "rename images to .jpg or .png (convert other formats), add them to a list, or move them away",
+            "rename images to .jpg or .png (convert other formats), add them to a list, or move them elsewhere",
         )
         for (split, suffix), same in _group_by_suffix(broken)
     ]

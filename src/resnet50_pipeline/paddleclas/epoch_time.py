@@ -23,13 +23,13 @@ _MOST_PATHS = 64
 
 @dataclass(frozen=True)
 class MeasuredSteps:
-    """What the probe has measured in five seconds.
+    """Times that the probe measured within five seconds.
 
     Attributes:
-        batch_seconds: time of a batch on the device, without reading.
+        batch_seconds: time to process a batch on the device, excluding reading.
         image_seconds: time to read and transform an image in one process.
-        batches: number of batches that were timed.
-        batch_size: number of images in each of them. If it is smaller than the batch of the run, `batch_seconds` is
+        batches: number of timed batches.
+        batch_size: number of images per timed batch. If it is smaller than the run's batch size, `batch_seconds` is
             extrapolated.
     """
 
@@ -42,10 +42,10 @@ class MeasuredSteps:
 def measure_steps(
     training: TrainingParameters, class_num: int, root: Path, paths: Sequence[str]
 ) -> MeasuredSteps | str:
-    """Train for about five seconds in a separate process, without other ranks. Nothing is written.
+    """Train for about five seconds in a separate process, as a single rank. No files are written.
 
     Args:
-        training: the recipe, with the device and the batch size.
+        training: the recipe, including the device and the batch size.
         class_num: number of classes.
         root: dataset folder.
         paths: some of the training images, relative to `root`.
@@ -82,13 +82,14 @@ def measure_steps(
 
 
 def estimate_epoch_seconds(training: TrainingParameters, measured: MeasuredSteps, images: int, class_num: int) -> float:
-    """Return the seconds of training per epoch, without the evaluation.
+    """Return the estimated training time per epoch in seconds, excluding evaluation.
 
-    Worker processes read images while the device computes. Without them, a rank does both in turn.
+    Worker processes read images while the device computes. Without worker processes, a rank alternates between reading
+    and computing.
 
     Args:
-        training: the recipe, with the number of ranks and worker processes.
-        measured: times of one rank.
+        training: the recipe, including the number of ranks and worker processes.
+        measured: times measured for one rank.
         images: number of training images.
         class_num: number of classes.
     """

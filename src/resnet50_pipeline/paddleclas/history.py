@@ -45,8 +45,8 @@ def training_history(events_path: Path) -> pd.DataFrame:
 def training_summary(events_path: Path, arch: str, best_checkpoint: str) -> dict[str, Any]:
     """Return the summary of a finished run.
 
-    If the run ended before `planned_epochs`, `patience` is the number of epochs without improvement after which it
-    ended. `class_weights` contains the smallest and the largest weight. If the run was resumed, `seconds` and
+    If the run stopped before `planned_epochs`, `patience` is the number of epochs without improvement that stopped it.
+    `class_weights` contains the smallest and the largest weight. If the run was resumed, `seconds` and
     `images_per_second` cover only the time since the last resume.
 
     Raises:

@@ -25,8 +25,8 @@ class EvaluationParameters(FiniteModel):
     )
     split: Literal["val", "test"] = Field(
         default="val",
-        description="Split to evaluate. val: because it was used to select the best checkpoint, the accuracy is "
-        "slightly too high. test: requires a test_list.txt in dataset.lists.",
+        description="Split to evaluate. val: was used to select the best checkpoint, so its accuracy is slightly "
+        "optimistic. test: requires a test_list.txt in dataset.lists.",
     )
     image_list: Path | None = Field(
         default=None,

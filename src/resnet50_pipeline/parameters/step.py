@@ -6,7 +6,7 @@ from __future__ import annotations
 def divide_step(images_per_step: int, ranks: int, most: int) -> tuple[int, int]:
     """Return the batch size per rank, and the number of batches whose gradients a rank accumulates.
 
-    Each rank processes the same number of images, in as few batches of equal size as possible.
+    Each rank processes the same number of images, in as few equally sized batches as possible.
 
     Args:
         images_per_step: images per step over all ranks, at least 1.
@@ -14,7 +14,7 @@ def divide_step(images_per_step: int, ranks: int, most: int) -> tuple[int, int]:
         most: maximum batch size per rank, at least 1.
 
     Raises:
-        ValueError: if the images cannot be divided. The message names the nearest numbers of images that can be.
+        ValueError: if the images cannot be divided. The message suggests the nearest numbers that can be divided.
     """
     divided = _divide(images_per_step, ranks, most)
     if divided is None:
@@ -33,6 +33,6 @@ def _divide(images_per_step: int, ranks: int, most: int) -> tuple[int, int] | No
     if rest or share == 0:
         return None
     batches = next(n for n in range(-(-share // most), share + 1) if share % n == 0)
-    # Batches of less than half the maximum are the result of an unlucky number, such as a prime. They are slow, and
-    # BatchNorm needs many images.
+    # Only an unlucky number of images, such as a prime, leads to batches smaller than half the maximum. Such batches
+    # are slow, and too small for BatchNorm.
     return (share // batches, batches) if 2 * share > most * batches or batches == 1 else None

@@ -113,7 +113,7 @@ class TrainingParameters(Run):
         batch, batches = (values.get(key) for key in keys)
         most = batch or values.get("max_batch_size_per_rank")
         if batches is not None or not isinstance(most, int) or most < 1 or values["images_per_step"] < 1:
-            return values  # nothing to derive, or a value that its field refuses
+            return values  # nothing to derive, or a value that the field's validator rejects
         try:
             ranks = LaunchParameters.model_validate(values.get("launch")).ranks
         except ValidationError:

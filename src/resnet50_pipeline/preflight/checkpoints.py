@@ -54,7 +54,7 @@ OPTIMIZER_VALUES = {"Momentum": 1, "AdamW": 2}
 
 
 def checkpoint_set_bytes(training: TrainingParameters, class_num: int) -> int:
-    """Return the size of a checkpoint set in bytes: weights, running statistics, optimizer state and EMA weights.
+    """Return the size in bytes of a checkpoint set (weights, running statistics, optimizer state and EMA weights).
 
     All values are float32.
 
@@ -69,7 +69,7 @@ def checkpoint_set_bytes(training: TrainingParameters, class_num: int) -> int:
 
 
 def network_bytes(training: TrainingParameters, class_num: int) -> int:
-    """Return the size of `best.pdparams` in bytes: float32 weights and running statistics.
+    """Return the size in bytes of `best.pdparams`, which contains float32 weights and running statistics.
 
     Raises:
         KeyError: if the network is unknown.

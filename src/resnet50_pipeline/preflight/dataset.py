@@ -37,7 +37,7 @@ def require_sample(environment: str | None, params: Mapping[str, Any], *, is_sam
         is_sample: whether the dataset of the environment is the sample.
 
     Raises:
-        ParameterError: if it would overwrite another dataset.
+        ParameterError: if sample_data would overwrite another dataset.
     """
     given = params.get("dataset", {})
     if is_sample and "root" not in given:

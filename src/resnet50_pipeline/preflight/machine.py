@@ -110,7 +110,7 @@ def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -
 
 
 def check_memory(training: TrainingParameters, cgroup: Path = _CGROUP) -> Finding:
-    """Compare the available memory with a lower bound, which does not include the activations of CPU ranks."""
+    """Compare the available memory with the minimum that the run needs, not counting activations on CPU ranks."""
     ranks, workers = len(training.launch.devices), training.loader.num_workers
     # Training and evaluation have separate loader processes, which run until the rank exits.
     needed = _CONTROL_BYTES + ranks * (_RANK_BYTES + 2 * workers * _LOADER_BYTES)

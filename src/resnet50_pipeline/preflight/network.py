@@ -40,7 +40,7 @@ def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> I
 
 
 def _check_own_address(launch: LaunchParameters) -> Finding:
-    """Check the address that the launcher's `get_host_ip` returns: that of the full host name, or 127.0.0.1.
+    """Check the address that the launcher's `get_host_ip` returns: the address of the full host name, or 127.0.0.1.
 
     On a single machine, the launcher ignores `training.launch.host`. This setting then only selects the network
     interface for the ranks.

@@ -43,7 +43,7 @@ def check_slurm(launch: LaunchParameters, environment: Mapping[str, str] = os.en
 
 
 def _check_machines(launch: LaunchParameters, nodes: int) -> Finding:
-    # A run may use fewer nodes than the job has. If it needs more, it would wait for machines that never join.
+    # A run may use fewer nodes than the job has. A run that needs more nodes would wait for machines that never join.
     return judge(
         nodes == launch.machines,
         "blocking" if nodes < launch.machines else "warning",

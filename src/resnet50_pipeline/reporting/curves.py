@@ -154,7 +154,7 @@ def _draw_learning_rate(axes: Axes, events: _Events, theme: Theme) -> None:
     # A piecewise-constant rate drops by a factor each time, so the later values are visible only on a logarithmic axis.
     values = rates["learning_rate"].to_numpy()
     is_piecewise = len(np.unique(values)) > 1 and float(np.median(np.abs(np.diff(values)))) == 0
-    # The history has the rates at print intervals, so the peak of the schedule may lie between two of them.
+    # The history contains the rates only at print intervals, so the peak of the schedule may lie between two of them.
     peak = f"highest logged value {values.max():.3g}" if len(values) else ""
     title_panel(axes, theme, "Learning rate", f"{peak}; logarithmic axis" if is_piecewise else peak)
     axes.plot(rates["step"], values, color=theme.main, linewidth=2)

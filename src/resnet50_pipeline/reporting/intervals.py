@@ -56,6 +56,6 @@ def interval_of_difference(only_first: int, only_second: int, images: int, resam
 
 
 def interval_of(values: NDArray[np.float64]) -> Interval:
-    """Return the 2.5% and 97.5% percentiles of resampled values."""
+    """Return the 2.5th and 97.5th percentiles of resampled values."""
     low, high = np.quantile(values, [LOW, HIGH])
     return Interval(float(low), float(high))

@@ -72,7 +72,8 @@ def require_one_evaluation(predictions: pd.DataFrame, metrics: Mapping[str, floa
     """Raise an error if the metrics or the table of classes were computed from other predictions.
 
     Raises:
-        EvaluationTableError: if they were. The evaluation was probably interrupted after it had predicted.
+        EvaluationTableError: if a result does not match the predictions. The evaluation was probably interrupted after
+            it had saved the predictions.
     """
     table = read_prediction_table(predictions)
     images, hits = len(table.labels), int(table.is_top1.sum())

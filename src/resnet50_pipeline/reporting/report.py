@@ -67,7 +67,10 @@ class ReportInputs:
 
     @property
     def evaluation_digest(self) -> str:
-        """Digest of the metrics, the summary and the data digest. Registration refuses a page of another evaluation."""
+        """Digest of the metrics, the summary and the data digest.
+
+        Registration rejects a page from another evaluation.
+        """
         return digest_json(self.metrics, self.evaluation_summary, self.validation_report["data_digest"])
 
 

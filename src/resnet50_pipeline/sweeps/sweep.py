@@ -1,4 +1,4 @@
-"""Runs the trials of a study: starts a `kedro run` for each trial, and prunes the trial if its events suggest it."""
+"""Runs the trials of a study: starts a `kedro run` for each trial, and prunes trials based on their events."""
 
 from __future__ import annotations
 

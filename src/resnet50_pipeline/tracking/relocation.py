@@ -1,8 +1,7 @@
 """Updates the artifact locations in an MLflow database file after `tracking.artifact_root` or the project has moved.
 
-MLflow stores the absolute location of an experiment's artifacts when it creates the experiment, and offers no request
-to change it. After the project folder has moved, new runs would write to the old location, and models would not be
-found.
+MLflow stores the absolute location of an experiment's artifacts when it creates the experiment, and provides no way to
+change it. After the project folder has moved, new runs would write to the old location, and models would not be found.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def follow_artifact_root(database: Path, experiment: str, location: str) -> None
     """Make new runs of an experiment store their artifacts at `location`.
 
     If the old folder no longer exists, but the new one does or the whole project has moved, the locations of existing
-    runs and models are changed, too.
+    runs and models are updated too.
 
     Args:
         database: MLflow's database file, which may not exist yet.

@@ -85,7 +85,7 @@ def _probe_cuda(use: Sequence[int]) -> dict[str, Any]:
             name = paddle.device.cuda.get_device_name(number)
             unsupported[str(number)] = f"{name} (compute capability {capability[0]}.{capability[1]})"
     return {
-        # Paddle 3 opens other names. Its wheels require those of NVIDIA, and find them.
+        # Paddle 3 opens other names. Its wheels depend on NVIDIA's wheels, and find the libraries in them.
         "missing_libraries": missing_libraries(installed) if paddle.__version__.startswith("2.") else {},
         "kernels": str(kernels),
         "unsupported": unsupported,
@@ -112,7 +112,7 @@ def _compute(device: str, *, use_amp: bool) -> None:
 
 
 def count_values(name: str) -> dict[str, int]:
-    """Return the number of parameters of a network, and that of the activations that its backward pass needs.
+    """Return the number of parameters of a network, and the number of activations that its backward pass needs.
 
     Activations are the outputs of all convolutions and ReLUs for an image of 224 x 224 pixels. The outputs of
     normalizations are not kept, because only a ReLU or an addition follows them.
@@ -125,7 +125,7 @@ def count_values(name: str) -> dict[str, int]:
 
     paddle.set_device("cpu")
     network = build_network(ArchConfig(name=name, class_num=1000))
-    size, sizes = 64, []  # a small image is enough: the number is proportional to the pixels
+    size, sizes = 64, []  # a small image is enough, because the number is proportional to the number of pixels
     for layer in network.sublayers():
         if isinstance(layer, (Conv2D, ReLU)):
             layer.register_forward_post_hook(lambda _layer, _inputs, output: sizes.append(output.size))

@@ -1,4 +1,4 @@
-"""Checks that each of several machines reads the same lists, shards and images as machine 0.
+"""Checks that every machine in a run reads the same lists, shards and images as machine 0.
 
 Before Kedro starts the ranks, it compares the images on its own machine with the scan and records them in `images.npy`.
 The other machines may have separate copies of the dataset.

@@ -1,8 +1,9 @@
 """Computes convolutions with 2 to 4 output pixels as one matrix product over the whole batch.
 
-Paddle's CPU kernel multiplies one image at a time. With 32-pixel images, the third stage of ResNet50 has 2x2 feature
-maps, so each product has only four columns but reads all weights, and the stage takes more than half of a training
-step. One product per batch is three to six times as fast. Images of 224 pixels never have such small maps.
+Paddle's CPU kernel multiplies one image at a time. With images of 32 x 32 pixels, the third stage of ResNet50 has 2x2
+feature maps, so each product has only four columns but reads all weights, and the stage takes more than half of a
+training step. One product per batch is three to six times as fast. Images of 224 x 224 pixels never lead to such small
+maps.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Measures a few training steps for about five seconds: reads a request from stdin, prints a line of JSON.
+"""Measures training steps for about five seconds. Reads a request from stdin and prints a line of JSON.
 
     {"config": {…}, "paths": ["rose/1.jpg", …]}                                      the request
     {"batch_seconds": 0.81, "image_seconds": 0.003, "batches": 4, "batch_size": 8}    the result
 
-`kedro adopt` runs this program with the interpreter and environment variables of the ranks. It is one process without
-collectives, and it writes no files.
+`kedro adopt` runs this program with the interpreter and environment variables of the ranks. The program is a single
+process without collectives, and it writes no files.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ def main() -> int:
 
 
 def measure_steps(config: TrainingConfig, paths: Sequence[str]) -> dict[str, Any]:
-    """Read the images at `paths` for a second, then train the network on random pixels for four.
+    """Read the images at `paths` for a second, then train the network on random pixels for four seconds.
 
     Returns:
         `batch_seconds` for a full batch, `image_seconds` to read and transform an image, and the number and the size of
-        the batches that were measured. If a full batch takes too long, a smaller one is measured. Or `problem`.
+        the measured batches. If a full batch takes too long, smaller batches are measured and `batch_seconds` is
+        extrapolated. If the device is missing, the only key is `problem`.
     """
     import paddle
 
@@ -98,16 +99,16 @@ def time_batches(
     seconds: float = _TRAINING_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[int, list[float]]:
-    """Train on growing batches, up to `batch_size`, while there is time. Return the times in seconds, keyed by size.
+    """Train on batches of increasing size while there is time. Return the times in seconds, keyed by batch size.
 
-    The first batch of each size is not timed, because it also allocates memory and chooses algorithms. If even one
-    image takes longer than `seconds`, its first batch is timed.
+    The first batch of each size is not timed, because it also allocates memory and chooses algorithms. If even a single
+    image takes longer than `seconds`, this first batch is timed after all.
 
     Args:
-        train_batch: trains on this many images, and returns the seconds.
-        batch_size: largest number of images.
-        seconds: time for all batches.
-        clock: current time in seconds.
+        train_batch: trains on a batch of the given size, and returns the time in seconds.
+        batch_size: maximum number of images in a batch.
+        seconds: time limit for all batches together.
+        clock: returns the current time in seconds.
     """
     end, size = clock() + seconds, 1
     times = {size: [train_batch(size)]}
@@ -128,10 +129,10 @@ def time_batches(
 
 
 def extrapolate(times: Mapping[int, Sequence[float]], batch_size: int) -> float:
-    """Return the time of a batch in seconds. Beyond the largest size, the time grows as between the two largest ones.
+    """Return the time of a batch in seconds, extrapolated linearly from the two largest sizes if necessary.
 
-    With one size only, it grows in proportion to the size, which is too much, because every step also updates all
-    weights.
+    If only one size was measured, the time is assumed to be proportional to the size. This estimate is too high,
+    because the time to update the weights does not depend on the size.
     """
     medians = {size: float(np.median(found)) for size, found in times.items()}
     largest = max(medians)

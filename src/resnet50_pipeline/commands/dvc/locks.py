@@ -90,7 +90,7 @@ def find_lock_file_problems(project: Path) -> Iterator[Finding]:
         elif stages is None:
             yield Finding(f"{name} is damaged: it does not contain complete YAML with stages", remedy)
         elif lost := [one for one, entry in committed.items() if _count_outs(stages.get(one)) < _count_outs(entry)]:
-            yield Finding(f"{name} lacks entries of the committed version: {', '.join(lost)}", remedy)
+            yield Finding(f"{name} is missing entries that the committed version has: {', '.join(lost)}", remedy)
 
 
 def read_stages(lock_file: Path) -> dict[str, Any] | None:

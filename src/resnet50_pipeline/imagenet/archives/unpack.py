@@ -181,7 +181,7 @@ def _is_unpacked(root: Path, split: Split, part: ArchivePart) -> bool:
     )
     raise DatasetError(
         f"{target} already exists, but differs from {part.display_name} in {len(differing)} of "
-        f"{len(expected.keys() | found.keys())} files ({examples}) → move the folder away, or unpack elsewhere"
+        f"{len(expected.keys() | found.keys())} files ({examples}) → move the folder elsewhere, or unpack elsewhere"
     )
 
 

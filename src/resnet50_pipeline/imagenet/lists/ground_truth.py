@@ -180,9 +180,9 @@ def _paths_by_order(truth: GroundTruth, images: Mapping[str, str]) -> list[str]:
     if len(images) != count:
         raise ListFileError(
             [
-                f"{truth.source} has {pluralize(count, 'line')}, but val/ has {pluralize(len(images), 'image')}, not "
-                "all named like ILSVRC2012_val_00000001.JPEG → use a ground truth file and images from the same, "
-                "complete dataset"
+                f"{truth.source} has {pluralize(count, 'line')}, but val/ has {pluralize(len(images), 'image')}, and "
+                "some are not named like ILSVRC2012_val_00000001.JPEG → use a complete ground truth file, and images "
+                "from the same dataset"
             ]
         )
     in_order = sorted(images)

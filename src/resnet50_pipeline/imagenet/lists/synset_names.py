@@ -29,9 +29,11 @@ def read_synset_names(root: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise ListFileError(
-            [f"{path}: byte {error.start}: 0x{byte:02x} is not UTF-8 → save the file as UTF-8, or move it away"]
+            [f"{path}: byte {error.start}: 0x{byte:02x} is not UTF-8 → save the file as UTF-8, or move it elsewhere"]
         ) from error
     except OSError as error:
-        raise ListFileError([f"{path} cannot be read: {error.strerror} → make it readable, or move it away"]) from error
+        raise ListFileError(
+            [f"{path} cannot be read: {error.strerror} → make it readable, or move it elsewhere"]
+        ) from error
     fields = [line.strip().split(maxsplit=1) for line in lines if line.strip()]
     return {synset: names[0] if names else synset for synset, *names in fields}

@@ -88,7 +88,7 @@ def read_shard(path: Path, source: str | None = None, *, checksums_of: Path | No
         DatasetError: if the shard is missing, truncated or made from different inputs, or if a member does not match
             its checksum.
     """
-    again = "move it away, and run data_preparation again, which builds missing shards"
+    again = "move it elsewhere, and run data_preparation again, which builds missing shards"
     try:
         with path.open("rb", buffering=1 << 20) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             made_of = archive.pax_headers.get(_COMMENT, "")

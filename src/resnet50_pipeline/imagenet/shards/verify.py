@@ -91,6 +91,6 @@ def _verify(task: _Task) -> str:
     if len(found) == len(task.rows) and all(np.array_equal(found[name], task.rows[name]) for name in _COMPARED):
         return ""
     return (
-        f"{path} is intact, but its members do not match the index → move it away, and run data_preparation again, "
-        "which builds missing shards"
+        f"{path} is intact, but its members do not match the index → move it elsewhere, and run data_preparation "
+        "again, which builds missing shards"
     )

@@ -14,10 +14,10 @@ import psutil
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import LaunchParameters
 
-# A path, because the launcher starts a file and this package must not import the trainer.
+# This is a path because the launcher starts a file, and because this package must not import the trainer.
 TRAINER_PROGRAM = Path(__file__).parents[2] / "trainer" / "__main__.py"
 
-# Paddle's launcher writes its whole environment in clear text to the log folder (envlog.N, backup_env.N.json). So the
+# Paddle's launcher writes its entire environment in plain text to the log folder (envlog.N, backup_env.N.json). So the
 # ranks get only the variables listed here, and no token or password can leak.
 _PASSED_NAMES = frozenset(
     {
@@ -84,8 +84,9 @@ def build_launch_command(
 ) -> LaunchCommand:
     """Return `python -u -m paddle.distributed.launch …` for the trainer program, or for another program.
 
-    The devices are selected by `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, and `--nproc_per_node=2` on
-    cpu. Several machines also get `--master=host:port --nnodes=2 --rank=0`.
+    The option that selects the devices is `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, and
+    `--nproc_per_node=2` on cpu. With several machines, the command also contains `--master=host:port --nnodes=2
+    --rank=0`.
 
     Args:
         launch: device, ranks, and variables. `launch.environment` overrides inherited variables.
@@ -144,7 +145,7 @@ def build_launch_command(
 
 
 def visible_devices_variable(device: str) -> str | None:
-    """Return the name of the variable that limits the devices visible to Paddle's launcher, or None on cpu.
+    """Return the name of the variable that restricts the devices visible to Paddle's launcher, or None on cpu.
 
     The names are defined in Paddle's `launch/context/device.py`.
     """
@@ -157,7 +158,7 @@ def find_gloo_interface(launch: LaunchParameters) -> str | None:
     """Return the network interface for gloo, or None if gloo finds the right one by the machine's host name.
 
     Gloo fails if the host name does not resolve, as in some containers. `launch.host` selects the interface with that
-    address. On one machine, the loopback interface is enough.
+    address. On a single machine, the loopback interface is sufficient.
     """
     if launch.device != "cpu" or launch.ranks == 1:
         return None
@@ -173,7 +174,7 @@ def find_gloo_interface(launch: LaunchParameters) -> str | None:
 
 
 def _make_visible(environment: dict[str, str], launch: LaunchParameters) -> None:
-    """Check that the devices are visible. Set the variable that limits them if it is not set.
+    """Check that the devices are visible. If the variable that restricts visible devices is unset, set it.
 
     Paddle's launcher looks up each number in --gpus in CUDA_VISIBLE_DEVICES, so both use the numbers that nvidia-smi
     shows. An existing value is kept, because a scheduler may have given the other cards to other jobs.
@@ -198,7 +199,7 @@ def _machine_options(launch: LaunchParameters) -> list[str]:
         return []
     found = [f"--master={launch.master}", f"--nnodes={launch.nnodes}", f"--job_id={launch.job_id}"]
     if launch.is_elastic:
-        # Machines join and leave, so Paddle numbers them itself. Level 1: failed ranks are restarted.
+        # Machines may join and leave, so Paddle numbers them itself. At level 1, failed ranks are restarted.
         found += ["--elastic_level=1", f"--max_restart={launch.max_restarts}"]
     else:
         found += [f"--rank={launch.rank}"]

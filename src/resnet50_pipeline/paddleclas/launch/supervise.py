@@ -56,7 +56,7 @@ def run_ranks(
     Args:
         command: command that starts the ranks of this machine.
         output_dir: folder with the events, and with the heartbeats of all ranks.
-        log_dir: folder of the logs of this machine's ranks.
+        log_dir: folder for the logs of this machine's ranks.
         hang_timeout_seconds: time without a heartbeat after which a rank is considered hung.
         ranks: number of ranks on all machines. In elastic mode, the `started` event updates it.
         own_ranks: ranks of this machine. Defaults to all ranks.

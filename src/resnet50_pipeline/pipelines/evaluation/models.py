@@ -57,8 +57,8 @@ def find_rival(evaluation: EvaluationParameters) -> tuple[str, pd.DataFrame | No
     """Return the name and predictions of the model in `evaluation.compare_with`, called the rival.
 
     If there are no predictions, the first value is the reason instead, or "" if no rival is configured. A missing alias
-    is not an error, because there is no champion before the first version. An unreachable MLflow is not an error
-    either.
+    is not an error, because there is no champion until the first version is registered. An unreachable MLflow server is
+    not an error either.
 
     Raises:
         EvaluationTableError: if the file does not exist or is not a Parquet table.

@@ -1,4 +1,4 @@
-"""Operations with which a run changes its parent run or another run in the same experiment."""
+"""Operations that a run uses to change its parent run or another run in the same experiment."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class JoinParent(Operation):
 
 
 class UpdateOtherRun(Operation):
-    """Applies an operation to another run: a child's metrics to its parent, or a sweep's tags to a trial."""
+    """Applies an operation to another run, for example to send a child's metrics to its parent."""
 
     # Stored outboxes may contain this name, so it must not change.
     kind: Literal["tell_parent"] = "tell_parent"

@@ -2,7 +2,7 @@
 
 MLflow moves an alias without checking its old value. If two runs finished at the same time, both would become the
 champion, although the second was never compared with the first. However, MLflow does not allow changes to a run's
-parameters. The journal's entries are therefore parameters of a run: the one that created the model's first version. The
+parameters. The journal's entries are therefore parameters of the run that created the model's first version. The
 registered model's `champion_journal` tag contains the ID of this run.
 
     champion.0001            {"version": 1, "action": "gate", "by": "ada", "at": "2026-11-24T05:51:29Z", "why": "…"}

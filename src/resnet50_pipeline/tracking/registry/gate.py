@@ -87,7 +87,7 @@ def judge(
     broken_expectations: Sequence[str],
     export_passed: bool,
 ) -> Decision:
-    """Check a version against all rules. A failed rule does not skip the remaining rules.
+    """Check a version against all rules, even after one of them has failed.
 
     Args:
         candidate: the version to check.
@@ -148,7 +148,7 @@ def _check_drop(candidate: VersionFacts, champion: VersionFacts | None, gate: Ga
 
 
 def _points(difference: float) -> str:
-    """Return a difference of two accuracies, such as `9.50 points`. A percent sign would mean a share of the first."""
+    """Return a difference of two accuracies, such as `9.50 points`. A percent sign would be ambiguous."""
     return f"{100 * difference:.2f} points"
 
 

@@ -115,7 +115,7 @@ def register_model(
     """
     with explaining_errors(run.store, name):
         client, run_id = run.connect()
-        # First, so that a refused name leaves no copy of the model behind.
+        # Do this first, so that a rejected name does not leave a copy of the model behind.
         _create_registered_model(client, name)
         tags = dict(tags) | _keep_evidence(client, run_id, files.evidence)
         logged = _log_model(client, run_id, files.inference_model, tags)

@@ -169,7 +169,7 @@ def _load(keys: list[Key], slot: int | None) -> _Result:
 
 
 def _can_be_pickled(error: Exception) -> bool:
-    """Return whether the rank can unpickle the exception, which fails if the constructor needs other arguments."""
+    """Return whether the rank can unpickle the exception. It cannot if the constructor needs other arguments."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled on this line
     except Exception:  # any error that the exception's constructor raises

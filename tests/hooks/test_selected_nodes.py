@@ -1,4 +1,4 @@
-"""Progress and MLflow count the nodes that run, not those that options exclude."""
+"""Progress and MLflow count only the nodes that run, not the nodes that options exclude."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_validation_accepts_the_new_images(validated: Validated, change: Callabl
 
 @pytest.mark.parametrize("level", ["structure", "header"])
 def test_without_digests_times_are_compared(validated: Validated, level: str) -> None:
-    """If the scan computed no digests, a new modification time counts as a change."""
+    """If the scan did not compute digests, a new modification time counts as a change."""
     validated.scan(level, cache=False)
     validated.check()
     path = validated.images()[0]
@@ -283,6 +283,6 @@ def test_identities_without_digests_are_compared_by_size(validated: Validated, t
 
 
 def test_unknown_identities_are_ignored(validated: Validated, tmp_path: Path) -> None:
-    """A file with another length belongs to different lists, which the checkpoint set rejects."""
+    """A file with a different length belongs to different lists, which the checkpoint set rejects."""
     np.save(tmp_path / "images.npy", np.zeros(3, IDENTITY_DTYPE))
     require_same_images(tmp_path / "images.npy", validated.check())

@@ -1,4 +1,4 @@
-"""The decoder accepts and refuses files by a single set of rules, and returns OpenCV's pixels for intact images."""
+"""The decoder accepts and rejects files by a single set of rules, and returns OpenCV's pixels for intact images."""
 
 from __future__ import annotations
 

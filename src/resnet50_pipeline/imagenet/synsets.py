@@ -76,7 +76,10 @@ def as_label_map(classes: Sequence[ImageClass]) -> dict[str, Any]:
 
 
 def _own_names(root: Path, synsets: Iterable[str]) -> dict[str, str]:
-    """Return the names from the dataset's own file. Warn about missing ones: the file may belong to another dataset."""
+    """Return the names from the dataset's own file.
+
+    Warn about missing names, because the file may belong to another dataset.
+    """
     names = read_synset_names(root)
     unnamed = sorted({synset for synset in synsets if synset} - names.keys())
     if names and unnamed:
@@ -95,7 +98,9 @@ def _meta_names(meta: Path | None) -> dict[str, str]:
 
 
 def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
-    """Return ImageNet's names, keyed by synset, or an empty mapping unless `synsets` are the 1000 of ILSVRC2012.
+    """Return ImageNet's names, keyed by synset.
+
+    The result is empty unless `synsets` are the 1000 synsets of ILSVRC2012.
 
     The names come with the paddleclas wheel, in the order of the sorted synsets. The wheel is located without importing
     it, because importing takes seconds and loads Paddle.

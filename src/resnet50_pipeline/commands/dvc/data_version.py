@@ -94,7 +94,7 @@ def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
         return
     try:
         before = pd.read_parquet(former, columns=_COMPARED)
-    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
         click.echo(f"  cannot compare with {former}: {error} → kedro run --pipelines data_validation", err=True)
         return
     for line in find_changes(before, manifest).lines(MAX_PROBLEMS_SHOWN):

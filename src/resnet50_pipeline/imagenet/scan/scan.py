@@ -56,7 +56,7 @@ def scan_dataset(
 
     Problems with images are recorded in the columns `status` and `problem`, never raised. The column `scan_level`
     contains the level at which each image was inspected. It is deeper than `level` if the result comes from a deeper
-    earlier scan and the file has not changed. The level `structure` does not use earlier results.
+    earlier scan and the file has not changed. The `structure` level does not use earlier results.
 
     Args:
         root: dataset folder.
@@ -214,8 +214,8 @@ def _build_manifest(
         "label": np.concatenate([entries.labels for entries in lists.values()]),
         **rows.columns,
     }
-    # At level full, the digest identifies the content. Omitting the modification time gives copies of a dataset the
-    # same manifest.
+    # At the `full` level, the digest identifies the content. Omitting the modification time gives copies of a dataset
+    # the same manifest.
     values["mtime_ns"] = np.where(values["scan_level"] == "full", 0, values["mtime_ns"])
     if len(unlisted["path"]):
         values = {name: np.concatenate([value, unlisted[name]]) for name, value in values.items()}

@@ -29,7 +29,7 @@ from resnet50_pipeline.text import pluralize
 logger = logging.getLogger(__name__)
 
 # Number of images that are read even though their files appear unchanged. If one image in 50 has been replaced without
-# changing the size and time of its file, the probability of missing it is 1 %.
+# changing the size and time of its file, the probability of missing it is below 1%.
 SAMPLE = 256
 _IMAGES_PER_TASK = 256
 _MIN_IMAGES_FOR_POOL = 2000
@@ -198,7 +198,7 @@ def _digest_files(task: _Task) -> list[str]:
 
 def _digest_file(path: str) -> str:
     try:
-        # The flag keeps a FIFO that has replaced the file from blocking.
+        # The flag prevents blocking if a FIFO has replaced the file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()

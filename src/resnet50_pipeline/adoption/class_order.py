@@ -1,4 +1,4 @@
-"""Orders classes: which label each class name gets, and from which file the names come."""
+"""Orders the classes of a dataset, and reads their names from a file if there is one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnet50_pipeline.imagenet.lists.class_file import ListedClass, read_class_
 
 NAME_FILES = ("classes.txt", "class_names.txt", "*label_list.txt")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
-# Labels are positions of classes, so a much larger number is something else, such as a year or an identifier.
+# Labels are positions of classes, so a much larger number means something else, such as a year or an identifier.
 _MOST_GAPS = 100
 _FEW_CLASSES = 1000
 _NUMBERED = re.compile(r"([0-9]{1,9})[ \t:,]+(.*\S)")
@@ -24,9 +24,10 @@ def are_numbers(names: Iterable[str]) -> bool:
 
 
 def order_names(names: Iterable[str], root: Path) -> tuple[tuple[ListedClass, ...], tuple[str, ...]]:
-    """Return the classes in the order of their labels, with a note if the order may surprise.
+    """Return the classes in the order of their labels, with a note if the order may be surprising.
 
-    The order is that of a file with class names in the dataset, by number if all names are numbers, or else as text.
+    If the dataset contains a file with class names, the file determines the order. Otherwise, the classes are sorted:
+    numerically if all names are numbers, or else as text.
 
     Raises:
         ListFileError: if the file with class names is invalid.
@@ -46,7 +47,7 @@ def order_names(names: Iterable[str], root: Path) -> tuple[tuple[ListedClass, ..
 def name_labels(labels: Sequence[int], root: Path) -> tuple[tuple[ListedClass, ...], int, tuple[str, ...]]:
     """Return the classes of given integer labels, the label of the first class (0 or 1), and notes.
 
-    Given labels stay as they are: class N is label N, or label N + 1 if they start at 1 without a gap.
+    Given labels are kept: class N has label N, or label N + 1 if the labels start at 1 and have no gaps.
 
     Raises:
         DatasetError: if the labels cannot be positions of classes.
@@ -74,9 +75,9 @@ def name_labels(labels: Sequence[int], root: Path) -> tuple[tuple[ListedClass, .
 
 
 def read_names(root: Path) -> tuple[Path, tuple[ListedClass, ...]] | None:
-    """Return the first of `NAME_FILES` in the dataset folder with its classes, or None.
+    """Return the first of `NAME_FILES` that exists in the dataset folder, together with its classes, or None.
 
-    The lines are names, or a number and a name (`0 rose`), as in PaddleClas' `label_list.txt`.
+    Each line contains a name, or a number and a name (`0 rose`), as in PaddleClas' `label_list.txt`.
 
     Raises:
         ListFileError: if the file is invalid.

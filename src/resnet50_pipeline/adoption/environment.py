@@ -30,10 +30,10 @@ _ODD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def name_environment(root: Path, name: str | None, conf: Path) -> str:
-    """Return the name of the environment: `name`, or the folder's name in lower case, with only a-z, 0-9, - and _.
+    """Return `name`, or a name derived from the folder's name: in lower case, with only a-z, 0-9, - and _.
 
     Raises:
-        ParameterError: if the name is taken, or cannot be used.
+        ParameterError: if the name is already taken or is not valid.
     """
     plain = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode().lower()
     chosen = name or re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:64] or "images"
@@ -50,10 +50,10 @@ def name_environment(root: Path, name: str | None, conf: Path) -> str:
 
 
 def require_outside(root: Path, *folders: Path) -> None:
-    """Raise an error if one of the folders to write is in the data folder, or contains it.
+    """Raise an error if one of the folders to write is inside the data folder or contains it.
 
     Raises:
-        ParameterError: if one is or does.
+        ParameterError: if the folders overlap.
     """
     for folder in folders:
         if root.resolve().is_relative_to(folder.resolve()):
@@ -68,10 +68,11 @@ def require_outside(root: Path, *folders: Path) -> None:
 
 
 def make_entries(images: Sequence[LabeledImage], source: str) -> ListEntries:
-    """Return the images as the entries of a list, which is checked like a list that a user supplies.
+    """Return the images as list entries, checked in the same way as a list that a user supplies.
 
     Raises:
-        ListFileError: if there are none, or a path cannot be in a list; the message names each of them.
+        ListFileError: if there are no images, or if some paths cannot be written to a list; the message names each such
+            path.
     """
     delimiter = choose_delimiter(image.path for image in images)
     # parse_list would name lines of a list that does not exist.
@@ -90,7 +91,7 @@ def fill_lists(
     splits: Mapping[Split, Sequence[LabeledImage]],
     folds: Sequence[Mapping[Split, Sequence[LabeledImage]]] = (),
 ) -> None:
-    """Write the lists and classes.txt to `folder`, and those of each fold to a folder in it."""
+    """Write the lists and classes.txt to `folder`, and the same files for each fold to a subfolder."""
     for split, images in splits.items():
         delimiter = choose_delimiter(image.path for image in images)
         lines = [f"{image.path}{delimiter}{image.label}\n" for image in images]
@@ -102,13 +103,13 @@ def fill_lists(
 
 
 def lengthen(recipe: Mapping[str, Any], images: int, ranks: int) -> dict[str, Any]:
-    """Return `epochs` and `patience` with which fine-tuning takes at least 500 steps, or nothing if it does already.
+    """Return the `epochs` and `patience` for which fine-tuning takes at least 500 steps, or {} if it already does.
 
-    500 steps are the rule for datasets with fewer than 20,000 images in Kolesnikov et al. 2020, "Big Transfer"
-    (arXiv:1912.11370), section 3.3.
+    Kolesnikov et al. 2020, "Big Transfer" (arXiv:1912.11370), section 3.3, uses 500 steps for datasets with fewer than
+    20,000 images.
 
     Args:
-        recipe: values of the recipe.
+        recipe: values from the recipe.
         images: number of training images.
         ranks: number of ranks.
     """
@@ -121,7 +122,7 @@ def lengthen(recipe: Mapping[str, Any], images: int, ranks: int) -> dict[str, An
 
 def render_parameters(comment: Sequence[str], parameters: Mapping[str, Any]) -> str:
     """Return the text of the environment's only parameter file."""
-    # A comment may contain names of files. A line break would end it, and YAML rejects control characters.
+    # A comment may contain file names. A line break would end the comment, and YAML rejects control characters.
     text = "".join(f"# {''.join(char if char.isprintable() else '?' for char in line)}\n" for line in comment)
     for group, values in parameters.items():
         text += yaml.safe_dump({group: values}, sort_keys=False, allow_unicode=True, width=1000)
@@ -135,7 +136,7 @@ def render_dvc(template: str, name: str, groups: Sequence[str], lists: str | Non
         template: text of conf/imagenet/dvc.yaml.
         name: name of the environment.
         groups: parameter groups that the environment sets, and `recipe` if it selects one.
-        lists: folder of the lists, a dependency of the stages that read them; None if there are none.
+        lists: folder of the lists, on which the stages that read them depend; None if there are no lists.
     """
     document = yaml.safe_load(
         template.replace(f"data/{_TEMPLATE}", f"data/{name}").replace(f"--env {_TEMPLATE}", f"--env {name}")
@@ -173,12 +174,12 @@ def render_dvc(template: str, name: str, groups: Sequence[str], lists: str | Non
 
 
 def write_environment(folder: Path, files: Mapping[str, str], lists: Path | None, fill: Callable[[Path], None]) -> None:
-    """Write the files of an environment to `folder`, and its lists. If this fails, nothing of them is left.
+    """Write an environment's files to `folder`, and write its lists. On failure, nothing is left behind.
 
     Args:
-        folder: folder to write, which must not exist. If another process has created it, it stays as it is.
-        files: texts of the files, keyed by name.
-        lists: folder of the lists, which replace earlier ones; None if the environment needs no lists.
+        folder: folder to write, which must not exist. If another process has created the folder, it is left unchanged.
+        files: contents of the files, keyed by name.
+        lists: folder for the lists, which replace earlier lists; None if the environment needs no lists.
         fill: writes the lists to the folder that it receives.
 
     Raises:
@@ -193,7 +194,7 @@ def write_environment(folder: Path, files: Mapping[str, str], lists: Path | None
             staged_lists = stack.enter_context(staging_directory(lists.parent))
             fill(staged_lists)
         try:
-            staged.rename(folder)  # unlike replace_directory, fails if somebody else has filled the folder
+            staged.rename(folder)  # unlike replace_directory, fails if another process has filled the folder
         except OSError as error:
             if not os.path.lexists(folder):
                 raise

@@ -1,4 +1,4 @@
-"""Divides images into folds: stratified by class, and the same for the same seed on every machine."""
+"""Divides images into folds, stratified by class. The same seed gives the same folds on every machine."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ def make_folds(
 ) -> list[dict[Split, list[LabeledImage]]]:
     """Return the train and val images of each fold, in the order of `images`.
 
-    Each image is in val of exactly one fold, and in train of all others. Images with the same content or in the same
-    group are in the same fold. Without such images, the val counts of a class differ by at most 1 between folds, as do
-    the sizes of the folds. With them, the largest groups are placed first, each where its classes are rarest.
+    Each image is in the val split of exactly one fold and in the train split of all others. Images that have the same
+    content or belong to the same group are in the same fold. If there are no such images, the val counts of a class
+    differ by at most 1 between folds, and so do the sizes of the folds. Otherwise, the largest groups are placed first,
+    each in the fold where its classes are rarest.
 
     Args:
         images: images to divide.
         count: number of folds, at least 2.
-        seed: seed of the order in which images are placed.
+        seed: seed for the order in which images are placed.
         digests: digest of the content, keyed by path. Images without one are treated as unique.
-        names: name of each class, for the error.
+        names: name of each class, for the error message.
 
     Raises:
         DatasetError: if a class does not have an independent image for each fold.

@@ -1,4 +1,4 @@
-"""Defines what a layout yields: the images of each split, with their labels, and the classes."""
+"""Defines what is recognized in a dataset folder: the labeled images of each split, and the classes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class LabeledImage(NamedTuple):
 
     Attributes:
         path: POSIX path relative to the dataset folder.
-        label: 0-based position of its class.
-        group: images of the same group, such as those of one patient, stay in one split; "" for no group.
+        label: 0-based position of the image's class.
+        group: name of the image's group; "" if it has none. Images of one group, such as one patient, stay in one
+            split.
     """
 
     path: str
@@ -29,12 +30,12 @@ class FoundDataset:
     """The images of a dataset.
 
     Attributes:
-        layout: what was recognized, such as `class folders without a split`.
-        classes: the classes, by label.
-        splits: images, keyed by split. `train` is always there; a missing `val` has to be split off.
-        notes: one sentence for each decision or doubt.
-        parameters: values for the parameter group `dataset` with which the project reads the folder without new lists.
-            None if it needs lists.
+        layout: the layout that was recognized, such as `class folders without a split`.
+        classes: the classes, in the order of their labels.
+        splits: images, keyed by split. `train` is always present; if `val` is missing, it has to be split off.
+        notes: one sentence for each decision or possible problem.
+        parameters: values for the parameter group `dataset` that let the project read the folder without new lists.
+            None if new lists are needed.
     """
 
     layout: str

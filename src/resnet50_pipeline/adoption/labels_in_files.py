@@ -1,4 +1,4 @@
-"""Recognizes datasets whose labels are in files: PaddleClas' lists, and tables such as Hugging Face's metadata.csv."""
+"""Recognizes datasets with labels in files, such as PaddleClas' lists or Hugging Face's metadata.csv."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _TableRow = tuple[Split | None, str, str, str]
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user said about the dataset.
+    """The user's options for reading a dataset.
 
     Attributes:
-        label_column: column of a table that contains the labels; None to find it.
-        group_by: column of a table, or regular expression on the path; images with the same value stay in one split.
+        label_column: column of a table that contains the labels; None to detect the column.
+        group_by: column of a table, or regular expression for the path; images with the same value stay in one split.
     """
 
     label_column: str | None = None
@@ -43,7 +43,7 @@ class Choices:
 
 
 def find_paddleclas_lists(images: ImageIndex, _: Choices) -> FoundDataset | None:
-    """Find PaddleClas' lists: one `path label` line per image, with a space or a tab. Labels stay as they are."""
+    """Find PaddleClas' lists: one `path label` line per image, with a space or a tab. Labels are kept."""
     root = images.root
     files = {
         split: path
@@ -57,7 +57,7 @@ def find_paddleclas_lists(images: ImageIndex, _: Choices) -> FoundDataset | None
     except DatasetError as error:
         if files["train"].name == LIST_NAMES["train"][0]:
             raise
-        images.hints.append(str(error))  # other programs write files called train.txt, too
+        images.hints.append(str(error))  # other programs also write files named train.txt
         return None
 
 
@@ -148,18 +148,18 @@ def _read_tables(images: ImageIndex, files: Sequence[str], choices: Choices, lay
 
 
 def _complete_splits(rows: list[_TableRow], used: Sequence[str]) -> list[_TableRow]:
-    """Return the rows with the splits that follow from their folders, or that are left.
+    """Return the rows with a split for each, which follows from the tables, the folders or the other splits.
 
     Raises:
-        DatasetError: if the tables say the split of some rows only, or no row belongs to train.
+        DatasetError: if the tables specify a split for only some rows, or if no row belongs to train.
     """
     known = {split for split, *_ in rows}
     if known == {None}:
-        # Without a split in the tables, the folders of the images say it, if all of them do.
+        # If the tables contain no splits, the folders of the images determine them, provided that every folder does.
         by_folder = [(split_of_name(path.partition("/")[0]), path, key, group) for _, path, key, group in rows]
         known = {split for split, *_ in by_folder}
         return by_folder if "train" in known and None not in known else rows
-    # Rows without a split are those of train if val has its own table. In all other cases, a guess may be wrong.
+    # If val has its own table, rows without a split belong to train. In all other cases, a guess could be wrong.
     if ("train" in known) == (None in known):
         problem = "some rows have a split, and others have none" if None in known else "no row belongs to train"
         raise DatasetError(f"{', '.join(used)}: {problem} → add a column split with train, val or test in every row")
@@ -189,7 +189,7 @@ def _read_table_rows(
 ) -> tuple[list[_TableRow], list[str]] | None:
     """Return the split, path, class name and group of each row, and the names of the images that do not exist.
 
-    The result is None if no column is clearly the label, or if there is no header; see `_explain_unused`.
+    The result is None if no column clearly contains the labels, or if there is no header; see `_explain_unused`.
     """
     if images.resolve(path_column, folders) is not None or choices.label_column not in (None, *table.columns):
         return None
@@ -216,10 +216,10 @@ def _read_table_rows(
 
 
 def _find_split_column(table: Table) -> str | None:
-    """Return the column that says the split of each row, or None.
+    """Return the column that contains the split of each row, or None.
 
     Raises:
-        DatasetError: if a column says the split of some rows only.
+        DatasetError: if a column contains a split for only some rows.
     """
     for name in table.columns:
         if name.strip().lower() not in SPLIT_COLUMNS:

@@ -52,11 +52,11 @@ _Rows = dict[Split, list[tuple[str, str]]]
 def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
     """Return the images of the dataset at `root`, with their classes and splits.
 
-    Labels in an existing list or table are kept. Without one, labels follow the class folders: in numeric order if all
-    names are numbers, otherwise sorted as text.
+    Labels in an existing list or table are kept. Otherwise, the class folders are numbered: in numeric order if all
+    names are numbers, or else sorted as text.
 
     Raises:
-        DatasetNotFoundError: if the folder does not exist or has no layout that is known.
+        DatasetNotFoundError: if the folder does not exist or its layout is not recognized.
         DatasetError: if a list or a table is invalid.
     """
     choices = choices or Choices()
@@ -82,7 +82,7 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
         _find_class_folders,
     )
     if choices.label_column is not None:
-        recognizers = (find_metadata, find_tables)  # the labels are in a table, even if another layout is there
+        recognizers = (find_metadata, find_tables)  # the labels are in a table, even if another layout matches
     for recognizer in recognizers:
         if (found := recognizer(images, choices)) is not None:
             _require_images(found, root)
@@ -101,10 +101,10 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
 
 
 def require_folder(root: Path) -> None:
-    """Raise an error if `root` is no folder.
+    """Raise an error if `root` is not a folder.
 
     Raises:
-        DatasetNotFoundError: if it is none.
+        DatasetNotFoundError: if `root` is not a folder.
     """
     if not root.is_dir():
         raise DatasetNotFoundError(f"{root} is {'not a folder' if root.exists() else 'missing'} → correct the path")
@@ -153,16 +153,16 @@ def _find_imagenet(images: ImageIndex, _: Choices) -> FoundDataset | None:
     except DatasetNotFoundError:
         return None
     except ListFileError:
-        return None  # lists in another form, or classes that are only in val/, which other layouts report better
+        return None  # lists in another format, or classes only in val/; other layouts explain these better
     has_lists = layout.lists["train"].is_file()
     listed = sum(len(prefixed.entries) for prefixed in lists.values())
     if not has_lists:
         is_complete = listed == len(images.below("train")) + len(images.below("val"))
         if not is_complete or any(path.count("/") > 1 for path in images.below("test")):
-            return None  # images deeper in their class folders, or a third split: only lists can name them
+            return None  # images in subfolders of their class folders, or a third split; both need lists
         folders = sorted({path.split("/")[1] for path in lists["train"].entries.paths})
         if are_numbers(folders) and folders != sorted(folders, key=int):
-            return None  # these labels must not follow the order of the text
+            return None  # these class names must not be sorted as text
     else:
         used = np.unique(np.concatenate([one.entries.labels for one in lists.values()]))
         if used[0] == 1 and used[-1] == len(used):
@@ -221,14 +221,14 @@ def _find_class_folders(images: ImageIndex, _: Choices) -> FoundDataset | None:
 
 
 def _note_deeper(rows: Sequence[tuple[str, str]], depth: int) -> list[str]:
-    """Return a note if images are in folders below the class folders, which may be the classes that are meant.
+    """Return a note if images are in subfolders of the class folders, because these may be the intended classes.
 
     Args:
         rows: path and class name of each image.
         depth: number of folders above an image that is directly in its class folder.
     """
     deeper = [(path, key) for path, key in rows if path.count("/") > depth]
-    # One folder in every class, such as images/, divides nothing.
+    # A single subfolder in every class folder, such as images/, does not divide the class.
     if len({path.split("/")[depth] for path, _ in deeper}) < 2:
         return []
     path, key = deeper[0]
@@ -273,7 +273,7 @@ def _name_classes(
 
 
 def _require_images(found: FoundDataset, root: Path) -> None:
-    """Raise an error if no image is for training, or if all images are of one class."""
+    """Raise an error if there are no training images, or if all images belong to one class."""
     if not found.splits.get("train"):
         raise DatasetError(f"{root}: {found.layout}: no image is in train → add training images")
     labels = {image.label for part in found.splits.values() for image in part}
@@ -324,7 +324,7 @@ def _add_groups(found: FoundDataset, choices: Choices) -> FoundDataset:
 
 
 def _describe_nearest(images: ImageIndex) -> str:
-    """Return what was found instead, and the nearest layout."""
+    """Describe what was found instead, and the closest layout."""
     tops = Counter(path.partition("/")[0] if "/" in path else "" for path in images.paths)
     where = ", ".join(
         f"{count:,} in {top}/" if top else f"{count:,} directly in it" for top, count in tops.most_common(5)

@@ -1,7 +1,7 @@
 """Finds images that differ only by their encoding, size or brightness, so that a split keeps them on one side.
 
-The images of a cluster are all near its center. Without this rule, a chain of small changes could join most images of a
-class, such as all handwritten ones. The price is that a long series, such as the frames of a video, is divided into
+All images in a cluster are near its center. Without this rule, a chain of small changes could join most images of a
+class, such as all handwritten ones. The drawback is that a long series, such as the frames of a video, is divided into
 several clusters.
 """
 
@@ -37,9 +37,9 @@ class NearIdentical:
     """Clusters of near-identical images.
 
     Attributes:
-        contents: key of the content, by path. Near-identical images and copies have the same key.
+        contents: content keys, by path. Near-identical images and copies have the same key.
         kept_pairs: number of near-identical pairs within clusters, without copies.
-        separated_pairs: number of near-identical pairs in different clusters, because a series is too long.
+        separated_pairs: number of near-identical pairs in different clusters, which occur if a series is too long.
         example: paths of a pair within a cluster, or None if there is none.
     """
 
@@ -55,12 +55,12 @@ class _Task(NamedTuple):
 
 
 def find_near_identical(root: Path, digests: Mapping[str, str], workers: int = 0) -> NearIdentical:
-    """Hash the images, and return the clusters of those whose hashes differ in at most `MAX_DISTANCE` bits.
+    """Hash the images, and cluster the ones whose hashes differ in at most `MAX_DISTANCE` bits.
 
     Args:
         root: dataset folder.
-        digests: digest of the content of each image, keyed by path relative to `root`. Images without a digest, which
-            could not be read, are left out. Of copies, one is hashed.
+        digests: digest of each image's content, keyed by path relative to `root`. Images without a digest could not be
+            read and are skipped. Only one copy of an image is hashed.
         workers: number of processes; 0 means one per core.
 
     Raises:
@@ -72,7 +72,7 @@ def find_near_identical(root: Path, digests: Mapping[str, str], workers: int = 0
     paths = list(first_path.values())
     hashes, rows = _hash_images(root, paths, count_workers(workers))
     unique, unique_of = np.unique(hashes, axis=0, return_inverse=True)
-    unique_of = unique_of.reshape(-1)  # NumPy 2.0 returns another shape
+    unique_of = unique_of.reshape(-1)  # NumPy 2.0 returns a different shape
     sizes = np.bincount(unique_of, minlength=len(unique))
     pairs = find_near_pairs(unique)
     centers = cluster(pairs, sizes)
@@ -94,20 +94,20 @@ def find_near_identical(root: Path, digests: Mapping[str, str], workers: int = 0
 
 
 def find_near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return all pairs of hashes that differ in at most `MAX_DISTANCE` bits, int64 [P, 2], the smaller row first.
+    """Return all pairs of hashes that differ in at most `MAX_DISTANCE` bits, int64 [P, 2], with the smaller row first.
 
-    The bits are divided into `MAX_DISTANCE` + 1 bands. Near hashes have the same bits in at least one of them, so only
-    hashes that do are compared.
+    The bits are divided into `MAX_DISTANCE` + 1 bands. Two near hashes agree in at least one band, so only hashes that
+    share a band are compared.
 
     Args:
         hashes: uint8 [N, HASH_BITS / 8], all different.
 
     Raises:
-        DatasetError: if there are too many pairs to be stored.
+        DatasetError: if there are too many pairs to store.
     """
     count, bands = len(hashes), MAX_DISTANCE + 1
-    # Neighboring bits are often the same in many images, for example above a horizon. A band contains bits from all
-    # parts of the image.
+    # Neighboring bits are often the same in many images, for example above a horizon. Each band therefore contains bits
+    # from all parts of the image.
     order = np.random.default_rng(0).permutation(HASH_BITS)
     codes = np.zeros(0, np.int64)
     for band in range(bands):
@@ -129,10 +129,10 @@ def find_near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def cluster(pairs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the center of each row. A center is its own; all others are near theirs.
+    """Return the center of each row. The center of a center is the row itself; every other row is near its center.
 
-    The row with the most near images becomes the first center, and takes them into its cluster. The row with the most
-    among the others is next. A row without near ones is alone.
+    The row with the most near images becomes the first center, and its near rows join its cluster. The next center is
+    the row with the most near images among the remaining rows. A row without near rows forms its own cluster.
 
     Args:
         pairs: near rows, int64 [P, 2].
@@ -158,7 +158,7 @@ def cluster(pairs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.in
 
 def _compare(hashes: NDArray[np.uint8], bucket: NDArray[np.int64]) -> Iterable[NDArray[np.int64]]:
     """Yield the near pairs of a bucket of rows, each as the smaller row times N plus the larger row."""
-    # The product of two rows of -1 and 1 is the number of equal bits minus that of different ones.
+    # The product of two rows of -1 and 1 is the number of equal bits minus the number of different bits.
     bucket = np.sort(bucket)
     signs = np.unpackbits(hashes[bucket], axis=1).astype(np.float32) * 2 - 1
     step = max(1, _MAX_PRODUCTS // len(bucket))
@@ -170,7 +170,7 @@ def _compare(hashes: NDArray[np.uint8], bucket: NDArray[np.int64]) -> Iterable[N
 
 
 def _hash_images(root: Path, paths: Sequence[str], workers: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the hashes, uint8 [M, HASH_BITS / 8], and the position in `paths` of each; some images have no hash."""
+    """Return the hashes, uint8 [M, HASH_BITS / 8], and each hash's position in `paths`. Some images have no hash."""
     started = time.monotonic()
     tasks = [_Task(str(root), paths[at : at + _IMAGES_PER_TASK]) for at in range(0, len(paths), _IMAGES_PER_TASK)]
     in_processes = workers > 1 and len(paths) >= _MIN_IMAGES_FOR_POOL
@@ -191,11 +191,11 @@ def _hash_images(root: Path, paths: Sequence[str], workers: int) -> tuple[NDArra
 
 
 def _hash_task(task: _Task) -> list[NDArray[np.uint8] | None]:
-    """Return the hash of each image of a task; None if there is none."""
+    """Return the hash of each image in a task; None if an image has no hash."""
     hashes: list[NDArray[np.uint8] | None] = []
     for path in task.paths:
         try:
             hashes.append(compute_difference_hash(Path(task.root, path).read_bytes()))
         except OSError:
-            hashes.append(None)  # the scan has reported it
+            hashes.append(None)  # the scan has already reported this image
     return hashes

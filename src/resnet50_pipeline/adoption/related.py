@@ -1,4 +1,4 @@
-"""Joins images that have to stay together, and gives them an order that depends only on the seed and the paths."""
+"""Groups images that must stay together, and orders images by a key that depends only on the seed and the path."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from resnet50_pipeline.adoption.found import LabeledImage
 
 
 def join_related(images: Sequence[LabeledImage], digests: Mapping[str, str]) -> list[list[int]]:
-    """Return lists of indexes: images that share a digest or a group, directly or through others, are in one list.
+    """Return the image indexes, grouped into lists of related images.
 
-    The first index of each list is that of the first path in alphabetical order.
+    Two images are related if they share a digest or a group, directly or through other images.
+
+    The first index of each list belongs to the list's first path in alphabetical order.
     """
     parent = list(range(len(images)))
 
@@ -34,5 +36,5 @@ def join_related(images: Sequence[LabeledImage], digests: Mapping[str, str]) -> 
 
 
 def hash_path(seed: int, path: str) -> bytes:
-    """Return the key that sorts images. The order does not depend on the file system."""
+    """Return a sort key for an image. The resulting order does not depend on the file system."""
     return hashlib.sha256(f"{seed}\t{path}".encode("utf-8", "surrogateescape")).digest()

@@ -1,6 +1,6 @@
-"""Splits images into train, val and test: stratified by class, and the same for the same seed on every machine.
+"""Splits images into train, val and test, stratified by class. The same seed gives the same splits on every machine.
 
-Adding images to a dataset moves few of the others to another split.
+If images are added to a dataset, few of the existing ones move to another split.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ def split_images(
     seed: int,
     digests: Mapping[str, str],
 ) -> dict[Split, list[LabeledImage]]:
-    """Return the images of train and of each split in `fractions`, each in the order of `images`.
+    """Return the images of train and of each split in `fractions`. Each split keeps the order of `images`.
 
-    Images with the same content or in the same group are in the same split. Every class keeps an image in train, and
-    gets one in each other split if it has enough images that are independent of each other.
+    Images that have the same content or belong to the same group are in the same split. Every class has an image in
+    train, and one in each other split if it has enough independent images.
 
     Args:
         images: images to split.
-        fractions: the part of the images that each split receives, such as `{"val": 0.2}`. The sum is less than 1.
-        seed: seed of the order in which images are chosen.
+        fractions: fraction of the images for each split, such as `{"val": 0.2}`. The sum is less than 1.
+        seed: seed for the order in which images are chosen.
         digests: digest of the content, keyed by path. Images without one are treated as unique.
     """
     units = join_related(images, digests)
     ordered = sorted(units, key=lambda unit: hash_path(seed, images[unit[0]].path))
     totals = Counter(image.label for image in images)
-    # Number of units in which a class occurs and that are still in train.
+    # Number of units that contain the class and are still in train.
     left = Counter(label for unit in units for label in {images[index].label for index in unit})
     split_of: dict[int, Split] = {}
     for split, fraction in fractions.items():
         needed = {label: max(1, round(fraction * total)) for label, total in totals.items()}
         absent = set(totals)
-        # In the second pass, classes that are still absent take their smallest group, even if it is larger than needed.
+        # In the second pass, classes that are still missing from the split get their smallest group, even if it is
+        # larger than needed.
         for units_to_try, is_for_absent in ((ordered, False), (sorted(ordered, key=len), True)):
             for unit in units_to_try:
                 counts = Counter(images[index].label for index in unit)

@@ -1,4 +1,4 @@
-"""Knows the names under which datasets keep their splits: `valid`, `Training`, `train.X1`, `val_list.txt`."""
+"""Recognizes the names that datasets use for their splits, such as `valid`, `train.X1` or `val_list.txt`."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ LIST_NAMES: Mapping[Split, tuple[str, ...]] = {
 
 
 def split_of_name(name: str) -> Split | None:
-    """Return the split that a folder or value such as `Valid` or `train.X1` means, or None."""
+    """Return the split that a folder name or value such as `Valid` or `train.X1` refers to, or None."""
     return next((split for split, form in _SPLIT_NAMES.items() if re.fullmatch(form, name.strip().lower())), None)

@@ -1,4 +1,4 @@
-"""Describes a dataset before it is trained on: a small table, and one line for each doubt."""
+"""Describes a dataset before training, with a small table and one line for each possible problem."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def describe(
 
     Args:
         found: the dataset.
-        splits: images, keyed by split, as they will be used.
-        manifest: result of `scan_dataset` at level header or full.
+        splits: the images that will be used, keyed by split.
+        manifest: result of `scan_dataset` at the `header` or `full` level.
         folds: images of each fold, keyed by split.
     """
     names = [one.name for one in found.classes]
@@ -66,7 +66,7 @@ def measure_short_side(manifest: pd.DataFrame) -> int:
 def find_doubts(
     found: FoundDataset, splits: Mapping[Split, Sequence[LabeledImage]], manifest: pd.DataFrame
 ) -> Iterator[str]:
-    """Yield one sentence for each thing that may be wrong, or that may surprise. Arguments are as in `describe`."""
+    """Yield one sentence for each possible problem or surprise. The arguments are the same as for `describe`."""
     yield from found.notes
     names = [one.name for one in found.classes]
     broken = manifest[~manifest["status"].isin(["ok", "unlisted", "other_file"])]
@@ -133,6 +133,6 @@ def describe_near_identical(near: NearIdentical | None) -> Iterator[str]:
 
 
 def _find_splits(rows: pd.DataFrame, splits: Mapping[Split, Sequence[LabeledImage]]) -> pd.Series[str]:
-    """Return the split of each image, which may differ from the column of the manifest."""
+    """Return the split of each image, which may differ from the split in the manifest."""
     split_of = {image.path: split for split, part in splits.items() for image in part}
     return rows["path"].map(split_of)

@@ -18,7 +18,8 @@ from resnet50_pipeline.exceptions import ListFileError
 from resnet50_pipeline.imagenet.lists.files import ListEntries, parse_list
 from resnet50_pipeline.imagenet.lists.text_file import read_text_file
 
-# Names of label columns, the most specific last: a table may contain a number and a name for each class.
+# Names of label columns, with the most specific last, because a table may contain both a number and a name for each
+# class.
 LABEL_COLUMNS = (
     *("label", "labels", "class", "class_name", "label_name", "category", "target", "y"),
     *("species", "breed", "diagnosis", "dx", "variety", "tag"),
@@ -48,7 +49,7 @@ class Table:
 
 
 def read_list(path: Path) -> ListEntries:
-    """Read a list with `path label` lines. Unlike `read_list_file`, accept a tab in every line.
+    """Read a list with `path label` lines. Unlike `read_list_file`, this function accepts a tab on every line.
 
     Raises:
         ListFileError: if any line is invalid; the message lists each one.
@@ -58,7 +59,7 @@ def read_list(path: Path) -> ListEntries:
     if all(line.count(b"\t") == 1 and b" " not in line for line in lines):
         data = data.replace(b"\t", b" ")
     elif all(line.count(b"\t") == 0 for line in lines) and any(line.count(b" ") > 1 for line in lines):
-        # The label is the last field, so a path with spaces is clear here. PaddleClas could not read it.
+        # The label is the last field, so a path with spaces is unambiguous here. PaddleClas could not read such a line.
         data = b"\n".join(b"\t".join(line.rstrip(b"\r").rsplit(b" ", 1)) for line in lines) + b"\n"
     return parse_list(data, None, source=str(path))
 
@@ -67,7 +68,7 @@ def read_table(root: Path, path: str) -> Table | None:
     """Read a table with a header, or return None if the file has only one column.
 
     Raises:
-        ListFileError: if the file is not UTF-8, or is no table.
+        ListFileError: if the file is not UTF-8 or is not a table.
     """
     text = read_text_file(root / path)
     header = text.partition("\n")[0]
@@ -87,7 +88,7 @@ def read_table(root: Path, path: str) -> Table | None:
 def find_path_column(table: Table, images: ImageIndex, folders: Sequence[str]) -> str | None:
     """Return the column in which most rows name images of the dataset, or None.
 
-    A label such as 7 may be the name of an image as well, so the column that names the most different images is taken.
+    A label such as 7 may also be the name of an image, so the column that names the most distinct images is used.
     """
     rows = table.rows[:_SAMPLED_ROWS]
     hits = {name: [images.resolve(row[name], folders) for row in rows] for name in table.columns}
@@ -96,15 +97,15 @@ def find_path_column(table: Table, images: ImageIndex, folders: Sequence[str]) -
 
 
 def find_label_column(table: Table, path_column: str, chosen: str | None, others: Sequence[str]) -> str | None:
-    """Return the column with the labels: `chosen`, the only one left, or one with a usual name. None if none is clear.
+    """Return `chosen`, the only remaining column, or a column with a common label name. Return None if it is unclear.
 
     A column with a different value in most rows, such as a caption, contains no labels.
 
     Args:
         table: the table.
         path_column: column with the paths.
-        chosen: column that the user chose, which the table has, or None.
-        others: columns that cannot contain labels, such as the one with the groups.
+        chosen: the column that the user chose, which must be in the table, or None.
+        others: columns that cannot contain labels, such as the group column.
     """
     if chosen is not None:
         return chosen

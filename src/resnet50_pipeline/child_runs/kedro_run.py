@@ -1,4 +1,4 @@
-"""Runs `kedro run` in a separate process, and stops it if the caller requests this or ends."""
+"""Runs `kedro run` in a separate process, and stops it if the caller requests it or exits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnet50_pipeline.processes.interruption import raise_if_interrupted
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
-# After the ranks have stopped, Kedro has this time to upload results to MLflow and end.
+# Time that Kedro has, after the ranks have stopped, to upload results to MLflow and exit.
 _END_SECONDS = 60.0
 _TAIL_LINES = 15
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resnet50_pipeline.imagenet.lists.files import Split
 
 _DEFAULT_VAL_FRACTION = 0.2
-# Smaller images suit the settings for the sample, whose crops have 32 pixels.
+# For smaller images, the settings of the sample are suitable. Its crops are 32 x 32 pixels.
 _SMALL_SIDE = 64
 _DAY_SECONDS = 86_400.0
 _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
@@ -72,8 +72,8 @@ def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
     """Write the environment conf/NAME for the images in the folder PATH.
 
     The command recognizes the layout, splits the images if there is no val split, and prints what it found, the time
-    per epoch on this machine, and the command that trains. It reads all images, but starts no run and never writes to
-    the folder.
+    per epoch on this machine, and the command that trains. It reads all images, but does not start a run and never
+    writes to the folder.
     """
     root = _make_absolute(folder)
     if options["pretrained"] is not None and not is_registered_reference(options["pretrained"]):
@@ -90,17 +90,17 @@ def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
 
 
 def _make_absolute(path: Path) -> Path:
-    with contextlib.suppress(RuntimeError):  # a folder may be called ~x without a user of this name
+    with contextlib.suppress(RuntimeError):  # a folder may be named ~x even if there is no user x
         path = path.expanduser()
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
-    """Raise an error for what cannot work, before the images are read, which may take long.
+    """Raise an error for invalid arguments before reading the images, because reading may take a long time.
 
     Raises:
-        DatasetError: if `root` is no folder, or its path is not UTF-8.
-        ParameterError: if an option is wrong, or conf/ is not writable.
+        DatasetError: if `root` is not a folder, or if its path is not UTF-8.
+        ParameterError: if an option is invalid, or if conf/ is not writable.
     """
     from resnet50_pipeline.adoption.layouts import require_folder
     from resnet50_pipeline.recipes import read_recipe
@@ -153,7 +153,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
     manifest = scan_dataset(
         root,
         {"train": environment.make_entries(images, str(root))},
-        # Copies are found by their digest, which only the split needs.
+        # Digests identify copies, and only the split needs them.
         level="full" if is_split_here else "header",
         cache_dir=cache,
         class_keys=[one.key for one in found.classes],
@@ -176,7 +176,8 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         "training": _make_training(conf, recipe, len(splits["train"]), options),
         "evaluation": {"split": "test"} if "test" in splits else {},
     }
-    # An empty `training` shows where to add values, and lets the stages of dvc.yaml depend on it from the start.
+    # An empty `training` group shows where to add values, and allows the stages in dvc.yaml to depend on it from the
+    # start.
     parameters = {group: values for group, values in parameters.items() if values or group == "training"}
     comment = [
         f"Written by `kedro adopt`: {found.layout}, {len(found.classes):,} classes, {len(images):,} images.",
@@ -217,7 +218,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
 def _find_near_identical(
     root: Path, found: FoundDataset, digests: dict[str, str], options: dict[str, Any]
 ) -> NearIdentical | None:
-    """Return the near-identical images among those that are divided, or None with --ignore-similar."""
+    """Return the near-identical images among the images to be divided, or None with --ignore-similar."""
     from resnet50_pipeline.adoption.near_identical import find_near_identical
 
     if options["ignore_similar"]:
@@ -227,7 +228,7 @@ def _find_near_identical(
 
 
 def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class_num: int) -> tuple[str, float | None]:
-    """Return the line of the table with the time per epoch, and the time of all epochs in seconds if it is known.
+    """Return the table line with the time per epoch, and the time for all epochs in seconds if it is known.
 
     Args:
         project: folder of the project.
@@ -248,7 +249,7 @@ def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class
         return f"  epoch     not measured: {measured}", None
     seconds = estimate_epoch_seconds(training, measured, len(paths), class_num)
     total = seconds * training.epochs
-    # From batches of a single image, the estimate is too high; see `step_probe.extrapolate`.
+    # If only batches of a single image were measured, the estimate is too high; see `step_probe.extrapolate`.
     degree = "at most" if measured.batch_size == 1 < training.batch_size_per_rank else "about"
     return (
         f"  epoch     {degree} {format_duration(seconds)}, so {format_duration(total)} for "
@@ -259,7 +260,7 @@ def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class
 
 
 def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
-    """Return the recipe to train with; None for the settings of the sample, whose crops have 32 pixels."""
+    """Return the recipe to train with, or None for the settings of the sample, whose crops are 32 x 32 pixels."""
     if options["recipe"] is not None or options["pretrained"] is not None:
         return str(options["recipe"] or _RECIPE_WITH_WEIGHTS)
     return _RECIPE_FROM_SCRATCH if short_side > _SMALL_SIDE else None
@@ -282,7 +283,7 @@ def _make_training(conf: Path, recipe: str | None, images: int, options: dict[st
 
 
 def _choose_fractions(found: FoundDataset, options: dict[str, Any]) -> dict[Split, float]:
-    """Return the part of the images for each split that is split off, test first."""
+    """Return the fraction of the images for each split to split off, with test first."""
     if options["folds"] is not None and options["val_fraction"] is not None:
         raise ParameterError(
             f"--val-fraction {options['val_fraction']:g}: --folds {options['folds']} already decides the part of val → "
@@ -314,7 +315,7 @@ def _describe_fractions(fractions: dict[Split, float]) -> str:
 def _split(
     found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, digests: dict[str, str]
 ) -> tuple[dict[Split, list[LabeledImage]], list[dict[Split, list[LabeledImage]]]]:
-    """Return the images of each split, and those of each fold, which divide train and val together."""
+    """Return the images of each split, and the folds, which divide the images of train and val."""
     from resnet50_pipeline.adoption.folds import make_folds
     from resnet50_pipeline.adoption.split import split_images
 

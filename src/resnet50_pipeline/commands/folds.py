@@ -39,7 +39,7 @@ _FOLDER = "09_folds"
 @click.command("folds", params=[*CONFIGURATION_OPTIONS])
 @click.pass_context
 def folds(context: click.Context, /, **options: Any) -> None:
-    """Train and evaluate a model per fold of `kedro adopt --folds`, and print the mean and the spread of the metrics.
+    """Train and evaluate one model per fold of `kedro adopt --folds`, and print the mean and spread of the metrics.
 
     To continue a command that was stopped or killed, start it again. Finished folds are kept, and the unfinished fold
     resumes from its last checkpoint set.

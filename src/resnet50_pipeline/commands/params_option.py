@@ -168,7 +168,7 @@ def _read_text(text: str, kind: tuple[Any, ...]) -> str | None:
         return None
     if len(text) > 1 and text[0] in ('"', "'") and text[-1] == text[0]:
         text = text[1:-1]
-    elif text == "~" or text.startswith("~/"):  # the shell expands it only at the beginning of a word
+    elif text == "~" or text.startswith("~/"):  # the shell expands `~` only at the beginning of a word
         text = str(Path(text).expanduser())
     return _INTERPOLATION.sub(lambda found: f"{found[1]}{found[1]}\\${{", text)
 

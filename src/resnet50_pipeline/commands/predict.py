@@ -187,4 +187,4 @@ def _send_paths(process: subprocess.Popen[str], images: list[Path]) -> None:
         with process.stdin as stdin:  # type: ignore[union-attr] # it is a pipe
             stdin.writelines(json.dumps(str(image)) + "\n" for image in images)
     except (BrokenPipeError, ValueError):
-        pass  # the process failed, which its exit code shows, or the caller stopped reading
+        pass  # the process failed, as its exit code shows, or the caller stopped reading

@@ -97,7 +97,7 @@ def as_json(distributions: Distributions) -> dict[str, Any]:
 
 
 def summarize(values: NDArray[np.int64]) -> dict[str, float]:
-    """Return the minimum, 5% quantile, median, 95% quantile and maximum of a non-empty array."""
+    """Return the minimum, 5th percentile, median, 95th percentile and maximum of a non-empty array."""
     found = np.quantile(values, list(_QUANTILES.values()))
     return dict(zip(_QUANTILES, found.tolist(), strict=True))
 

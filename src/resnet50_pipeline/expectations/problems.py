@@ -15,10 +15,10 @@ from resnet50_pipeline.imagenet.scan.manifest import UNLISTED_STATUSES
 from resnet50_pipeline.text import list_names as join_names
 from resnet50_pipeline.text import pluralize
 
-# Number of images that a finding about many images names.
+# Number of images named in a finding about many images.
 _MOST_NAMED = 3
-# Expectations about properties that all images of a dataset may share. If more than this many problems are the same,
-# they are merged.
+# Expectations about properties that all images of a dataset may share. Their problems are merged if more than this
+# number of problems are the same.
 _ABOUT_KINDS_OF_IMAGES = frozenset(
     {"images_are_jpeg", "images_are_rgb_or_grey", "images_are_upright", "no_unlisted_images"}
 )
@@ -53,7 +53,7 @@ def explain_rows(
 
 
 def _merge_alike(problems: Sequence[Problem]) -> list[Problem]:
-    """Merge problems that are the same. The manifest still contains a row for each image."""
+    """Merge identical problems. The manifest still contains a row for each image."""
     groups: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.path.partition("/")[0], problem.text, problem.fix), []).append(problem)
@@ -119,7 +119,7 @@ def _explain_repeated_path(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> li
 
 
 def _explain_shared_content(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
-    # Train comes first in the manifest, and test last. A copy in test/ may be of an image in val/.
+    # In the manifest, train comes first and test last. An image in test/ may be a copy of an image in val/.
     first_split = dict(_columns(broken.drop_duplicates("sha256"), "sha256", "split"))
     location_of_content = dict(_columns(broken.drop_duplicates("sha256"), "sha256", "location"))
     return [
@@ -252,7 +252,7 @@ def _group_by_suffix(broken: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]
 
 
 def _count_files(files: pd.DataFrame, noun: str, suffix: str) -> str:
-    """Return `2 files with the suffix .heic (a/1.heic, a/2.heic)`."""
+    """Return a count such as `2 files with the suffix .heic (a/1.heic, a/2.heic)`."""
     kind = {"": "without a suffix", ".*": "with a hidden name"}.get(suffix, f"with the suffix {suffix}")
     return f"{pluralize(len(files), noun)} {kind} ({join_names(files['path'].tolist(), _MOST_NAMED)})"
 

@@ -119,7 +119,7 @@ def require_report_of(manifest_file: Path, report_file: Path) -> None:
     """Raise an error if the report was not written for the manifest.
 
     Raises:
-        DatasetError: if the digest in the report is not that of the manifest file.
+        DatasetError: if the digest in the report does not match the manifest file.
     """
     report = json.loads(report_file.read_text(encoding="utf-8"))
     if report.get("manifest_digest") != digest_file(manifest_file):

@@ -21,7 +21,7 @@ _LISTED = (Column("status") != "unlisted") & (Column("status") != "other_file")
 _TRAIN = (Column("split") == "train") & _LISTED
 _VAL = (Column("split") == "val") & _LISTED
 _DECODED = Column("status") == "ok"
-# Scans below level full leave a column empty if they did not read its value.
+# Scans below the `full` level leave a column empty if they did not read its value.
 _WITH_DIGEST = _DECODED & (Column("sha256") != "")
 _WITH_HEADER_AND_NOT_KNOWN = _DECODED & (Column("format") != "") & (Column("known_name") == "")
 _KNOWN = _LISTED & (Column("known_as_is") != "")

@@ -1,1 +1,1 @@
-"""Cross-validates: one `kedro run` trains and evaluates each fold, and one MLflow run contains the mean and spread."""
+"""Cross-validates with one `kedro run` per fold, and collects the mean and spread in one MLflow run."""

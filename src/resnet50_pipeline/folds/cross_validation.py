@@ -1,4 +1,4 @@
-"""Runs the folds that have no result yet, one after the other, as child runs of one MLflow run."""
+"""Runs the folds that have no result yet, one after another, as child runs of a single MLflow run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_DIFFERENCES = 5
 
 
 class State(FrozenModel):
-    """What a later command needs to continue.
+    """The information that a later command needs to continue.
 
     Attributes:
         session: key of the MLflow run.
@@ -42,9 +42,9 @@ def run_folds(plan: FoldsPlan, description: RunDescription) -> list[FoldResult]:
 
     Raises:
         ParameterError: if earlier folds were trained with other parameters or lists.
-        FoldFailedError: if the run of a fold failed.
-        OutputDirectoryInUseError: if another process runs the folds.
-        RunInterruptedError: if this process received a signal. The running fold has saved a checkpoint set.
+        FoldFailedError: if a fold's run failed.
+        OutputDirectoryInUseError: if another process is running the folds.
+        RunInterruptedError: if this process received a signal. By then, the running fold has saved a checkpoint set.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     with claiming(plan.folder / ".folds.lock") as holder:
@@ -81,7 +81,7 @@ def _read_state(plan: FoldsPlan) -> State | None:
     """Return the state of an earlier command, or None if there is none.
 
     Raises:
-        ParameterError: if its folds cannot be compared with those of this plan.
+        ParameterError: if the earlier folds cannot be compared with the folds of this plan.
     """
     path = plan.folder / _STATE
     if not path.is_file():

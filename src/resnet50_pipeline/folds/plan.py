@@ -58,7 +58,7 @@ class FoldsPlan:
             DATA_DIR: str(folder),
             "dataset": {"lists": str(self.lists[number - 1])},
             "training": {"resume": "auto"},
-            # The champion may have been trained on val images of this fold, so a comparison would be unfair.
+            # The champion may have been trained on this fold's val images, so a comparison would be unfair.
             "evaluation": {"output_dir": str(folder), "split": "val", "compare_with": None},
         }
         return write_run_file(
@@ -70,7 +70,7 @@ class FoldsPlan:
         )
 
     def describe(self) -> dict[str, str]:
-        """Return all that the results depend on: the recipe, the training parameters, and digests of the lists."""
+        """Return everything that affects the results: the recipe, training parameters and digests of the lists."""
         training = self.training.model_dump(mode="json", exclude={"launch", *_FREE_SETTINGS})
         digests = {}
         for number, lists in enumerate(self.lists, start=1):

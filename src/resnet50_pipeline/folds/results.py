@@ -1,4 +1,4 @@
-"""Stores the result of each fold, and summarizes them: mean and standard deviation."""
+"""Stores the result of each fold, and summarizes the results by their mean and standard deviation."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ProgressHooks:
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
-        """Record the outputs that must be saved before the node counts as finished. Saving may take long."""
+        """Record the outputs that must be saved before the node counts as finished. Saving may take a long time."""
         self._unsaved[node.name] = set(outputs)
         if not outputs:
             self._end(node)

@@ -1,4 +1,4 @@
-"""Finds problems with DVC's locks and dvc.lock files that DVC does not report clearly."""
+"""Finds problems with locks and dvc.lock files that DVC does not report clearly."""
 
 from __future__ import annotations
 

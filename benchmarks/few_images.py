@@ -1,7 +1,7 @@
 """Measures the gain from fine-tuning, class weights and balanced sampling: `python benchmarks/few_images.py [--check]`.
 
-- `finetune`: a network is trained on the digits 0 to 4. Then the recipe finetune learns the digits 5 to 9 from 10, 20
-  or 50 images per class, and the recipe from-scratch-small learns them from random weights.
+- `finetune`: a network is trained on the digits 0 to 4. Then a network is trained on the digits 5 to 9 with 10, 20 or
+  50 images per class, starting from these weights (recipe finetune) or from random weights (recipe from-scratch-small).
 - `long-tail`: a network learns ten digits, with 200 images in the largest class and 4 in the smallest (50:1), without
   compensation, with class weights, and with class-balanced sampling.
 

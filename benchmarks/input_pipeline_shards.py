@@ -4,8 +4,8 @@ The throughput is measured for uint8 batches delivered to the rank, on one core 
 operators on the same photographs (see `input_pipeline_loose.py`).
 
 Cold means that neither files nor folders are in the page cache. If the process is root, all caches are dropped;
-otherwise, only those of the files are. Loose files and shards contain the same photographs and are read in the same
-random order, alternating.
+otherwise, only the caches of the files are dropped. Loose files and shards contain the same photographs and are read in
+the same random order, alternating.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COLD_RATIO = 1.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets of the throughput, of cold reads and of opening ImageNet's shards."""
+    """Return the targets for throughput, for cold reads and for opening ImageNet's shards."""
     return [
         *measure_rates(folder / "rates"),
         measure_cold_reads(folder / "cold"),
@@ -60,7 +60,7 @@ def measure(folder: Path) -> list[Target]:
 
 
 def measure_rates(folder: Path) -> list[Target]:
-    """Return the targets of the throughput of each mode, relative to PaddleClas' operators on loose files."""
+    """Return the throughput target for each mode, relative to PaddleClas' operators on loose files."""
     folder.mkdir()
     entries = parse_list(write_photographs(folder, RATE_IMAGES).read_bytes(), 1)
     for mode in ("jpeg-256", "raw-256"):
@@ -98,7 +98,7 @@ def pack_photographs(root: Path, entries: ListEntries, folder: Path, mode: Shard
 
 
 def measure_cold_reads(folder: Path) -> Target:
-    """Return the target of random reads of all images: the time with shards divided by the time with loose files."""
+    """Return the target for reading all images in random order: the time with shards divided by the time with files."""
     photographs = folder / "photographs"
     photographs.mkdir(parents=True)
     write_photographs(photographs, COLD_IMAGES)
@@ -145,7 +145,7 @@ def drop_from_page_cache(folder: Path) -> None:
 
 
 def measure_opening(folder: Path) -> list[Target]:
-    """Return the targets of opening ImageNet's train list and its shards in a separate process: seconds and memory."""
+    """Return the targets for opening ImageNet's train list and shards in a separate process: seconds and memory."""
     write_imagenet(folder)
     done = subprocess.run(
         [sys.executable, __file__, str(folder)], capture_output=True, text=True, check=True, env=os.environ

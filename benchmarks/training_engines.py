@@ -1,4 +1,4 @@
-"""Compares an epoch of the native engine with one of PaddleClas, using the same YAML file on one CPU rank.
+"""Compares an epoch of the native engine with one of PaddleClas' engine, using the same YAML file on one CPU rank.
 
 Run `python benchmarks/training_engines.py [--check]` with PADDLECLAS_HOME set to a checkout; without one, nothing is
 measured. Both engines train ResNet50 on images of 32 x 32 pixels with one thread and one DataLoader worker,

@@ -45,7 +45,7 @@ SECONDS_TO_ERROR = 10
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets of two ranks. This takes about four minutes."""
+    """Return the targets for two ranks. This takes about four minutes."""
     root = folder / "digits"
     write_digits(root, train_images_per_class=2 * STEPS * BATCH_SIZE // 10)
     rounds = [measure_round(folder / f"round-{number}", root) for number in range(ROUNDS)]

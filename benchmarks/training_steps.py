@@ -35,7 +35,7 @@ PRINT_STEP = 5  # as in conf/base; conf/imagenet prints half as often
 
 
 def measure(folder: Path) -> list[Target]:
-    """Return the targets of one rank. This takes about three minutes."""
+    """Return the targets for one rank. This takes about three minutes."""
     import paddle
 
     paddle.set_device("cpu")
@@ -146,7 +146,7 @@ def native_epoch(config: TrainingConfig) -> tuple[float, float]:
 
 
 def paddle_save_seconds(config: TrainingConfig) -> float:
-    """Return the seconds of a plain `paddle.save` of the weights to the disk of the checkpoint sets."""
+    """Return the seconds that a plain `paddle.save` takes to write the weights to the disk of the checkpoint sets."""
     import paddle
 
     from resnet50_pipeline.trainer.network import build_network
@@ -161,7 +161,7 @@ def paddle_save_seconds(config: TrainingConfig) -> float:
 def bookkeeping_seconds(folder: Path) -> float:
     """Return the seconds per step for meters and heartbeat, and for its share of writing and displaying events.
 
-    During training, another process displays the events; here, displaying them counts, too.
+    During training, another process displays the events; here, the time to display them is included.
     """
     import paddle
 

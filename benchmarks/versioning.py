@@ -1,9 +1,9 @@
 """Measures DVC with loose files and with shards: `python benchmarks/versioning.py [--check] [--images N]`.
 
-Two repositories contain the same images, one as loose files and one as tar files of a thousand images. The benchmark
-measures `dvc add`, `dvc push` to a remote in a local folder, and `dvc checkout` in a clone after `dvc fetch`. The cache
-and the workspace are on the same file system, so that a checkout creates hard links. The time of the same command for a
-single file, which is mostly DVC's startup time, is subtracted.
+Two repositories contain the same images, one as loose files and one as tar files with a thousand images each. The
+benchmark measures `dvc add`, `dvc push` to a remote in a local folder, and `dvc checkout` in a clone after `dvc fetch`.
+The cache and the workspace are on the same file system, so that a checkout creates hard links. The time of the same
+command for a single file, which is mostly DVC's startup time, is subtracted.
 
 Prints one line per target: `target | measured | bound | met`. With --check, the exit code is 1 if a target is missed.
 """
@@ -141,7 +141,7 @@ def write_loose(folder: Path, images: int) -> None:
 
 
 def write_shards(folder: Path, images: int) -> None:
-    """Write the images as plain tar files of a thousand images."""
+    """Write the images as plain tar files with a thousand images each."""
     shard: tarfile.TarFile | None = None
     for number, name, content in make_images(images):
         if number % IMAGES_PER_SHARD == 0:

@@ -9,7 +9,7 @@ decodes each, and compares the result with the scan's. A finding ends the progra
 - an exception that the function does not document, or a crash;
 - a case that takes more than 10 seconds of CPU time (SIGPROF; faulthandler shows where), or memory above the limit: 4
   GiB, or for a format as much as the largest accepted image needs;
-- a file that the scan accepts and the decoder refuses, or vice versa;
+- a file that the scan accepts and the decoder rejects, or vice versa;
 - a file opened outside the dataset root (an audit hook sees every file that the process opens).
 
 The same seed produces the same cases.

@@ -1,4 +1,4 @@
-"""Image files that every stage must accept, and files that every stage must refuse, by name."""
+"""Image files that every stage must accept, and files that every stage must reject, keyed by name."""
 
 from __future__ import annotations
 
@@ -230,5 +230,5 @@ def accepted() -> dict[str, bytes]:
 
 @functools.cache
 def refused() -> dict[str, bytes]:
-    """Return files that every stage refuses, keyed by name."""
+    """Return files that every stage rejects, keyed by name."""
     return _refused()

@@ -8,7 +8,7 @@ import subprocess
 
 
 def mounting(script: str) -> tuple[str, ...] | None:
-    """Return the command prefix with which `script` runs "$@" in separate mounts; None if mounting is not permitted."""
+    """Return a command prefix that makes `script` run "$@" in separate mounts; None if mounting is not permitted."""
     for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):
         command = ["unshare", *options, "sh", "-c"]
         if _works([*command, "mount -t tmpfs -o size=64k tmpfs /mnt"]):

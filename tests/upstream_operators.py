@@ -68,7 +68,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def picture(seed: int) -> np.ndarray:
-    """Return an image with gradients, edges, and noise: uint8 [height, width, 3], with sizes by seed."""
+    """Return an image with gradients, edges, and noise: uint8 [height, width, 3], whose size depends on the seed."""
     generator = np.random.default_rng(seed)
     height, width = (int(side) for side in generator.integers(40, 70, 2))
     rows, columns = np.mgrid[:height, :width]

@@ -1,8 +1,8 @@
 """Defines the events of a training run, and reads and writes them.
 
 Rank 0 appends events to `events.jsonl`. The progress view, the curves and the reports read them from this file. Each
-line is a JSON object such as `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`. It is written in
-a single call and flushed. A reader may find the last line incomplete, but no other line (`tailing.py`).
+line is a JSON object such as `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`. Each line is
+written in a single call and then flushed, so only the last line may be incomplete (`tailing.py`).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PipelineError                       base class; the command line prints the mess
 ├── EvaluationTableError            an evaluation table is invalid (carries every problem)
 ├── ResultNotSavedError             a result cannot be written: no space, no permission, read-only
 ├── ExportError                     the inference model's outputs differ from the checkpoint's
-├── TrackingError                   MLflow refuses a request, or a required server is unreachable
+├── TrackingError                   MLflow rejects a request, or a required server is unreachable
 ├── OutputDirectoryInUseError       another run writes to the same folder
 └── RunInterruptedError             SIGINT, SIGTERM or SIGHUP ended the run (carries the exit code)
 """
@@ -89,7 +89,7 @@ class ImageDecodeError(DatasetError):
         self.remedy = remedy
 
     def named(self, name: str) -> ImageDecodeError:
-        """Return the error with the name of a listed image before the message and the remedy after it."""
+        """Return a copy of the error whose message starts with a listed image's name and ends with the remedy."""
         remedy = f" → {self.remedy}, or remove its line from the list" if self.remedy else ""
         return ImageDecodeError(f"{name}: {self}{remedy}")
 
@@ -176,7 +176,7 @@ class ExportError(PipelineError):
 
 
 class TrackingError(PipelineError):
-    """MLflow refuses a request, or a stage needs a server that is unreachable."""
+    """MLflow rejects a request, or a stage needs a server that is unreachable."""
 
 
 class OutputDirectoryInUseError(PipelineError):

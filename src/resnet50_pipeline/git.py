@@ -45,7 +45,7 @@ class GitState:
 def describe_git(folder: Path, built_of: Path = _BUILT_OF) -> GitState:
     """Return the commit of `folder`, and whether its files differ from the commit.
 
-    For a package installed from a wheel, the commit is read from the file `built_of`, because its working folder may be
+    For a package installed from a wheel, the commit is read from the file `built_of`, because the working folder may be
     in an unrelated repository. Changes to dvc.lock are ignored, because `dvc repro` writes this file after every stage.
     """
     if built_of.is_file():

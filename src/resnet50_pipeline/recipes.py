@@ -8,8 +8,8 @@ individual values:
 
     conf/base  <  conf/recipes/<recipe>.yml  <  conf/<environment>  <  --params
 
-If an environment does not set a workspace, names and folders such as data/<environment> are derived from its own name
-(see `derive_parameters`). Its only file can therefore be as short as this:
+If an environment does not set a workspace, names and folders such as data/<environment> are derived from the
+environment's name (see `derive_parameters`). An environment can therefore consist of a file as short as this:
 
     dataset:
       root: /data/flowers

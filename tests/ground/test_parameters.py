@@ -207,7 +207,7 @@ def test_parameters_are_immutable():
     ],
 )
 def test_model_names_follow_mlflows_rules(name: str):
-    """A name that MLflow would refuse after training is refused when the parameters are read."""
+    """A name that MLflow would reject after training is rejected when the parameters are read."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.validation import _validate_model_name
 

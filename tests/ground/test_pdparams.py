@@ -179,7 +179,7 @@ class _Running:
     ids=["system", "eval", "exec", "method", "open", "getattr", "np.load"],
 )
 def test_malicious_file_is_rejected_without_running_it(tmp_path, protocol, call):
-    """A malicious file is refused before anything is called, and the message identifies the function (case 43)."""
+    """A malicious file is rejected before anything is called, and the message identifies the function (case 43)."""
     file = tmp_path / "ran"
     content = {"conv1.weight": np.zeros(3, np.float32), "fc.weight": _Running(*call(file))}
     path = _write(tmp_path / "a.pdparams", content, protocol)
@@ -194,21 +194,21 @@ def test_malicious_file_is_rejected_without_running_it(tmp_path, protocol, call)
 
 
 def test_eval_of_pickled_tensor_is_rejected(tmp_path):
-    """The eval call that old Paddle versions used to pickle a bare DenseTensor is refused."""
+    """The eval call that old Paddle versions used to pickle a bare DenseTensor is rejected."""
     content = {"w": _Running(eval, ("data", {"data": np.zeros(2)}))}
     with pytest.raises(CheckpointError, match=r"builtins\.eval"):
         read_pdparams(_write(tmp_path / "a.pdparams", content))
 
 
 def test_object_and_record_arrays_are_rejected(tmp_path):
-    """Arrays of Python objects or records are refused because of their type."""
+    """Arrays of Python objects or records are rejected because of their type."""
     for array in (np.array([{}], dtype=object), np.zeros(2, dtype=[("a", "f4")]), np.array(["text"])):
         with pytest.raises(CheckpointError, match=r"numbers"):
             read_pdparams(_write(tmp_path / "a.pdparams", {"w": array}))
 
 
 def test_truncated_file_is_rejected_at_every_length(saved, tmp_path):
-    """A file truncated at any length is refused, and the error identifies the file."""
+    """A file truncated at any length is rejected, and the error identifies the file."""
     whole = (saved / "p4.pdparams").read_bytes()
     path = tmp_path / "cut.pdparams"
     for length in range(len(whole)):
@@ -245,14 +245,14 @@ def test_huge_claimed_length_allocates_no_memory(tmp_path, claim):
 
 
 def test_array_repeated_under_many_names_is_rejected(tmp_path):
-    """One array under many names, which would multiply its memory, is refused."""
+    """One array under many names, which would multiply its memory, is rejected."""
     array = np.zeros(250_000, np.float32)
     with pytest.raises(CheckpointError, match="more bytes"):
         read_pdparams(_write(tmp_path / "a.pdparams", {f"w{number}": array for number in range(1000)}))
 
 
 def test_repeatedly_encoded_string_is_rejected(tmp_path):
-    """A string that is encoded repeatedly, which would multiply its memory, is refused."""
+    """A string that is encoded repeatedly, which would multiply its memory, is rejected."""
     call = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     path = tmp_path / "a.pdparams"
     path.write_bytes(b"\x80\x02X" + struct.pack("<I", 100_000) + b"x" * 100_000 + b"q\x00(" + call * 1000 + b"t.")
@@ -277,7 +277,7 @@ def test_newer_pickle_protocols_are_rejected_by_name(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"\x80\x04.", b"\x80\x04N.", b"\x80"])
 def test_other_file_formats_are_rejected(tmp_path, content):
-    """An empty file, a PyTorch zip file, and a pickled None are refused."""
+    """An empty file, a PyTorch zip file, and a pickled None are rejected."""
     path = tmp_path / "a.pdparams"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.pdparams"):
@@ -291,7 +291,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_nested_dicts_are_rejected(tmp_path):
-    """A nested dict is refused, and the error identifies its key."""
+    """A nested dict is rejected, and the error identifies its key."""
     with pytest.raises(CheckpointError, match="'model' is a dict"):
         read_pdparams(_write(tmp_path / "a.pdparams", {"model": {"w": np.zeros(2)}}))
 

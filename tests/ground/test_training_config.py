@@ -117,7 +117,7 @@ def test_yaml_round_trips(epochs: int, rate: float, momentum: float, smoothing: 
     ],
 )
 def test_unsupported_keys_are_rejected_by_name(section: tuple[str, ...], key: str):
-    """An unsupported key is refused, and the error identifies its path."""
+    """An unsupported key is rejected, and the error identifies its path."""
     content = yaml.safe_load(render())
     target = content
     for name in section:
@@ -138,7 +138,7 @@ def test_all_mistakes_are_reported_at_once():
 
 
 def test_yaml_that_would_run_code_is_rejected(tmp_path: Path):
-    """YAML tags that would build Python objects are refused."""
+    """YAML tags that would build Python objects are rejected."""
     path = tmp_path / "evil.yaml"
     path.write_text(f"Global: !!python/object/apply:os.system ['touch {tmp_path}/owned']\n")
     with pytest.raises(TrainingConfigError, match="not a YAML file"):

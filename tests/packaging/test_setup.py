@@ -1,4 +1,4 @@
-"""`make setup` installs the lock files once, and again if they change: with real pip and uv on a tiny project."""
+"""`make setup` installs the lock files once, and again if they change. The tests use real pip and uv."""
 
 from __future__ import annotations
 
@@ -348,7 +348,7 @@ def test_a_moved_project_gets_a_new_environment(project: TinyProject) -> None:
 
 @pytest.fixture
 def fake_programs(tmp_path: Path) -> Callable[[str, str], str]:
-    """Return a function that writes a program (name, sh code) and returns a PATH on which it comes first."""
+    """Return a function that writes a program (name, sh code) and returns a PATH that starts with its folder."""
     folder = tmp_path / "programs"
     folder.mkdir()
 

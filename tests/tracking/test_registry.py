@@ -108,7 +108,7 @@ def test_the_metrics_of_a_model_are_linked_to_the_validation_data(exported_model
 
 
 def test_a_refused_name_leaves_no_copy(tmp_path):
-    """MLflow refuses the name before the model is stored, so repeated attempts do not fill the disk."""
+    """MLflow rejects the name before the model is stored, so repeated attempts do not fill the disk."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
     (tmp_path / "inference").mkdir()
     with pytest.raises(TrackingError, match="team/digits"):

@@ -39,7 +39,7 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
 
     Args:
         config: the rendered configuration.
-        training: the parameters from which it was rendered.
+        training: the parameters that the configuration was rendered from.
         images: identities of the images in both lists, which are saved to `images.npy`, or None if unknown.
 
     Raises:

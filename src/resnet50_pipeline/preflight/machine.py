@@ -68,10 +68,10 @@ def shared_memory_bytes(training: TrainingParameters) -> int:
     """Return the maximum size, in bytes, of the batches that loader processes share with their ranks.
 
     The PaddleClas engine shares batches in /dev/shm. The formula is ranks x (2 x num_workers + 1) x bytes per batch:
-    each worker prefetches 2 batches (DataLoader's prefetch_factor), and one batch is in use. An image is float32 [3,
-    size, size] and two int64 values. Training and evaluation never prefetch at the same time, so the larger batch
-    determines the size. The native engine keeps the memory of both loaders, so it needs the sum of both. Without
-    workers, no memory is shared.
+    each worker prefetches 2 batches (DataLoader's prefetch_factor), and one batch is in use. An image consists of a
+    float32 array [3, size, size] and two int64 values. Training and evaluation never prefetch at the same time, so the
+    larger batch determines the size. The native engine keeps the memory of both loaders, so it needs the sum of both.
+    Without workers, no memory is shared.
     """
     workers = training.loader.num_workers
     if workers == 0:

@@ -41,7 +41,7 @@ class Start:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Parameters and paths from which the checks compute the requirements of a run.
+    """Parameters and paths that the checks use to compute the requirements of a run.
 
     Attributes:
         project_path: project folder. Relative paths are relative to this folder.
@@ -82,7 +82,7 @@ class RunPlan:
 
     @functools.cached_property
     def class_num(self) -> int:
-        """Number of classes: `dataset.class_num`, or as many as there are in the dataset's lists or class folders.
+        """Number of classes: `dataset.class_num` or, if unset, the number in the dataset's lists or class folders.
 
         The value is 1 if the dataset cannot be read, which other checks report.
         """

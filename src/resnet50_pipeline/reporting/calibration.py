@@ -29,7 +29,7 @@ def reliability_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """Bin the predictions by the probability of the predicted class, and return one row per bin.
 
     Columns: `low` and `high` (bin edges in 0..1; a bin includes its upper edge), `images` (number of images),
-    `confidence` and `accuracy` (means over the images in the bin, NaN if it is empty).
+    `confidence` and `accuracy` (means over the images in the bin, or NaN if the bin is empty).
 
     Raises:
         EvaluationTableError: if the table is malformed.

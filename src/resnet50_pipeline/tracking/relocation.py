@@ -27,8 +27,8 @@ _BUSY_SECONDS = 30.0
 def follow_artifact_root(database: Path, experiment: str, location: str) -> None:
     """Make new runs of an experiment store their artifacts at `location`.
 
-    If the old folder no longer exists, but the new one does or the whole project has moved, the locations of existing
-    runs and models are updated too.
+    If the old folder no longer exists, and either the new one exists or the whole project has moved, the locations of
+    existing runs and models are updated too.
 
     Args:
         database: MLflow's database file, which may not exist yet.
@@ -56,7 +56,7 @@ def follow_artifact_root(database: Path, experiment: str, location: str) -> None
 
 
 def _replace_prefix(connection: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:
-    # The names are constants of this module; the values are bound.
+    # The names are constants of this module, and the values are bound parameters.
     connection.execute(
         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608
         (f"{new}/", len(old) + 2, len(old) + 1, f"{old}/"),

@@ -130,8 +130,8 @@ def _read_fatbins(file: BinaryIO) -> Iterator[tuple[bool, int]]:
     """Yield, for each kernel image in a 64-bit ELF file, whether it is PTX, and its compute capability times 10.
 
     Reads only the headers, because the images of Paddle 2.6.2 take up 1.8 GB. nvcc writes fat binaries to the section
-    `.nv_fatbin`: 16 bytes with a magic number, a version, the size of this header and the size of all images. The
-    images follow, each with a header.
+    `.nv_fatbin`. Each starts with 16 bytes that contain a magic number, a version, the size of this header and the size
+    of all images. The images follow, each with a header.
     """
     for start, size in _sections(file, b".nv_fatbin"):
         position = start

@@ -67,7 +67,7 @@ class Ranks:
 def join_ranks(device: str) -> Ranks:
     """Set the device and connect to the other ranks started by `paddle.distributed.launch`.
 
-    If there is only one rank, no process group is created. Paddle's collective operations would then fail with "The
+    If there is only one rank, no process group is created, and Paddle's collective operations would fail with "The
     global group is not initialized".
 
     Args:

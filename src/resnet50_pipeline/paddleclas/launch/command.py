@@ -85,8 +85,7 @@ def build_launch_command(
     """Return `python -u -m paddle.distributed.launch …` for the trainer program, or for another program.
 
     The option that selects the devices is `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, and
-    `--nproc_per_node=2` on cpu. With several machines, the command also contains `--master=host:port --nnodes=2
-    --rank=0`.
+    `--nproc_per_node=2` on cpu. With several machines, `--master=host:port --nnodes=2 --rank=0` is added.
 
     Args:
         launch: device, ranks, and variables. `launch.environment` overrides inherited variables.

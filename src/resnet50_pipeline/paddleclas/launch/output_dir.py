@@ -47,7 +47,7 @@ def has_checkpoints(output_dir: Path) -> bool:
 
 
 def find_holder(output_dir: Path) -> str | None:
-    """Return the PID of the process that holds the folder's lock, or None if it is free. Writes nothing."""
+    """Return the PID of the process that holds the folder's lock, or None if the lock is free. No file is written."""
     return locks.find_holder(_lock_path(output_dir))
 
 

@@ -62,7 +62,7 @@ def validate_manifest(
     """Return the validation report and a staged Data Docs folder, which the catalog moves to its final path.
 
     The report contains the digest of the manifest file. If a run is killed after it has written a new manifest, the
-    next run refuses the old report.
+    next run rejects the old report.
     """
     from resnet50_pipeline.expectations.distributions import compute_distributions
     from resnet50_pipeline.expectations.docs import write_data_docs

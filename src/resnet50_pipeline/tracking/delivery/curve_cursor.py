@@ -71,9 +71,9 @@ def read_session(folder: Path) -> str | None:
 def find_cursor(session: str, folder: Path, run_id: str) -> Cursor | None:
     """Return the position from which to continue the upload to a run, or None if there are no events.
 
-    If the stored cursor is for a different session or file, the upload starts at the beginning of the file. If another
-    MLflow run has received the session's events, because that run was deleted or is in another store, all of them are
-    uploaded again.
+    If the stored cursor is for a different session or file, the upload starts at the beginning of the file. If the
+    session's events went to another MLflow run, which was deleted or is in another store, all events are uploaded
+    again.
     """
     identity = _identify_events(folder)
     if not identity:

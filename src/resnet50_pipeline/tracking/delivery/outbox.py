@@ -63,7 +63,7 @@ class Outbox:
         self.failure = ""
         """Why the last request failed; "" if it succeeded."""
         self.refusal = ""
-        """Why the artifact store refuses files although MLflow answers; "" if it accepts them."""
+        """Why the artifact store rejects files although MLflow answers; "" if it accepts them."""
         self._disk_has_failed = False
         self._lock = threading.RLock()
 
@@ -79,7 +79,7 @@ class Outbox:
 
     @property
     def answers(self) -> bool:
-        """Whether MLflow answered the last request, even if its artifact store refused files."""
+        """Whether MLflow answered the last request, even if its artifact store rejected files."""
         return self._failed_at is None
 
     def add(self, *operations: AnyOperation) -> None:
@@ -169,7 +169,7 @@ class Outbox:
         return str(run.info.run_id)
 
     def _apply_all(self, client: MlflowClient, run_id: str, *, with_uploads: bool) -> None:
-        """Apply the operations in order, and keep the uploads of files that the artifact store refuses.
+        """Apply the operations in order, and keep the uploads of files that the artifact store rejects.
 
         The artifact store may be another service with its own permissions, so it must not hold back metrics or the end
         of the run. All other operations depend on the earlier ones.

@@ -180,9 +180,9 @@ class DaliLoader:
     def _prepare(self, row: int, data: bytes) -> tuple[bytes, int, int]:
         """Return bytes for DALI's decoder, and the width and height of its result.
 
-        DALI does not report damaged images, and it accepts different formats and decodes some of them differently. A
-        plain JPEG is therefore decoded completely the first time this process reads it, to check it. Any other image
-        is decoded here and passed to DALI as a BMP.
+        DALI does not report damaged images, and it accepts different formats and decodes some of them differently. To
+        check it, a plain JPEG is therefore fully decoded the first time this process reads it. Any other image is
+        decoded here and passed to DALI as a BMP.
 
         Raises:
             ImageDecodeError: if the image cannot be decoded.

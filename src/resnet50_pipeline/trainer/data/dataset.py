@@ -138,7 +138,7 @@ class ListDataset(paddle.io.Dataset):
         return np.array([self._entries.labels[row] for row in rows], dtype=np.int64)
 
     def name_error(self, row: int, error: ImageDecodeError) -> ImageDecodeError:
-        """Return the error with the image's name added before the message, and the next step after it."""
+        """Return a copy of the error whose message starts with the image's name and ends with the next step."""
         return error.named(self._source.name(row))
 
     def mix_plan(self, images: int, side: int, key: Key) -> MixPlan | None:

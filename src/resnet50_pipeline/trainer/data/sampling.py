@@ -92,7 +92,7 @@ class TrainBatches(paddle.io.BatchSampler):
 
     With `num_repeats`, the assignment is the same as in PaddleClas' RASampler. The copies of an image are consecutive
     in the order, so they are assigned to different ranks. The length of an epoch stays about the same: it is the number
-    of images in the list, rounded down to a multiple of 256 if it is at least 256.
+    of images in the list, rounded down to a multiple of 256 for lists of at least 256 images.
 
     With `images_per_class`, the order comes from `balanced_order` instead.
 

@@ -8,11 +8,13 @@ from kedro.pipeline import Node, Pipeline
 
 from mlflow_stores import client_of, find_runs
 from resnet50_pipeline import parameters
-from resnet50_pipeline.datasets import JSONDataset, ParquetDataset, TextFileDataset
-from resnet50_pipeline.exceptions import DatasetNotFoundError, ParameterError
+from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
+from resnet50_pipeline.events import EventWriter, Finished
+from resnet50_pipeline.exceptions import DatasetError, DatasetNotFoundError, ParameterError
 from resnet50_pipeline.frozen_model import FiniteModel
-from resnet50_pipeline.hooks.preflight import belongs_to_absent_stage, require_inputs
+from resnet50_pipeline.hooks.preflight import belongs_to_absent_stage, require_inputs, require_one_training
 from resnet50_pipeline.preflight.parameter_groups import PARAMETER_GROUPS, require_known_groups
+from resnet50_pipeline.training_dir import events_path
 
 
 def test_a_mistyped_group_gets_the_nearest_name():
@@ -101,3 +103,26 @@ def test_missing_results_of_earlier_runs_are_reported_together(tmp_path):
     for name in ("list.txt", "label_map.json"):
         (tmp_path / name).touch()
     require_inputs(pipeline, catalog)
+
+
+def test_summary_of_a_replaced_training_run_is_refused(tmp_path):
+    """After a run that was killed before it wrote its summary, the old summary describes another network."""
+    folder, summary = tmp_path / "training", tmp_path / "training_summary.json"
+    catalog = DataCatalog(
+        {"training_dir": DirectoryDataset(str(folder)), "training_summary": JSONDataset(str(summary))},
+    )
+    reads = Pipeline([Node(len, ["training_dir", "training_summary"], "report", name="report")])
+    writes = Pipeline([Node(len, "training_dir", "training_summary", name="summarize_training")])
+    require_one_training(reads, catalog, {})  # there is no training run yet
+    folder.mkdir()
+    summary.write_text('{"steps": 6, "seconds": 3.142}')
+    finished = {"epochs": 1, "step": 6, "best_epoch": 1, "best_top1": 0.5, "images_per_second": 9.0}
+    events = EventWriter(events_path(folder))
+    events.write(Finished(**finished, seconds=3.14159))
+    require_one_training(reads, catalog, {})
+    events.write(Finished(**finished, seconds=2.71828))
+    events.close()
+    with pytest.raises(DatasetError, match="--nodes summarize_training"):
+        require_one_training(reads, catalog, {"model": None})
+    require_one_training(reads, catalog, {"model": "models:/resnet50/1"})
+    require_one_training(writes, catalog, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from resnet50_pipeline.preflight.parameter_groups import (
 )
 from resnet50_pipeline.preflight.plan import find_workspace, make_plan
 from resnet50_pipeline.tracking.address import find_address
-from resnet50_pipeline.training_dir import RUN_DIR
+from resnet50_pipeline.training_dir import RUN_DIR, events_path
 
 # Every node that starts ranks has this input.
 RANK_PARAMETERS = "params:training"
-MANIFEST, VALIDATION_REPORT = "manifest", "validation_report"
+MANIFEST, VALIDATION_REPORT, TRAINING_SUMMARY = "manifest", "validation_report", "training_summary"
 # Stages after training. Their files and packages are checked before the ranks start.
 LATER_STAGES = ("evaluation", "model_registration")
 
@@ -59,7 +60,8 @@ class PreflightHooks:
             ParameterError: if a parameter group is unknown, or if the sample would overwrite the user's dataset.
             OutputDirectoryInUseError: if another run uses the workspace.
             DatasetNotFoundError: if the dataset, a part of it, or a result of an earlier run is missing.
-            DatasetError: if the validation report does not belong to the manifest.
+            DatasetError: if the validation report does not belong to the manifest, or the training summary to the
+                training run.
             PreflightError: if a check of the machine or MLflow has a blocking finding.
         """
         parameters = catalog.load("parameters")
@@ -73,6 +75,7 @@ class PreflightHooks:
             require_dataset(places[DATASET_ROOT], read_group(parameters, "dataset", DatasetParameters))
         require_inputs(pipeline, catalog)
         require_one_validation(pipeline, catalog)
+        require_one_training(pipeline, catalog, parameters.get("evaluation", {}))
         if workspace := Path(parameters[RUN_DIR]) if RUN_DIR in parameters else find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
         try:
@@ -147,6 +150,23 @@ def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any
         from resnet50_pipeline.expectations.report import require_report_of
 
         require_report_of(manifest, report)
+
+
+def require_one_training(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], evaluation: Mapping[str, Any]) -> None:
+    """Raise an error if this run reads the summary of a training run that has been replaced since.
+
+    Raises:
+        DatasetError: if the summary was not written for the run in the training folder.
+    """
+    summary, folder = (_path_of(catalog, name) for name in (TRAINING_SUMMARY, TRAINING_DIR))
+    # The report of another model does not contain the summary.
+    if TRAINING_SUMMARY not in pipeline.inputs() or evaluation.get("model") is not None:
+        return
+    if summary is not None and folder is not None and summary.is_file() and events_path(folder).is_file():
+        # This module imports pandas, which would slow down every command.
+        from resnet50_pipeline.paddleclas.history import require_summary_of
+
+        require_summary_of(events_path(folder), summary)
 
 
 def _path_of(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from resnet50_pipeline.events import EpochEnd, EvalEnd, Finished, Started, TrainStep, read_events
-from resnet50_pipeline.exceptions import RankFailedError
+from resnet50_pipeline.events import EpochEnd, EvalEnd, Finished, Started, TrainStep, last_event, read_events
+from resnet50_pipeline.exceptions import DatasetError, RankFailedError
 from resnet50_pipeline.processes.command_line import repeat_command
 
 _COLUMNS = {
@@ -78,3 +79,18 @@ def training_summary(events_path: Path, arch: str, best_checkpoint: str) -> dict
         "paddle_version": first.paddle_version,
         "resumed": any(event.first_step for event in started),
     }
+
+
+def require_summary_of(events_path: Path, summary_file: Path) -> None:
+    """Raise an error if a summary was not written for the training run with these events.
+
+    Raises:
+        DatasetError: if the number of steps or the duration differs, or if the run has not finished.
+    """
+    summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    last = last_event(events_path)
+    if not isinstance(last, Finished) or (last.step, round(last.seconds, 3)) != (summary["steps"], summary["seconds"]):
+        raise DatasetError(
+            f"{summary_file} was not written for the training run in {events_path.parent}: a run was probably "
+            f"interrupted between the two → {repeat_command('--nodes', 'summarize_training')}"
+        )

@@ -75,7 +75,7 @@ def test_metrics_equal_manual_results():
 
 
 def test_class_metrics_equal_manual_results():
-    """Each class has its counts and its most frequent mistake.
+    """The table contains the counts and the most frequent mistake of each class.
 
     Ties go to the lower id, and a class without images gets NaN.
     """

@@ -39,7 +39,7 @@ def complete(study: Study, trial, value: float) -> None:
 
 
 def run_trials(parameters: SweepParameters, count: int) -> list[dict]:
-    """Run some trials of a new `Study`, with a value that depends on the chosen one; return the chosen values."""
+    """Run some trials of a new `Study`, with a value that depends on the chosen one, and return the chosen values."""
     study, chosen = Study(parameters), []
     for _ in range(count):
         with study.next_trial() as trial:

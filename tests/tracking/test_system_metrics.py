@@ -49,7 +49,7 @@ def run(tmp_path):
 
 
 def test_processor_and_memory_have_mlflows_own_names():
-    """A sample describes this machine, using the names that MLflow's system metrics tab expects."""
+    """A sample describes this machine with the names that MLflow's system metrics tab expects."""
     before = time.time()
     sample = take_sample(find_monitors())
     assert before - 1 <= sample.time <= time.time() + 1  # events round the time

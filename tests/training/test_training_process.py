@@ -1,4 +1,4 @@
-"""Real ranks give correct results, handle damaged sets and divergence, and evaluate with any number of ranks."""
+"""Real ranks produce correct results, handle damaged sets and divergence, and evaluate with any number of ranks."""
 
 from __future__ import annotations
 

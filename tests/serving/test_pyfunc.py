@@ -62,7 +62,7 @@ def test_malformed_row_does_not_affect_the_others(model, exported_model, value, 
 
 
 def test_truncated_jpeg_is_rejected(model, exported_model):
-    """Half a JPEG is an error in its row."""
+    """A truncated JPEG causes an error in its row."""
     whole = exported_model.images[1]
     result = model.predict(pd.DataFrame({"image": [whole, whole[: len(whole) // 2]]}))
     assert result["status"].tolist() == [200, 415]

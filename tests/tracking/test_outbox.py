@@ -1,4 +1,4 @@
-"""An unavailable server delays results but none are lost. The tests kill and restart real `mlflow server` processes."""
+"""An unavailable server delays results, but none are lost. The tests kill and restart real server processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generates folders of images in the layouts that people have."""
+"""Generates folders of images in common layouts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_image(path: Path, number: int, size: tuple[int, int] = (12, 10)) -> No
 
 
 def write_class_folders(root: Path, classes: Iterable[str] = CLASSES, images: int = 5, start: int = 0) -> Path:
-    """Write `<class>/Bild N ü.png` for each class; no two images are alike."""
+    """Write files named `<class>/Bild N ü.png` for each class; no two images are alike."""
     for number, name in enumerate(classes):
         for image in range(images):
             write_image(root / name / f"Bild {image} ü.png", start + 1000 * number + image)
@@ -31,7 +31,7 @@ def write_class_folders(root: Path, classes: Iterable[str] = CLASSES, images: in
 
 
 def add_system_files(root: Path) -> None:
-    """Add what macOS, Windows, a NAS and Jupyter leave in folders."""
+    """Add the files that macOS, Windows, a NAS and Jupyter leave in folders."""
     (root / ".DS_Store").write_bytes(b"x")
     for folder in [path for path in root.rglob("*") if path.is_dir()]:
         for name in ("Thumbs.db", "._Bild 0 ü.png", ".hidden.png", "desktop.ini"):

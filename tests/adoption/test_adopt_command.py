@@ -1,4 +1,4 @@
-"""`kedro adopt` writes one environment, and nothing into the data folder."""
+"""`kedro adopt` writes one environment, and writes nothing to the data folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ configure_project("resnet50_pipeline")
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """A project folder with this project's configuration, which is the current folder."""
+    """A project folder with this project's configuration. It is the current folder."""
     root = tmp_path / "project"
     shutil.copytree(REPOSITORY / "conf", root / "conf", ignore=shutil.ignore_patterns("local"))
     (root / "conf" / "local").mkdir()
@@ -51,7 +51,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def flowers(tmp_path) -> Path:
-    """Class folders with odd names, without a split, and with the files that systems leave."""
+    """Class folders with unusual names, no split, and the files that operating systems leave behind."""
     root = tmp_path / "Blumen für #1"
     write_class_folders(root, images=10)
     add_system_files(root)
@@ -59,7 +59,7 @@ def flowers(tmp_path) -> Path:
 
 
 def run(*arguments: str | Path) -> Result:
-    """Run `kedro adopt` in this process, without the probe, which takes seconds."""
+    """Run `kedro adopt` in this process without the probe, which would take seconds."""
     return run_with_probe(*arguments, "--no-probe")
 
 
@@ -122,7 +122,7 @@ def test_the_stages_accept_the_lists(project, flowers):
 
 
 def test_a_copy_in_test_stops_the_run(project, flowers):
-    """An image of train that is also in the test list is found."""
+    """A training image that is also in the test list is reported."""
     run(flowers, "--test-fraction", "0.1")
     lists = project / "data" / "blumen-fur-1" / "01_raw" / "lists"
     path, label = (lists / "test_list.txt").read_text(encoding="utf-8").splitlines()[0].split("\t")
@@ -141,7 +141,7 @@ def test_a_copy_in_test_stops_the_run(project, flowers):
 
 
 def test_imagenet_layout_needs_only_the_folder(project, tmp_path):
-    """If train/ and val/ are there, no list is written, and nothing but the folder is set."""
+    """If train/ and val/ exist, no lists are written, and the environment sets only the folder."""
     root = tmp_path / "pets"
     write_class_folders(root / "train", ["cat", "dog"], images=3)
     write_class_folders(root / "val", ["cat", "dog"], images=1, start=500)
@@ -154,7 +154,7 @@ def test_imagenet_layout_needs_only_the_folder(project, tmp_path):
 
 
 def test_dvc_reads_the_stages(project, flowers):
-    """DVC accepts the dvc.yaml. Its stages depend on the lists, and on every group that the environment sets."""
+    """DVC accepts the dvc.yaml, whose stages depend on the lists and on every group that the environment sets."""
     assert run(flowers, "--name", "b", "--recipe", "cosine-90", "--test-fraction", "0.1").exit_code == 0
     for name in ("conf/recipes", "src/resnet50_pipeline"):
         (project / name).mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def test_a_recipe_keeps_its_images_per_step(project, flowers, device, division):
 
 
 def test_what_looks_wrong_is_said(project, tmp_path):
-    """Broken images, an image in two classes, and classes that are too small are named."""
+    """Broken images, an image in two classes, and classes that are too small are reported by name."""
     root = tmp_path / "odd"
     write_class_folders(root, ["a", "b"], images=30)
     write_image(root / "one" / "only.png", 77_777)
@@ -217,7 +217,7 @@ def test_what_looks_wrong_is_said(project, tmp_path):
     ],
 )
 def test_wrong_options_write_nothing(project, flowers, arguments, named):
-    """An option that cannot work is an error before anything is written."""
+    """An invalid option causes an error before anything is written."""
     before = state(project)
     result = run(flowers, *arguments)
     assert result.exit_code == 1
@@ -226,7 +226,7 @@ def test_wrong_options_write_nothing(project, flowers, arguments, named):
 
 
 def test_the_data_folder_is_never_written_to(project):
-    """If the workspace would be in the data folder, the command refuses."""
+    """If the workspace would be in the data folder, the command stops with an error."""
     root = write_class_folders(project / "data" / "birds")
     result = run(root)
     assert result.exit_code == 1
@@ -237,7 +237,7 @@ def test_the_data_folder_is_never_written_to(project):
 
 
 def test_the_data_folder_is_never_replaced(project):
-    """Images where the lists would be written are not deleted."""
+    """If there are images where the lists would be written, they are not deleted."""
     root = write_class_folders(project / "data" / "birds" / "01_raw" / "lists" / "images")
     before = state(root)
     assert run(root, "--name", "birds").exit_code == 1
@@ -245,7 +245,7 @@ def test_the_data_folder_is_never_replaced(project):
 
 
 def test_a_split_without_images_is_an_error(project, flowers):
-    """If copies and groups leave no image for val, no environment is written."""
+    """If copies and groups leave no images for val, no environment is written."""
     result = run(flowers, "--group-by", "Bild")
     assert result.exit_code == 1
     assert "for val" in result.stderr
@@ -254,7 +254,7 @@ def test_a_split_without_images_is_an_error(project, flowers):
 
 @pytest.mark.parametrize("name", ["${x}", "\\${x}", "a${oc.env:HOME}", "a\nb", " # 'é", "x" * 200])
 def test_the_configuration_takes_any_path(project, tmp_path, name):
-    """The environment reads the folder whose path was given, even if its name has a meaning in YAML or OmegaConf."""
+    """The environment reads the given folder, even if its name has a special meaning in YAML or OmegaConf."""
     root = write_class_folders(tmp_path / name, ["a", "b"], images=2)
     result = run(root)
     assert result.exit_code == 0
@@ -263,7 +263,7 @@ def test_the_configuration_takes_any_path(project, tmp_path, name):
 
 
 def test_names_of_tables_set_no_parameters(project, flowers):
-    """A line break in a file's name does not end the comment that contains it."""
+    """A line break in a file name does not end the comment that contains the name."""
     lines = [f"{name}/Bild {n} ü.png,{name}" for name in CLASSES for n in range(10)]
     (flowers / "x\ntraining: {epochs: 1}.csv").write_text("\n".join(["path,label", *lines]), encoding="utf-8")
     assert run(flowers, "--name", "b", "--label-column", "label").exit_code == 0
@@ -284,7 +284,7 @@ def test_names_that_no_list_can_contain_are_one_error(project, flowers, name):
 
 
 def test_an_environment_of_another_process_is_kept(project, flowers, monkeypatch):
-    """If another process creates the environment while the images are read, it stays, and so do its lists."""
+    """If another process creates the environment while the images are read, that environment and its lists are kept."""
     original = scan.scan_dataset
 
     def scan_slowly(*arguments: Any, **options: Any) -> pd.DataFrame:
@@ -301,7 +301,7 @@ def test_an_environment_of_another_process_is_kept(project, flowers, monkeypatch
 
 
 def test_a_failed_write_leaves_no_environment(project, flowers):
-    """If the lists cannot be written, the error names the path, and conf/ is as before."""
+    """If the lists cannot be written, the error names the path, and conf/ is left unchanged."""
     (project / "data" / "b").mkdir(parents=True)
     (project / "data" / "b" / "01_raw").write_text("mine")
     before = state(project / "conf")
@@ -313,7 +313,7 @@ def test_a_failed_write_leaves_no_environment(project, flowers):
 
 
 def test_groups_in_several_splits_are_said(project, flowers):
-    """--group-by changes nothing in a dataset that is split, so groups in two splits are named."""
+    """--group-by has no effect on a dataset that is already split, so groups in several splits are reported."""
     for number in range(2):
         shutil.copytree(flowers / "été", flowers / ("train", "val")[number] / "a")
         shutil.copytree(flowers / CLASSES[1], flowers / ("train", "val")[number] / "b")
@@ -325,7 +325,7 @@ def test_groups_in_several_splits_are_said(project, flowers):
 
 
 def test_a_val_split_is_kept(project, tmp_path):
-    """--val-fraction is refused if there is a val split; --test-fraction takes from train."""
+    """--val-fraction is rejected if there is a val split; --test-fraction takes its images from train."""
     root = tmp_path / "pets"
     write_class_folders(root / "train", ["cat", "dog"], images=10)
     write_class_folders(root / "val", ["cat", "dog"], images=2, start=500)
@@ -357,7 +357,10 @@ def test_names_that_are_not_utf8_are_one_error(project, tmp_path):
     ],
 )
 def test_the_recipe_follows_from_the_images_and_weights(project, tmp_path, options, size, recipe):
-    """Photographs train with a recipe for small datasets, small images like the sample, and weights are fine-tuned."""
+    """Photographs are trained with a recipe for small datasets, and small images like the sample.
+
+    Given weights are fine-tuned.
+    """
     for name in ("a", "b"):
         for number in range(4):
             write_image(tmp_path / "pets" / name / f"{number}.jpg", 10 * ord(name) + number, size)
@@ -370,7 +373,7 @@ def test_the_recipe_follows_from_the_images_and_weights(project, tmp_path, optio
         given = options[1]
         place = given if given.startswith("models:") else str(project / given)
         assert written["training"]["pretrained_model"] == place
-    # Seven images are one step, and 500 steps are the least for fine-tuning.
+    # Seven images fit into one step, and fine-tuning takes at least 500 steps.
     assert written["training"].get("epochs") == (500 if recipe == "finetune" else None)
 
 
@@ -386,7 +389,7 @@ def test_the_recipe_follows_from_the_images_and_weights(project, tmp_path, optio
     ],
 )
 def test_fine_tuning_takes_at_least_500_steps(images, ranks, expected):
-    """Epochs and patience grow together. The recipe's own epochs are kept if they have enough steps."""
+    """Epochs and patience grow in proportion. The recipe's epochs are kept if they already contain enough steps."""
     recipe = read_recipe(REPOSITORY / "conf/recipes", "finetune")
     assert lengthen(recipe, images, ranks) == expected
 
@@ -400,7 +403,10 @@ def read_folds(lists: Path) -> list[dict[str, list[str]]]:
 
 
 def test_folds_are_lists_in_the_workspace(project, flowers):
-    """Each fold has the files of a dataset. The first one is val, and the test images are in no fold."""
+    """Each fold has the lists of a dataset.
+
+    The first fold is the default val split, and no fold contains test images.
+    """
     result = run(flowers, "--folds", "3", "--test-fraction", "0.1")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-2:] == [f"kedro {name} --env blumen-fur-1" for name in ("run", "folds")]
@@ -425,7 +431,7 @@ def test_folds_are_lists_in_the_workspace(project, flowers):
 
 
 def test_folds_divide_train_and_val(project, tmp_path):
-    """If there is a val split, it stays the val split of `kedro run`, and the folds divide both splits."""
+    """If there is a val split, `kedro run` still uses it, and the folds divide the images of train and val."""
     root = tmp_path / "pets"
     write_class_folders(root / "train", ["cat", "dog"], images=6)
     write_class_folders(root / "val", ["cat", "dog"], images=3, start=500)
@@ -438,7 +444,7 @@ def test_folds_divide_train_and_val(project, tmp_path):
 
 
 def test_folds_that_cannot_be_made_write_nothing(project, flowers):
-    """--val-fraction with --folds is refused, and so are more folds than a class has images."""
+    """--val-fraction cannot be combined with --folds, and there cannot be more folds than a class has images."""
     for arguments, named in ((("--val-fraction", "0.2"), "--val-fraction"), ((), "--folds 10")):
         result = run(flowers, "--folds", "11", *arguments)
         assert result.exit_code == 1
@@ -449,7 +455,7 @@ def test_folds_that_cannot_be_made_write_nothing(project, flowers):
 
 @pytest.fixture
 def resized(tmp_path) -> Path:
-    """Two classes of 20 images, each next to a larger JPEG of itself."""
+    """Two classes of 20 images. Each image has a larger JPEG copy next to it."""
     root = tmp_path / "pets"
     for number, name in enumerate(("cat", "dog")):
         for image in range(20):
@@ -468,7 +474,7 @@ def read_val_names(project: Path) -> list[str]:
 
 @pytest.mark.parametrize(("options", "count"), [((), 16), (("--folds", "4"), 20)])
 def test_near_identical_images_stay_together(project, resized, options, count):
-    """An image and its larger JPEG are in one split or fold, and the command says how many pairs there are."""
+    """An image and its larger JPEG copy are in the same split or fold, and the command reports the number of pairs."""
     result = run(resized, *options)
     assert "40 pairs of near-identical images kept together (cat/00 large.jpg and cat/00.png, …)" in result.stdout
     names = read_val_names(project)
@@ -487,7 +493,10 @@ def test_the_search_for_near_identical_images_can_be_left_out(project, resized):
 
 @pytest.mark.slow
 def test_the_table_says_the_time_per_epoch(project, flowers):
-    """The last line of the table is the estimate for the environment, or why there is none. No file is added for it."""
+    """The last line of the table shows the estimate for the environment, or why there is none.
+
+    The probe adds no files.
+    """
     (line,) = [line for line in run_with_probe(flowers).stdout.splitlines() if line.startswith("  epoch ")]
     expected = r"  epoch     (about|at most) .+, so .+ for 3 epochs, without evaluation \(measured: .+ on cpu\)"
     assert re.fullmatch(expected, line)

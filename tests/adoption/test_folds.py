@@ -1,4 +1,4 @@
-"""Folds are stratified, deterministic, and keep related images together."""
+"""Folds are stratified and deterministic, and keep related images together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def val_paths(folds: list[Fold]) -> list[set[str]]:
 
 @given(counts=st.lists(st.integers(7, 40), min_size=1, max_size=4), count=st.integers(2, 7), seed=st.integers(0, 2**31))
 def test_each_image_is_in_val_once_and_classes_are_balanced(counts, count, seed):
-    """Val of the folds divides the images; train is the rest. Class counts and sizes differ by at most 1."""
+    """The folds' val splits divide the images, and train contains the rest.
+
+    Class counts and sizes differ by at most 1.
+    """
     images = make_images(counts)
     folds = make_folds(images, count, seed, {}, NAMES)
     assert Counter(image for fold in folds for image in fold["val"]) == Counter(images)
@@ -43,7 +46,7 @@ def test_each_image_is_in_val_once_and_classes_are_balanced(counts, count, seed)
 
 
 def test_the_seed_decides():
-    """The same seed gives the same folds in any order of the files; another seed gives others."""
+    """The same seed gives the same folds regardless of file order; another seed gives different folds."""
     images = make_images([40, 40])
     one = val_paths(make_folds(images, 5, 0, {}, NAMES))
     assert val_paths(make_folds(images[::-1], 5, 0, {}, NAMES)) == one
@@ -55,7 +58,7 @@ def test_the_seed_decides():
     seed=st.integers(0, 3),
 )
 def test_groups_and_copies_stay_in_one_fold(rows, seed):
-    """For any labels, groups and copies, related images are in val of the same fold, or the folds are refused."""
+    """For any labels, groups and copies, related images are in one val split, or an error is raised."""
     images = [LabeledImage(f"{n}.jpg", label, f"g{group}") for n, (label, group, _) in enumerate(rows)]
     digests = {f"{n}.jpg": f"d{content}" for n, (_, _, content) in enumerate(rows)}
     try:

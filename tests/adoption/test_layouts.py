@@ -1,4 +1,4 @@
-"""Every layout is recognized, with the labels that its files or folders give."""
+"""Every layout is recognized, with the labels from its files or folders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def write_table(path: Path, header: str, lines: list[list[object]], delimiter: s
 
 
 def test_class_folders_without_a_split(tmp_path):
-    """Folders with spaces, quotes, `#` and non-ASCII names are classes, sorted as text. System files are neither."""
+    """Folders whose names contain spaces, quotes, `#` or non-ASCII characters are classes, sorted as text.
+
+    System files are ignored.
+    """
     write_class_folders(tmp_path)
     add_system_files(tmp_path)
     found = recognize(tmp_path)
@@ -47,7 +50,7 @@ def test_class_folders_without_a_split(tmp_path):
     [("train", "valid"), ("training", "validation"), ("Train", "Val"), ("train.X1", "val.X"), ("train_set", "dev")],
 )
 def test_names_of_split_folders(tmp_path, train, val):
-    """The folders of train and val may have any of the names in use."""
+    """The folders of train and val may have any of the common names."""
     write_class_folders(tmp_path / train)
     write_class_folders(tmp_path / val, images=2, start=500)
     found = recognize(tmp_path)
@@ -74,7 +77,7 @@ def test_train_and_test_only(tmp_path):
 
 
 def test_three_split_folders(tmp_path):
-    """All three splits are found, and images outside class folders are counted, not used."""
+    """All three splits are found. Images outside class folders are counted but not used."""
     for number, split in enumerate(("train", "val", "test")):
         write_class_folders(tmp_path / split, images=2, start=100 * number)
     write_image(tmp_path / "test" / "loose.png", 9)
@@ -95,7 +98,7 @@ def test_imagenet_layout_needs_no_lists(tmp_path):
 
 
 def test_imagenet_layout_with_lists_keeps_their_labels(tmp_path):
-    """Labels in existing lists win over the order of the folders, also if they start at 1."""
+    """Labels in existing lists take precedence over the order of the folders, even if the labels start at 1."""
     write_class_folders(tmp_path / "train", ["a", "b"], images=1)
     write_class_folders(tmp_path / "val", ["a", "b"], images=1, start=500)
     for split in ("train", "val"):
@@ -141,7 +144,7 @@ def test_tiny_imagenet(tmp_path):
 @pytest.mark.parametrize("delimiter", [" ", "\t"])
 @pytest.mark.parametrize("name", ["image_{}.jpg", "mit Leerzeichen {} ü.jpg"])
 def test_paddleclas_lists(tmp_path, delimiter, name):
-    """Lists with a space or a tab name images in any folder, and their labels stay as they are."""
+    """Lists with a space or a tab may name images in any folder, and their labels are kept."""
     for number in range(4):
         write_image(tmp_path / "jpg" / name.format(number), number)
     names = [f"jpg/{name.format(number)}" for number in range(4)]
@@ -157,7 +160,7 @@ def test_paddleclas_lists(tmp_path, delimiter, name):
 
 
 def test_lists_with_labels_from_1(tmp_path):
-    """Labels 1 to N become 0 to N - 1, which is said."""
+    """Labels 1 to N become 0 to N - 1, and a note says so."""
     for number in range(3):
         write_image(tmp_path / f"{number}.jpg", number)
     (tmp_path / "train_list.txt").write_text("0.jpg 1\n1.jpg 2\n2.jpg 3\n")
@@ -168,7 +171,7 @@ def test_lists_with_labels_from_1(tmp_path):
 
 
 def test_an_invalid_list_is_an_error(tmp_path):
-    """A list whose lines have no label is reported with its line."""
+    """A list whose lines have no label is reported with the line number."""
     write_image(tmp_path / "0.jpg", 0)
     (tmp_path / "train_list.txt").write_text("0.jpg\n")
     with pytest.raises(ListFileError, match=r"train_list\.txt:1"):
@@ -190,7 +193,7 @@ def test_tables_with_names(tmp_path, suffix, delimiter):
 
 
 def test_tables_with_ids_and_numbers(tmp_path):
-    """Kaggle's tables name images without folder and suffix. Numbers are labels, and classes.txt has the names."""
+    """Kaggle's tables name images without folder or suffix. Numbers are labels, and classes.txt contains the names."""
     for number in range(4):
         write_image(tmp_path / "train" / f"{number:04}.jpg", number)
     write_table(tmp_path / "train.csv", "id,label", [[f"{number:04}", number % 2] for number in range(4)])
@@ -209,7 +212,7 @@ def test_a_column_says_the_split(tmp_path):
 
 
 def test_the_label_column_can_be_chosen(tmp_path):
-    """If several columns may be the label, the error names them, and --label-column chooses one."""
+    """If several columns could contain the label, the error names them, and --label-column chooses one."""
     for number in range(4):
         write_image(tmp_path / f"{number}.jpg", number)
     write_table(tmp_path / "all.csv", "path,shape,color", [[f"{n}.jpg", "xy"[n % 2], "rg"[n // 2]] for n in range(4)])
@@ -236,7 +239,7 @@ def test_rows_without_an_image_are_left_out_and_counted(tmp_path):
 
 @pytest.mark.parametrize("folders", [("",), ("train", "validation")])
 def test_hugging_face_metadata(tmp_path, folders):
-    """metadata.csv is in the folder, or in the folder of each split."""
+    """metadata.csv may be in the dataset folder or in each split's folder."""
     for start, folder in enumerate(folders):
         lines = []
         for number in range(3):
@@ -260,7 +263,7 @@ def test_captions_are_no_labels(tmp_path):
 
 @pytest.mark.parametrize("with_val", [False, True])
 def test_numeric_class_folders_are_ordered_by_number(tmp_path, with_val):
-    """Class folders 0 to 10 get the labels 0 to 10, which is said."""
+    """Class folders 0 to 10 get the labels 0 to 10, and a note says so."""
     names = [str(number) for number in range(11)]
     write_class_folders(tmp_path / ("train" if with_val else ""), names, images=1)
     if with_val:
@@ -279,7 +282,7 @@ def test_classes_txt_orders_the_folders(tmp_path):
 
 
 def test_groups_from_the_path(tmp_path):
-    """--group-by takes the first group of the expression. One that matches nothing is an error."""
+    """--group-by uses the first group of the expression. An expression without matches is an error."""
     write_class_folders(tmp_path, ["a", "b"], images=3)
     groups = {image.group for image in recognize(tmp_path, Choices(group_by=r"Bild (\d)")).splits["train"]}
     assert groups == {"0", "1", "2"}
@@ -290,7 +293,7 @@ def test_groups_from_the_path(tmp_path):
 
 
 def test_an_unknown_layout_names_the_nearest(tmp_path):
-    """The error says what was looked for, what was found, and what to do."""
+    """The error states what was expected, what was found, and what to do."""
     with pytest.raises(DatasetNotFoundError, match="missing"):
         recognize(tmp_path / "nowhere")
     (tmp_path / "scan.dcm").write_bytes(b"x")
@@ -306,7 +309,7 @@ def test_an_unknown_layout_names_the_nearest(tmp_path):
 
 
 def test_an_image_in_two_splits_is_an_error(tmp_path):
-    """An image that two lists name is reported with both splits."""
+    """An image that is in two lists is reported with both splits."""
     for number in range(3):
         write_image(tmp_path / f"{number}.jpg", number)
     (tmp_path / "train_list.txt").write_text("0.jpg 0\n1.jpg 1\n")
@@ -316,7 +319,7 @@ def test_an_image_in_two_splits_is_an_error(tmp_path):
 
 
 def test_files_of_other_programs_do_not_hide_the_folders(tmp_path):
-    """A train.txt without labels and a table in another encoding are skipped if the folders say enough."""
+    """A train.txt without labels and a table in another encoding are skipped if the folders determine the labels."""
     write_class_folders(tmp_path)
     (tmp_path / "train.txt").write_text("some/where.jpg\n")
     (tmp_path / "notes.csv").write_bytes("stra\xdfe,b\n1,2\n".encode("latin-1"))
@@ -325,7 +328,7 @@ def test_files_of_other_programs_do_not_hide_the_folders(tmp_path):
 
 @pytest.mark.parametrize("label", ["label", "id"])
 def test_a_missing_image_is_not_replaced_by_one_with_the_same_name(tmp_path, label):
-    """A row whose folder exists names no other image, even if only one image has this name."""
+    """If a row's folder exists, the row never refers to an image in another folder."""
     write_image(tmp_path / "rose" / "1.jpg", 1)
     write_image(tmp_path / "tulip" / "2.jpg", 2)
     names = [("rose/1.jpg", 0), ("rose/2.jpg", 0), ("tulip/2.jpg", 1)]
@@ -340,7 +343,7 @@ def test_a_missing_image_is_not_replaced_by_one_with_the_same_name(tmp_path, lab
 
 @pytest.mark.parametrize("form", ["{}.png", "train/{}.png", "birds/train/{}.png", "/mnt/birds/train/{}"])
 def test_paths_in_a_table_in_a_subfolder(tmp_path, form):
-    """They are relative to the table or to the dataset's folder, which they may name."""
+    """Paths are relative to the table or to the dataset folder, and may start with that folder's name."""
     root = tmp_path / "birds"
     for number in range(4):
         write_image(root / "train" / f"{number}.png", number)
@@ -371,7 +374,7 @@ def test_paths_of_another_machine(tmp_path, form):
     ],
 )
 def test_a_table_that_could_be_misread_is_an_error(tmp_path, header, lines, named):
-    """No row is dropped or guessed if the header, the splits or the labels of a table are in doubt."""
+    """If a table's header, splits or labels are ambiguous, no rows are dropped or guessed."""
     for number in range(4):
         write_image(tmp_path / f"{number}.jpg", number)
     (tmp_path / "all.csv").write_text("\n".join([header, *lines]))
@@ -380,7 +383,7 @@ def test_a_table_that_could_be_misread_is_an_error(tmp_path, header, lines, name
 
 
 def test_a_table_for_val_only_adds_a_split(tmp_path):
-    """If there is a val.csv, a table without a split is that of train."""
+    """If there is a val.csv, a table without a split belongs to train."""
     for number in range(4):
         write_image(tmp_path / f"{number}.jpg", number)
     write_table(tmp_path / "labels.csv", "path,label", [["0.jpg", "a"], ["1.jpg", "b"]])
@@ -392,7 +395,7 @@ def test_a_table_for_val_only_adds_a_split(tmp_path):
     ("form", "expected"), [("{}.0", [2, 10, 0, 1]), ("-{}", [7, 0, 9, 8])], ids=["floats", "negative"]
 )
 def test_numbers_are_ordered_as_numbers(tmp_path, form, expected):
-    """Labels that pandas wrote as 2.0 are 2. Negative numbers are names in numeric order."""
+    """Labels that pandas wrote as 2.0 are read as 2. Negative numbers are class names, sorted numerically."""
     labels = [2, 10, 0, 1, 3, 4, 5, 6, 7, 8]
     for number in range(10):
         write_image(tmp_path / f"i{number}.jpg", number)
@@ -402,7 +405,7 @@ def test_numbers_are_ordered_as_numbers(tmp_path, form, expected):
 
 
 def test_the_column_with_most_images_contains_the_paths(tmp_path):
-    """A label that is also the name of an image is no path."""
+    """A label that is also the name of an image is not treated as a path."""
     for number in range(4):
         write_image(tmp_path / f"{number}.jpg", number)
     write_table(tmp_path / "all.csv", "label,id", [[n % 2, n] for n in range(4)])
@@ -410,7 +413,7 @@ def test_the_column_with_most_images_contains_the_paths(tmp_path):
 
 
 def test_label_column_needs_a_table(tmp_path):
-    """--label-column without a table is an error, and with one, the table wins over class folders."""
+    """--label-column requires a table, and the table then takes precedence over class folders."""
     write_class_folders(tmp_path, ["a", "b"], images=2)
     with pytest.raises(DatasetError, match="--label-column color"):
         recognize(tmp_path, Choices(label_column="color"))
@@ -430,7 +433,7 @@ def test_flat_split_folders_are_no_classes(tmp_path):
 
 
 def test_images_that_are_not_used_are_counted(tmp_path):
-    """Folders next to train/ and val/, deeper folders, and links to folders are said."""
+    """Notes count the images in folders next to train/ and val/, in deeper folders, and in linked folders."""
     write_class_folders(tmp_path / "train", ["a", "b"], images=1)
     write_class_folders(tmp_path / "val", ["a", "b"], images=1, start=50)
     write_class_folders(tmp_path / "extra", ["c"], images=1, start=90)
@@ -445,7 +448,7 @@ def test_images_that_are_not_used_are_counted(tmp_path):
 
 
 def test_tiny_imagenet_in_another_encoding_is_an_error(tmp_path):
-    """An annotation file that is not UTF-8 is named, and so is a train/ without images."""
+    """An annotation file that is not UTF-8 is reported by name, and so is a train/ folder without images."""
     write_image(tmp_path / "val/images/v.jpg", 1)
     (tmp_path / "val/val_annotations.txt").write_bytes(b"v.jpg\tcaf\xe9\n")
     with pytest.raises(ListFileError, match=r"val_annotations\.txt: byte 9"):

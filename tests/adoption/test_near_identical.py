@@ -1,4 +1,4 @@
-"""Near-identical images are found, and stay together without joining everything."""
+"""Near-identical images are found and kept together, without joining all images into one cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet50_pipeline.imaging.difference_hash import HASH_BITS, MAX_DISTANCE
 
 
 def differing(first: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return a hash with `count` other bits."""
+    """Return a hash that differs in `count` bits."""
     bits = np.unpackbits(first)
     bits[np.random.default_rng(seed).permutation(HASH_BITS)[:count]] ^= 1
     return np.packbits(bits)
@@ -27,7 +27,7 @@ def differing(first: np.ndarray, count: int, seed: int) -> np.ndarray:
 @settings(deadline=None, max_examples=30)
 @given(changes=st.lists(st.integers(1, 40), min_size=1, max_size=30), seed=st.integers(0, 1000))
 def test_all_near_pairs_are_found(changes, seed):
-    """The pairs are those that a comparison of all with all finds, also if many hashes are nearly the same."""
+    """The pairs match an exhaustive comparison, even if many hashes are nearly the same."""
     random = np.random.default_rng(seed)
     centers = random.integers(0, 256, (3, HASH_BITS // 8), np.uint8)
     hashes = np.unique([differing(centers[n % 3], count, n) for n, count in enumerate(changes)], axis=0)
@@ -50,7 +50,7 @@ def test_the_size_of_the_products_does_not_matter(monkeypatch):
 
 
 def test_too_many_pairs_are_an_error(monkeypatch):
-    """Frames of a fixed camera would fill the memory. The error says what to do."""
+    """Frames from a fixed camera would fill the memory, so an error says what to do."""
     first = np.random.default_rng(0).integers(0, 256, HASH_BITS // 8, np.uint8)
     hashes = np.unique([differing(first, n % 5, n) for n in range(60)], axis=0)
     monkeypatch.setattr(near_identical, "_MAX_PAIRS", 100)
@@ -59,7 +59,7 @@ def test_too_many_pairs_are_an_error(monkeypatch):
 
 
 def test_a_chain_is_divided():
-    """In a chain of 9, of which only neighbors are near, a cluster contains a center and its neighbors."""
+    """In a chain of 9 images in which only neighbors are near, each cluster contains a center and its neighbors."""
     chain = np.array([[n, n + 1] for n in range(8)])
     centers = cluster(chain, np.ones(9, np.int64))
     for center in set(centers.tolist()):
@@ -69,7 +69,7 @@ def test_a_chain_is_divided():
 
 
 def test_the_row_with_the_most_images_is_the_center():
-    """A star stays whole, and rows without near ones are alone."""
+    """A star-shaped cluster is not divided, and rows without near rows form their own clusters."""
     star = np.array([[0, 3], [1, 3], [2, 3], [3, 4]])
     assert cluster(star, np.ones(6, np.int64)).tolist() == [3, 3, 3, 3, 3, 5]
     assert cluster(np.zeros((0, 2), np.int64), np.ones(2, np.int64)).tolist() == [0, 1]
@@ -77,7 +77,7 @@ def test_the_row_with_the_most_images_is_the_center():
 
 @pytest.mark.parametrize("images", [3, 40])
 def test_variants_have_the_key_of_their_original(tmp_path, monkeypatch, images):
-    """Variants and copies get one key, and others keep theirs, in one process and in several."""
+    """Variants and copies share a key, and all other images keep theirs, with one process or several."""
     monkeypatch.setattr(near_identical, "_MIN_IMAGES_FOR_POOL", 60)
     digests = {}
     for number in range(images):

@@ -1,4 +1,4 @@
-"""The split is stratified, deterministic, and keeps related images together."""
+"""The split is stratified and deterministic, and keeps related images together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_images(counts: dict[int, int]) -> list[LabeledImage]:
 
 
 def test_each_class_gives_its_part():
-    """Every class has the same part in val and test, and no image is lost."""
+    """Every class has the same fraction in val and test, and no image is lost."""
     images = make_images({0: 100, 1: 50, 2: 10})
     parts = split_images(images, {"test": 0.1, "val": 0.2}, 0, {})
     counts = {split: Counter(image.label for image in part) for split, part in parts.items()}
@@ -27,7 +27,7 @@ def test_each_class_gives_its_part():
 
 
 def test_the_seed_decides():
-    """The same seed gives the same split in any order of the files; another seed gives another one."""
+    """The same seed gives the same split regardless of file order; another seed gives a different split."""
     images = make_images({0: 40, 1: 40})
     one = split_images(images, {"val": 0.25}, 0, {})
     assert {i.path for i in split_images(images[::-1], {"val": 0.25}, 0, {})["val"]} == {i.path for i in one["val"]}
@@ -43,7 +43,7 @@ def test_new_images_leave_the_others_where_they_are():
 
 
 def test_copies_and_groups_stay_on_one_side():
-    """Images with the same digest or group are in one split, also if only a third image links them."""
+    """Images with the same digest or group are in one split, even if only a third image connects them."""
     images = [LabeledImage(f"0/{number}.jpg", 0, f"patient {number // 4}") for number in range(40)]
     digests = {image.path: image.path for image in images}
     digests["0/3.jpg"] = digests["0/4.jpg"]  # links patients 0 and 1
@@ -56,7 +56,7 @@ def test_copies_and_groups_stay_on_one_side():
 
 
 def test_large_groups_still_reach_val():
-    """With two large groups, one of them is val, although it is more than the wanted part."""
+    """If there are two large groups, one of them is put into val, although it exceeds the requested fraction."""
     images = [LabeledImage(f"0/{number}.jpg", 0, "ab"[number % 2]) for number in range(20)]
     assert len(split_images(images, {"val": 0.1}, 0, {})["val"]) == 10
 
@@ -72,7 +72,7 @@ def test_a_class_with_one_image_stays_in_train():
     seed=st.integers(0, 3),
 )
 def test_no_image_is_lost_and_no_relation_is_cut(rows, seed):
-    """For any labels, groups and copies: each image is in one split, and related images are in the same one."""
+    """For any labels, groups and copies, each image is in one split, and related images share a split."""
     images = [LabeledImage(f"{number}.jpg", label, f"g{group}") for number, (label, group, _) in enumerate(rows)]
     digests = {f"{number}.jpg": f"d{content}" for number, (_, _, content) in enumerate(rows)}
     parts = split_images(images, {"test": 0.2, "val": 0.3}, seed, digests)

@@ -15,7 +15,7 @@ from striped_dataset import build_training_parameters
 
 
 class Machine:
-    """A device with a clock: a batch takes `overhead` plus `per_image` seconds for each image."""
+    """A device with a simulated clock. A batch takes `overhead` seconds, plus `per_image` seconds for each image."""
 
     def __init__(self, overhead: float, per_image: float) -> None:
         self.overhead, self.per_image, self.now = overhead, per_image, 100.0
@@ -34,7 +34,10 @@ class Machine:
     [(0.02, 0.001, 64, 64), (0.2, 0.05, 8, 8), (0.2, 0.3, 64, 2), (0.0, 0.02, 256, 66), (9.0, 1.0, 8, 1)],
 )
 def test_batches_grow_while_there_is_time(overhead, per_image, batch_size, largest):
-    """The probe takes four seconds, or one batch of one image. Times of larger batches are extrapolated."""
+    """The probe runs for four seconds, but for at least one batch of one image.
+
+    Times for larger batches are extrapolated.
+    """
     machine = Machine(overhead, per_image)
     times = time_batches(machine.train, batch_size, 4.0, lambda: machine.now)
     assert max(times) == largest
@@ -53,7 +56,10 @@ def training_of(**changes: object) -> TrainingParameters:
 
 
 def test_reading_counts_unless_workers_are_faster():
-    """Without workers, a rank reads and computes in turn. With workers, the slower of both counts."""
+    """Without workers, a rank alternates between reading and computing.
+
+    With workers, the slower of the two determines the time.
+    """
     measured = MeasuredSteps(batch_seconds=2.0, image_seconds=0.5, batches=3, batch_size=8)
     training = training_of()
     ranks = training.launch.ranks
@@ -75,7 +81,7 @@ def images(tmp_path) -> Path:
 
 @pytest.mark.slow
 def test_real_steps_are_measured(images, tmp_path, monkeypatch):
-    """A process trains the network on batches of the configured size. It writes nothing."""
+    """A process trains the network on batches of the configured size and writes nothing."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -92,7 +98,7 @@ def test_real_steps_are_measured(images, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_missing_device_is_said(images):
-    """The reason names the device, and so it does if the images cannot be read."""
+    """The reason names the missing device. If the images cannot be read, the reason says so."""
     launch = training_of().launch.model_copy(update={"device": "iluvatar_gpu", "devices": (0,)})
     reason = measure_steps(training_of(launch=launch), 3, images, ["0.png"])
     assert isinstance(reason, str)

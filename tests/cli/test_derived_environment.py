@@ -89,7 +89,7 @@ def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 @pytest.mark.parametrize("name", ["test", "imagenet"])
 def test_an_environment_sets_only_what_differs(conf, name):
-    """Without its parameter files, every value that conf/test and conf/imagenet set would be another one."""
+    """Every value that conf/test and conf/imagenet set differs from the value without their parameter files."""
     files = sorted((conf / name).glob("parameters*.yml"))
     given = {path: yaml.safe_load(path.read_text()) for path in files}
     assert "workspace" not in yaml.safe_load((conf / name / "globals.yml").read_text())

@@ -151,7 +151,7 @@ def test_run_has_all_options_of_kedro():
 
 
 def test_errors_wrapped_by_kedro_are_found():
-    """If Kedro wraps an error from a dataset, the message printed is that of the original error."""
+    """If Kedro wraps an error from a dataset, the original error's message is printed."""
     cause = DatasetNotFoundError("manifest.parquet does not exist")
     try:
         try:

@@ -54,7 +54,7 @@ def select(**given: Any) -> None:
     ],
 )
 def test_a_misspelled_selection_names_what_exists(given: dict[str, Any], expected: str) -> None:
-    """A name that no node, dataset or tag has is an error with a suggestion; so is a selection without nodes."""
+    """An unknown node, dataset or tag causes an error with a suggestion. A selection without nodes is also an error."""
     with pytest.raises(ParameterError, match=expected):
         select(**given)
 

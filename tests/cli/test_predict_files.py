@@ -40,7 +40,7 @@ def test_folder_without_images_names_what_it_contains(tmp_path: Path) -> None:
 
 
 def test_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
-    """The name is printed with an escape, and kept in the JSON output, so that the file can be opened again."""
+    """The name is printed with an escape, but the JSON output preserves it, so that the file can be opened again."""
     make(tmp_path, b"caf\xe9.JPEG", "z.JPEG")
     first, last = find_images(tmp_path, ["."]).images
     assert show_text(first.name) == r"caf\xe9.JPEG"

@@ -1,4 +1,4 @@
-"""`kedro publish-training` reads its folder as any shell command does, and suggests a training in that folder."""
+"""`kedro publish-training` resolves its folder like any shell command, and suggests a training run in that folder."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ def test_unpack_without_an_archive_is_an_error() -> None:
 
 
 def test_archives_with_another_md5_stop_the_validation(catalog, packed) -> None:
-    """If verify_archives is true, an archive that differs from the published one is not scanned."""
+    """If verify_archives is true, an archive that differs from the published archive is not scanned."""
     use(catalog, packed)
     options = DataValidationParameters(blocking=("images_exist",), verify_archives=True)
     catalog["params:data_validation"] = MemoryDataset(options)

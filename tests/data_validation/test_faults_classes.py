@@ -29,7 +29,7 @@ def test_one_image_in_two_classes_is_an_error_with_both_labels(faulty: FaultyDat
 
 
 def test_one_image_in_two_classes_of_different_splits_is_an_error(faulty: FaultyDataset) -> None:
-    """Fault 57: the same holds if one of the two images is in val/."""
+    """Fault 57: the run also stops if one of the two images is in val/."""
     faulty.image("val", label=7).write_bytes(faulty.image(label=3).read_bytes())
     blocking = tuple(name for name in BLOCKING if name != "splits_share_no_image")
     (problem,) = faulty.run(blocking=blocking).problems("copies_have_one_label")
@@ -69,7 +69,7 @@ def test_files_that_are_not_used_are_counted_by_suffix(faulty: FaultyDataset) ->
 
 
 def test_listed_files_may_have_any_suffix(faulty: FaultyDataset) -> None:
-    """Fault 56: a listed file is used, whatever its suffix."""
+    """Fault 56: a listed file is used regardless of its suffix."""
     image = faulty.image()
     image.rename(image.with_suffix(".jfif"))
     faulty.edit(lambda data: data.replace(b".JPEG", b".jfif", 1))
@@ -107,7 +107,10 @@ def test_generated_lists_have_no_lines(faulty: FaultyDataset) -> None:
 
 
 def test_many_images_of_another_kind_are_one_finding(faulty: FaultyDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many images with the same format are one finding per split with a few names. A few are reported individually."""
+    """If many images share a format, there is one finding per split, with a few file names.
+
+    If few do, they are reported individually.
+    """
     monkeypatch.setattr(problems, "_MAX_ALIKE", 3)
     images = [faulty.image(label=label) for label in range(5)]
     for seed, image in enumerate(images):

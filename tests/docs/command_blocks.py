@@ -1,4 +1,4 @@
-"""Reads the code blocks in README.md and docs/, with the comments that say how each one is tested.
+"""Reads the code blocks in README.md and docs/, with the comments that state how each block is tested.
 
 Each shell block is preceded by a comment, which is not rendered:
 

@@ -29,7 +29,10 @@ TRAINING = {
 
 
 def test_mean_and_spread_have_one_unit():
-    """The standard deviation is that of a sample, and the table says over how many folds. One fold has none."""
+    """The table shows the sample standard deviation and the number of folds.
+
+    A single fold has no standard deviation.
+    """
     results = [
         FoldResult(fold=n, images=10, top1=top1, balanced_accuracy=0.5, loss=1.0, seconds=61)
         for n, top1 in ((1, 0.8), (2, 0.9), (3, 0.7))
@@ -83,7 +86,10 @@ def finish(process: subprocess.Popen[str], exit_code: int = 0) -> tuple[str, str
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_folds_continue_and_end_with_mean_and_spread(project, tmp_path):
-    """A command that is killed in fold 2 leaves fold 1. The next one runs fold 2 only, in the same MLflow run."""
+    """If the command is killed during fold 2, fold 1 is kept.
+
+    The next command runs only fold 2, in the same MLflow run.
+    """
     finish(run_kedro(project, "adopt", str(tmp_path / "shades"), "--folds", "2"))
     parameters = project / "conf/shades/parameters.yml"
     content = yaml.safe_load(parameters.read_text())
@@ -127,7 +133,7 @@ def test_folds_continue_and_end_with_mean_and_spread(project, tmp_path):
 
 
 def test_an_environment_without_folds_is_an_error(project):
-    """The error says how to make folds."""
+    """The error says how to create folds."""
     _, errors = finish(run_kedro(project, "folds", "--env", "test"), 1)
     assert "kedro adopt PATH --folds" in errors
     assert "Traceback" not in errors

@@ -147,7 +147,7 @@ def test_a_changed_image_is_named(
 
 
 def test_only_images_in_a_different_state_are_read(validated: Validated) -> None:
-    """Images with the same size, time and inode as in the scan are not read; those with another time, only once."""
+    """Images whose size, time and inode match the scan are not read; images with another time are read once."""
     validated.check()
     assert validated.read == []
     touched, copied = validated.images()[:2]
@@ -190,7 +190,7 @@ def test_validation_accepts_the_new_images(validated: Validated, change: Callabl
 
 @pytest.mark.parametrize("level", ["structure", "header"])
 def test_without_digests_times_are_compared(validated: Validated, level: str) -> None:
-    """If the scan computed no digests, a new modification time counts as a change."""
+    """If the scan did not compute digests, a new modification time counts as a change."""
     validated.scan(level, cache=False)
     validated.check()
     path = validated.images()[0]
@@ -259,7 +259,7 @@ def test_a_damaged_image_in_a_shard_is_named(validated: Validated) -> None:
 
 
 def test_training_is_resumed_only_with_the_same_images(validated: Validated, tmp_path: Path) -> None:
-    """If an image is replaced and validated again, the identities no longer match those of the training run."""
+    """If an image is replaced and validated again, the identities no longer match the training run."""
     save_identities(tmp_path / "images.npy", validated.check())
     require_same_images(tmp_path / "images.npy", validated.check())
     first, second = validated.images()[:2]
@@ -283,6 +283,6 @@ def test_identities_without_digests_are_compared_by_size(validated: Validated, t
 
 
 def test_unknown_identities_are_ignored(validated: Validated, tmp_path: Path) -> None:
-    """A file with another length belongs to different lists, which the checkpoint set rejects."""
+    """A file with a different length belongs to different lists, which the checkpoint set rejects."""
     np.save(tmp_path / "images.npy", np.zeros(3, IDENTITY_DTYPE))
     require_same_images(tmp_path / "images.npy", validated.check())

@@ -67,7 +67,7 @@ def test_plain_files_are_read_without_pillow(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", JPEGS, ids=range(len(JPEGS)))
 def test_truncation_and_trailing_bytes_are_found(data: bytes) -> None:
-    """At level header, every proper prefix is undecodable, and trailing bytes are counted."""
+    """At the header level, every proper prefix is undecodable, and trailing bytes are counted."""
     for kept in {*range(0, len(data), 97), len(data) - 1, len(data) - 2}:
         assert inspect_header(data[:kept]).status == "undecodable"
     assert inspect_header(data + b"garbage").trailing_bytes == 7
@@ -80,7 +80,7 @@ def test_truncation_and_trailing_bytes_are_found(data: bytes) -> None:
     [("PNG", True), ("WEBP", True), ("BMP", True), ("GIF", True)],
 )
 def test_other_formats_are_recognized_and_checked_for_truncation(image_format: str, is_detected: bool) -> None:
-    """Formats are detected from the content, and truncated PNG and WebP files are undecodable at level header."""
+    """Formats are detected from the content, and truncated PNG and WebP files are undecodable at the header level."""
     data = encode(image_format=image_format)
     assert (inspect_header(data).status, inspect_header(data).format) == ("ok", image_format)
     if is_detected:

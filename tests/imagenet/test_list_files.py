@@ -114,7 +114,7 @@ def test_zero_based_labels_are_recognized_with_label_base_one() -> None:
 
 
 def test_entries_have_zero_based_labels() -> None:
-    """The labels of the entries are 0-based even if those in the file are 1-based."""
+    """The labels of the entries are 0-based even if the labels in the file are 1-based."""
     entries = parse_list(b"a 1\nb 3\n", class_num=3, label_base=1)
     assert entries.labels.tolist() == [0, 2]
     assert render_list(entries) == "a 0\nb 2\n"

@@ -58,7 +58,7 @@ class Reader:
 
 
 def test_each_level_includes_the_level_below(old_digits: Path) -> None:
-    """Each level adds columns to those of the level below: sizes and times, then pixels, then digests."""
+    """Each level adds columns to the level below: first sizes and times, then pixels, then digests."""
     structure, header, full = (scan(old_digits, level=level) for level in SCAN_LEVELS)
     for manifest, level in zip((structure, header, full), SCAN_LEVELS, strict=True):
         assert set(manifest["scan_level"]) == {level}
@@ -119,7 +119,7 @@ def test_walking_with_processes_finds_the_same(tmp_path: Path, workers: int) -> 
 
 
 def test_a_copy_gives_the_same_manifest(digits: Path) -> None:
-    """At level full, new modification times do not change the manifest, so DVC does not rerun stages."""
+    """At the full level, new modification times do not change the manifest, so DVC does not rerun stages."""
     before = scan(digits)
     for path in digits.rglob("*.JPEG"):
         os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
@@ -155,7 +155,7 @@ def test_only_files_that_changed_are_read_again(old_digits: Path, tmp_path: Path
 
 
 def test_cached_results_serve_lower_levels_only(old_digits: Path, tmp_path: Path) -> None:
-    """Results of level full can be used for level header, but not the other way around."""
+    """Results of a full scan can be used for a header scan, but not the other way around."""
     cache = tmp_path / "cache"
     scan(old_digits, level="header", cache_dir=cache)
     reader = Reader()
@@ -178,7 +178,7 @@ def test_each_row_records_its_level(old_digits: Path, tmp_path: Path) -> None:
 
 
 def test_structure_scan_ignores_the_cache(old_digits: Path, tmp_path: Path) -> None:
-    """A scan at level structure ignores the cache."""
+    """A structure scan ignores the cache."""
     alone = scan(old_digits, level="structure")
     scan(old_digits, cache_dir=tmp_path / "cache")
     pd.testing.assert_frame_equal(scan(old_digits, level="structure", cache_dir=tmp_path / "cache"), alone)
@@ -211,7 +211,7 @@ def test_invalid_cache_is_ignored(old_digits: Path, tmp_path: Path, damage: str)
 
 
 def test_each_dataset_has_its_own_cache(old_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scanning another folder keeps the results of the first one. Only the most recently used ones are kept."""
+    """Scanning another folder keeps the first folder's results. Only the most recently used caches are kept."""
     monkeypatch.setattr(scan_cache, "_MAX_DATASETS", 3)
     cache = tmp_path / "cache"
     cache.mkdir()

@@ -128,7 +128,7 @@ def test_shard_has_one_class_and_limited_size(pictures: Path, tmp_path: Path):
 
 
 def test_set_records_its_fidelity(pictures: Path, tmp_path: Path):
-    """Modes original and raw-256 preserve the evaluation pixels; the PSNR of jpeg-256 grows with the quality."""
+    """The original and raw-256 modes preserve evaluation pixels; the PSNR of jpeg-256 increases with quality."""
     found = {}
     for name, mode, quality in (
         ("o", "original", 90),
@@ -283,7 +283,7 @@ def test_archived_image_is_named_with_its_archive(tmp_path: Path):
 
 
 def test_concurrent_build_is_refused(pictures: Path, tmp_path: Path):
-    """A second build of the same folder is refused."""
+    """A second, concurrent build of the same folder is rejected."""
     import fcntl
 
     folder = tmp_path / "shards"

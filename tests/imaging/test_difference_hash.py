@@ -1,4 +1,4 @@
-"""Variants of a photograph have nearly the same difference hash, and other photographs do not."""
+"""Variants of a photograph have nearly the same difference hash; different photographs do not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def distance(one: bytes, other: bytes) -> int:
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
 def test_variants_are_near(path):
-    """Re-encoding, resizing, and 20% more or less brightness change at most `MAX_DISTANCE` bits.
+    """Re-encoding, resizing, and changing the brightness by 20% change at most `MAX_DISTANCE` bits.
 
     The photograph is darkened first, because overexposed areas lose their edges.
     """
@@ -64,7 +64,7 @@ def test_other_photographs_and_crops_are_far():
 
 
 def test_the_definition_is_that_of_imagehash():
-    """A bit says whether a pixel of the reduced gray image is brighter than its left neighbor, row by row."""
+    """Each bit states whether a pixel of the reduced gray image is brighter than its left neighbor, row by row."""
     photo = Image.open(PHOTOS[0]).convert("RGB")
     side = int(HASH_BITS**0.5)
     gray = np.asarray(photo.convert("L").resize((side + 1, side), Image.Resampling.LANCZOS))
@@ -73,7 +73,10 @@ def test_the_definition_is_that_of_imagehash():
 
 
 def test_an_image_without_edges_has_no_hash():
-    """A plain or smoothly shaded image could be near any other one, so it is left out, as is a damaged file."""
+    """A plain or smoothly shaded image could be near any other such image, so it gets no hash.
+
+    Neither does a damaged file.
+    """
     plain = Image.new("RGB", (80, 60), (200, 30, 30))
     ramp = Image.fromarray(np.tile(np.arange(0, 240, 3, dtype=np.uint8), (60, 1)))
     for data in (encode(plain, "PNG"), encode(ramp, "PNG"), encode(Image.open(PHOTOS[0]))[:5000], b"text"):
@@ -82,7 +85,10 @@ def test_an_image_without_edges_has_no_hash():
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_reduced_jpeg_is_the_image_in_small(mode):
-    """Both sides have at least the wanted number of pixels. The EXIF orientation is applied. 0 reduces nothing."""
+    """Both sides have at least the requested number of pixels.
+
+    The EXIF orientation is applied. With 0, the size is kept.
+    """
     exif = Image.Exif()
     exif[0x0112] = 6  # turn to the right
     data = encode(Image.open(PHOTOS[0]).convert(mode), exif=exif)

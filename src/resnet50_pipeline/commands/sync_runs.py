@@ -40,7 +40,7 @@ def sync_runs(context: click.Context, /, **options: Any) -> None:
 
 
 def describe(result: Reconciliation, address: str) -> list[str]:
-    """Return one line for each run that was uploaded, was ended or is still pending, and one for the overall state."""
+    """Return one line for each run that was uploaded, was ended or is pending, and one for the overall state."""
     lines = [f"{box.fate:<10} {box.name}: {box.detail}" for box in result.outboxes]
     lines += [f"{'ended':<10} {name}: KILLED, its process no longer exists" for name in result.killed]
     if result.problem:

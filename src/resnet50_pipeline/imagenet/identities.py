@@ -1,4 +1,4 @@
-"""Records which images a training run uses, and compares them with those of a resumed run or another machine.
+"""Records which images a training run uses, and compares them with the images of a resumed run or another machine.
 
     save_identities(training_dir / "images.npy", identities)
     require_same_images(training_dir / "images.npy", later_identities)
@@ -37,7 +37,7 @@ class ImageIdentities:
 
     Attributes:
         paths: [N] paths, train/ first.
-        values: [N] size in bytes, and the first 8 bytes of the digest; 0 if the scan computed no digest.
+        values: [N] size in bytes, and the first 8 bytes of the digest, or 0 if the scan did not compute one.
     """
 
     paths: Sequence[str]
@@ -50,7 +50,7 @@ def digest_prefix(sha256: str) -> int:
 
 
 def digest_prefixes(sha256: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the prefixes of many digests; 0 for an empty string. This is faster than parsing each of them."""
+    """Return the prefixes of many digests, or 0 for an empty string. This is faster than parsing digests one by one."""
     texts = "".join(digest[:16] or _NO_DIGEST for digest in sha256)
     return np.frombuffer(bytes.fromhex(texts), ">u8").astype(np.uint64)
 
@@ -70,8 +70,8 @@ def read_identities(path: Path, images: int) -> NDArray[np.void] | None:
 def require_same_images(path: Path, identities: ImageIdentities) -> None:
     """Raise an error if the images differ from those that `save_identities` recorded at `path`.
 
-    If one of the two scans computed no digest of an image, only the sizes are compared. The lists are not compared,
-    because a checkpoint set contains their digests.
+    If either scan did not compute an image's digest, only the sizes are compared. The lists are not compared, because a
+    checkpoint set contains their digests.
 
     Raises:
         CheckpointError: if images have changed; the message names the first ones.
@@ -95,7 +95,7 @@ def require_same_images(path: Path, identities: ImageIdentities) -> None:
 def find_other_sizes(
     files: Sequence[str], expected: NDArray[np.int64], on_progress: Callable[[], None]
 ) -> list[tuple[int, str]]:
-    """Return the index and the problem of each file that is missing or does not have the expected size.
+    """Return the index of each file that is missing or does not have the expected size, with the problem.
 
     Args:
         files: [N] paths.
@@ -118,7 +118,7 @@ def find_other_sizes(
 def find_other_content(
     files: Sequence[str], expected: NDArray[np.uint64], on_progress: Callable[[], None]
 ) -> Iterator[tuple[int, str]]:
-    """Yield the index and the problem of each file that cannot be read or has a different digest.
+    """Yield the index of each file that cannot be read or has a different digest, with the problem.
 
     Args:
         files: [N] paths.

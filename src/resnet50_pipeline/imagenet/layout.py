@@ -99,7 +99,7 @@ def find_dataset(root: Path, dataset: DatasetParameters) -> DatasetLayout:
 
 
 def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
-    """Find the list files in the folder `lists`, for images anywhere below `root`.
+    """Find the list files in the folder `lists`. The images may be anywhere below `root`.
 
     The folder contains `train_list.txt`, `val_list.txt`, `classes.txt` (see `lists.class_file`) and, if the dataset has
     a test split, `test_list.txt`. Paths in the lists are relative to `root`. `kedro adopt` writes such a folder.
@@ -124,12 +124,12 @@ def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
 
 
 def fold_folder(lists: Path, number: int) -> Path:
-    """Return the folder with the lists of a fold, which has the same files as `lists`. Folds are numbered from 1."""
+    """Return the folder with a fold's lists, which contains the same files as `lists`. Folds are numbered from 1."""
     return lists / f"fold-{number}"
 
 
 def find_folds(lists: Path) -> list[Path]:
-    """Return the folders of all folds in their order. The list is empty if there are none."""
+    """Return the folders of all folds, in order, or an empty list if there are none."""
     numbers = itertools.takewhile(lambda number: fold_folder(lists, number).is_dir(), itertools.count(1))
     return [fold_folder(lists, number) for number in numbers]
 
@@ -237,8 +237,8 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     for split, path in layout.lists.items():
         if path.is_file() or (split == "val" and ground_truth is not None):
             continue
-        # A configured name means that the user has a list, and so does a broken link or FIFO with the default name.
-        # Report the problem instead of generating another list.
+        # A configured name, or a broken link or FIFO with the default name, means that the user has a list. Report the
+        # problem instead of generating another list.
         is_chosen = path != root / DEFAULT_LISTS[split] or os.path.lexists(path)
         if is_chosen or not (split in layout.archives or _has_class_folders(root / split)):
             yield f"the list file {path} is {'not a file' if os.path.lexists(path) else 'missing'}"

@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 def count_workers(workers: int) -> int:
-    """Resolve a number of worker processes: 0 becomes the number of cores."""
+    """Return the number of worker processes, replacing 0 with the number of cores."""
     return workers or len(os.sched_getaffinity(0))
 
 

@@ -1,16 +1,16 @@
 """Decodes image files to pixels, with one list of formats and one set of rules for every stage.
 
-The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept the same bytes
-and refuse the same bytes:
+The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept and reject the
+same files:
 
-- The format is detected from the content: JPEG, PNG, BMP, WebP, GIF, or TIFF if the caller allows it. - A decoder
-warning is treated as an error, because it means that the decoder made up pixels. - The first frame of an animation is
-decoded. The EXIF orientation is applied. Transparency is dropped. - The number of pixels and the aspect ratio have
-limits, which are checked before decoding.
+- The format is detected from the content: JPEG, PNG, BMP, WebP, GIF, or TIFF if the caller allows it.
+- A decoder warning is treated as an error, because it means that the decoder made up pixels.
+- The first frame of an animation is decoded. The EXIF orientation is applied. Transparency is dropped.
+- The number of pixels and the aspect ratio have limits, which are checked before decoding.
 
 simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV is not used for decoding, because it
-only prints its decoders' warnings to stderr and returns the made-up pixels. For intact images, the pixels are identical
-to those from PaddleClas' `DecodeImage`, which calls OpenCV's `imdecode`.
+merely prints its decoders' warnings to stderr and returns the made-up pixels. For intact images, the pixels are
+identical to those from PaddleClas' `DecodeImage`, which calls OpenCV's `imdecode`.
 """
 
 from __future__ import annotations
@@ -127,12 +127,13 @@ def decode_image(data: bytes, *, tiff: bool = False) -> NDArray[np.uint8]:
 
 
 def decode_reduced(data: bytes, min_side: int, *, tiff: bool = False) -> NDArray[np.uint8]:
-    """Return the pixels of an encoded image, like `decode_image`, but a JPEG may be reduced in size, which is faster.
+    """Return the pixels of an encoded image like `decode_image`, except that a JPEG may be reduced, which is faster.
 
-    libjpeg-turbo divides the sides by 1 to 8, so that both have at least `min_side` pixels. 0 returns all pixels.
+    libjpeg-turbo divides both sides by a factor from 1 to 8, chosen so that each side still has at least `min_side`
+    pixels. If `min_side` is 0, all pixels are returned.
 
     Raises:
-        ImageDecodeError: if `decode_image` would raise it.
+        ImageDecodeError: in the same cases as `decode_image`.
     """
     if (packed := view_bitmap(data)) is not None:
         _require_size(packed.shape[1], packed.shape[0])
@@ -149,7 +150,7 @@ def describe_image(data: bytes, *, tiff: bool = False) -> StoredImage:
     """Read the structure of an image file without decoding it.
 
     Raises:
-        ImageDecodeError: if `decode_image` would raise the same error for a reason that can be found without decoding.
+        ImageDecodeError: if `decode_image` would raise it for a reason that can be detected without decoding.
     """
     image_format = _require_format(data, tiff=tiff)
     if image_format == "JPEG":
@@ -364,7 +365,7 @@ def _read_tiff_bits(image: TiffImagePlugin.TiffImageFile) -> int:
 def _count_pages(image: TiffImagePlugin.TiffImageFile) -> int:
     try:
         return image.n_frames
-    except Exception:  # many types, as above; a page after the first is damaged
+    except Exception:  # many types, as above; here, a page after the first is damaged
         return 2
 
 

@@ -1,14 +1,16 @@
 """Computes a difference hash, which is nearly the same for an image and its re-encoded, resized or brightened copies.
 
-The definition is that of `dhash` in imagehash (github.com/JohannesBuchner/imagehash), after Krawetz 2013, "Kind of like
-that": the image is reduced to gray, 13 x 12 pixels, and a bit says whether a pixel is brighter than its left neighbor.
+The definition follows `dhash` in imagehash (github.com/JohannesBuchner/imagehash), which is based on Krawetz 2013,
+"Kind of like that". The image is reduced to 13 x 12 gray pixels, and each bit states whether a pixel is brighter than
+its left neighbor.
 
-Measured by benchmarks/difference_hash.py with 21 photographs (scikit-image, scikit-learn, matplotlib). One has too few
-edges for a hash. For the others, `MAX_DISTANCE` finds 219 of 220 variants: JPEG quality 30 to 95, scaled by 0.5 to 2,
-brightness 80% and 120%, and several of these at once. The last one is overexposed. Of the 49,141 pairs of tiles of the
-photographs, and of 79,800 pairs of images with 1/f noise, it joins none. Of the 3.4 million pairs of 2,600 handwritten
-digits, it joins 267, all of the same digit. With 64 or 100 bits and about the same share of variants, more pairs of
-digits were joined. A core hashes 1,200 images/s with 500 x 375 pixels, and 190 images/s with 2000 x 1500.
+The following figures were measured by benchmarks/difference_hash.py with 21 photographs (from scikit-image,
+scikit-learn and matplotlib). One photograph has too few edges for a hash. For the others, `MAX_DISTANCE` detects 219 of
+220 variants: JPEG quality 30 to 95, scaling by 0.5 to 2, brightness 80% and 120%, and combinations of these. The missed
+variant is overexposed. Of 49,141 pairs of tiles from the photographs and 79,800 pairs of images with 1/f noise, none
+are joined. Of the 3.4 million pairs of 2,600 handwritten digits, 267 are joined, and each of them shows the same digit
+twice. With 64 or 100 bits and about the same share of detected variants, more pairs of digits were joined. One core
+hashes 1,200 images/s of 500 x 375 pixels, or 190 images/s of 2000 x 1500 pixels.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ HASH_SIDE = 12
 HASH_BITS = HASH_SIDE * HASH_SIDE
 MAX_DISTANCE = 12
 """Largest number of different bits between near-identical images."""
-# An image with almost no edges, such as a sheet of paper, has nearly the same hash as any other such image. Below this
-# number of bits that are set, or not set, a hash does not identify an image.
+# An image with almost no edges, such as a sheet of paper, has nearly the same hash as any other such image. If fewer
+# bits than this are set, or unset, a hash does not identify an image.
 _MIN_BITS = 2 * MAX_DISTANCE
-# Four pixels for each one of the hash. Fewer would change bits, and more would only take longer.
+# Four times as many pixels as in the hash. Fewer would change bits, and more would only take longer.
 _DECODED_SIDE = 64
 
 
 def compute_difference_hash(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the hash of an encoded image, uint8 [HASH_BITS / 8]. None if it cannot be decoded or has almost no edges.
+    """Return an image's hash, uint8 [HASH_BITS / 8], or None if it cannot be decoded or has almost no edges.
 
     A JPEG is decoded at a reduced size, which changes at most a few bits.
     """

@@ -16,7 +16,7 @@ Side = int | tuple[int, int]
 
 
 class ResizeImage(ResizingOperator):
-    """Scales the short side to `resize_short` pixels, or the image to `size` (one side, or width and height)."""
+    """Scales the short side to `resize_short` pixels, or the whole image to `size` (one side, or width and height)."""
 
     omitted_defaults: ClassVar[frozenset[str]] = ResizingOperator.omitted_defaults | {"resize_short", "size"}
 

@@ -39,7 +39,10 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 class UnsupportedJpegError(Exception):
-    """The header is damaged, or this project does not support this kind of JPEG. `is_damaged` tells which."""
+    """The header is damaged, or the project does not support this kind of JPEG.
+
+    `is_damaged` distinguishes the two cases.
+    """
 
     def __init__(self, message: str, *, is_damaged: bool = True) -> None:
         super().__init__(message)
@@ -80,7 +83,7 @@ class Scan(NamedTuple):
         components: identifiers of the channels.
         first: index of the first coefficient, 0..63.
         last: index of the last coefficient, 0..63.
-        missing_bits: number of low bits of the coefficients that later scans must send.
+        missing_bits: number of low bits of the coefficients that later scans must provide.
     """
 
     components: bytes = b""

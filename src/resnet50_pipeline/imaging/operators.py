@@ -1,4 +1,4 @@
-"""Builds transforms from PaddleClas' preprocessing operators. Names, arguments and results are the same.
+"""Builds transforms from PaddleClas' preprocessing operators, with the same names, arguments and results.
 
 In YAML, an operator is a mapping with one key, and a list of operators is a transform:
 

@@ -12,10 +12,10 @@ from resnet50_pipeline.imaging.base import Operator
 class ProgressiveResize(Operator):
     """*native*: increases the size of training crops from `initial_size` to the size of RandCropImage.
 
-    The size is `initial_size` up to `start_epoch` and the full size from `end_epoch` on. In between, it is interpolated
-    linearly and rounded to a multiple of `divisor`. FFCV's ImageNet recipes use the same schedule
-    (github.com/libffcv/ffcv-imagenet, train_imagenet.py, `resolution`).
-    PaddleClas supports progressive crops only for EfficientNetV2.
+    The size is `initial_size` until `start_epoch` and the full size from `end_epoch` onward. In between, it is
+    interpolated linearly and rounded to a multiple of `divisor`. FFCV's ImageNet recipes use the same schedule
+    (github.com/libffcv/ffcv-imagenet, train_imagenet.py, `resolution`). PaddleClas supports progressive crops only for
+    EfficientNetV2.
     """
 
     initial_size: int = Field(ge=8, description="Height and width of the smallest crops, in pixels.")

@@ -99,7 +99,7 @@ def can_decode_regions() -> bool:
 
 
 def _checksum(data: bytes) -> int:
-    return zlib.adler32(data) or 1  # 0 marks an unknown image
+    return zlib.adler32(data) or 1  # 0 marks an image that is not known yet
 
 
 def _codec() -> _Codec | None:

@@ -1,4 +1,4 @@
-"""Applies a list of operators to an image. The result is bit-identical to that of PaddleClas.
+"""Applies a list of operators to an image. The result is bit-identical to PaddleClas' result.
 
 Pixels keep the decoder's channel order unless an operator needs RGB. Normalization uses a lookup table and writes
 directly into the batch. Optionally, only the window of a JPEG that a random crop needs is decoded.
@@ -27,9 +27,9 @@ class Transform:
     The channels of the result are red, green, blue. The random number generator may be None if no operator is random.
 
     Attributes:
-        normalize: NormalizeImage operator, with which uint8 results can be normalized later.
-        supports_uint8: whether results can be uint8, to be normalized later. Such results are possible only if no
-            operator follows NormalizeImage.
+        normalize: NormalizeImage operator that can normalize uint8 results later.
+        supports_uint8: whether the transform can return uint8 results, which are normalized later. This is possible
+            only if no operator follows NormalizeImage.
         size: height and width of every result, or None if they depend on the image.
     """
 

@@ -18,7 +18,7 @@ SUFFIX = ".log"
 
 
 class RunLogHandler(logging.FileHandler):
-    """Writes a log file that is first named after its start time, and is renamed when the session is known.
+    """Writes a log file that is initially named after its start time and is renamed when the session is known.
 
     The process locks the file so that other runs do not delete it.
     """
@@ -37,7 +37,7 @@ class RunLogHandler(logging.FileHandler):
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.path = path
         self._has_failed = False
-        # On a file system without locks, only the age of a file protects it from being deleted.
+        # If the file system does not support locks, only the age of a file protects it from being deleted.
         with contextlib.suppress(OSError):
             try_lock(self.stream.fileno())  # type: ignore[union-attr] # opened by the constructor above
 

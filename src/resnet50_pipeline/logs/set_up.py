@@ -26,7 +26,7 @@ IN_VIEW = "view"
 """`SHOWN_ELSEWHERE` value for messages that the terminal view shows: stages, nodes and progress."""
 
 
-# This node only reads the validation report, so a run that starts from it would stop at the same findings again.
+# This node only reads the validation report, so a run that starts from this node would stop at the same findings again.
 _STOPPING_NODE = "stop_on_blocking_findings"
 
 

@@ -54,7 +54,7 @@ def data_version(context: click.Context, /, *, check: bool, **options: Any) -> N
 def describe_version(manifest: pd.DataFrame) -> dict[str, str | int]:
     """Return the digests of a dataset and the number of images and bytes.
 
-    The result depends on the content, but not on the path. MLflow shows `data_digest` as the run's dataset.
+    The result depends on the content, but not on the path. MLflow shows `data_digest` for the run's dataset.
     """
     from resnet50_pipeline.imagenet.scan.digest import compute_data_digest, compute_manifest_digest
     from resnet50_pipeline.imagenet.scan.manifest import select_listed
@@ -94,7 +94,7 @@ def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
         return
     try:
         before = pd.read_parquet(former, columns=_COMPARED)
-    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
         click.echo(f"  cannot compare with {former}: {error} → kedro run --pipelines data_validation", err=True)
         return
     for line in find_changes(before, manifest).lines(MAX_PROBLEMS_SHOWN):

@@ -24,8 +24,8 @@ from resnet50_pipeline.text import pluralize
 
 logger = logging.getLogger(__name__)
 
-# Below this size, starting processes takes longer than reading the headers. There is one header per image, and an image
-# has 110 kB on average.
+# Below this size, starting processes takes longer than reading the headers. There is one header per image, and the
+# average image size is 110 kB.
 _MIN_BYTES_FOR_POOL = 4_000_000_000
 
 

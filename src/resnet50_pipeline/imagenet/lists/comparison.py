@@ -1,4 +1,4 @@
-"""Compares a list with the rows of a manifest. Works on whole columns, because a list can have a million lines."""
+"""Compares a list with the rows of a manifest, column by column, because a list can have a million lines."""
 
 from __future__ import annotations
 

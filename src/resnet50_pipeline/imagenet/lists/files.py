@@ -235,7 +235,10 @@ def prefix_list(
 
 
 def _is_misplaced(paths: Sequence[str], prefix: str, others: tuple[str, ...]) -> bool:
-    """Return whether all paths repeat the prefix, or all have another split's, which class folders cannot explain."""
+    """Return whether all paths repeat the prefix, or all have another split's prefix.
+
+    Class folders with the name of a split cannot explain either case.
+    """
     return all(path.startswith(prefix * 2) for path in paths) or all(path.startswith(others) for path in paths)
 
 

@@ -66,7 +66,7 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
             rule = f"write a number in {label_base}..{last} without a sign, decimal point or leading zeros"
             problems.append((number, f"{where}: label {label!r} is not a plain integer → {rule}"))
             continue
-        # Python refuses to parse integers with thousands of digits. 20 digits are enough to see that a label is out of
+        # Python refuses to parse integers with thousands of digits. 20 digits are enough to tell that a label is out of
         # range.
         value = int(label[:20])
         if not label_base <= value <= last:
@@ -84,7 +84,7 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
 
 
 def find_delimiter(data: bytes) -> str:
-    """Return a tab if each line has exactly one and a path contains a space. A space would be ambiguous in such a list.
+    """Return a tab if each line has exactly one tab and a path contains a space, which would make spaces ambiguous.
 
     All other lists have a space between path and label. A byte-order mark and blank lines at the end are ignored.
     """

@@ -1,7 +1,7 @@
 """Caches inspection results between scans, so that only new and changed files are read again.
 
 The cache has one folder of Arrow files per dataset. `known.arrow` contains the results of earlier scans.
-`new-0001.arrow` and so on, written every few seconds, contain those of the current scan. Each file is moved into place
+The current scan writes its results to `new-0001.arrow` and so on, every few seconds. Each file is moved into place
 with a single rename, so a killed scan loses only the last few seconds of its work.
 """
 
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 _RULES_VERSION = 3
 _KNOWN = "known.arrow"
 _NEW = "new-*.arrow"
-# Keep several, because a user may alternate between datasets or between copies of one. The cache of ImageNet takes
-# about 150 MB.
+# Keep several caches, because a user may alternate between datasets or between copies of a dataset. ImageNet's cache
+# takes about 150 MB.
 _MAX_DATASETS = 8
 _DATASET_FOLDER = re.compile("[0-9a-f]{16}")
 _SCHEMA = pa.schema(
@@ -68,7 +68,9 @@ class ScanCache:
     def __init__(
         self, folder: Path, root: Path, archives: Sequence[tuple[str, int, int]] = (), *, tiff: bool = False
     ) -> None:
-        """Load the cache. Start with an empty one if no cache is stored, or if it was built with different rules.
+        """Load the cache.
+
+        Start with an empty cache if none is stored, or if the stored one was built with different rules.
 
         Args:
             folder: folder for the caches of all datasets; created on the first write.

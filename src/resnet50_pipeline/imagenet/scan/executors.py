@@ -1,4 +1,4 @@
-"""Runs inspection tasks in parallel: in processes on this machine, or on the workers of a Dask cluster.
+"""Runs inspection tasks in parallel, either in processes on this machine or on the workers of a Dask cluster.
 
 An executor is a function that takes tasks and returns an iterator over their results, in the same order:
 

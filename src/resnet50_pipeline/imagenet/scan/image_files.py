@@ -55,12 +55,12 @@ def inspect_image(root: Path, path: str, level: ScanLevel = "full", *, tiff: boo
 
 
 def inspect_file(file: str | Path, level: ScanLevel, size: int = 0, *, tiff: bool = False) -> Inspection:
-    """Inspect a regular file below the dataset root, at level header or full.
+    """Inspect a regular file below the dataset root, at the `header` or `full` level.
 
     Args:
         file: path of the file.
-        level: header or full.
-        size: size in bytes, if known from a walk. Passing it saves a system call at level header.
+        level: `header` or `full`.
+        size: size in bytes, if known from a walk. Passing it saves a system call at the `header` level.
         tiff: whether to accept TIFF files.
     """
     try:
@@ -82,13 +82,13 @@ def inspect_file(file: str | Path, level: ScanLevel, size: int = 0, *, tiff: boo
 def inspect_archived(
     archive: str | Path, offsets: Sequence[int], sizes: Sequence[int], level: ScanLevel, *, tiff: bool = False
 ) -> list[Inspection]:
-    """Inspect images in an archive, at level header or full.
+    """Inspect images in an archive, at the `header` or `full` level.
 
     Args:
         archive: path of a regular file.
         offsets: [N] position of the first byte of each image.
         sizes: [N] bytes.
-        level: header or full.
+        level: `header` or `full`.
         tiff: whether to accept TIFF files.
     """
     try:
@@ -164,7 +164,7 @@ def _find_target_outside(root: Path, file: Path) -> Path | None:
 
 
 def _find_other_form(root: Path, path: str) -> str:
-    """Return the problem of a path that exists in another Unicode form, or an empty string."""
+    """Return the problem with a path that exists in another Unicode form, or an empty string."""
     for form in ("NFC", "NFD"):
         other = normalize(form, path)
         with contextlib.suppress(OSError, ValueError):

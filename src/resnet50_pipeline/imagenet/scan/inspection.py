@@ -32,10 +32,10 @@ class Inspection(NamedTuple):
         mode: Pillow's name for the pixel format: L, RGB, CMYK, …
         width: pixels as stored, before any EXIF rotation.
         height: pixels as stored, before any EXIF rotation.
-        sha256: hexadecimal digest of the entire file; empty at the levels structure and header.
+        sha256: hexadecimal digest of the entire file; empty at the `structure` and `header` levels.
         exif_orientation: 1..8 as defined by EXIF; 1 if there is none, 0 if the EXIF data is damaged.
-        trailing_bytes: number of bytes after the end of a JPEG, which decoders ignore. The header level does not detect
-            them if they end in another end-of-image marker.
+        trailing_bytes: number of bytes after the end of a JPEG, which decoders ignore. The `header` level does not
+            detect them if they end in another end-of-image marker.
         ignored: content that decoding ignores, such as "11 of 12 frames"; empty if there is none.
         status: "ok", or the kind of problem.
         problem: description of the problem and the next step; empty if status is "ok".

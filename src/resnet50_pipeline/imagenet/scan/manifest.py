@@ -31,7 +31,7 @@ MANIFEST_COLUMNS = (
     "exif_orientation",
     "status",
     "problem",
-    # mtime_ns: modification time; 0 at level full, where the digest is more reliable. scan_level: depth of the
+    # mtime_ns: modification time; 0 at the `full` level, where the digest is more reliable. scan_level: depth of the
     # inspection (structure, header, full). trailing_bytes: bytes after the end of the image.
     "mtime_ns",
     "scan_level",

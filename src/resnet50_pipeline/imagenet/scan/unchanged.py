@@ -29,7 +29,7 @@ from resnet50_pipeline.text import pluralize
 logger = logging.getLogger(__name__)
 
 # Number of images that are read even though their files appear unchanged. If one image in 50 has been replaced without
-# changing the size and time of its file, the probability of missing it is 1 %.
+# changing the size and time of its file, the probability of missing it is below 1%.
 SAMPLE = 256
 _IMAGES_PER_TASK = 256
 _MIN_IMAGES_FOR_POOL = 2000
@@ -49,7 +49,7 @@ class _Task:
 def find_changed_images(
     root: Path, manifest_file: Path, listed: pd.DataFrame, cache_dir: Path | None, workers: int = 0
 ) -> list[tuple[str, str]]:
-    """Return the path and the problem of each readable image whose file has changed since the scan.
+    """Return the path of each readable image whose file has changed since the scan, with a description of the change.
 
     An image is assumed to be unchanged if its size, modification time and inode match the scan cache. A random sample
     of these images and all other images are read, and their digests are compared with the manifest. If the manifest has
@@ -166,7 +166,7 @@ class _FileStates:
         cache.add({**texts, **states})
 
     def describe(self, row: int, root: Path) -> str:
-        """Return the problem of a changed image."""
+        """Describe how an image has changed."""
         path = root / self.paths[row]
         if not path.is_file():
             return "is missing, but data_validation found it" if not path.exists() else "is no longer a file"
@@ -198,7 +198,7 @@ def _digest_files(task: _Task) -> list[str]:
 
 def _digest_file(path: str) -> str:
     try:
-        # The flag keeps a FIFO that has replaced the file from blocking.
+        # The flag prevents blocking if a FIFO has replaced the file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()

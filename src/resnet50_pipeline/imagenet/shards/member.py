@@ -24,8 +24,8 @@ def pack_image(data: bytes, packing: Packing, name: str = "image", *, tiff: bool
     """Encode an image in the format that `packing` defines.
 
     `decode_image` applies the EXIF orientation, so packed images have no orientation. If the short side of an image is
-    at most `SHORT_SIDE` pixels, the image keeps its size, because enlarging it adds bytes but no detail. In mode
-    `jpeg-256`, the bytes of such an image are also kept, including the EXIF orientation, which the reader then applies.
+    at most `SHORT_SIDE` pixels, the image keeps its size, because enlarging it adds bytes but no detail. In `jpeg-256`
+    mode, the bytes of such an image are also kept, including its EXIF orientation, which the reader then applies.
 
     Raises:
         ImageDecodeError: if the image cannot be decoded.

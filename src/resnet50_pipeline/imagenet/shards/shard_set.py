@@ -25,7 +25,7 @@ from resnet50_pipeline.imagenet.lists.files import ListEntries, Split, render_li
 FORMAT: Literal["resnet50-pipeline shard set, version 1"] = "resnet50-pipeline shard set, version 1"
 SHARD_SET_FILE = "shard_set.json"
 ShardMode = Literal["original", "jpeg-256", "raw-256"]
-# Short side, in pixels, of images packed in the modes jpeg-256 and raw-256. Smaller images keep their size.
+# Short side, in pixels, of images packed in the `jpeg-256` and `raw-256` modes. Smaller images keep their size.
 SHORT_SIDE = 256
 
 # 56 bytes per image; `digest` is the SHA-256 of the member's bytes.
@@ -40,7 +40,7 @@ class Packing(FrozenModel):
     Attributes:
         mode: `original` keeps the bytes. `jpeg-256` shrinks the short side to 256 pixels and encodes a JPEG. `raw-256`
             shrinks the image the same way and stores uncompressed pixels.
-        jpeg_quality: 1..100 in mode `jpeg-256`.
+        jpeg_quality: 1..100 in `jpeg-256` mode.
         interpolation: interpolation for resizing, as named in `ResizeImage`.
         opencv: version of OpenCV that resized and encoded the images; empty for `original`.
     """

@@ -1,4 +1,4 @@
-"""Compares top-1 and top-5 with scikit-learn's for the same network; a part of `evaluation.py`.
+"""Compares top-1 and top-5 with scikit-learn's for the same network. Part of `evaluation.py`.
 
 Uses a `.pdparams` file with random weights, and 71 images, which is not a multiple of 2 or 3. The scores for
 scikit-learn come from a process that uses only the network and the transform, not the evaluation.

@@ -1,4 +1,4 @@
-"""Compares the throughput of the evaluation with that of the bare network; a part of `evaluation.py`.
+"""Compares the throughput of the evaluation with that of the bare network. Part of `evaluation.py`.
 
 Uses ResNet50 with images of 64 x 64 pixels on one CPU rank with one thread. `bare` runs only the network, on batches in
 memory. The evaluation reads, decodes and transforms the images, runs the network and keeps the top 5 classes: once with

@@ -1,4 +1,4 @@
-"""Measures metrics, plots, report and model card for 50,000 predictions of 1,000 classes; a part of `evaluation.py`."""
+"""Measures metrics, plots, report and model card for 50,000 predictions of 1,000 classes. Part of `evaluation.py`."""
 
 from __future__ import annotations
 

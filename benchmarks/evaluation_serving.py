@@ -1,4 +1,4 @@
-"""Measures the latency of one image with `mlflow models serve`; a part of `evaluation.py` without a target.
+"""Measures the latency of one image with `mlflow models serve`. Part of `evaluation.py`, without a target.
 
 A ResNet50 for images of 224 x 224 pixels with random weights is exported, registered and served by one worker on this
 machine. For comparison, a process without a server measures the network in Paddle Inference, the predictor with

@@ -1,4 +1,4 @@
-"""Measures how fast loose JPEG files become training batches; a part of `input_pipeline.py`.
+"""Measures how fast loose JPEG files become training batches. Part of `input_pipeline.py`.
 
 Each peer is a process with its own loader (see `input_pipeline_peers.py`). The peers alternate and load one epoch per
 round; a ratio is the median over the rounds. The loaders run on one core with one worker, and on two cores with two

@@ -248,7 +248,7 @@ def transform_ops() -> list[dict[str, Any]]:
 
 
 def measure_epoch(epoch: Epoch, batches: int) -> tuple[float, float]:
-    """Load an epoch; return images/s from the first to the last batch and milliseconds of CPU time per image."""
+    """Load an epoch, and return images/s from the first to the last batch and milliseconds of CPU time per image."""
     for number, _ in enumerate(epoch(), 1):
         now = time.perf_counter()
         # Not for every batch: finding the children requires a walk over all processes, which takes a millisecond or

@@ -1,4 +1,4 @@
-"""Measures packed shards: throughput, reads with a cold cache, and opening ImageNet's; a part of `input_pipeline.py`.
+"""Measures packed shards: throughput, reads with a cold cache, and opening ImageNet's. Part of `input_pipeline.py`.
 
 The throughput is measured for uint8 batches delivered to the rank, on one core and on two, alternating with PaddleClas'
 operators on the same photographs (see `input_pipeline_loose.py`).
@@ -134,7 +134,7 @@ def _read_in_turn(readers: Sequence[Callable[[int], bytes]], folders: Sequence[P
 
 
 def drop_from_page_cache(folder: Path) -> None:
-    """Drop the files below a folder from the page cache; if the process is root, also folders and inodes."""
+    """Drop the files below a folder from the page cache; if the process is root, also drop folders and inodes."""
     for path in folder.rglob("*"):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)

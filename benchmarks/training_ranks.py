@@ -9,7 +9,7 @@ Three settings alternate; each rank has its own batch and one thread:
 `apart` / `alone` shows the effect of shared memory and caches, and `together` / `apart` shows the cost of the
 all-reduce.
 
-Finally, a rank is killed, and the time until the error that names the rank is measured.
+Finally, a rank is killed, and the benchmark measures the time until the error that names the rank.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def write_half(root: Path) -> None:
 
 
 def start_one(output_dir: Path, root: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start one rank without a launcher; return the process and its output folder."""
+    """Start one rank without a launcher, and return the process and its output folder."""
     training = make_parameters(print_batch_step=PRINT_STEP)
     path = config_path(output_dir)
     write_text(path, make_config(training, root, output_dir, HALF_LIST).to_yaml())
@@ -120,7 +120,7 @@ def start_one(output_dir: Path, root: Path) -> tuple[subprocess.Popen[bytes], Pa
 
 
 def start_two(output_dir: Path, root: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start two ranks with the launcher, as the pipeline does; return the process and its output folder."""
+    """Start two ranks with the launcher, as the pipeline does, and return the process and its output folder."""
     training = make_parameters(ranks=2, print_batch_step=PRINT_STEP)
     path = config_path(output_dir)
     write_text(path, make_config(training, root, output_dir).to_yaml())

@@ -131,7 +131,7 @@ def bare_loop(config: TrainingConfig, batches: Sequence[tuple[Any, Any]]) -> flo
 
 
 def native_epoch(config: TrainingConfig) -> tuple[float, float]:
-    """Train one epoch with a `TrainingRun`; return its seconds and the seconds it pauses for sets within the epoch."""
+    """Train one epoch with a `TrainingRun`. Return its seconds and the seconds it pauses for sets within the epoch."""
     from resnet50_pipeline.trainer.heartbeat import Heartbeat
     from resnet50_pipeline.trainer.ranks import Ranks
     from resnet50_pipeline.trainer.training import TrainingRun

@@ -1,4 +1,4 @@
-"""Measures Great Expectations at ImageNet's size; a part of `validation.py`.
+"""Measures Great Expectations at ImageNet's size. Part of `validation.py`.
 
 Runs the suite `ilsvrc2012` on a synthetic manifest of 1,281,167 + 50,000 images and writes the report and the Data
 Docs. A separate process does this, so that its peak memory can be measured. The time includes the import of Great
@@ -30,7 +30,7 @@ SECONDS, GIBIBYTES = 60.0, 4.0
 
 
 def measure() -> list[Target]:
-    """Validate the synthetic manifest in a new process; return the targets for time and peak memory."""
+    """Validate the synthetic manifest in a new process, and return the targets for time and peak memory."""
     done = subprocess.run([sys.executable, "-W", "ignore", __file__, "--json"], check=True, capture_output=True)
     figures = json.loads(done.stdout)
     return [

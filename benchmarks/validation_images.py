@@ -1,4 +1,4 @@
-"""Measures the check of ImageNet's images before training, also on another machine; a part of `validation.py`.
+"""Measures the check of ImageNet's images before training, also on another machine. Part of `validation.py`.
 
 The dataset has as many file names as ILSVRC2012. They are hard links to a few small files, because 1.33 million
 separate files would need 5 GB. The manifest and the scan cache are those that a full scan would write. All folders are

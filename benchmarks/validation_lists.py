@@ -1,4 +1,4 @@
-"""Measures how fast list files of ImageNet's size are checked and rewritten; a part of `validation.py`.
+"""Measures how fast list files of ImageNet's size are checked and rewritten. Part of `validation.py`.
 
 As in the data_preparation stage, both lists are read, each line is checked (format, path, label, no path twice),
 prefixed and compared with the manifest, and the result is flushed to disk and renamed. The reference is the two `sed`
@@ -36,7 +36,7 @@ RATIO, GIGABYTES = 5.0, 1.0
 
 
 def measure(folder: Path) -> list[Target]:
-    """Compare in a separate process, so that its peak memory can be measured; return the targets."""
+    """Compare in a separate process, so that its peak memory can be measured, and return the targets."""
     done = subprocess.run([sys.executable, __file__, "--json", folder], check=True, capture_output=True)
     figures = json.loads(done.stdout)
     print(
@@ -88,7 +88,7 @@ def write_dataset(folder: Path) -> None:
 
 
 def compare(folder: Path) -> dict[str, float]:
-    """Run both alternately; return the medians of the seconds and of the ratio, the CPU seconds and the peak memory."""
+    """Run both alternately. Return the medians of the seconds and of the ratio, the CPU seconds and the peak memory."""
     from resnet50_pipeline.datasets import ParquetDataset
     from resnet50_pipeline.files import write_bytes
     from resnet50_pipeline.imagenet.layout import DatasetLayout, read_lists

@@ -1,4 +1,4 @@
-"""Compares a structure walk and header, full and incremental scans with plain loops; a part of `validation.py`.
+"""Compares a structure walk and header, full and incremental scans with plain loops. Part of `validation.py`.
 
 All files are in the page cache. A scan and its reference loop alternate, so that both run under the same load; the
 ratio is computed from the medians.

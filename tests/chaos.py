@@ -81,7 +81,7 @@ def draw_kill(seed: int, undisturbed: Undisturbed) -> Kill:
 
 
 def kill_and_resume(kill: Kill, whole: TrainingParameters, dataset: Path, folder: Path) -> str:
-    """Train in `folder`, kill, resume to the end, and compare with `whole`; return the newest set after the kill.
+    """Train in `folder`, kill, resume to the end, and compare with `whole`. Return the newest set after the kill.
 
     Raises:
         AssertionError: if a process or file is left behind, an exit code is wrong, or the weights differ.

@@ -30,7 +30,7 @@ def load_compose(variables: Mapping[str, str]) -> dict[str, Any]:
     """Return the file with `variables` filled in.
 
     Raises:
-        MissingVariableError: if a required variable is not set or empty.
+        MissingVariableError: if a required variable is unset or empty.
     """
     return fill_in(yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8")), variables)
 

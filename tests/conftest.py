@@ -66,7 +66,7 @@ def dataset_parameters(striped_dataset: Path) -> DatasetParameters:
 
 @pytest.fixture(scope="session")
 def make_training_parameters() -> Callable[..., TrainingParameters]:
-    """Return a function that builds `params:training` for a short run; keywords replace values."""
+    """Return a function that builds `params:training` for a short run. Keywords override values."""
     from striped_dataset import build_training_parameters
 
     return build_training_parameters

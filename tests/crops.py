@@ -1,4 +1,4 @@
-"""Measures where an operator crops, by intercepting the call of cv2.resize that follows every crop."""
+"""Measures where an operator crops, by intercepting the call to cv2.resize that follows every crop."""
 
 from __future__ import annotations
 

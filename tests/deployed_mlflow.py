@@ -48,7 +48,7 @@ class Secrets:
     session: str = field(default_factory=lambda: f"canary-{secrets.token_hex(12)}")
 
     def as_variables(self) -> dict[str, str]:
-        """Return the secrets under their names in .env."""
+        """Return the secrets, keyed by their names in .env."""
         return {
             "POSTGRES_PASSWORD": self.postgres,
             "S3_SECRET_KEY": self.s3,

@@ -136,7 +136,7 @@ class OpenGuard:
 
 
 def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> int:
-    """Mutate and inspect images until the time is up; return the number of cases."""
+    """Mutate and inspect images until the time is up, and return the number of cases."""
     seeds = list(make_images())
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         root = Path(folder) / "root"
@@ -173,7 +173,7 @@ def fuzz_images(chooser: random.Random, seconds: float, keep: Path | None) -> in
 
 
 def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int:
-    """Mutate and parse lists until the time is up; return the number of cases."""
+    """Mutate and parse lists until the time is up, and return the number of cases."""
     seeds = [b"".join(b"n%08d/n%08d_%d.JPEG %d\n" % (n, n, m, n) for n in range(10) for m in range(5))]
     seeds += [
         seeds[0].replace(b"\n", b"\r\n"),
@@ -204,7 +204,7 @@ def fuzz_lists(chooser: random.Random, seconds: float, keep: Path | None) -> int
 
 
 def fuzz_format(image_format: str, chooser: random.Random, seconds: float, cases: int, keep: Path | None) -> int:
-    """Mutate and decode files of one format until the time is up or enough cases are done; return their number."""
+    """Mutate and decode files of one format until the time is up or enough cases are done, and return their number."""
     seeds = list(make_images(image_format))
     is_tiff = image_format == "TIFF"
     accepted = 0
@@ -245,7 +245,7 @@ def scan(root: Path, names: list[str]):
 
 
 def make_folder(root: Path, secret: Path) -> list[str]:
-    """Create a dataset folder with files, links, a FIFO, and a folder; return the paths for lists."""
+    """Create a dataset folder with files, links, a FIFO, and a folder, and return the paths for lists."""
     classes = root / "train" / "n00000000"
     classes.mkdir(parents=True)
     (root / "val").mkdir()
@@ -325,7 +325,7 @@ def mutate(chooser: random.Random, seeds: list[bytes], pieces: list[bytes]) -> b
 
 
 def repeat(case: Callable[[int], None], seconds: float, cases: int = sys.maxsize) -> int:
-    """Run numbered cases, each with a CPU time limit, until the time or the cases run out; return their number."""
+    """Run numbered cases, each with a CPU time limit, until the time or the cases run out, and return their number."""
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end and number < cases:

@@ -63,7 +63,7 @@ def find_runs(client: MlflowClient, experiment: str = EXPERIMENT) -> list[Run]:
 
 
 def points(client: MlflowClient, run_id: str, key: str) -> list[tuple[int, float]]:
-    """Return step and value of every point of a curve, including duplicates."""
+    """Return the step and value of every point of a curve, including duplicates."""
     history: list[Metric] = client.get_metric_history(run_id, key)
     return [(metric.step, metric.value) for metric in history]
 
@@ -114,12 +114,12 @@ class MlflowServer:
             time.sleep(0.1)
 
     def freeze(self) -> None:
-        """Stop the server's processes, so that it accepts connections but does not respond."""
+        """Pause the server's processes, so that the server accepts connections but does not respond."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Continue the server's processes."""
+        """Resume the server's processes."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGCONT)
 

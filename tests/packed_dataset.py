@@ -14,7 +14,7 @@ from resnet50_pipeline.parameters import ShardParameters
 
 
 def read_lists(root: Path, class_num: int) -> dict[Split, ListEntries]:
-    """Return the entries of both lists of a folder, whose paths already have their prefix."""
+    """Return the entries of both lists in a folder. The paths must already have their prefix."""
     return {split: read_list_file(root / f"{split}_list.txt", class_num) for split in SPLITS}
 
 
@@ -28,7 +28,7 @@ def loose_images(root: Path, entries: ListEntries) -> PackedImages:
 def pack(
     root: Path, folder: Path, mode: ShardMode, class_num: int, *, images_per_shard: int = 5, **parameters: Any
 ) -> ShardSet:
-    """Pack both lists of a dataset into shards of five images; keywords are `ShardParameters`."""
+    """Pack both lists of a dataset into shards of five images. Keywords are fields of `ShardParameters`."""
     lists: Mapping[Split, ListEntries] = read_lists(root, class_num)
     return build_shard_set(
         folder,

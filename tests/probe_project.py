@@ -104,7 +104,7 @@ class ProbeProject:
         return [str(Path(sys.executable).with_name("kedro")), *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `kedro …` to its end."""
+        """Run `kedro …` until it ends."""
         return subprocess.run(
             self.command(*arguments),
             check=False,

@@ -19,7 +19,7 @@ def run_in_terminal(
     environment: Mapping[str, str] | None = None,
     columns: int | None = None,
 ) -> tuple[int, bytes]:
-    """Run a command to its end in a terminal of 30 rows; return its exit code and all its output."""
+    """Run a command to completion in a terminal of 30 rows, and return its exit code and all its output."""
     main, side = pty.openpty()
     if columns is not None:
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))

@@ -33,7 +33,7 @@ def write_striped_dataset(root: Path) -> Path:
 
 
 def build_training_parameters(output_dir: Path, ranks: int = 1, **changes: Any) -> PlacedTraining:
-    """Return `params:training` for a short run; keywords replace values."""
+    """Return `params:training` for a short run. Keywords override values."""
     # The launcher filters the variables that ranks inherit, so coverage must be passed on by name.
     coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     launch = {"device": "cpu", "devices": list(range(ranks)), "hang_timeout_seconds": 120, "environment": coverage}

@@ -1,4 +1,4 @@
-"""Stub ranks that misbehave on demand. Paddle's launcher starts them in tests of the supervision.
+"""Stub ranks that misbehave on demand. Paddle's launcher starts them in tests of the supervisor.
 
 `what` sets the behavior of rank 1 (or both). A canary in the arguments identifies every process of a test.
 """
@@ -109,7 +109,7 @@ def stub_launch(tmp_path: Path, canary: str) -> Iterator[Callable[[str], LaunchC
 
 
 def run(command: LaunchCommand, folder: Path, hang_timeout_seconds: float = 60.0, **changes: float) -> None:
-    """Run two ranks to their end."""
+    """Run two ranks until they end."""
     run_ranks(command, folder, folder / "log", hang_timeout_seconds, ranks=2, **changes)
 
 

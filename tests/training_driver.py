@@ -71,7 +71,7 @@ def identify_images(config: TrainingConfig) -> ImageIdentities:
 
 
 def main(what: str, parameters: Path, dataset_root: Path) -> int:
-    """Run; return the exit code."""
+    """Run the program and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     training = PlacedTraining.model_validate(json.loads(parameters.read_text()))
     parameters.unlink()

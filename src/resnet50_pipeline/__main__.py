@@ -1,4 +1,4 @@
-"""The `resnet50-pipeline` program, also available as `python -m resnet50_pipeline`. It needs no project folder.
+"""The `resnet50-pipeline` program, also available as `python -m resnet50_pipeline`. It does not need a project folder.
 
     python -m resnet50_pipeline --conf-source conf-resnet50_pipeline.tar.gz --env imagenet
     python -m resnet50_pipeline preflight --conf-source conf-resnet50_pipeline.tar.gz --env imagenet

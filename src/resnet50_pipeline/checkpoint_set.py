@@ -7,7 +7,7 @@
       state.json              position in the run, schedule, meters, and the recipe with the list digests
       MANIFEST.json           {"weights.safetensors": "sha256:…", …}
 
-No pickle is ever read. Next to `checkpoints/`, `best.json` identifies the best set, and `best.pdparams` contains its
+Pickles are never read. Next to `checkpoints/`, `best.json` identifies the best set, and `best.pdparams` contains its
 weights for PaddleClas.
 
 A set does not contain the states of random number generators, because no generator is used for longer than a step. The
@@ -167,7 +167,7 @@ def require_weights_digest(model: Path, digest: str) -> None:
     """Check that the weights file of a model has the given digest.
 
     Args:
-        model: checkpoint set or weights file, see `find_weights`.
+        model: checkpoint set or weights file (see `find_weights`).
         digest: SHA-256 digest as 64 hexadecimal digits, with or without the prefix `sha256:`.
 
     Raises:

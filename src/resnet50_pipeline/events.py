@@ -157,7 +157,7 @@ _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 
 class EventWriter:
-    """Appends events to a file. Only rank 0 creates one."""
+    """Appends events to a file. Only rank 0 creates a writer."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ _OWN = {_PACKAGE, __name__, f"{_PACKAGE}.python_warnings", f"{_PACKAGE}.telemetr
 
 
 def prepare_command() -> None:
-    """Turn off telemetry and show the warnings of libraries.
+    """Turn off telemetry, and show warnings from libraries.
 
     Kedro calls this before it looks for a project. The project in the current folder may be a different clone from the
     installed one, so this function lets Kedro import the package again, from the project's `src`.

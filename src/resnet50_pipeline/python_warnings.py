@@ -1,4 +1,4 @@
-"""Keeps `PYTHONWARNINGS=error` from stopping a command at the first warning of a library."""
+"""Keeps `PYTHONWARNINGS=error` from stopping a command at the first warning from a library."""
 
 from __future__ import annotations
 

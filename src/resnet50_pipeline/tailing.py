@@ -1,6 +1,6 @@
 """Reads the complete lines of a file to which another process appends.
 
-A last line without a newline may be incomplete, so it is returned by a later call.
+A last line without a newline may be incomplete, so only a later call returns it.
 """
 
 from __future__ import annotations

@@ -18,12 +18,12 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
 
 
 def pluralize(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with a noun: `no ranks`, `1 rank`, or `1,024 ranks`. `plural` defaults to the noun with s."""
+    """Return a number with a noun: `no ranks`, `1 rank`, or `1,024 ranks`. `plural` defaults to the noun plus s."""
     return f"{f'{number:,}' if number else 'no'} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def list_names(names: Sequence[str], most: int) -> str:
-    """Return at most `most` names as text, followed by the number of the rest: `a, b` or `a, b and 7 more`."""
+    """Return at most `most` names as text, followed by how many remain: `a, b` or `a, b and 7 more`."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 

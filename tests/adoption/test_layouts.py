@@ -405,7 +405,7 @@ def test_numbers_are_ordered_as_numbers(tmp_path, form, expected):
 
 
 def test_the_column_with_most_images_contains_the_paths(tmp_path):
-    """A label that is also the name of an image is no path."""
+    """A label that is also the name of an image is not treated as a path."""
     for number in range(4):
         write_image(tmp_path / f"{number}.jpg", number)
     write_table(tmp_path / "all.csv", "label,id", [[n % 2, n] for n in range(4)])

@@ -1,4 +1,4 @@
-"""An environment without a workspace is named after its dataset; one with a workspace sets everything itself."""
+"""Names are derived in an environment without a workspace; an environment with one sets everything itself."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_set_values_override_derived_ones(conf):
 
 
 def test_an_environment_with_a_workspace_is_unchanged(conf):
-    """With a workspace in globals.yml, the names are those in conf/base, as they are in the default environment."""
+    """With a workspace in globals.yml, the names match conf/base, as in the default environment."""
     (conf / "birds" / "globals.yml").write_text("workspace: data/elsewhere\ndataset_root: /data/birds\n")
     loaded = load(conf)
     assert loaded["globals"]["workspace"] == "data/elsewhere"
@@ -105,7 +105,7 @@ def test_an_environment_sets_only_what_differs(conf, name):
 
 
 def test_names_of_the_test_environment_follow(conf):
-    """conf/test sets no names, and its paths are below data/test."""
+    """conf/test does not set any names, and its paths are below data/test."""
     loaded = load(conf, "test")
     parameters = loaded["parameters"]
     assert loaded["globals"] == {"workspace": "data/test", "dataset_root": "data/test/01_raw/digits"}

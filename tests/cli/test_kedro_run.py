@@ -144,7 +144,7 @@ def test_kedro_viz_shows_the_chain_of_its_environment():
 
 
 def test_run_has_all_options_of_kedro():
-    """The project's `run` command has all options of Kedro's `run` command, and --verbose and --quiet."""
+    """The project's `run` command has all options of Kedro's `run` command, plus --verbose and --quiet."""
     from kedro.framework.cli.project import run as kedro_run
 
     assert {option.name for option in run.params} == {option.name for option in kedro_run.params} | {"verbose", "quiet"}

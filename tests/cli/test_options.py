@@ -54,7 +54,7 @@ def select(**given: Any) -> None:
     ],
 )
 def test_a_misspelled_selection_names_what_exists(given: dict[str, Any], expected: str) -> None:
-    """A name that no node, dataset or tag has is an error with a suggestion; so is a selection without nodes."""
+    """An unknown node, dataset or tag causes an error with a suggestion. A selection without nodes is also an error."""
     with pytest.raises(ParameterError, match=expected):
         select(**given)
 
@@ -76,7 +76,7 @@ def test_an_unknown_runner_is_an_error() -> None:
 
 @pytest.mark.parametrize("content", ["", "run:\n", "[1, 2]", "other: {env: test}", "run: {env: [", "\xff"])
 def test_a_config_file_without_options_is_an_error(tmp_path: Path, content: str) -> None:
-    """An empty file, or one without a `run` group or valid YAML, gives exit code 2 and an error that names the file."""
+    """A file that is empty, lacks a `run` group or is not YAML causes exit code 2 and an error that names the file."""
     path = tmp_path / "options.yml"
     path.write_bytes(content.encode("latin-1"))
     result = CliRunner().invoke(click.Command("run", params=[ConfigOption()]), ["--config", str(path)])
@@ -123,7 +123,7 @@ def test_a_rule_for_a_whole_group_names_the_group_and_shows_no_fragment(tmp_path
 
 
 def test_a_url_is_not_a_path() -> None:
-    """A URL as an image or a folder is an error, because it would become a relative path. An MLflow server is not."""
+    """A URL is rejected as an image or a folder, because it would become a relative path. MLflow's URL is accepted."""
     with pytest.raises(DatasetNotFoundError, match=r"https://example\.org/a\.jpg is a URL"):
         list(find_images(Path(), ["https://example.org/a.jpg"]))
     with pytest.raises(ValueError, match="s3://bucket/images is a URL"):

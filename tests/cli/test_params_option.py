@@ -109,7 +109,7 @@ def test_later_values_win():
 
 
 def test_the_command_line_overrides_the_run_file():
-    """Parameters on the command line are merged into those of --config, instead of replacing all of them."""
+    """Parameters on the command line are merged into the parameters of --config, instead of replacing all of them."""
     in_file = {"training": {"epochs": 3, "seed": 1}, "run_dir": "x"}
     assert parse("--params", "training.seed=2", **in_file) == {"training": {"epochs": 3, "seed": 2}, "run_dir": "x"}
     assert parse(**in_file) == in_file

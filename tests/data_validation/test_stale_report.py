@@ -44,9 +44,9 @@ def digest(path: Path) -> str:
 
 
 def test_a_report_of_another_manifest_is_refused(tmp_path: Path):
-    """After a kill between the manifest and the report, stages refuse the old report until data_validation runs again.
+    """If a run is killed before it writes the report, stages reject the old report until data_validation runs again.
 
-    The images of the new manifest are invalid, but the report of the old one says that they are valid.
+    The images in the new manifest are invalid, but the old report says that they are valid.
     """
     project = tmp_path / "project"
     project.mkdir()

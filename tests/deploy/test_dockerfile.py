@@ -58,7 +58,7 @@ def test_devices_are_stages_and_packages_are_pinned() -> None:
     assert [("--require-hashes" in one) for one in installs] == [True, True, False]
     assert "--no-deps --no-build-isolation . " in installs[-1]
     gpu = (PROJECT / "requirements-gpu.lock").read_text()
-    # The CUDA libraries are wheels, which this program makes Paddle find.
+    # The CUDA libraries come in wheels. This program lets Paddle find them.
     assert {f"{wheel}==" for wheel in LIBRARIES.values()} <= {
         line.partition("==")[0] + "==" for line in gpu.splitlines()
     }

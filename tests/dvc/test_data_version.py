@@ -1,4 +1,4 @@
-"""Images that are not copied have a version: a single digest, which DVC tracks and MLflow shows."""
+"""Images that are not copied are versioned by a single digest, which DVC tracks and MLflow shows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def repro(clone: Clone) -> list[str]:
-    """Run the data stages and return those that ran."""
+    """Run `dvc repro` on the data stages, and return the stages that ran."""
     said = clone.run("dvc", "repro", f"{CHAIN}:data_preparation")
     return [line.split(":")[1].rstrip("'") for line in said.splitlines() if line.startswith("Running stage")]
 

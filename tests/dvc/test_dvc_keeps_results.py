@@ -85,7 +85,7 @@ def test_results_that_dvc_has_not_stored_survive(clone: Clone, commands: list[st
 
 
 def test_a_failed_stage_leaves_results_of_imagenet(clone: Clone) -> None:
-    """An ImageNet stage that fails because there are no images deletes no results."""
+    """An ImageNet stage that fails because there are no images does not delete any results."""
     planted = plant_results(clone)
     for command in (
         "dvc repro conf/imagenet/dvc.yaml",

@@ -49,7 +49,7 @@ def test_dvc_sets_every_parameter_of_a_file(file: str, tmp_path: Path) -> None:
 
 
 def test_dvc_can_add_the_folder_of_the_scan_cache(tmp_path: Path) -> None:
-    """`file:+key=value` sets a parameter that is missing in the file because its default depends on the workspace."""
+    """`file:+key=value` sets a parameter that is missing from the file because its default depends on the workspace."""
     copy = tmp_path / "parameters.yml"
     shutil.copy(PROJECT / "conf/base/parameters_data_validation.yml", copy)
     apply_overrides(copy, ["+data_validation.scan.cache_dir=/scans"])
@@ -58,5 +58,5 @@ def test_dvc_can_add_the_folder_of_the_scan_cache(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", PARAMETER_FILES)
 def test_a_parameter_file_contains_no_interpolation(file: str) -> None:
-    """DVC does not know Kedro's resolvers, such as `globals`, so no parameter file uses `${…}`."""
+    """DVC does not support Kedro's resolvers, such as `globals`, so no parameter file uses `${…}`."""
     assert "${" not in (PROJECT / file).read_text(encoding="utf-8")

@@ -65,7 +65,7 @@ def test_a_code_change_affects_the_stages_that_import_its_package(
 
 
 def test_a_new_learning_rate_runs_training_and_the_later_stages(reproduced: Clone) -> None:
-    """After a change of learning rate, a new model is trained, evaluated and registered; no data stage runs."""
+    """After the learning rate changes, a new model is trained, evaluated and registered, but no data stage runs."""
     lock = reproduced.root / "dvc.lock"
     before = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
     reproduced.edit_parameters("parameters_training.yml", {"training": {"lr": {"learning_rate": 0.0123}}})

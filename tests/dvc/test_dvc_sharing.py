@@ -40,7 +40,7 @@ def test_pulled_files_are_linked_to_the_cache(colleague: Clone) -> None:
 
 
 def test_an_experiment_is_compared_by_metrics_and_plots(colleague: Clone) -> None:
-    """`dvc exp run -S` trains with another learning rate; metrics diff, exp show and plots diff compare it with v1."""
+    """`dvc exp run -S` trains with another rate. `metrics diff`, `exp show` and `plots diff` compare it with v1."""
     said = colleague.run("dvc", "exp", "run", "--name", "warmer", "--set-param", f"{LEARNING_RATE}=0.0123")
     assert "Running stage 'training'" in said
     assert "Running stage 'data_validation'" not in said

@@ -214,7 +214,7 @@ print(json.dumps([[int(i) for i in row] for row in found["top_ids"]]))
 
 
 def test_the_last_lines_name_the_results(project: Path):
-    """The last lines contain the report, the version of the model and the MLflow command."""
+    """The last lines show the report, the version of the model and the MLflow command."""
     printed = (project / "stdout.txt").read_text() + (project / "stderr.txt").read_text()
     assert "Traceback" not in printed
     end = "\n".join((project / "stdout.txt").read_text().splitlines()[-10:])

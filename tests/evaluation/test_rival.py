@@ -1,4 +1,4 @@
-"""An evaluation is compared with a file or a registered version, or says why it is not compared."""
+"""An evaluation is compared with a file or a registered version, or states why there is no comparison."""
 
 from __future__ import annotations
 

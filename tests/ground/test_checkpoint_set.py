@@ -1,4 +1,4 @@
-"""Tests of the errors about damaged checkpoint sets, and about folders that are not checkpoint sets."""
+"""Tests the errors about damaged checkpoint sets, and about folders that are not checkpoint sets."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_state_dict_of_paddle_is_read_exactly(saved, protocol):
 
 
 def test_paddle_loads_written_file(saved, tmp_path):
-    """A file that we write is loaded by Paddle with the same names and bits."""
+    """From a file that this project writes, Paddle loads the same names and bits."""
     arrays = read_pdparams(saved / "p4.pdparams")
     path = tmp_path / "written.pdparams"
     write_pdparams(path, arrays)
@@ -103,7 +103,7 @@ def test_optimizer_file_is_accepted_as_plain_data(saved):
 
 
 def test_optimizer_file_is_rejected_as_weights(saved):
-    """An optimizer file passed as a weights file is recognized."""
+    """An optimizer file passed as a weights file is recognized and rejected."""
     with pytest.raises(CheckpointError, match=r"is it a \.pdopt"):
         read_pdparams(saved / "saved.pdopt")
 

@@ -80,7 +80,7 @@ def test_watch_for_silence_ends_with_run(caplog):
 
 
 def test_view_ends_activities_and_is_restored():
-    """Every activity shown in a view is ended, even by an exception, and the previous view is restored."""
+    """Every activity shown in a view ends, even if an exception is raised, and the previous view is restored."""
     before = current_view()
 
     class Recorder(ProgressLines):

@@ -43,5 +43,5 @@ def test_similar_name_is_suggested():
 
 @pytest.mark.parametrize(("most", "text"), [(3, "a, b, c"), (2, "a, b and 1 more"), (1, "a and 2 more")])
 def test_a_long_list_of_names_is_cut(most, text):
-    """`list_names` gives the number of names beyond the limit."""
+    """`list_names` appends the number of names beyond the limit."""
     assert list_names(["a", "b", "c"], most) == text

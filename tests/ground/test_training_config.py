@@ -153,7 +153,7 @@ def test_missing_file_is_named(tmp_path: Path):
 
 
 def test_piecewise_never_writes_learning_rate():
-    """Piecewise has no `learning_rate`, because PaddleClas would then ignore decay_epochs and values."""
+    """Piecewise never writes `learning_rate`. If it did, PaddleClas would ignore decay_epochs and values."""
     content = yaml.safe_load(render(lr={"name": "Piecewise", "decay_epochs": [2], "values": [0.1, 0.01]}))
     assert content["Optimizer"]["lr"] == {
         "name": "Piecewise",

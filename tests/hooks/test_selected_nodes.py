@@ -20,7 +20,7 @@ def identity(value: Any) -> Any:
 
 @pytest.fixture
 def chain(tmp_path) -> tuple[Pipeline, DataCatalog]:
-    """Two nodes, of which only the first has saved its output."""
+    """Two nodes. Only the first has saved its output."""
     nodes = [Node(identity, "start", "first", name="one"), Node(identity, "first", "second", name="two")]
     datasets = {name: JSONDataset(str(tmp_path / f"{name}.json")) for name in ("first", "second")}
     datasets["first"].save(1)

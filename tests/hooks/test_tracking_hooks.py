@@ -222,7 +222,7 @@ def test_the_next_run_marks_a_sigkilled_run_as_killed(probe_project):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_resumed_training_continues_its_mlflow_run(probe_project, number):
-    """The run ends as FINISHED, with every step on its curve once and a tag for the changed parameter."""
+    """The run ends as FINISHED. Each step is on its curve once, and a tag contains the changed parameter."""
     interrupt(probe_project, "wait", number, after=7)
     probe_project.behave("finish")
     done = probe_project.run("run", "--params", "training.resume=true")

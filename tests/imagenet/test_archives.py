@@ -158,7 +158,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inner", [False, True])
 def test_truncated_archive_is_reported(train_tar: Path, val_tar: Path, inner: bool) -> None:
-    """A truncated archive is never mistaken for a complete one, wherever it ends."""
+    """A truncated archive is never mistaken for a complete one, no matter where it ends."""
     path = train_tar if inner else val_tar
     data = path.read_bytes().rstrip(b"\0")
     whole = -(-len(data) // 512) * 512
@@ -344,7 +344,7 @@ def test_insufficient_space_is_reported_before_writing(train_tar: Path, tmp_path
 
 
 def test_concurrent_unpacking_is_refused(train_tar: Path, tmp_path: Path) -> None:
-    """A second process is refused while the first is unpacking to the same folder."""
+    """A second process is rejected while the first is unpacking to the same folder."""
     (tmp_path / "root").mkdir()
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path / "root"], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -147,7 +147,7 @@ def test_a_changed_image_is_named(
 
 
 def test_only_images_in_a_different_state_are_read(validated: Validated) -> None:
-    """Images with the same size, time and inode as in the scan are not read; those with another time, only once."""
+    """Images whose size, time and inode match the scan are not read; images with another time are read once."""
     validated.check()
     assert validated.read == []
     touched, copied = validated.images()[:2]
@@ -259,7 +259,7 @@ def test_a_damaged_image_in_a_shard_is_named(validated: Validated) -> None:
 
 
 def test_training_is_resumed_only_with_the_same_images(validated: Validated, tmp_path: Path) -> None:
-    """If an image is replaced and validated again, the identities no longer match those of the training run."""
+    """If an image is replaced and validated again, the identities no longer match the training run."""
     save_identities(tmp_path / "images.npy", validated.check())
     require_same_images(tmp_path / "images.npy", validated.check())
     first, second = validated.images()[:2]

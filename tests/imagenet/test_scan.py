@@ -137,7 +137,7 @@ SCAN_FOREVER = """
 
 @pytest.fixture
 def endless_scan(digits: Path, tmp_path: Path):
-    """A process that scans forever with two workers, and the workers. All are killed afterward."""
+    """A process that scans forever, and its two workers. All of them are killed afterward."""
     script = tmp_path / "scan_forever.py"
     script.write_text(textwrap.dedent(SCAN_FOREVER))
     with subprocess.Popen([sys.executable, script, digits], stderr=subprocess.PIPE, text=True) as process:

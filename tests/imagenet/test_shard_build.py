@@ -283,7 +283,7 @@ def test_archived_image_is_named_with_its_archive(tmp_path: Path):
 
 
 def test_concurrent_build_is_refused(pictures: Path, tmp_path: Path):
-    """A second build of the same folder is refused."""
+    """A second, concurrent build of the same folder is rejected."""
     import fcntl
 
     folder = tmp_path / "shards"

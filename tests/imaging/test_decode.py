@@ -79,7 +79,7 @@ def test_upper_bits_of_16_are_used():
 
 @pytest.mark.parametrize("name", refused())
 def test_damaged_and_other_files_are_refused(name: str, capfd):
-    """Every file in the table is refused with a message and a remedy, and no decoder writes to the terminal."""
+    """Every file in the table is rejected with a message and a remedy, and no decoder writes to the terminal."""
     with pytest.raises(ImageDecodeError) as caught:
         decode_image(refused()[name])
     assert str(caught.value)
@@ -89,7 +89,7 @@ def test_damaged_and_other_files_are_refused(name: str, capfd):
 
 @pytest.mark.parametrize("name", [name for name in refused() if "bomb" in name or "strip" in name or "scans" in name])
 def test_bombs_are_refused_before_decoding(name: str):
-    """Files that claim too many pixels are refused before memory is allocated for the pixels."""
+    """Files that claim too many pixels are rejected before memory is allocated for the pixels."""
     decode_image(encode())
     tracemalloc.start()
     with pytest.raises(ImageDecodeError):
@@ -100,7 +100,7 @@ def test_bombs_are_refused_before_decoding(name: str):
 
 
 def test_file_over_the_limit_is_refused():
-    """A file larger than 64 MiB is refused before its format is detected."""
+    """A file larger than 64 MiB is rejected before its format is detected."""
     with pytest.raises(ImageDecodeError, match="over the limit"):
         decode_image(encode() + bytes(MAX_BYTES))
 
@@ -109,7 +109,7 @@ def test_file_over_the_limit_is_refused():
 @settings(max_examples=40, deadline=None)
 @given(fraction=st.floats(0, 1, exclude_max=True))
 def test_no_prefix_of_an_image_decodes(image_format: str, fraction: float):
-    """A file that ends early is refused, wherever it ends."""
+    """A file that ends early is rejected, no matter where it ends."""
     whole = encode(noise("P") if image_format == "GIF" else None, image_format)
     with pytest.raises(ImageDecodeError):
         decode_image(whole[: int(len(whole) * fraction)])
@@ -140,7 +140,7 @@ def test_progressive_jpeg_without_its_last_scans_is_refused(mode: str, scan: int
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
 def test_tiff_is_accepted_only_on_request(compression: str | None):
-    """A TIFF file is refused by default, and decoded to its pixels with `tiff=True`."""
+    """A TIFF file is rejected by default, and decoded to its pixels with `tiff=True`."""
     data = encode(None, "TIFF", compression=compression)
     with pytest.raises(ImageDecodeError, match=r"TIFF") as caught:
         decode_image(data)

@@ -15,7 +15,7 @@ from upstream_operators import picture
 
 
 class Scripted(random.Random):
-    """Draws the given operation, strength and sign."""
+    """A random number generator that returns the given operation, strength and sign."""
 
     def __init__(self, name: str, step: int, negative: bool = False) -> None:
         super().__init__(0)

@@ -122,7 +122,7 @@ def test_secret_variables_and_passwords_in_urls_are_masked():
     ],
 )
 def test_advice_to_start_at_the_node_that_reads_the_findings_is_dropped(logger: str, message: str, is_kept: bool):
-    """Kedro's advice after a blocking finding would only read the same findings again."""
+    """Following Kedro's advice after a blocking finding would only lead to the same findings again."""
     advice = record(message)
     advice.name = logger
     assert _is_useful(advice) == is_kept

@@ -36,12 +36,12 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 
 
 def write_wheel(folder: Path, name: str, version: str, module: str, requires: str = "") -> str:
-    """Write a wheel with one module whose ORIGIN is `name` and `version`; return the wheel's lines for a lock file."""
+    """Write a wheel with one module whose ORIGIN is `name` and `version`. Return the wheel's lines for a lock file."""
     return pack_wheel(folder, name, version, {f"{module}.py": f"ORIGIN = '{name} {version}'\n"}, requires)
 
 
 def write_uv(folder: Path) -> str:
-    """Write a wheel whose program `uv` starts this environment's uv; return the wheel's lines for a lock file."""
+    """Write a wheel whose program `uv` starts this environment's uv, and return the wheel's lines for a lock file."""
     version = importlib.metadata.version("uv")
     program = f"#!/bin/sh\nexec '{Path(sys.executable).with_name('uv')}' \"$@\"\n"
     return pack_wheel(folder, "uv", version, {f"uv-{version}.data/scripts/uv": program})

@@ -55,7 +55,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(source: Path, tmp_path_factory) -> Path | None:
-    """The bin folder of an environment that pip has filled as the documentation says, or None if there is no index."""
+    """The bin folder of an environment that was set up with pip as documented, or None if there is no index."""
     root = tmp_path_factory.mktemp("plain") / "venv"
     subprocess.run([sys.executable, "-m", "venv", root], check=True)
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()}
@@ -199,7 +199,7 @@ def test_errors_are_one_message(start, arguments: list[str], name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_plain_installation_is_consistent(plain: Path | None) -> None:
-    """After pip has installed the wheel with the extra `cpu`, `pip check` objects only to pins of PaddleClas."""
+    """After pip has installed the wheel with the extra `cpu`, `pip check` complains only about PaddleClas' pins."""
     if plain is None:
         pytest.skip("pip cannot download paddleclas")
     done = subprocess.run([plain / "pip", "check"], capture_output=True, text=True, check=False)

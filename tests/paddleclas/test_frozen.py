@@ -58,7 +58,7 @@ def test_frozen_run_continues(tmp_path):
 
 
 def test_frozen_guard_continues(tmp_path):
-    """A guard that is stopped for longer than its signal timeout continues, and ends like its command."""
+    """A guard that is stopped for longer than its signal timeout resumes afterward, and ends like its command."""
     command = ["sh", "-c", f"touch {tmp_path}/up; sleep 2; exit 7"]
     guard = subprocess.Popen([sys.executable, "-I", "-S", GUARD_PROGRAM, str(os.getpid()), *command])
     while not (tmp_path / "up").exists():

@@ -107,7 +107,7 @@ def test_successful_ranks_pass_each_event_once(stub_launch, tmp_path: Path):
 
 @slow
 def test_exception_of_check_ends_ranks(stub_launch, tmp_path: Path):
-    """An exception from the caller's check ends the ranks and is raised."""
+    """An exception from the caller's check ends the ranks and propagates."""
 
     def check() -> None:
         if (tmp_path / "up.1").exists():

@@ -1,4 +1,4 @@
-"""Mounts small file systems, which needs root."""
+"""Mounts small file systems, which requires root privileges."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_the_sample_dataset_may_be_missing(tmp_path):
 
 @pytest.mark.slow
 def test_the_network_sizes_are_correct():
-    """The table has every network that the trainer supports, and each size equals that of the real network."""
+    """The table contains every network that the trainer supports, and each size matches the real network."""
     import numpy as np
 
     from resnet50_pipeline.recipe.run import ArchConfig

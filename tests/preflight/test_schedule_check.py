@@ -18,7 +18,7 @@ from resnet50_pipeline.preflight.schedule import check_schedule
     ],
 )
 def test_changes_after_the_last_epoch_are_a_warning(training_parameters, epochs, warmup_epoch, status, used):
-    """The epochs of the changes count from the end of the warm-up. With 90 epochs, a change after epoch 90 is late."""
+    """The epochs of the changes count from the end of the warm-up. With 90 epochs, a change after 90 is too late."""
     lr = {"name": "Piecewise", "decay_epochs": [30, 60, 90], "values": [0.1, 0.01, 0.001, 0.0001]}
     training = training_parameters(epochs=epochs, lr={**lr, "warmup_epoch": warmup_epoch})
     finding = check_schedule(training)

@@ -1,4 +1,4 @@
-"""Takes screenshots of HTML pages with headless Chromium, and reads the page's console.
+"""Takes screenshots of HTML pages with headless Chromium, and reads their consoles.
 
     python tests/reporting/browser.py data/sample/08_reporting/evaluation_report.html docs/images/report.png
 

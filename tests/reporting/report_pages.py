@@ -79,7 +79,7 @@ class Page(HTMLParser):
         assert not self._open, f"never closed: {self._open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Record the tag. Start a new text if it opens a section, the header or the title."""
+        """Record the tag. If it opens a section, the header or the title, start a new text."""
         attributes = {name: value or "" for name, value in attrs}
         self.tags.append((tag, attributes))
         if tag not in _VOID:

@@ -36,7 +36,7 @@ def test_a_photo_becomes_a_small_jpeg_with_the_same_shape(tmp_path):
 
 
 def test_a_tiny_image_keeps_all_pixels(tmp_path):
-    """An image of 28 pixels is neither resized nor compressed lossily."""
+    """An image of 28 x 28 pixels is neither resized nor lossily compressed."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
 
     item, thumbnail = _thumbnail(tmp_path, pixels, name="digit.png")

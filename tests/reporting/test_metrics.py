@@ -75,7 +75,7 @@ def test_metrics_equal_manual_results():
 
 
 def test_class_metrics_equal_manual_results():
-    """Each class has its counts and its most frequent mistake.
+    """The table contains the counts and the most frequent mistake of each class.
 
     Ties go to the lower id, and a class without images gets NaN.
     """
@@ -182,7 +182,7 @@ def test_a_summary_without_numbers_is_rejected_with_all_problems():
 
 
 def test_metrics_of_other_predictions_are_rejected():
-    """After an evaluation that was killed between its nodes, the old metrics and tables do not get into a report."""
+    """If an evaluation was killed between two nodes, the old metrics and tables do not get into a report."""
     old, new = make_evaluation(10, 5, seed=0), make_evaluation(10, 5, seed=1)
     metrics, per_class = (
         compute_metrics(new.predictions, new.evaluation_summary),

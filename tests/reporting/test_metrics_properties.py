@@ -20,7 +20,7 @@ from resnet50_pipeline.reporting.metrics import (
     per_class_table,
 )
 
-# A busy machine would exceed Hypothesis' deadline.
+# On a busy machine, examples would exceed Hypothesis' deadline.
 NO_DEADLINE = settings(deadline=None)
 
 

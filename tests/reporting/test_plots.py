@@ -88,7 +88,7 @@ def test_figures_are_png_files_of_the_expected_size(tmp_path, class_num):
         theme = DARK if path.parent.name == "dark" else LIGHT
         pixels = _pixels(path)
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-        # Versions of Matplotlib round a height to different pixels.
+        # Matplotlib versions round a height to different numbers of pixels.
         assert np.abs(np.subtract((pixels.shape[1], pixels.shape[0]), SIZES[class_num][path.stem])).max() <= 1
         assert _count(pixels, theme.background) > 0.3 * pixels[:, :, 0].size
         # The figure of confused pairs does not use `main`, because all its bars are mistakes.

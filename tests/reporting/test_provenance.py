@@ -15,7 +15,7 @@ from resnet50_pipeline.reporting.provenance import collect_provenance, describe_
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A Git repository with one commit that ignores the user's Git settings."""
+    """A Git repository that ignores the user's Git settings and has one commit."""
     for variable in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)

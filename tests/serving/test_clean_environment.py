@@ -59,7 +59,7 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 def test_model_needs_only_its_requirements(python: Path, registered_folder, exported_model, tmp_path):
-    """Bytes, base64 and paths give the network's predictions without this project or its environment."""
+    """Bytes, base64 and paths lead to the network's predictions, without this project or its environment."""
     paths = []
     for number, image in enumerate(exported_model.images):
         paths.append(tmp_path / f"{number:02}.img")

@@ -133,7 +133,7 @@ def test_served_model_judges_every_file():
 
 
 def test_predict_judges_every_file(files, monkeypatch):
-    """The program behind `kedro predict` gives the same statuses."""
+    """The program behind `kedro predict` returns the same statuses."""
     root, names = files
     monkeypatch.setattr(predictor, "Predictor", OneClass)
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(str(root / name)) + "\n" for name in names)))

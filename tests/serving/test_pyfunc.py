@@ -62,7 +62,7 @@ def test_malformed_row_does_not_affect_the_others(model, exported_model, value, 
 
 
 def test_truncated_jpeg_is_rejected(model, exported_model):
-    """Half a JPEG is an error in its row."""
+    """A truncated JPEG causes an error in its row."""
     whole = exported_model.images[1]
     result = model.predict(pd.DataFrame({"image": [whole, whole[: len(whole) // 2]]}))
     assert result["status"].tolist() == [200, 415]
@@ -102,7 +102,7 @@ def test_top_k_limits_the_number_of_classes(model, exported_model):
 
 
 def test_no_images_give_no_rows(model):
-    """An empty list of images gives an empty DataFrame with the same columns."""
+    """For an empty list of images, the result is an empty DataFrame with the same columns."""
     for row in ({"image": []}, {"path": []}, {"image": [], "path": []}):
         result = model.predict(pd.DataFrame({name: [value] for name, value in row.items()}))
         assert list(result.columns) == COLUMNS
@@ -138,7 +138,7 @@ def test_table_without_images_is_rejected(model):
 
 
 def test_empty_table_gives_an_empty_table(model):
-    """A DataFrame without rows gives a DataFrame without rows, but with all columns."""
+    """For a DataFrame without rows, the result has all columns but no rows."""
     result = model.predict(pd.DataFrame({"image": []}))
     assert (len(result), list(result.columns)) == (0, COLUMNS)
 

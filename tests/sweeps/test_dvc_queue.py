@@ -51,7 +51,7 @@ def run(root: Path, *command: str) -> str:
 
 @pytest.mark.slow
 def test_queued_experiments_are_logged_to_the_projects_mlflow(repository):
-    """Each experiment runs in a copy of the project that DVC deletes, and its run has its stage as a child run."""
+    """Each experiment runs in a copy of the project that DVC later deletes. Its run is the parent of the stage's."""
     root = repository.path
     for name in ("low", "high"):
         seed = f"seed={len(name)}"

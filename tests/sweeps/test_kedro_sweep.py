@@ -39,7 +39,7 @@ def runs_of(project):
 def test_sweep_resumes_the_same_trial_after_sigkill(probe_project, hold):
     """The trial's run stops, and the next sweep resumes the trial.
 
-    A second sweep of the study, running at the same time, runs another trial; the number of trials is the total.
+    A second sweep of the study that runs at the same time runs another trial, and both count toward the total.
     """
     folder = prepare(probe_project)
     sweep = probe_project.start("sweep")

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.timeout(600)
 
 PROJECT = Path(__file__).parents[2]
 RATE = "training.lr.learning_rate"
-# With this seed, the first rate is 0.017, and the second is 0.039, which gives a greater loss after the first epoch.
+# With this seed, the first rate is 0.017, and the second is 0.039, which leads to a greater loss after the first epoch.
 SWEEP = {
     "seed": 6,
     "metric": "val/loss",

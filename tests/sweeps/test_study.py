@@ -39,7 +39,7 @@ def complete(study: Study, trial, value: float) -> None:
 
 
 def run_trials(parameters: SweepParameters, count: int) -> list[dict]:
-    """Run some trials of a new `Study`, with a value that depends on the chosen one; return the chosen values."""
+    """Run some trials of a new `Study`, with a value that depends on the chosen one, and return the chosen values."""
     study, chosen = Study(parameters), []
     for _ in range(count):
         with study.next_trial() as trial:
@@ -49,7 +49,7 @@ def run_trials(parameters: SweepParameters, count: int) -> list[dict]:
 
 
 def test_values_do_not_depend_on_the_number_of_sweep_starts(tmp_path):
-    """Six trials in one sweep and six in three sweeps get the same values, and all are different."""
+    """Six trials in one sweep get the same six different values as six trials in three sweeps."""
     whole = run_trials(parameters_of(tmp_path / "whole"), 6)
     parts = parameters_of(tmp_path / "parts")
     assert run_trials(parts, 1) + run_trials(parts, 3) + run_trials(parts, 2) == whole
@@ -66,7 +66,7 @@ def _hold(parameters: SweepParameters, is_held) -> None:
 
 
 def test_trial_of_a_killed_process_is_resumed(tmp_path):
-    """After SIGKILL, the next sweep gets the same trial with the values that it has reported."""
+    """After SIGKILL, the next sweep gets the same trial with the values that it had reported."""
     parameters = parameters_of(tmp_path)
     context = multiprocessing.get_context("spawn")
     is_held = context.Event()

@@ -1,4 +1,4 @@
-"""Curves are extended in MLflow while the ranks train."""
+"""Curves grow in MLflow while the ranks train."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ def test_the_end_does_not_wait_for_the_next_poll(run, tmp_path):
     before = set(threading.enumerate())
     with uploading_curves(run.outbox, tmp_path / "training", resumes=False, poll_seconds=3600):
         assert set(threading.enumerate()) > before
-    assert set(threading.enumerate()) <= before  # a thread that still waits for its next poll would be alive
+    assert set(threading.enumerate()) <= before  # a thread that was still waiting for its next poll would be alive

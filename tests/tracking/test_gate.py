@@ -70,7 +70,7 @@ def test_all_rules_are_checked():
 
 
 def test_a_passing_decision_has_reasons():
-    """The reasons of a passing decision are all findings, with both accuracies and the difference."""
+    """The reasons for a passing decision are all findings, with both accuracies and the difference."""
     reasons = decide(0.96).reasons
     assert all(value in reasons for value in ("96.00%", "1.00 points above", "version 3", "95.00%"))
 

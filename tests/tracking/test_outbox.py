@@ -1,4 +1,4 @@
-"""An unavailable server delays results but none are lost. The tests kill and restart real `mlflow server` processes."""
+"""An unavailable server delays results, but none are lost. The tests kill and restart real server processes."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_outboxes_of_running_processes_and_other_stores_are_kept(server, project
 
 
 def test_refused_files_do_not_hold_back_results(project, caplog):
-    """If the artifact store rejects files, the run still has its metrics and its end, and the files follow later."""
+    """If the artifact store rejects files, the run still receives its metrics and end state. The files follow."""
     tracking = sqlite_store(project)
     root = project / "mlartifacts"
     root.write_text("a file instead of a folder")

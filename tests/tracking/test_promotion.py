@@ -123,7 +123,7 @@ def test_a_failed_version_is_promoted_only_despite_the_gate(client):
 
 
 def test_a_second_rollback_goes_one_champion_further_back(client):
-    """Each rollback restores the champion before the current one, and fails at the first champion."""
+    """Each rollback restores the previous champion. At the first champion, a rollback fails."""
     add_versions(client, [0.90, 0.92, 0.94])
     for version in (1, 2, 3):
         judge(client, version)
@@ -165,7 +165,7 @@ def test_listing_champions_writes_nothing(client, monkeypatch):
 
 
 def test_the_move_of_a_dead_process_is_completed(client, monkeypatch):
-    """If a process dies between its entry and the alias, the next process moves the alias."""
+    """If a process dies between writing its entry and moving the alias, the next process moves the alias."""
     add_versions(client, [0.90, 0.95])
     judge(client, 1)
     journal = ChampionJournal(client, NAME)

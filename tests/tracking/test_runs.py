@@ -61,7 +61,7 @@ def open_probe(project: Path, session: str = "session-1", **params: object) -> T
 
 
 def test_a_run_has_name_tags_and_flat_parameters(project):
-    """MLflow has the name, the tags, the process and the parameters, which are keyed by dotted name."""
+    """MLflow stores the name, the tags, the process and the parameters, which are keyed by dotted name."""
     run = open_probe(project, dataset=DatasetParameters(class_num=10), note={"empty": {}, "n": [1, 2]})
     run.end("FINISHED")
     (stored,) = find_runs(client_of(project))

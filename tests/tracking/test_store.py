@@ -27,7 +27,7 @@ def parameters(uri: str, artifact_root: str = "mlartifacts") -> TrackingParamete
 
 
 def test_a_relative_sqlite_path_starts_at_the_project_folder(tmp_path, monkeypatch):
-    """A relative database path is resolved from the project folder, not from the working directory."""
+    """A relative database path is relative to the project folder, not to the working directory."""
     monkeypatch.chdir("/")
     store = resolve_store(parameters("sqlite:///data/mlflow.db"), tmp_path)
     assert store.uri == f"sqlite:///{tmp_path}/data/mlflow.db"
@@ -94,7 +94,7 @@ def test_a_server_that_never_answers_is_reported_within_the_limit(tmp_path, monk
     ],
 )
 def test_tags_that_mlflow_would_reject_are_errors(tags, expected):
-    """Otherwise, MLflow would not create the run, and its results would stay in the outbox."""
+    """Invalid tags are errors. Otherwise, MLflow would not create the run, and results would stay in the outbox."""
     with pytest.raises(ParameterError, match=expected):
         given_tags({"TRACKING_TAGS": json.dumps(tags)})
 
@@ -131,7 +131,7 @@ def test_a_deleted_experiment_is_an_error(tmp_path):
 
 
 def test_a_download_with_a_long_address_is_stored_once(tmp_path, monkeypatch):
-    """The folder name of a downloaded model fits any file system, and nothing else is left in the cache."""
+    """A downloaded model's folder has a name that fits any file system, and nothing else is left in the cache."""
     downloads: list[str] = []
 
     def download(source: str, dst_path: str, tracking_uri: str) -> None:

@@ -22,7 +22,7 @@ def project(probe_project: ProbeProject, server: MlflowServer) -> ProbeProject:
 
 
 def test_a_run_made_offline_is_uploaded_by_the_command(project, server):
-    """Without a server, the exit code is 1. With one, the whole run is uploaded and the code is 0, even if repeated."""
+    """Without a server, the exit code is 1. With one, the run is uploaded and the code is 0, even on a second call."""
     assert project.run("run").returncode == 0
     (waiting,) = (project.path / ".mlflow_outbox").glob("*/outbox.json")
     without = project.run("sync-runs")

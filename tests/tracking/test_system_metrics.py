@@ -49,10 +49,10 @@ def run(tmp_path):
 
 
 def test_processor_and_memory_have_mlflows_own_names():
-    """A sample describes this machine, using the names that MLflow's system metrics tab expects."""
+    """A sample describes this machine with the names that MLflow's system metrics tab expects."""
     before = time.time()
     sample = take_sample(find_monitors())
-    assert before - 1 <= sample.time <= time.time() + 1  # events round the time
+    assert before - 1 <= sample.time <= time.time() + 1  # events store a rounded time
     assert set(sample.values) >= NAMES
     assert 0 < sample.values["system_memory_usage_percentage"] < 100
 

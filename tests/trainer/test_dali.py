@@ -110,7 +110,7 @@ class TestWithDali:
             np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
 
     def test_mixing_and_progressive_resizing_match_the_loader(self, config: TrainingConfig):
-        """Mixing, and the crop size of each epoch, are the same with and without DALI."""
+        """Mixing and the crop size of each epoch are the same with and without DALI."""
         progress = {"initial_size": 16, "start_epoch": 1, "end_epoch": 2, "divisor": 16}
         mixing = changed(config, batch_transform_ops=MIX, progressive_resize=progress)
         for epoch, side in ((1, 16), (2, 32)):

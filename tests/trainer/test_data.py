@@ -214,7 +214,7 @@ def test_progressive_resizing_changes_the_crop_by_epoch(splits, workers: int):
 
 @pytest.fixture
 def damaged(splits, striped_dataset: Path, tmp_path: Path) -> SplitConfig:
-    """The train split with two damaged images: row 3 is truncated, row 4 is missing."""
+    """The train split with two damaged images: row 3 is truncated, and row 4 is missing."""
     root = shutil.copytree(striped_dataset, tmp_path / "damaged")
     paths = [root / line.split()[0] for line in (root / "train_list.txt").read_text().splitlines()]
     paths[3].write_bytes(paths[3].read_bytes()[:-9])

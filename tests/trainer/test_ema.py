@@ -57,7 +57,7 @@ def test_average_follows_the_formula(network: paddle.nn.Layer):
 
 
 def test_network_has_the_average_inside_and_its_weights_afterward(network: paddle.nn.Layer):
-    """Inside `applied`, the network has the average. Afterward, its exact weights are restored, even after an error."""
+    """Inside `applied`, the network uses the average. Then its exact weights are restored, even after an error."""
     average = ExponentialMovingAverage(network, decay=0.5)
     weights = train(network, average, steps=2)[-1]
     with pytest.raises(KeyError), average.applied():

@@ -1,4 +1,4 @@
-"""Losses match their formulas, written in NumPy."""
+"""Losses match NumPy implementations of their formulas."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_compiled_network_gives_identical_results(arch: dict):
 
 @pytest.mark.parametrize("side", [8, 33, 97])
 def test_any_crop_size_is_accepted(side: int):
-    """The network accepts crops of any size from 8 pixels, because it averages over the last feature map."""
+    """The network accepts crops of 8 x 8 pixels or more, because it averages over the last feature map."""
     network = build()
     network.eval()
     with paddle.no_grad():

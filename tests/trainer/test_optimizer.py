@@ -1,4 +1,4 @@
-"""Optimizers match their formulas in NumPy, and their state is saved under the network's names."""
+"""Optimizers match NumPy implementations of their formulas, and their state is saved under the network's names."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_only_one_dimensional_parameters_are_exempt_from_decay():
 def test_lr_mult_list_scales_the_rate_of_each_stage():
     """With momentum 0, a step is rate · factor · gradient. The factor of the head is 1.
 
-    Some parameters have no decay here, because Paddle's parameter groups would set all factors to 1 in that case.
+    Some parameters have no decay in this test, a case in which Paddle's parameter groups set all factors to 1.
     """
     arch = ArchConfig(name="ResNet18", class_num=5, lr_mult_list=(0.1, 0.2, 0.3, 0.4, 0.5))
     config = momentum(momentum=0.0, regularizer={"name": "L2", "coeff": 0.0}, one_dim_param_no_weight_decay=True)

@@ -115,7 +115,7 @@ def test_file_without_a_head_is_accepted(source: dict[str, np.ndarray], tmp_path
     ],
 )
 def test_any_other_difference_is_an_error(change: dict, named: str, source: dict, tmp_path: Path):
-    """If a backbone tensor is missing, unknown or of the wrong shape or dtype, it is named. Nothing is loaded."""
+    """If a backbone tensor is missing, unknown or of another shape or dtype, the error names it. Nothing is loaded."""
     arrays = {name: array for name, array in {**source, **change}.items() if array is not None}
     network = build(seed=2)
     before = arrays_of(network)

@@ -22,5 +22,5 @@ def undisturbed(tmp_path_factory, striped_dataset: Path) -> Undisturbed:
 def test_killed_and_resumed_training_equals_uninterrupted_run(
     seed: int, undisturbed: Undisturbed, striped_dataset: Path, tmp_path: Path
 ):
-    """After a signal to any process of the run, the resumed run produces the same weights. No process is left."""
+    """After a signal to any process of the run, the resumed run produces the same weights. No process survives."""
     kill_and_resume(draw_kill(seed, undisturbed), undisturbed.training, striped_dataset, tmp_path)

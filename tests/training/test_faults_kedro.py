@@ -95,7 +95,7 @@ def prepared(kedro_project: Path) -> Project:
 
 @pytest.fixture
 def project(prepared: Project) -> Iterator[Project]:
-    """The prepared project without a training run. No process runs in it afterward."""
+    """The prepared project without a training run. After the test, no process runs in it."""
     for path in prepared.training_dir.parent.glob("training*"):
         shutil.rmtree(path)
     yield prepared
@@ -183,7 +183,7 @@ def test_kedro_run_and_join_train_together(project: Project):
 
 
 def test_kedro_join_without_machines_is_refused(project: Project):
-    """`kedro join` without several machines is refused."""
+    """`kedro join` is rejected unless there are several machines."""
     process = project.join("training.epochs=2")
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -199,7 +199,7 @@ def replace_by_other(path: Path, other: Path) -> None:
 @pytest.mark.parametrize("damage", [delete, flip_bit, truncate, replace_by_other])
 @pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"])
 def test_incomplete_set_is_named(sets: Path, damage: Callable[[Path, Path], None], name: str):
-    """Fault 36: if a set's file is missing, damaged or from another set, the error names it and the previous set."""
+    """Fault 36: if a file is missing, damaged or from another set, the error names the file and the previous set."""
     from resnet50_pipeline.checkpoint_set import read_state
     from resnet50_pipeline.training_dir import checkpoint_path
 

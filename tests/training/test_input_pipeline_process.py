@@ -1,4 +1,4 @@
-"""Real ranks train on images that are augmented, mixed, progressively resized, and in part unreadable."""
+"""Real ranks train on images that are augmented, mixed, progressively resized, and partly unreadable."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Training on two machines equals training with two ranks on one machine, and a failure on either ends both.
 
 The two machines are network namespaces, each with its own address and hosts file, connected by a virtual cable. If this
-process may not create namespaces, two programs that use loopback addresses replace them.
+process may not create namespaces, two programs with loopback addresses are used instead.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def delete_image(dataset: Path) -> Path:
 
 
 def reorder_list(dataset: Path) -> Path:
-    """Exchange two lines of the train list."""
+    """Swap two lines of the train list."""
     path = dataset / "train_list.txt"
     first, second, *rest = path.read_text().splitlines(keepends=True)
     path.write_text("".join([second, first, *rest]))
@@ -202,7 +202,7 @@ def reorder_list(dataset: Path) -> Path:
 def test_other_copy_of_the_dataset_is_refused(  # noqa: PLR0917 - fixtures and a table
     machines, training_on, striped_dataset, tmp_path, change, problem
 ):
-    """If the datasets on machines 0 and 1 differ, both machines stop before training and name the first such file.
+    """If the datasets on machines 0 and 1 differ, both machines stop before training and name the first difference.
 
     The dataset is given as a relative path, and each machine has its own working directory with a copy of it.
     """
@@ -341,7 +341,7 @@ def test_port_in_use_is_named(training_parameters):
 
 
 def test_join_on_only_machine_is_refused(training_parameters):
-    """`kedro join` on the only machine is refused."""
+    """`kedro join` on the only machine is rejected."""
     training = training_parameters()
     with pytest.raises(ParameterError, match="kedro join"):
         join_training(training.launch, training.output_dir)

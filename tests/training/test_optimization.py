@@ -148,7 +148,7 @@ def test_compiled_training_gives_same_weights(dataset_parameters, training_param
 
 @pytest.mark.exhaustive
 def test_export_of_averaged_nhwc_network_takes_nchw(dataset_parameters, training_parameters: Build):
-    """An exported NHWC network with averaged weights takes NCHW images and gives the outputs of these weights."""
+    """An exported NHWC network with averaged weights accepts NCHW images and returns the outputs of these weights."""
     training = training_parameters(epochs=1, ema_decay=0.5, arch={"name": "ResNet18_vd", "data_format": "NHWC"})
     folder = train(training, dataset_parameters)
     label_map = {"class_num": 3, "classes": [{"id": i, "synset": f"n0000000{i}", "name": str(i)} for i in range(3)]}

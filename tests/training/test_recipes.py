@@ -186,7 +186,7 @@ def assert_holds(found: Any, expected: Any, where: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_renders_to_values_of_its_source(recipe: str):
-    """The rendered YAML has the values of the source, and AMP, EMA and mixing only if the recipe sets them."""
+    """The rendered YAML has the values of the source. It has AMP, EMA and mixing only if the recipe sets them."""
     expected = RENDERED[recipe]
     found = render(load_parameters(recipe=recipe))
     train = found["DataLoader"]["Train"]

@@ -118,7 +118,7 @@ def test_diverged_run_keeps_best_set(training_parameters, striped_dataset: Path)
     training = training_parameters(epochs=4, lr={"name": "Piecewise", "decay_epochs": [2], "values": [0.01, 1e30]})
     process = start_training(training, striped_dataset)
     _, stderr = process.communicate(timeout=200)
-    assert process.returncode == 3  # the exit code by which a sweep recognizes it
+    assert process.returncode == 3  # the exit code that sweeps recognize
     assert re.search(r"error: the loss is (nan|inf) at step \d+", stderr)
     best = json.loads((training.output_dir / "best.json").read_text())
     assert best["epoch"] <= 2
@@ -131,7 +131,7 @@ def test_diverged_run_keeps_best_set(training_parameters, striped_dataset: Path)
 def test_training_runs_with_small_shared_memory(training_parameters, striped_dataset: Path, tmp_path: Path):
     """Fault 38: training runs with a small /dev/shm, because data loader workers do not use it.
 
-    PaddleClas' engine does use it; paddleclas/test_supervise.py tests that error.
+    PaddleClas' engine does use /dev/shm. For the error if it is full, see paddleclas/test_supervise.py.
     """
     command = mounting('mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"')
     if command is None:

@@ -1,4 +1,4 @@
-"""Real ranks give correct results, handle damaged sets and divergence, and evaluate with any number of ranks."""
+"""Real ranks produce correct results, handle damaged sets and divergence, and evaluate with any number of ranks."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_unsupported_device_is_an_error(device: str, dataset_parameters, trainin
 
 
 def test_folder_with_other_files_is_refused(dataset_parameters, training_parameters: Build, tmp_path: Path):
-    """A run refuses a folder that contains other files, and keeps them."""
+    """A run rejects a folder that contains other files, and keeps the files."""
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
     with pytest.raises(ParameterError, match="thesis"):

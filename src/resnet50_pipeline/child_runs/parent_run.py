@@ -19,14 +19,14 @@ from resnet50_pipeline.tracking.runs import TrackedRun
 def child_environment(
     parent: TrackedRun, kind: Literal["sweep", "folds"], title: str, name: str, tags: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment variables with which a `kedro run` becomes a child run.
+    """Return the environment variables that make a `kedro run` a child run.
 
     Args:
-        parent: this process's run, which reports its own results and its own end.
+        parent: the run of this process, which reports its own results and end.
         kind: program that starts the child runs.
         title: last part of the parent's name.
         name: last part of the child's name, such as `trial 3`.
-        tags: tags of the child's run.
+        tags: tags of the child run.
     """
     return {
         SESSION_VARIABLE: parent.session,

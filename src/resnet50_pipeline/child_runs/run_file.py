@@ -1,4 +1,4 @@
-"""Writes the `kedro run --config` file of a child run. All its results are in the folder of that file.
+"""Writes the `kedro run --config` file of a child run. All results of the run are in that file's folder.
 
 09_sweeps/digits/trial-0003/run.yml
 09_sweeps/digits/trial-0003/06_models/training

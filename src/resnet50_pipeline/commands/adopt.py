@@ -1,4 +1,4 @@
-"""Implements `kedro adopt`, which writes the environment that trains on a folder of images."""
+"""Implements `kedro adopt`, which writes an environment for training on a folder of images."""
 
 from __future__ import annotations
 

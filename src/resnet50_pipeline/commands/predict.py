@@ -143,7 +143,7 @@ def _count_suffixes(names: Iterable[str]) -> str:
 def classify(inference_model: Path, images: list[Path], top_k: int) -> Iterator[dict[str, Any]]:
     """Classify images in a separate process, because this process must not import Paddle.
 
-    Yields one answer per image, in the given order.
+    Yields one result per image, in the given order.
 
     Raises:
         ExportError: if the process fails; the message ends with the process's output.

@@ -29,7 +29,8 @@ def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
     - `suffix`: file name extension.
     - `known_name`: file name if it is one of the known PNG and CMYK images in ILSVRC2012, otherwise "".
     - `known_as_is`: same as `known_name`, but "" if the scan found a different format or color mode than expected.
-    - `images_in_class`: number of images. Set only in the first listed row of each class and split.
+    - `images_in_class`: number of images in the class and split. Set only in the first listed row of each class and
+    split.
     - `sorted_label`: position of the synset among all sorted synsets. Set only in the first listed row of each class
       in train/.
     - `synsets_digest`: SHA-256 of the sorted synsets, one per line. Set only in the first listed row of train/.

@@ -24,8 +24,8 @@ class Claim:
         name: name used in `data_validation.blocking` and in the reports.
         description: the claim, as a sentence.
         reason: why the claim matters, as one or two sentences.
-        reads: part of the dataset that the scan must read to check the claim: only the folders, the image headers, or
-            the full content.
+        reads: part of the dataset that the scan must read to check the claim (only the folders, the image headers, or
+            the full content).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Explains failures of expectations about classes and splits: `val_list.txt: label 9 (n00000009) has … → add …`."""
+"""Explains failures of expectations about classes and splits, as in `val_list.txt: label 9 (…) has … → add …`."""
 
 from __future__ import annotations
 

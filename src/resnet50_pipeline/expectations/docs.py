@@ -1,7 +1,7 @@
 """Writes Data Docs: one HTML page that shows whether a dataset is ready for training and lists any problems.
 
-Great Expectations' default page loads styles and scripts from five hosts. This page loads nothing from the network: it
-embeds Great Expectations' section templates in a page template with inline styles and images.
+Great Expectations' default page loads styles and scripts from five hosts. This page loads nothing from the network,
+because it embeds Great Expectations' section templates in a page template with inline styles and images.
 """
 
 from __future__ import annotations

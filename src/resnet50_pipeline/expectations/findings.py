@@ -28,7 +28,7 @@ class Problem(NamedTuple):
         file: name of the list file, or "" if the image is not in any list, or only in a generated one.
         line: 1-based line number in that file, or 0 if the problem is not about a single line.
         path: image path relative to the dataset root, or "" if the problem is not about a single image.
-        text: description of the problem. If there is a path, it completes a sentence that begins with the path.
+        text: description of the problem. If there is a path, the text completes a sentence that begins with the path.
         fix: suggested next step.
     """
 

@@ -45,7 +45,7 @@ _DASHES = (0, (4, 3))
 
 @dataclass(frozen=True)
 class Picture:
-    """Figure in the Data Docs, with its title and caption.
+    """A figure in the Data Docs, with its title and caption.
 
     Attributes:
         title: heading above the figure.

@@ -1,4 +1,4 @@
-"""Explains failures of expectations about images: `train_list.txt:17: train/….JPEG is missing → restore …`."""
+"""Explains failures of expectations about images, as in `train_list.txt:17: train/….JPEG is missing → restore …`."""
 
 from __future__ import annotations
 

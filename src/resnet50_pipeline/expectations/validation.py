@@ -149,7 +149,10 @@ def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
 
 
 def _require_evaluated(name: str, result: ExpectationValidationResult) -> Mapping[str, Any]:
-    """Return the values of a result. Raise RuntimeError if Great Expectations failed to compute it, which is a bug."""
+    """Return the values of a result.
+
+    Raise RuntimeError if Great Expectations failed to compute them, which is a bug.
+    """
     if result.exception_info.get("raised_exception", True):
         raise RuntimeError(f"expectation {name} could not be evaluated, which is a bug: {result.exception_info}")
     values: Mapping[str, Any] = result.result

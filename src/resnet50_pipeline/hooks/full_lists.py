@@ -19,7 +19,7 @@ class FullListHooks:
 
     @hook_impl
     def on_node_error(self, error: Exception, catalog: CatalogProtocol[Any, Any]) -> None:
-        """If the message cannot show all problems, write them to a file and add its path to the message."""
+        """If the message cannot show all problems, write them to a file and add the file's path to the message."""
         # The Data Docs cannot show these problems, because the run stops before the Data Docs are built.
         if isinstance(error, ListFileError) and len(error.problems) > MAX_PROBLEMS_SHOWN and "data_docs" in catalog:
             path = Path(catalog["data_docs"].filepath).parent / FILE_NAME

@@ -135,7 +135,7 @@ def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> No
 
 
 def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-    """Raise an error if this run reads the manifest or the validation report of earlier runs and they do not match.
+    """Raise an error if this run uses a manifest or report from earlier runs, and the two do not match.
 
     Raises:
         DatasetError: if the report was not written for the manifest.

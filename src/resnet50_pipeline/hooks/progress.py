@@ -139,7 +139,7 @@ class ProgressHooks:
 
 
 def select_nodes(run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[Node]:
-    """Return the nodes that Kedro's runner will run: only those that `--only-missing-outputs` selects, if it is set."""
+    """Return the nodes that Kedro's runner will run, which depend on `--only-missing-outputs`."""
     if not run_params.get("only_missing_outputs"):
         return list(pipeline.nodes)
     # Kedro passes the whole pipeline to hooks. The runner applies this function later, and logs the skipped nodes then.

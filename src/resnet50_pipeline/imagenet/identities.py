@@ -95,7 +95,7 @@ def require_same_images(path: Path, identities: ImageIdentities) -> None:
 def find_other_sizes(
     files: Sequence[str], expected: NDArray[np.int64], on_progress: Callable[[], None]
 ) -> list[tuple[int, str]]:
-    """Return the index and the problem of each file that is missing or does not have the expected size.
+    """Return the index of each file that is missing or does not have the expected size, with the problem.
 
     Args:
         files: [N] paths.
@@ -118,7 +118,7 @@ def find_other_sizes(
 def find_other_content(
     files: Sequence[str], expected: NDArray[np.uint64], on_progress: Callable[[], None]
 ) -> Iterator[tuple[int, str]]:
-    """Yield the index and the problem of each file that cannot be read or has a different digest.
+    """Yield the index of each file that cannot be read or has a different digest, with the problem.
 
     Args:
         files: [N] paths.

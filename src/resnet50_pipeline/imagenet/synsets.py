@@ -1,4 +1,4 @@
-"""Describes the classes of a dataset: `{"id": 0, "synset": "n01440764", "name": "tench, Tinca tinca"}`."""
+"""Describes the classes of a dataset, such as `{"id": 0, "synset": "n01440764", "name": "tench, Tinca tinca"}`."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def find_classes(
     The synset of a label is the folder that contains most of its training images. The name comes from the first of
     these sources that contains one: `own`, `synset_words.txt` or `LOC_synset_mapping.txt` in the dataset, the devkit's
     meta.mat, ImageNet's own names if the synsets are the 1000 of ILSVRC2012, and finally the synset itself. Labels and
-    synsets are unique. Names are not: ImageNet has two classes named crane and two named maillot.
+    synsets are unique, but names are not. For example, ImageNet has two classes named crane and two named maillot.
 
     Args:
         manifest: table returned by `scan_dataset`.
         class_num: number of classes.
         root: dataset folder.
         meta: the devkit's meta.mat, or None if the dataset has none.
-        own: classes from `dataset.lists`. If a class has no longer name, the other sources are used.
+        own: classes from `dataset.lists`. The other sources are used for classes without a longer name.
     """
     train = select_listed(manifest, "train")
     counts = train.groupby(["label", "synset"]).size().reset_index(name="images")

@@ -1,12 +1,12 @@
 """Decodes image files to pixels, with one list of formats and one set of rules for every stage.
 
-The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept the same bytes
-and refuse the same bytes:
+The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept and reject the
+same files:
 
-- The format is detected from the content: JPEG, PNG, BMP, WebP, GIF, or TIFF if the caller allows it. - A decoder
-warning is treated as an error, because it means that the decoder made up pixels. - The first frame of an animation is
-decoded. The EXIF orientation is applied. Transparency is dropped. - The number of pixels and the aspect ratio have
-limits, which are checked before decoding.
+- The format is detected from the content: JPEG, PNG, BMP, WebP, GIF, or TIFF if the caller allows it.
+- A decoder warning is treated as an error, because it means that the decoder made up pixels.
+- The first frame of an animation is decoded. The EXIF orientation is applied. Transparency is dropped.
+- The number of pixels and the aspect ratio have limits, which are checked before decoding.
 
 simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV is not used for decoding, because it
 merely prints its decoders' warnings to stderr and returns the made-up pixels. For intact images, the pixels are

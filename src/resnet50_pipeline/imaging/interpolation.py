@@ -40,8 +40,8 @@ _MAX_RESIZED_PIXELS = 1 << 26
 class ResizingOperator(PixelOperator):
     """An operator that resizes images, with PaddleClas' `interpolation` and `backend` arguments.
 
-    The results of the backends differ if an image is reduced a lot. Pillow averages all source pixels. OpenCV, except
-    with `area`, uses only the nearest source pixels, so the result is grainy.
+    The results of the backends differ if an image is reduced considerably. Pillow averages all source pixels. OpenCV,
+    except with `area`, uses only the nearest source pixels, so the result is grainy.
     """
 
     omitted_defaults: ClassVar[frozenset[str]] = frozenset({"interpolation", "backend"})

@@ -18,7 +18,7 @@ SUFFIX = ".log"
 
 
 class RunLogHandler(logging.FileHandler):
-    """Writes a log file that is first named after its start time, and is renamed when the session is known.
+    """Writes a log file that is initially named after its start time and is renamed when the session is known.
 
     The process locks the file so that other runs do not delete it.
     """

@@ -94,7 +94,7 @@ def predict_list(
 
 
 def shorten_path(path: Path) -> str:
-    """Return `path` relative to the working folder if it is inside, so that reports are valid on other machines too."""
+    """Return `path` relative to the working folder if it is inside that folder, so that reports are portable."""
     here = Path.cwd()
     return str(path.absolute().relative_to(here)) if path.absolute().is_relative_to(here) else str(path)
 

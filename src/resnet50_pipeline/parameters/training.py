@@ -106,7 +106,7 @@ class TrainingParameters(Run):
     @model_validator(mode="before")
     @classmethod
     def _divide_images_per_step(cls, values: Any) -> Any:
-        """Set the batch size and the accumulation that are not set, so that a recipe fits any number of ranks."""
+        """Set the batch size and the accumulation if unset, so that a recipe works with any number of ranks."""
         keys = ("batch_size_per_rank", "update_freq")
         if not isinstance(values, dict) or not isinstance(values.get("images_per_step"), int):
             return values

@@ -1,1 +1,1 @@
-"""PaddleClas weights and optimizer states as files, read without executing code from them."""
+"""Reads and writes files with PaddleClas weights and optimizer states, without executing code from them."""

@@ -54,7 +54,7 @@ def check_store_file(tracking: TrackingParameters, project_path: Path) -> Iterat
 
 
 def check_outbox(project_path: Path) -> Finding:
-    """Check that the outbox is writable. It stores results that cannot be uploaded during the run."""
+    """Check that the outbox is writable, because it stores results that cannot be uploaded during the run."""
     outbox = find_home(project_path) / OUTBOX
     needed = "a writable folder"
     remedy = f"make {outbox} a writable folder on a disk with free space; it stores results while MLflow is down"
@@ -169,7 +169,7 @@ def _check_server(address: StoreAddress, tracking: TrackingParameters) -> Iterat
 
 
 def _check_artifact_location(location: str) -> Iterator[Finding]:
-    """Check the artifact folder of a server without an artifact proxy, whose clients must write to it themselves."""
+    """Check a server's artifact folder. Without an artifact proxy, clients must write to the folder themselves."""
     parts = urlsplit(location)
     if parts.scheme not in ("", "file") or not parts.path:
         return

@@ -25,7 +25,7 @@ PARAMETER_GROUPS = (
     "logs",
     "sweep",
 )
-# Top-level parameters that are not groups. The configuration loader reads the first, the catalog refers to the others.
+# Top-level parameters that are not groups. The configuration loader reads the first; the catalog refers to the others.
 _TOP_LEVEL_PARAMETERS = ("recipe", RUN_DIR, DATA_DIR)
 
 

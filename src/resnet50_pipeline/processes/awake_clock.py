@@ -12,8 +12,8 @@ _LONGEST_GAP_SECONDS = 5.0
 class AwakeClock:
     """Counts the seconds during which its process could run. Read it often, for example at every poll.
 
-    `docker pause`, SIGSTOP and a suspended machine or VM freeze the watching process together with the watched ones.
-    The time spent frozen must not count as silence.
+    `docker pause`, SIGSTOP and a suspended machine or VM freeze the watching process together with the processes that
+    it watches. The time spent frozen must not count as silence.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

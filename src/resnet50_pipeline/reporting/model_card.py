@@ -146,7 +146,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def _plain(cell: Any) -> str:
-    """Return the cell as text without line breaks, `|` and HTML tags. Class names from the dataset may contain them."""
+    """Return the cell as text without line breaks, `|` or HTML tags. Class names from the dataset may contain them."""
     return " ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;")
 
 

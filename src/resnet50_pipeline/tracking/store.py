@@ -122,7 +122,7 @@ def _describe_failure(error: MlflowException) -> str:
     """Return the innermost reason of a failed request, such as `Connection refused`."""
     reason: object = error.__cause__ or error.__context__ or error
     for part in getattr(reason, "args", ()):
-        reason = getattr(part, "reason", reason)  # urllib3's MaxRetryError, inside an error of requests
+        reason = getattr(part, "reason", reason)  # urllib3's MaxRetryError, wrapped in an error from requests
     text = " ".join(str(reason).split())
     text = text.partition("): ")[2] or text
     if "CERTIFICATE_VERIFY_FAILED" in text:

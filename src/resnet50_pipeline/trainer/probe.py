@@ -45,7 +45,7 @@ def probe_environment(device: str, use: Sequence[int], paddleclas: str | None = 
     try:
         import paddle
         from paddle.base import core
-    except Exception as error:  # a broken build raises more than ImportError
+    except Exception as error:  # a broken build can also raise errors other than ImportError
         return {"problem": _summarize(error)}
     found: dict[str, Any] = {
         "paddle": paddle.__version__,

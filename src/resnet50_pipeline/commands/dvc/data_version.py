@@ -54,7 +54,7 @@ def data_version(context: click.Context, /, *, check: bool, **options: Any) -> N
 def describe_version(manifest: pd.DataFrame) -> dict[str, str | int]:
     """Return the digests of a dataset and the number of images and bytes.
 
-    The result depends on the content, but not on the path. MLflow shows `data_digest` as the run's dataset.
+    The result depends on the content, but not on the path. MLflow shows `data_digest` for the run's dataset.
     """
     from resnet50_pipeline.imagenet.scan.digest import compute_data_digest, compute_manifest_digest
     from resnet50_pipeline.imagenet.scan.manifest import select_listed

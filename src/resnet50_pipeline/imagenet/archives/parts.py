@@ -88,7 +88,7 @@ class ArchiveMember:
 
 
 def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
-    """Return the parts of an archive, or of all class archives in a folder. This reads only the outer headers.
+    """Return the parts of an archive, or of all class archives in a folder. Only the outer headers are read.
 
     Args:
         path: the train archive, a class archive (`n01440764.tar`), the val archive, or a folder of class archives. In a

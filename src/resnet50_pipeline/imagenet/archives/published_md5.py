@@ -23,7 +23,7 @@ _BYTES_PER_READ = 1 << 24
 
 
 def require_published_md5(archives: Mapping[Split, Path]) -> None:
-    """Raise an error if an archive's MD5 differs from the published one. This reads every archive in full.
+    """Raise an error if an archive's MD5 differs from the published digest. Every archive is read in full.
 
     Args:
         archives: archives, keyed by split.

@@ -33,7 +33,7 @@ _MAX_DIFFERENCES_NAMED = 3
 
 @dataclass(frozen=True)
 class UnpackedArchives:
-    """Numbers of unpacked images and folders.
+    """Counts of unpacked images and folders.
 
     Attributes:
         images: number of images unpacked by this call.

@@ -21,7 +21,7 @@ class ListedClass:
 
     Attributes:
         key: short unique name, such as a folder or a synset.
-        name: human-readable name; the same as `key` if the file contains no longer name.
+        name: human-readable name; the same as `key` if the file does not contain a longer name.
     """
 
     key: str

@@ -80,7 +80,7 @@ def read_ground_truth(path: Path, meta: Path | None = None) -> GroundTruth:
 
 
 def _describe_form(lines: Sequence[str]) -> str:
-    """Return the problem of a file whose lines have several columns, or an empty string."""
+    """Return the problem with a file whose lines have several columns, or an empty string."""
     for delimiter, name in (("\t", "tabs"), (",", "commas"), (";", "semicolons"), (" ", "spaces")):
         columns = {len(line.strip().split(delimiter)) for line in lines}
         if len(columns) == 1 and (count := columns.pop()) > 1:

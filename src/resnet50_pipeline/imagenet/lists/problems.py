@@ -66,7 +66,7 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
             rule = f"write a number in {label_base}..{last} without a sign, decimal point or leading zeros"
             problems.append((number, f"{where}: label {label!r} is not a plain integer → {rule}"))
             continue
-        # Python refuses to parse integers with thousands of digits. 20 digits are enough to tell that a label is out of
+        # Python refuses to parse integers with thousands of digits. 20 digits are enough to see that a label is out of
         # range.
         value = int(label[:20])
         if not label_base <= value <= last:

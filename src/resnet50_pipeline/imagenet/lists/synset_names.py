@@ -1,4 +1,4 @@
-"""Reads the names of classes: `n01440764 tench, Tinca tinca`, one class per line."""
+"""Reads class names from a file with one class per line, such as `n01440764 tench, Tinca tinca`."""
 
 from __future__ import annotations
 

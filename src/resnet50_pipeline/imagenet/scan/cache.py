@@ -68,7 +68,9 @@ class ScanCache:
     def __init__(
         self, folder: Path, root: Path, archives: Sequence[tuple[str, int, int]] = (), *, tiff: bool = False
     ) -> None:
-        """Load the cache. Start with an empty one if no cache is stored, or if it was built with different rules.
+        """Load the cache.
+
+        Start with an empty cache if none is stored, or if the stored one was built with different rules.
 
         Args:
             folder: folder for the caches of all datasets; created on the first write.

@@ -164,7 +164,7 @@ def _find_target_outside(root: Path, file: Path) -> Path | None:
 
 
 def _find_other_form(root: Path, path: str) -> str:
-    """Return the problem of a path that exists in another Unicode form, or an empty string."""
+    """Return the problem with a path that exists in another Unicode form, or an empty string."""
     for form in ("NFC", "NFD"):
         other = normalize(form, path)
         with contextlib.suppress(OSError, ValueError):

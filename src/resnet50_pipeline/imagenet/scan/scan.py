@@ -55,8 +55,8 @@ def scan_dataset(
     """Walk the dataset folder and inspect every listed image.
 
     Problems with images are recorded in the columns `status` and `problem`, never raised. The column `scan_level`
-    contains the level at which each image was inspected. It is deeper than `level` if the result comes from a deeper
-    earlier scan and the file has not changed. The `structure` level does not use earlier results.
+    contains the level at which each image was inspected. This level is deeper than `level` if the result comes from a
+    deeper earlier scan and the file has not changed. The `structure` level does not use earlier results.
 
     Args:
         root: dataset folder.
@@ -64,8 +64,8 @@ def scan_dataset(
         workers: number of processes that walk and read; 0 means one per core.
         level: depth of the inspection; see `scan.inspection`.
         cache_dir: folder of the caches, or None. If the size and modification time of a file are unchanged and the
-            cache contains its results at this level or a deeper one, they are reused. New results are saved to the
-            cache every few seconds.
+            cache contains its results at this level or a deeper one, the results are reused. New results are saved to
+            the cache every few seconds.
         executor: function that inspects the images; None uses processes on this machine.
         archived: archived images, keyed by split, for the splits that are read from archives. The folders of these
             splits are ignored. The manifest is the same as for the unpacked images.

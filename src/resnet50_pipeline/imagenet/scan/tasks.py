@@ -10,7 +10,7 @@ from pathlib import Path
 from resnet50_pipeline.imagenet.scan.image_files import inspect_archived, inspect_file, inspect_image
 from resnet50_pipeline.imagenet.scan.inspection import ScanLevel
 
-# With these sizes, a task takes about 0.1 s at each level. Sending it to a worker is much faster.
+# With these sizes, a task takes about 0.1 s at each level. Sending the task to a worker takes much less time.
 _IMAGES_PER_TASK: dict[ScanLevel, int] = {"structure": 2048, "header": 2048, "full": 64}
 
 

@@ -49,7 +49,7 @@ class _Task:
 def find_changed_images(
     root: Path, manifest_file: Path, listed: pd.DataFrame, cache_dir: Path | None, workers: int = 0
 ) -> list[tuple[str, str]]:
-    """Return the path and the problem of each readable image whose file has changed since the scan.
+    """Return the path of each readable image whose file has changed since the scan, with a description of the change.
 
     An image is assumed to be unchanged if its size, modification time and inode match the scan cache. A random sample
     of these images and all other images are read, and their digests are compared with the manifest. If the manifest has
@@ -166,7 +166,7 @@ class _FileStates:
         cache.add({**texts, **states})
 
     def describe(self, row: int, root: Path) -> str:
-        """Return the problem of a changed image."""
+        """Describe how an image has changed."""
         path = root / self.paths[row]
         if not path.is_file():
             return "is missing, but data_validation found it" if not path.exists() else "is no longer a file"

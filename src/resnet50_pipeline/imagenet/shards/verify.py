@@ -1,4 +1,4 @@
-"""Verifies an entire shard set: compares every member with its digest in the index."""
+"""Verifies an entire shard set by comparing every member with its digest in the index."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def main(supervisor: int, command: list[str]) -> int:
     ended: dict[int, int] = {}
     stopped_by = int(signal.SIGTERM)
     while child.pid not in ended and os.getppid() == supervisor:
-        # With a timeout above 0, Python 3.11 returns an uninitialized number if the process was frozen past it.
+        # With a timeout above 0, Python 3.11 returns an uninitialized number if the process was frozen past that time.
         time.sleep(_POLL_SECONDS)
         arrived = signal.sigtimedwait(_AWAITED, 0)
         ended |= _reap()

@@ -80,7 +80,8 @@ class Processes:
                 self.first_end = min(ends, key=lambda end: end.is_effect)
                 self._decided_at = time.monotonic() + _EFFECT_SECONDS
             # If a large process is killed, the kernel closes its connections before the process has ended. The rank
-            # that lost the connection may therefore be seen first. The launcher sends SIGTERM to the remaining ranks.
+            # that lost the connection may therefore appear to fail first. The launcher sends SIGTERM to the remaining
+            # ranks.
             causes = [end for end in ends if not end.is_effect and end.exit_code != -signal.SIGTERM]
             if causes and self.first_end is not None and self.first_end.is_effect:
                 self.first_end = causes[0]

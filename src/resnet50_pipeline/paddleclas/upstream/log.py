@@ -92,7 +92,7 @@ _EVAL = re.compile(r"\[Eval\]\[Epoch (\d+)\]\[(Iter: \d+/\d+|Avg)\](.*)$")
 _BEST = re.compile(r"\[Eval\]\[Epoch (\d+)\]\[best metric( ema)?: ")
 _PADDLE = re.compile(r"train with paddle (\S+) and device")
 _SAVED = re.compile(r"Already save model in (.+)$")
-_REPLACED = re.compile(r"Exception occured when parse line: (.*)$")  # spelled like this upstream
+_REPLACED = re.compile(r"Exception occured when parse line: (.*)$")  # the spelling is upstream's
 
 
 def read_log_line(line: str) -> LogEntry:  # noqa: PLR0911 - one return for each kind of line

@@ -47,7 +47,7 @@ def require_one_evaluation(
         pages: the evaluation report and the model card.
 
     Raises:
-        EvaluationTableError: if a page belongs to other results.
+        EvaluationTableError: if a page belongs to different results.
     """
     digest = digest_json(metrics, evaluation_summary, validation_report["data_digest"])
     other = [str(page) for page in pages if digest not in page.read_text(encoding="utf-8")]

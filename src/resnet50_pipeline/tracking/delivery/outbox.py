@@ -171,8 +171,8 @@ class Outbox:
     def _apply_all(self, client: MlflowClient, run_id: str, *, with_uploads: bool) -> None:
         """Apply the operations in order, and keep the uploads of files that the artifact store rejects.
 
-        The artifact store may be another service with its own permissions, so it must not hold back metrics or the end
-        of the run. All other operations depend on the earlier ones.
+        The artifact store may be another service with its own permissions, so its errors must not hold back metrics or
+        the end of the run. All other operations depend on the earlier ones.
         """
         self._drop_missing_files()
         operations, position = self._state.operations, 0

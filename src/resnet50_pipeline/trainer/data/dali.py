@@ -180,7 +180,7 @@ class DaliLoader:
     def _prepare(self, row: int, data: bytes) -> tuple[bytes, int, int]:
         """Return bytes for DALI's decoder, and the width and height of its result.
 
-        DALI does not report damaged images, and it accepts different formats and decodes some of them differently. To
+        DALI does not report damaged images, supports different formats, and decodes some of them differently. To
         check it, a plain JPEG is therefore fully decoded the first time this process reads it. Any other image is
         decoded here and passed to DALI as a BMP.
 

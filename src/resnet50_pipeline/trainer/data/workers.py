@@ -102,7 +102,7 @@ class LoaderProcesses:
         self._jobs.append(_Job(self._executor.submit(_load, keys, slot), slot))
 
     def _take(self) -> LoadedBatch:
-        """Wait for the next batch and return it. Keep no reference to its images, so that the slot can be reused."""
+        """Wait for the next batch and return it. Drop all references to its images, so the slot can be reused."""
         future, slot = self._jobs.popleft()
         try:
             loaded, shape = future.result()

@@ -32,7 +32,7 @@ class ExponentialMovingAverage:
         self._average = self._concatenate()
 
     def update(self) -> None:
-        """Add the current weights to the average."""
+        """Update the average with the current weights."""
         # Update in place on the device without reading the result, so that the step does not have to wait.
         with paddle.no_grad():
             self._average.scale_(self._decay)

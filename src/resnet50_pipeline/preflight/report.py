@@ -55,12 +55,12 @@ def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status |
 
 
 def describe(plan: RunPlan) -> str:
-    """Return a summary of the run: `ResNet50, 120 epochs on gpu 0,1,2,3, 256 images per step: 4 ranks x …`."""
+    """Return two lines: `ResNet50, 120 epochs on gpu 0,1,2,3`, and how a step is divided among the ranks."""
     training = plan.training
     devices = ",".join(map(str, training.launch.devices))
     engine = "" if training.engine == "native" else ", with the PaddleClas engine"
     return (
-        f"{training.arch.name}, {pluralize(training.epochs, 'epoch')} on {training.launch.device} {devices}{engine}, "
+        f"{training.arch.name}, {pluralize(training.epochs, 'epoch')} on {training.launch.device} {devices}{engine}\n"
         f"{training.describe_step()}"
     )
 

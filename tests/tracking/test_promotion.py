@@ -123,7 +123,7 @@ def test_a_failed_version_is_promoted_only_despite_the_gate(client):
 
 
 def test_a_second_rollback_goes_one_champion_further_back(client):
-    """Each rollback restores the previous champion. At the first champion, a rollback fails."""
+    """Each rollback goes one champion further back. At the first champion, a rollback fails."""
     add_versions(client, [0.90, 0.92, 0.94])
     for version in (1, 2, 3):
         judge(client, version)

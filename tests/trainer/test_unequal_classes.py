@@ -101,7 +101,7 @@ def test_balanced_epoch_has_the_same_number_of_every_class():
 
 
 def test_balanced_epochs_use_all_images_equally():
-    """Over 11 epochs of 4 images, each of 11 images is used 4 times. Epochs differ, but not for the same seed."""
+    """Over 11 epochs of 4 images, each of 11 images is used 4 times. Epochs differ, but are reproducible."""
     epochs = [balanced_order(LABELS, 4, seed=3, epoch=epoch)[0] for epoch in range(1, 12)]
     used = Counter(np.concatenate(epochs).tolist())
     assert {used[row] for row in range(11)} == {4}

@@ -158,5 +158,5 @@ def test_kedro_run_rejects_an_archive_that_escapes(faulty: FaultyDataset, kedro_
     parameters = pack(faulty, tmp_path / "archives", link)
     outcome = kedro_run(kedro_project, faulty.root, *parameters, "dataset.unpack=true")
     assert outcome.exit_code == 1
-    assert re.search(r"link\.JPEG'?: .* → ", outcome.message)
+    assert re.search(r"link\.JPEG'.* → ", outcome.message)
     assert not outcome.results.exists()

@@ -31,7 +31,7 @@ ARG SOURCE_COMMIT=none-dirty
 RUN export VIRTUAL_ENV=/opt/venv SOURCE_COMMIT="$SOURCE_COMMIT" \
     && /opt/venv/bin/uv pip install --no-cache --quiet --no-deps --no-build-isolation . \
     && /opt/venv/bin/uv pip check --quiet \
-    && /opt/venv/bin/python -m resnet50_pipeline.trainer.cuda_libraries
+    && /opt/venv/bin/python -m resnet50_pipeline.trainer.probes.cuda_libraries
 
 FROM python AS on-cpu
 

@@ -242,7 +242,7 @@ install_locks
 install_packages --editable .
 write_settings
 if entries 'nvidia-.*-cu11' | grep -q .; then
-    "$venv/bin/python" -m resnet50_pipeline.trainer.cuda_libraries ||
+    "$venv/bin/python" -m resnet50_pipeline.trainer.probes.cuda_libraries ||
         fail "the CUDA libraries could not be linked into Paddle (the message is above)"
 fi
 # This uses the metadata in pyproject.toml.

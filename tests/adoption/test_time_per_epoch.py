@@ -10,7 +10,7 @@ from image_folders import write_image
 
 from resnet50_pipeline.paddleclas.epoch_time import MeasuredSteps, estimate_epoch_seconds, measure_steps
 from resnet50_pipeline.parameters import TrainingParameters
-from resnet50_pipeline.trainer.step_probe import extrapolate, time_batches
+from resnet50_pipeline.trainer.probes.step_time import extrapolate, time_batches
 from striped_dataset import build_training_parameters
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resnet50_pipeline.trainer.cuda_libraries import LIBRARIES
+from resnet50_pipeline.trainer.probes.cuda_libraries import LIBRARIES
 
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = PROJECT / "Dockerfile"
@@ -62,7 +62,7 @@ def test_devices_are_stages_and_packages_are_pinned() -> None:
     assert {f"{wheel}==" for wheel in LIBRARIES.values()} <= {
         line.partition("==")[0] + "==" for line in gpu.splitlines()
     }
-    assert "-m resnet50_pipeline.trainer.cuda_libraries" in text
+    assert "-m resnet50_pipeline.trainer.probes.cuda_libraries" in text
     assert "FROM nvidia" not in text
 
 

@@ -15,7 +15,7 @@ from project_copy import PROJECT, copy_project
 PROGRAM = """
 import json, paddle
 from paddle.base import core
-from resnet50_pipeline.trainer.cuda_libraries import find_paddle, missing_libraries, read_kernels
+from resnet50_pipeline.trainer.probes.cuda_libraries import find_paddle, missing_libraries, read_kernels
 built_for = read_kernels(find_paddle())
 print(json.dumps([paddle.version.cuda(), core.cudnn_version(), core.nccl_version(), missing_libraries(find_paddle()),
                   built_for.run_on((8, 9)), built_for.run_on((9, 0))]))

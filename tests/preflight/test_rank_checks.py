@@ -159,7 +159,7 @@ def test_positions_count_the_visible_devices(device, devices, environment, expec
 @pytest.mark.slow
 def test_probe_counts_parameters_and_activations():
     """ResNet50 has 25,557,032 parameters (torchvision), and 11.1 million values come out of its convolutions (timm)."""
-    program = "from resnet50_pipeline.trainer.probe import count_values; print(count_values('ResNet50'))"
+    program = "from resnet50_pipeline.trainer.probes.environment import count_values; print(count_values('ResNet50'))"
     printed = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True, text=True
     )

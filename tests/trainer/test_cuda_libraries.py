@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet50_pipeline.trainer.cuda_libraries import (
+from resnet50_pipeline.trainer.probes.cuda_libraries import (
     LIBRARIES,
     Kernels,
     find_paddle,
@@ -143,5 +143,5 @@ def test_command_changes_nothing_in_a_cpu_environment():
     paddle = find_paddle()
     assert paddle is not None
     before = sorted(path.name for path in (paddle / "libs").iterdir())
-    subprocess.run([sys.executable, "-m", "resnet50_pipeline.trainer.cuda_libraries"], check=True)
+    subprocess.run([sys.executable, "-m", "resnet50_pipeline.trainer.probes.cuda_libraries"], check=True)
     assert sorted(path.name for path in (paddle / "libs").iterdir()) == before

@@ -249,7 +249,7 @@ def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class
         return f"  epoch     not measured: {measured}", None
     seconds = estimate_epoch_seconds(training, measured, len(paths), class_num)
     total = seconds * training.epochs
-    # If only batches of a single image were measured, the estimate is too high; see `step_probe.extrapolate`.
+    # If only batches of a single image were measured, the estimate is too high; see `probes.step_time.extrapolate`.
     degree = "at most" if measured.batch_size == 1 < training.batch_size_per_rank else "about"
     return (
         f"  epoch     {degree} {format_duration(seconds)}, so {format_duration(total)} for "

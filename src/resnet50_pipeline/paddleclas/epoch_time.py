@@ -1,4 +1,4 @@
-"""Estimates the time per epoch from a few training steps, which a separate process measures (trainer/step_probe.py)."""
+"""Estimates the time per epoch from a few training steps, which trainer/probes/step_time.py measures in a process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_c
 from resnet50_pipeline.paddleclas.launch.command import TRAINER_PROGRAM, build_launch_command
 from resnet50_pipeline.parameters import TrainingParameters
 
-_PROGRAM = TRAINER_PROGRAM.with_name("step_probe.py")
+_PROGRAM = TRAINER_PROGRAM.with_name("probes") / "step_time.py"
 # Importing Paddle takes a few seconds, or more on a busy machine.
 _TIMEOUT_SECONDS = 60.0
 _MOST_PATHS = 64

@@ -1,4 +1,4 @@
-"""Checks Paddle, its devices and its collectives in a separate process, started like a rank (trainer/probe.py)."""
+"""Checks Paddle, its devices and its collectives with trainer/probes/environment.py, in a process like a rank's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 from resnet50_pipeline.text import pluralize
 
-PROBE_PROGRAM = TRAINER_PROGRAM.with_name("probe.py")
+PROBE_PROGRAM = TRAINER_PROGRAM.with_name("probes") / "environment.py"
 _PROBE_SECONDS = 120.0
 _CPU_BUILD = "make setup GPU=1 (or Paddle's own build for your CUDA), or training.launch.device=cpu"
 _NO_CARDS = "check that nvidia-smi lists GPUs; in a container, use docker run --gpus all"

@@ -11,6 +11,7 @@
     data                the input pipeline, from list files to batches on the device
     ranks               collective operations
     heartbeat, stopping communication with the supervisor
+    probes              programs that examine Paddle and its devices, without training
 
 Ranks and the rest of the project communicate only through files. Ranks read the YAML file and the list files, and write
 `events.jsonl`, heartbeats, predictions and checkpoint sets. Nothing here imports Kedro, MLflow, pandas or Great

@@ -1,4 +1,6 @@
-"""Prints the properties of Paddle and its devices as a line of JSON: `python trainer/probe.py --device gpu --use 0,1`.
+"""Prints the properties of Paddle and its devices as a line of JSON.
+
+    python trainer/probes/environment.py --device gpu --use 0,1
 
 Preflight runs this program with the interpreter and environment variables of the ranks, and reads the last line.
 """
@@ -14,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet50_pipeline.trainer.cuda_libraries import missing_libraries, read_kernels
+from resnet50_pipeline.trainer.probes.cuda_libraries import missing_libraries, read_kernels
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the result and return 0. The result includes any problems, so they do not change the exit code."""
-    parser = argparse.ArgumentParser(prog="probe.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="environment.py", description=__doc__)
     parser.add_argument("--device", required=True, help="cpu, gpu, or the name of a Paddle custom device")
     parser.add_argument("--use", default="0", help="numbers of the devices to test, such as 0,1")
     parser.add_argument("--network", help="network whose size to return, if the device is gpu")

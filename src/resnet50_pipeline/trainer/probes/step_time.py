@@ -20,7 +20,7 @@ import numpy as np
 
 from resnet50_pipeline.imagenet.lists.files import ListEntries
 from resnet50_pipeline.recipe.document import TrainingConfig
-from resnet50_pipeline.trainer.probe import count_devices
+from resnet50_pipeline.trainer.probes.environment import count_devices
 
 _READING_SECONDS, _TRAINING_SECONDS = 1.0, 4.0
 

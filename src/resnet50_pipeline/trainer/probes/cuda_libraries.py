@@ -1,6 +1,6 @@
 """Lets Paddle load the CUDA libraries from NVIDIA's wheels, and shows what a GPU build of Paddle needs.
 
-    python -m resnet50_pipeline.trainer.cuda_libraries  # after every installation of a GPU build
+    python -m resnet50_pipeline.trainer.probes.cuda_libraries  # after every installation of a GPU build
 
 `make setup GPU=1` and the Dockerfile run this command. Paddle 2.6 opens its CUDA libraries by names without a version,
 such as `libcudnn.so`. NVIDIA's wheels contain only names with a version, in folders that the dynamic loader does not

@@ -113,16 +113,19 @@ def test_summary_of_a_replaced_training_run_is_refused(tmp_path):
     )
     reads = Pipeline([Node(len, ["training_dir", "training_summary"], "report", name="report")])
     writes = Pipeline([Node(len, "training_dir", "training_summary", name="summarize_training")])
-    require_one_training(reads, catalog, {})  # there is no training run yet
+    evaluation = parameters.EvaluationParameters(batch_size_per_rank=8)
+    groups = {"evaluation": evaluation}
+    require_one_training(reads, catalog, groups)  # there is no training run yet
     folder.mkdir()
     summary.write_text('{"steps": 6, "seconds": 3.142}')
     finished = {"epochs": 1, "step": 6, "best_epoch": 1, "best_top1": 0.5, "images_per_second": 9.0}
     events = EventWriter(events_path(folder))
     events.write(Finished(**finished, seconds=3.14159))
-    require_one_training(reads, catalog, {})
+    require_one_training(reads, catalog, groups)
     events.write(Finished(**finished, seconds=2.71828))
     events.close()
     with pytest.raises(DatasetError, match="--nodes summarize_training"):
-        require_one_training(reads, catalog, {"model": None})
-    require_one_training(reads, catalog, {"model": "models:/resnet50/1"})
+        require_one_training(reads, catalog, groups)
+    other = evaluation.model_copy(update={"model": "models:/resnet50/1"})
+    require_one_training(reads, catalog, {"evaluation": other})
     require_one_training(writes, catalog, {})

@@ -15,7 +15,13 @@ from kedro.pipeline import Pipeline
 from resnet50_pipeline.exceptions import DatasetNotFoundError
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir
-from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters, read_group
+from resnet50_pipeline.parameters import (
+    DatasetParameters,
+    EvaluationParameters,
+    TrackingParameters,
+    TrainingParameters,
+    read_group,
+)
 from resnet50_pipeline.pipeline_registry import makes_sample
 from resnet50_pipeline.preflight.checks import check_start_of_ranks
 from resnet50_pipeline.preflight.dataset import require_dataset, require_sample
@@ -75,7 +81,7 @@ class PreflightHooks:
             require_dataset(places[DATASET_ROOT], read_group(parameters, "dataset", DatasetParameters))
         require_inputs(pipeline, catalog)
         require_one_validation(pipeline, catalog)
-        require_one_training(pipeline, catalog, parameters.get("evaluation", {}))
+        require_one_training(pipeline, catalog, parameters)
         if workspace := Path(parameters[RUN_DIR]) if RUN_DIR in parameters else find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
         try:
@@ -152,16 +158,17 @@ def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any
         require_report_of(manifest, report)
 
 
-def require_one_training(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], evaluation: Mapping[str, Any]) -> None:
+def require_one_training(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], parameters: Mapping[str, Any]) -> None:
     """Raise an error if this run reads the summary of a training run that has been replaced since.
 
     Raises:
         DatasetError: if the summary was not written for the run in the training folder.
     """
-    summary, folder = (_path_of(catalog, name) for name in (TRAINING_SUMMARY, TRAINING_DIR))
-    # The report of another model does not contain the summary.
-    if TRAINING_SUMMARY not in pipeline.inputs() or evaluation.get("model") is not None:
+    if TRAINING_SUMMARY not in pipeline.inputs():
         return
+    if read_group(parameters, "evaluation", EvaluationParameters).model is not None:
+        return  # the report of another model does not contain the summary
+    summary, folder = (_path_of(catalog, name) for name in (TRAINING_SUMMARY, TRAINING_DIR))
     if summary is not None and folder is not None and summary.is_file() and events_path(folder).is_file():
         # This module imports pandas, which would slow down every command.
         from resnet50_pipeline.paddleclas.history import require_summary_of

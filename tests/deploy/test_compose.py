@@ -68,7 +68,7 @@ def test_no_secret_is_on_a_command_line(compose):
 
 
 def test_permanent_services_have_health_checks(compose):
-    """Every permanent service has a health check and is restarted, and dependent services wait for it."""
+    """Every long-running service has a health check and a restart policy, and services that depend on it wait."""
     services = compose["services"]
     lasting = {name for name, service in services.items() if service.get("restart") == "unless-stopped"}
     assert lasting == {"postgres", "objects", "mlflow"}

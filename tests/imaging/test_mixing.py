@@ -20,7 +20,7 @@ def images(count: int, side: int = 16) -> np.ndarray:
 @given(count=st.integers(1, 9), seed=st.integers(0, 10**6), alpha=st.floats(0.1, 2))
 @settings(deadline=None)
 def test_mixup_matches_upstream(count: int, seed: int, alpha: float):
-    """The result is `lam * imgs + (1 - lam) * imgs[idx]`, bit for bit. The permutation is drawn before the share."""
+    """The result is `lam * imgs + (1 - lam) * imgs[idx]`, bit for bit. `idx` is drawn before `lam`."""
     draw = np.random.default_rng(seed)
     index, share = draw.permutation(count), draw.beta(alpha, alpha)
     plan = Mixup(alpha=alpha).plan(count, 16, np.random.default_rng(seed))

@@ -43,7 +43,7 @@ class Choices:
 
 
 def find_paddleclas_lists(images: ImageIndex, _: Choices) -> FoundDataset | None:
-    """Find PaddleClas' lists: one `path label` line per image, with a space or a tab. Labels are kept."""
+    """Find PaddleClas' lists, with one `path label` line per image, separated by a space or a tab. Labels are kept."""
     root = images.root
     files = {
         split: path

@@ -283,7 +283,7 @@ def _make_training(conf: Path, recipe: str | None, images: int, options: dict[st
 
 
 def _choose_fractions(found: FoundDataset, options: dict[str, Any]) -> dict[Split, float]:
-    """Return the fraction of the images for each split to split off, with test first."""
+    """Return the fraction of the images to hold out for each split that must be created, with test first."""
     if options["folds"] is not None and options["val_fraction"] is not None:
         raise ParameterError(
             f"--val-fraction {options['val_fraction']:g}: --folds {options['folds']} already decides the part of val → "

@@ -124,8 +124,8 @@ def require_report_of(manifest_file: Path, report_file: Path) -> None:
     report = json.loads(report_file.read_text(encoding="utf-8"))
     if report.get("manifest_digest") != digest_file(manifest_file):
         raise DatasetError(
-            f"{report_file} was not written for {manifest_file}: data_validation was probably interrupted between the "
-            "two, or one of them was replaced → run data_validation again"
+            f"{report_file} was not written for {manifest_file}: data_validation was probably interrupted after "
+            "writing only one of them, or one of them was replaced → run data_validation again"
         )
 
 

@@ -187,7 +187,7 @@ def _describe(name: str, values: Mapping[str, Any], context: _Context) -> tuple[
 
 
 def _describe_whole(name: str, values: Mapping[str, Any], context: _Context) -> tuple[str, list[Problem]]:
-    """Return the observed result as text, and the problems, for an expectation about the entire dataset."""
+    """Return the observed result (as text) and the problems for a dataset-wide expectation."""
     if name in COUNT_EXPECTATIONS:
         return describe_count(name, int(values["observed_value"]), context.list_names)
     if name == "every_class_has_train_images":

@@ -32,7 +32,7 @@ class Probed:
     Attributes:
         found: JSON object that the probe printed.
         positions: positions of the devices among the visible ones. The ranks use these as Paddle's device numbers.
-        problem: error of the probe; None if it printed a result.
+        problem: the probe's error message, or None if the probe printed a result.
     """
 
     found: dict[str, Any]

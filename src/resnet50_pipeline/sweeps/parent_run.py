@@ -30,7 +30,7 @@ def open_parent(plan: SweepPlan, study: Study, description: RunDescription) -> T
 def environment_of_trial(
     parent: TrackedRun, study: str, name: str, number: int | None = None, params: Mapping[str, object] | None = None
 ) -> dict[str, str]:
-    """Return the environment variables of a trial's `kedro run`, which add the trial's number and values as tags."""
+    """Return the environment variables that tag a trial's `kedro run` with the trial's number and values."""
     tags = {"sweep.study": study, **{f"sweep.{path}": str(value) for path, value in (params or {}).items()}}
     if number is not None:
         tags["sweep.trial"] = str(number)

@@ -78,7 +78,7 @@ class EvaluationReporter:
     """
 
     def __init__(self, emit: Callable[[EvalProgress], None], total: int, ranks: Ranks) -> None:
-        """Start measuring time for an evaluation of `total` images over all ranks."""
+        """Start timing an evaluation of `total` images across all ranks."""
         self._emit, self._total, self._ranks = emit, total, ranks
         self._images = 0
         self._started = self._last_report = time.monotonic()

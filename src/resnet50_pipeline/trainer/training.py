@@ -212,7 +212,7 @@ class TrainingRun:
             )
 
     def _finish_epoch(self, epoch: int) -> None:
-        """Evaluate and save, if either is due after this epoch. Both are always due after the last configured epoch."""
+        """Evaluate, save, or do both, as is due after this epoch. After the last configured epoch, both are due."""
         config, is_last = self._config.Global, epoch == self._config.Global.epochs
         is_best = False
         if is_last or epoch % config.eval_interval == 0:

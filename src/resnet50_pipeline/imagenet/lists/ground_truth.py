@@ -57,7 +57,7 @@ def read_ground_truth(path: Path, meta: Path | None = None) -> GroundTruth:
         DatasetError: if meta.mat cannot be read.
     """
     if not path.is_file():
-        raise DatasetNotFoundError(f"{path}: the file is missing → correct dataset.val_ground_truth")
+        raise DatasetNotFoundError(f"{path}: the file is missing → fix the path in dataset.val_ground_truth")
     text = read_text_file(path)
     lines = text.rstrip().splitlines()
     if not lines:

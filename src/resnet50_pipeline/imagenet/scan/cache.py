@@ -135,7 +135,7 @@ class ScanCache:
         return not self._parts
 
     def _delete_oldest(self) -> None:
-        """Delete the caches of the least recently scanned datasets, and the cache of an older version."""
+        """Delete the caches of the least recently scanned datasets, and any cache in an older format."""
         parent = self._folder.parent
         if not self._folder.is_dir():
             return

@@ -1,4 +1,4 @@
-"""Packs validated lists into a shard set. The images may be separate files or in the distributed archives."""
+"""Packs validated lists into a shard set. The images may be separate files or still in the original archives."""
 
 from __future__ import annotations
 

@@ -141,8 +141,8 @@ def _read_members(
 ) -> tuple[NDArray[np.void], list[str], bytes | None]:
     """Return one row per image, the names, and the bytes of the checksums member, or None if it is missing.
 
-    `tarfile` provides the name and size of each member. To detect flipped bits, all other bytes must equal the output
-    of `_write` for that member. Afterward, the file is positioned after the last member.
+    `tarfile` provides the name and size of each member. Flipped bits are detected by requiring all other bytes to equal
+    the output of `_write` for that member. Afterward, the file is positioned after the last member.
     """
     names: list[str] = []
     rows: list[tuple[object, ...]] = []

@@ -141,9 +141,9 @@ def test_converted_known_images_are_reported_by_name(small: pd.DataFrame) -> Non
     problems = failed(small)
     assert problems.keys() == {"known_png_is_there", "known_cmyk_are_there"}
     line = int(np.flatnonzero(names == png)[0]) + 1
-    assert re.match(rf"train_list\.txt:{line}: train/n02105855/{png}: .*JPEG RGB", problems["known_png_is_there"][0])
+    assert re.match(rf"train_list\.txt:{line}: train/n02105855/{png}\b.*JPEG RGB", problems["known_png_is_there"][0])
     converted, missing = problems["known_cmyk_are_there"]
-    assert re.search(rf"/{first}: .*JPEG RGB.*CMYK", converted)
+    assert re.search(rf"/{first}\b.*JPEG RGB.*CMYK", converted)
     assert missing.startswith(f"train_list.txt: {second}")
 
 

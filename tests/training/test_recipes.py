@@ -353,7 +353,8 @@ def test_recipe_trains(recipe: str, dataset_parameters: PlacedDataset, training_
 def small(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe with the same keys, but for 36 images of 32 x 32 pixels on a CPU."""
     epochs = 3
-    values = {**recipe, "epochs": epochs, "max_batch_size_per_rank": 6, "images_per_step": 12}
+    step = {"max_batch_size_per_rank": 6, "images_per_step": 12}
+    values = {**recipe, "epochs": epochs, **(step if "images_per_step" in recipe else {"batch_size_per_rank": 6})}
     values["arch"] = {**recipe["arch"], "name": "ResNet18"}
     values["lr"] = {**recipe["lr"], "learning_rate": 0.01, "warmup_epoch": 1, "warmup_start_lr": 0.001}
     values.pop("amp", None)  # Paddle does not support half precision on CPUs

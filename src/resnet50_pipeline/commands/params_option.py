@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from resnet50_pipeline import parameters
+from resnet50_pipeline.child_runs.run_file import merge
 from resnet50_pipeline.frozen_model import models_of, refuse_url
 from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR
 
@@ -73,23 +74,14 @@ def parse_params(texts: Iterable[str]) -> dict[str, Any]:
             nested: Any = _parse_value(key, value)
             for name in reversed(key.split(".")):
                 nested = {name: nested}
-            params = merge_params(params, nested)
+            params = merge(params, nested)
     return params
-
-
-def merge_params(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two nested dictionaries. Values in `second` override those in `first`."""
-    merged = dict(first)
-    for key, value in second.items():
-        old = merged.get(key)
-        merged[key] = merge_params(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def add_params_of_file(context: click.Context, params: dict[str, Any]) -> dict[str, Any]:
     """Merge the parameters in the `--config` file with `params`, which override them."""
     in_file = (context.default_map or {}).get("params")
-    return merge_params(in_file, params) if isinstance(in_file, Mapping) else params
+    return merge(in_file, params) if isinstance(in_file, Mapping) else params
 
 
 def _read(context: click.Context, _option: click.Parameter, value: Any) -> dict[str, Any]:

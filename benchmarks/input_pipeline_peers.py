@@ -155,7 +155,7 @@ def ours(loader: dict[str, Any]) -> Callable[[Path, int], Epoch]:
         from resnet50_pipeline.trainer.data.dataset import ListDataset
         from resnet50_pipeline.trainer.data.loader import Loader
         from resnet50_pipeline.trainer.data.sampling import TrainBatches
-        from resnet50_pipeline.trainer.ranks import Ranks
+        from resnet50_pipeline.trainer.share import Share
 
         list_file = folder / "train_list.txt"
         entries = read_list_file(list_file, class_num=1)
@@ -170,7 +170,7 @@ def ours(loader: dict[str, Any]) -> Callable[[Path, int], Epoch]:
                 "loader": {"num_workers": workers, **loader},
             }
         )
-        batches = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), seed=1)
+        batches = TrainBatches(len(entries), split, Share(1, range(1)), seed=1)
         loading = Loader(ListDataset(entries, split, seed=1), batches, split)
 
         def epoch() -> Iterable[Any]:
@@ -194,7 +194,7 @@ def packed(mode: str, decode: str = "whole") -> Callable[[Path, int], Epoch]:
         from resnet50_pipeline.trainer.data.dataset import ListDataset
         from resnet50_pipeline.trainer.data.sampling import TrainBatches
         from resnet50_pipeline.trainer.data.workers import LoaderProcesses
-        from resnet50_pipeline.trainer.ranks import Ranks
+        from resnet50_pipeline.trainer.share import Share
 
         list_file = folder / "train_list.txt"
         entries = read_list_file(list_file, class_num=1)
@@ -210,7 +210,7 @@ def packed(mode: str, decode: str = "whole") -> Callable[[Path, int], Epoch]:
                 "loader": {"num_workers": workers, "normalize_on_device": True, "decode": decode},
             }
         )
-        batches = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), seed=1)
+        batches = TrainBatches(len(entries), split, Share(1, range(1)), seed=1)
         dataset = ListDataset(entries, split, seed=1)
         processes = LoaderProcesses(dataset, 0, workers, BATCH * dataset.largest_image_bytes())
 

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from input_pipeline_loose import take_turns
 from input_pipeline_photographs import write_photographs
-from targets import Target
+from targets import Target, peak_memory_bytes
 
 from resnet50_pipeline.files import digest_file, write_text
 from resnet50_pipeline.imagenet.lists.files import ListEntries, parse_list
@@ -206,7 +205,7 @@ def open_imagenet(folder: Path) -> None:
     for row in draw.sample(range(IMAGENET_IMAGES), 20_000):
         source.read(row)
     megabytes = (resident_bytes() - before) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = peak_memory_bytes() / 1e6
     print(json.dumps({"seconds": round(seconds, 2), "megabytes": round(megabytes), "peak_with_imports": round(peak)}))
 
 

@@ -28,6 +28,15 @@ class Target:
         return f"{self.name} | {self.measured:.3f} | {sign} {self.bound:g} | {'yes' if self.is_met else 'NO'}"
 
 
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process in bytes.
+
+    `ru_maxrss` of getrusage(2) would include the memory of the process that started this one, as it was before exec.
+    """
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
+
+
 def report(targets: Sequence[Target], *, is_checked: bool) -> int:
     """Print the targets and return the exit code: 1 if `is_checked` is true and a target is missed, otherwise 0."""
     print("target | measured | bound | met")

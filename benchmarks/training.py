@@ -2,6 +2,7 @@
 
 - `steps`: one step of one rank, compared with a bare training loop.
 - `ranks`: two ranks, compared with one.
+- `replicas`: the comparison of the ranks' weights and optimizer states.
 - `engines`: an epoch, compared with PaddleClas (needs PADDLECLAS_HOME, the path of a checkout).
 
 All figures are ratios within one run, on the CPU, with ResNet50 on the sample's images of 32 x 32 pixels. Compared
@@ -24,6 +25,7 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
 import training_engines
 import training_ranks
+import training_replicas
 import training_steps
 from targets import Target, measure_parts
 
@@ -31,6 +33,7 @@ from targets import Target, measure_parts
 PARTS: dict[str, Callable[[Path], list[Target]]] = {
     "steps": training_steps.measure,
     "ranks": training_ranks.measure,
+    "replicas": training_replicas.measure,
     "engines": training_engines.measure,
 }
 

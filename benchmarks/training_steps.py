@@ -59,6 +59,8 @@ def measure(folder: Path) -> list[Target]:
     return [
         Target("native step / bare loop", statistics.median(one.native / one.bare for one in rounds), 1.03),
         Target("events, meters and heartbeat / step", bookkeeping / step, 0.005),
+        Target("gradient norm / step", monitoring_share(plain, batches), 0.01),
+        Target("gradient norm and update ratios / step", monitoring_share(config(update_ratios=True), batches), 0.03),
         Target("pause for a set / paddle.save", statistics.median(one.stall / one.save for one in rounds), 1.0),
     ]
 
@@ -98,11 +100,11 @@ def load_batches(config: TrainingConfig) -> list[tuple[Any, Any]]:
     from resnet50_pipeline.trainer.data.dataset import ListDataset
     from resnet50_pipeline.trainer.data.loader import Loader
     from resnet50_pipeline.trainer.data.sampling import TrainBatches
-    from resnet50_pipeline.trainer.ranks import Ranks
+    from resnet50_pipeline.trainer.share import Share
 
     split = config.DataLoader.Train
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=config.Arch.class_num)
-    order = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), config.Global.seed)
+    order = TrainBatches(len(entries), split, Share(1, range(1)), config.Global.seed)
     order.epoch = 1
     loader = Loader(ListDataset(entries, split, config.Global.seed), order, split)
     return [(batch.images, batch.labels.reshape([-1, 1])) for batch in loader]
@@ -180,10 +182,32 @@ def bookkeeping_seconds(folder: Path) -> float:
         meters.add(loss, logits, batch, reader_seconds=0.0)
         heartbeat.beat()
         if step % PRINT_STEP == 0:
-            totals, _ = meters.close_interval(step, wants_to_stop=False)
+            totals = meters.close_interval(step, wants_to_stop=False).totals
             writer.write(_train_step(step, totals.mean_loss, totals.top1))
     show_events(folder / "bookkeeping" / "events.jsonl")
     return (time.perf_counter() - started) / BOOKKEEPING_STEPS
+
+
+def monitoring_share(config: TrainingConfig, batches: Sequence[tuple[Any, Any]]) -> float:
+    """Return the time to measure gradients and updates every PRINT_STEP steps, as a share of the time of the steps."""
+    import paddle
+
+    from resnet50_pipeline.trainer.data.batches import Batch
+    from resnet50_pipeline.trainer.ranks import Ranks
+    from resnet50_pipeline.trainer.step import Stepper
+
+    stepper = Stepper(config, Ranks(0, 1, "cpu"), len(batches))
+    stepper.start_epoch(1)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for step in range(2 * ROUNDS):
+        images, labels = batches[step % len(batches)]
+        labels = labels.reshape([-1])
+        batch = Batch(images=images, labels=labels, index=paddle.arange(len(labels)), mixed=None)
+        started = time.perf_counter()
+        stepper.run(batch, step, is_reported=step % 2 == 1)
+        seconds[step % 2 == 1].append(time.perf_counter() - started)
+    plain, measured = (statistics.median(found[1:]) for found in seconds.values())
+    return (measured - plain) / PRINT_STEP / plain
 
 
 def show_events(path: Path) -> None:

@@ -12,7 +12,6 @@ import argparse
 import cProfile
 import json
 import pstats
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from targets import Target
+from targets import Target, peak_memory_bytes
 
 PROJECT = Path(__file__).parents[1]
 TRAIN_IMAGES, VAL_IMAGES, CLASSES = 1_281_167, 50_000, 1_000
@@ -60,7 +59,7 @@ def make_manifest(seed: int = 0) -> pd.DataFrame:
     short = np.clip(random.lognormal(np.log(375), 0.35, images), 32, 4000).astype(np.int64)
     long = (short * random.choice([1.0, 4 / 3, 1.5, 16 / 9], images, p=[0.1, 0.6, 0.25, 0.05])).astype(np.int64)
     is_wide = random.random(images) < 0.75
-    digest = random.bytes(32 * images).hex()
+    digest, hashes = random.bytes(32 * images).hex(), random.bytes(18 * images).hex()
     return pd.DataFrame(
         {
             "split": np.repeat(np.array(["train", "val"], dtype=object), [TRAIN_IMAGES, VAL_IMAGES]),
@@ -80,6 +79,11 @@ def make_manifest(seed: int = 0) -> pd.DataFrame:
             "scan_level": "full",
             "trailing_bytes": np.zeros(images, dtype=np.int64),
             "ignored": "",
+            "difference_hash": [hashes[36 * row : 36 * row + 36] for row in range(images)],
+            "brightness_p5": random.uniform(0, 0.4, images).astype(np.float32),
+            "brightness_p99": random.uniform(0.6, 1, images).astype(np.float32),
+            "entropy": random.uniform(6, 8, images).astype(np.float32),
+            "sharpness": random.uniform(20, 70, images).astype(np.float32),
         }
     )
 
@@ -101,6 +105,14 @@ def _share_train_images(random: np.random.Generator) -> np.ndarray[tuple[int], n
     return counts
 
 
+def _make_root(root: Path) -> Path:
+    """Return a dataset folder without images. Data Docs then contain no thumbnails."""
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        (root / f"{split}_list.txt").touch()
+    return root
+
+
 def run(folder: Path) -> dict[str, float]:
     """Validate the synthetic manifest, write the report and the Data Docs to `folder`, and return the figures."""
     from resnet50_pipeline.imagenet.layout import ListDescriptions
@@ -113,16 +125,22 @@ def run(folder: Path) -> dict[str, float]:
     lists = ListDescriptions((), {"train": "train_list.txt", "val": "val_list.txt"}, {})
     manifest_file = folder / "manifest.parquet"
     manifest.to_parquet(manifest_file, index=False)
+    root = _make_root(folder / "dataset")
     start = time.monotonic()
     report, docs = nodes.validate_manifest(
-        manifest, manifest_file, lists, DatasetParameters(class_num=CLASSES), parameters
+        dataset_root=root,
+        manifest=manifest,
+        manifest_file=manifest_file,
+        list_descriptions=lists,
+        dataset=DatasetParameters(class_num=CLASSES),
+        data_validation=parameters,
     )
     seconds = time.monotonic() - start
     docs.rename(folder / "data_docs")
     (folder / "validation_report.json").write_text(json.dumps(report))
     failed = {expectation["name"] for expectation in report["expectations"] if not expectation["success"]}
     assert failed == {"synsets_are_those_of_ilsvrc2012"}, failed  # the synsets are made up
-    return {"seconds": seconds, "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return {"seconds": seconds, "gibibytes": peak_memory_bytes() / 2**30}
 
 
 def main() -> None:

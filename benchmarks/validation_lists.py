@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from targets import Target
+from targets import Target, peak_memory_bytes
 
 from resnet50_pipeline.imagenet.lists.files import Split
 
@@ -122,7 +121,7 @@ def compare(folder: Path) -> dict[str, float]:
         "checked": statistics.median(checked for _, checked in rounds),
         "ratio": statistics.median(checked / by_sed for by_sed, checked in rounds),
         "cpu": cpu,
-        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "gigabytes": peak_memory_bytes() / 1e9,
     }
 
 

@@ -17,12 +17,13 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 from targets import Target
 
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan.scan import scan_dataset
-from resnet50_pipeline.imagenet.scan.tasks import InspectionTask, run_task
+from resnet50_pipeline.imagenet.scan.tasks import COLUMN_NAMES, InspectionTask, run_task
 from resnet50_pipeline.imagenet.walk import walk_splits
 
 SMALL_FILES = 200_000
@@ -168,12 +169,12 @@ def measure_detected_faults(root: Path) -> list[Target]:
         for number, data in enumerate(files):
             (folder / f"{number}.JPEG").write_bytes(data)
         names = [f"{number}.JPEG" for number in range(100)]
-        columns = run_task(InspectionTask(str(folder), names, "header", is_walked=True))
-        _bytes, formats, _mode, _width, _height, _sha256, _exif, trailing, status, _problem = columns
+        found = run_task(InspectionTask(str(folder), names, "header", is_walked=True))
+        columns = dict(zip(COLUMN_NAMES, found, strict=True))
         detected = {
-            "truncated": np.array(status) == "undecodable",
-            "with trailing bytes": np.array(trailing) != 0,
-            "with a wrong format": np.array(formats) == "PNG",
+            "truncated": np.array(columns["status"]) == "undecodable",
+            "with trailing bytes": np.array(columns["trailing_bytes"]) != 0,
+            "with a wrong format": np.array(columns["format"]) == "PNG",
         }
         count = int(detected[name].sum())
         targets.append(Target(f"files {name} detected by header, of 100", count, 100, at_least=True))
@@ -221,6 +222,5 @@ def decode_in_memory(files: Sequence[Path], barrier: Barrier) -> None:
     images = [file.read_bytes() for file in files]
     barrier.wait()
     for data in images:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
+        simplejpeg.decode_jpeg(data, "BGR", strict=True)
     barrier.wait()

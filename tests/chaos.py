@@ -25,6 +25,7 @@ import psutil
 from safetensors.numpy import load_file
 
 from resnet50_pipeline.events import Finished, read_events
+from resnet50_pipeline.exceptions import RETRY_EXIT_CODE
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.training_dir import checkpoint_paths, events_path
 from striped_dataset import build_training_parameters, write_striped_dataset
@@ -127,10 +128,10 @@ def expected_exit_codes(kill: Kill, *, hit: bool) -> set[int]:
         return {-kill.number, 0} if kill.number == signal.SIGKILL else {128 + kill.number, -kill.number, 0, 1}
     if kill.target.startswith("rank") and kill.number != signal.SIGKILL:
         # All ranks stop together. Ranks that did not receive the signal report SIGTERM.
-        return {128 + kill.number, 128 + signal.SIGTERM, 1, 0}
+        return {128 + kill.number, 128 + signal.SIGTERM, RETRY_EXIT_CODE, 1, 0}
     if kill.target == "launcher" and kill.number != signal.SIGKILL:
-        return {128 + signal.SIGTERM, 1, 0}  # it forwards every signal as SIGTERM
-    return {1, 0}
+        return {128 + signal.SIGTERM, RETRY_EXIT_CODE, 1, 0}  # it forwards every signal as SIGTERM
+    return {RETRY_EXIT_CODE, 1, 0}
 
 
 def find(target: str, program: int, folder: Path) -> psutil.Process | None:

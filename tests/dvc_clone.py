@@ -47,8 +47,8 @@ class Clone:
         )
         for name in filter(None, listed.stdout.split("\0")):
             # A clone does not contain run results from the working tree.
-            is_result = (name.startswith("data/") and name != "data/README.md") or name.endswith("dvc.lock")
-            if (PROJECT / name).is_file() and not is_result:
+            is_result = name.startswith("data/") and Path(name).name not in ("README.md", ".gitkeep")
+            if (PROJECT / name).is_file() and not is_result and not name.endswith("dvc.lock"):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(PROJECT / name, root / name)
         for path in (root / "conf" / "test").glob("parameters*.yml"):

@@ -41,11 +41,14 @@ from resnet50_pipeline.recipe.run import ArchConfig
 
 folder, classes, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 paddle.seed(3)
-model = paddle.nn.Sequential(build_network(ArchConfig(name="ResNet18", class_num=classes)), paddle.nn.Softmax())
+network = build_network(ArchConfig(name="ResNet18", class_num=classes))
+model = paddle.nn.Sequential(network, paddle.nn.Softmax())
 model.eval()
 transform = build_transform(yaml.safe_load((folder / "inference.yml").read_text())["PreProcess"]["transform_ops"])
 images = [transform(path.read_bytes(), None) for path in sorted((folder / "images").iterdir())]
+hook = network.fc.register_forward_pre_hook(lambda _layer, inputs: np.save(folder / "features.npy", inputs[0].numpy()))
 np.save(folder / "expected.npy", model(paddle.to_tensor(np.stack(images))).numpy())
+hook.remove()
 spec = paddle.static.InputSpec([None, 3, size, size], "float32", name="x")
 paddle.jit.save(model, str(folder / "inference"), input_spec=[spec])
 """
@@ -59,11 +62,13 @@ class ExportedModel:
         folder: `inference.*`, `inference.yml`, `label_map.json`.
         images: encoded images, [N] of bytes.
         probabilities: outputs of the eager network, float32 [N, CLASSES].
+        features: inputs of the eager network's classifier, float32 [N, 512].
     """
 
     folder: Path
     images: list[bytes]
     probabilities: NDArray[np.float32]
+    features: NDArray[np.float32]
 
 
 @pytest.fixture(scope="session")
@@ -91,4 +96,4 @@ def exported_model(tmp_path_factory) -> ExportedModel:
     (folder / "label_map.json").write_text(json.dumps({"class_num": CLASSES, "classes": classes}))
     command = [sys.executable, "-W", "ignore", "-c", EXPORT, str(folder), str(CLASSES), str(SIZE)]
     subprocess.run(command, check=True, timeout=120)
-    return ExportedModel(folder, images, np.load(folder / "expected.npy"))
+    return ExportedModel(folder, images, np.load(folder / "expected.npy"), np.load(folder / "features.npy"))

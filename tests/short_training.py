@@ -11,16 +11,36 @@ from safetensors.numpy import load_file
 
 from placed import PlacedDataset, PlacedTraining, render_training_config
 from resnet50_pipeline.events import EpochEnd, read_events
+from resnet50_pipeline.files import write_text
 from resnet50_pipeline.paddleclas.evaluated_model import find_best_model
+from resnet50_pipeline.paddleclas.launch.command import TRAINER, Program, build_launch_command
+from resnet50_pipeline.paddleclas.launch.supervise import run_ranks
 from resnet50_pipeline.paddleclas.prediction import predict_list
 from resnet50_pipeline.paddleclas.train import train_network
 from resnet50_pipeline.parameters import LaunchParameters
-from resnet50_pipeline.training_dir import checkpoint_paths, events_path
+from resnet50_pipeline.training_dir import checkpoint_paths, config_path, events_path, log_dir
 
 
 def train(training: PlacedTraining, dataset: PlacedDataset, shards: Path | None = None) -> Path:
     """Render the configuration, train, and return the folder. Read images from `shards` if given."""
     return train_network(render_training_config(training, dataset, shards=shards), training)
+
+
+def run_disturbed(training: PlacedTraining, dataset: PlacedDataset, checkpoint: Path | None = None, **env: str) -> None:
+    """Train with the program `disturbed_ranks.py` and the given environment variables.
+
+    The supervisor runs without restarts and without the rest of `train_network`. Resume from `checkpoint` if given.
+    """
+    config = render_training_config(training, dataset)
+    resumed = config.Global.model_copy(update={"checkpoints": checkpoint and str(checkpoint)})
+    path, logs = config_path(training.output_dir), log_dir(training.output_dir)
+    write_text(path, config.model_copy(update={"Global": resumed}).to_yaml())
+    tests = Path(__file__).parent
+    environment = {**training.launch.environment, **env, "PYTHONPATH": str(tests)}
+    launch = training.launch.model_copy(update={"environment": environment})
+    program = Program(tests / "disturbed_ranks.py", TRAINER.import_path)
+    command = build_launch_command(launch, logs, ["train", "--config", str(path)], program=program)
+    run_ranks(command, training.output_dir, logs, launch.hang_timeout_seconds, ranks=launch.ranks)
 
 
 def stop_after(folder: Path, epoch: int, step: int | None = None) -> None:

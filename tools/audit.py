@@ -1,7 +1,7 @@
 """Prints the known vulnerabilities of the packages in lock files: `python tools/audit.py requirements.lock …`.
 
-pip-audit queries the osv.dev database. Exit codes: 0 if there are no known vulnerabilities, 1 if there are some, 2 if
-the database cannot be reached.
+pip-audit queries the osv.dev database. The exit code is 0 if there are no known vulnerabilities, 1 if there are some,
+and 2 if the database cannot be reached.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def audit(lock: Path, command: Sequence[str] = _PIP_AUDIT) -> tuple[int, list[st
 
     Raises:
         AuditError: if a package could not be audited, usually because the database cannot be reached. The message is
-            the last line that pip-audit printed.
+            the last line of pip-audit's output.
     """
     done = subprocess.run([*command, "--requirement", str(lock)], capture_output=True, text=True, check=False)
     try:

@@ -26,7 +26,7 @@ git clone --quiet . "$clone"
 cd "$clone"
 git config user.name "${GIT_AUTHOR_NAME:-data-demo}"
 git config user.email "${GIT_AUTHOR_EMAIL:-data-demo@localhost}"
-# Use the clone's code, and keep DVC's site cache in the clone, so that it is deleted too.
+# Use the clone's code, and keep DVC's site cache in the clone, to be deleted with it.
 export PYTHONPATH="$clone/src" DVC_SITE_CACHE_DIR="$clone/.dvc/tmp/site"
 printf '%s\n' "$commands" >"$clone/../commands.sh"
 sh -eux "$clone/../commands.sh"

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Writes requirements*.lock from pyproject.toml: sh tools/lock.sh [--upgrade]
-# Versions in the lock files are kept if pyproject.toml allows them. With --upgrade, the latest versions are used.
+# Versions in the lock files are kept if pyproject.toml allows them, unless --upgrade selects the latest ones.
 #
-# requirements.lock, requirements-gpu.lock and requirements-paddle26.lock contain the packages that the project needs to
-# run; they differ in the versions of Paddle, NumPy and OpenCV. requirements-dev.lock has what developers need in
-# addition to any of them. All other versions come from one resolution, with one version per package for all Python
-# versions. deploy/airflow/requirements.lock is independent of them. The files are for CPython on Linux on x86-64 and do
-# not name an index.
+# requirements.lock, requirements-gpu.lock and requirements-paddle26.lock contain the packages for running the project,
+# and differ in the versions of Paddle, NumPy and OpenCV. requirements-dev.lock adds the developer packages to any of
+# them. All other versions come from one resolution, with one version per package for all Python versions.
+# deploy/airflow/requirements.lock is independent of these. The files are for CPython on Linux on x86-64 and do not name
+# an index.
 set -eu
 
 folder=$(mktemp -d)

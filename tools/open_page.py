@@ -17,7 +17,7 @@ def main(page: Path) -> int:
         )
         return 1
     print(page)
-    # Without a display, webbrowser would start a text browser in this terminal.
+    # Without a display, webbrowser would start a text browser in the terminal.
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(page.absolute().as_uri())
     return 0

@@ -1,6 +1,6 @@
 """Executes a notebook in the project folder: `run_notebook.py notebooks/explore.ipynb OUT`.
 
-The executed notebook is written to OUT; the original is left unchanged. If a cell fails, the program stops with its
+Writes the executed notebook to OUT and leaves the original unchanged. If a cell fails, the program stops with its
 traceback.
 """
 
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     notebook = nbformat.read(options.notebook, as_version=4)
     folder = {"metadata": {"path": str(Path.cwd())}}
-    # Use sockets in the file system instead of ports, so that other users of the machine cannot connect to the kernel.
+    # Use sockets in the file system instead of ports, to which other users of the machine could connect.
     files = Config({"KernelManager": {"transport": "ipc"}})
     with tempfile.TemporaryDirectory() as history:
         os.environ["IPYTHONDIR"] = history  # otherwise, the kernel would write to ~/.ipython

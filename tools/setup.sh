@@ -1,14 +1,14 @@
 #!/bin/sh
-# Installs the packages of a lock file and the project itself into .venv; does nothing if they are installed.
+# Installs the packages of a lock file and the project itself into .venv, unless they are already installed.
 # Usage, from the project folder: sh tools/setup.sh requirements.lock [.venv [requirements-dev.lock]]
-# PYTHON sets the interpreter. The default is the environment's interpreter, then the first of python3, python3.13,
+# PYTHON sets the interpreter. The default is the environment's own, otherwise the first of python3, python3.13,
 # python3.12 and python3.11 whose version is in the first line of the lock file.
 #
-# The third argument adds the developer packages. They then stay in the environment: later calls without this argument
-# install both lock files, so that `make run` and `make test` can alternate without any installation.
+# The third argument adds the developer packages, which then stay in the environment: later calls without it install
+# both lock files, so that `make run` and `make test` can alternate without reinstalling anything.
 #
-# The pip that is bundled with Python installs uv from the lock file, and uv installs everything else. uv's cache is
-# outside the project folder.
+# The pip bundled with Python installs uv from the lock file, and uv installs everything else. uv's cache is outside the
+# project folder.
 #
 # .venv/installed describes the environment: `lock`, `dev.lock` and `pyproject.toml` are copies of what was installed,
 # `name` and `dev` are the paths of the lock files as given, `root` is the project folder (programs in .venv start by
@@ -33,7 +33,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 has_lock() { cmp -s "$lock" "$state/lock"; }
 has_dev() { [ -z "$dev" ] || cmp -s "$dev" "$state/dev.lock"; }
 
-# Checks whether the environment has the interpreter that the user wants.
+# Checks whether the environment has the requested interpreter.
 has_python() { [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$venv/bin/python")" ]; }
 
 is_current() {
@@ -59,7 +59,7 @@ find_python() {
         "${PYTHON:+$PYTHON is not one of them. }Install one (Debian 12: apt-get install python3.11-venv), or set its path: make setup PYTHON=/path/to/python3.12"
 }
 
-# Prints the missing Debian packages: Python's pip wheel, and the library that Paddle loads but does not contain.
+# Prints the missing Debian packages: Python's pip wheel, and a library that Paddle loads but does not include.
 missing_packages() {
     "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 || say "python$(version_of "$python")-venv"
     "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' >/dev/null 2>&1 || say libgomp1
@@ -83,7 +83,7 @@ $words"
         "(Fedora: sudo dnf install -y libgomp, and a Python with ensurepip)"
 }
 
-# Prints why the environment must be created again, or nothing.
+# Prints why the environment must be recreated, or nothing.
 reason_to_create_again() {
     if [ ! -e "$venv" ]; then return; fi
     version=$(version_of "$venv/bin/python")
@@ -164,14 +164,33 @@ run_uv() {
     "$venv/bin/uv" pip "$command" --quiet --python "$venv/bin/python" "$@"
 }
 
-install_packages() {
-    # shellcheck disable=SC2086 # no_index is an option or empty
-    run_uv install $no_index --no-deps --no-build-isolation "$@" ||
-        fail "uv could not install the packages (its message is above); fix the cause and run make setup again"
+# Prints a line every 10 seconds. uv's own progress bar would also list all packages. uv unpacks each downloaded package
+# into a folder of its cache.
+show_progress() {
+    downloaded() { find "${cache:-/nowhere}/archive-v0" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l; }
+    before=$(downloaded)
+    seconds=0
+    while sleep 10 && kill -0 "$$" 2>/dev/null; do
+        seconds=$((seconds + 10))
+        count=$(($(downloaded) - before))
+        if [ "$count" -gt 0 ]; then say "  $seconds s: $count packages downloaded"; else say "  $seconds s"; fi
+    done
 }
 
-# Removes packages of an earlier lock file that are not in the current ones, because paddlepaddle and paddlepaddle-gpu
-# share files.
+install_packages() {
+    show_progress &
+    progress=$!
+    # shellcheck disable=SC2086 # no_index is an option or empty
+    if ! run_uv install $no_index --no-deps --no-build-isolation "$@"; then
+        kill "$progress" 2>/dev/null || true
+        fail "uv could not install the packages (its message is above); fix the cause and run make setup again"
+    fi
+    kill "$progress" 2>/dev/null || true
+    wait "$progress" 2>/dev/null || true
+}
+
+# Removes packages of an earlier lock file that are not in the current ones. This matters because paddlepaddle and
+# paddlepaddle-gpu share files.
 remove_packages_of_earlier_locks() {
     names "$state/touched" >"$state/earlier"
     names "$lock" ${dev:+"$dev"} >"$state/wanted"
@@ -189,8 +208,7 @@ touch_installed() {
     rm -f "$state/$1"
 }
 
-# Installs the lock files that have changed. Packages of an unchanged lock file stay, even if the user has replaced
-# some.
+# Installs the lock files that have changed. Packages of unchanged ones stay, even if the user has replaced some.
 install_locks() {
     set --
     if ! has_lock; then set -- "$lock"; fi
@@ -208,14 +226,14 @@ install_locks() {
     if [ -s "$state/tools.lock" ]; then install_packages $reinstall --require-hashes -r "$state/tools.lock"; fi
     rm "$state/tools.lock"
     for file in "$@"; do
-        # The lock files are complete, so uv does not resolve versions, and later releases of packages have no effect.
+        # The lock files are complete, so uv does not resolve versions, and new releases have no effect.
         install_packages $reinstall --require-hashes -r "$file"
     done
 }
 
-# Python runs the line in this file at every start, so every program in .venv has these settings, even without make.
-# They turn off telemetry, and keep Matplotlib's font list and DVC's file hashes in the project folder. A variable that
-# the user has set is kept.
+# Python runs the line in this file at every start, so these settings apply to every program in .venv, even without
+# make. They turn off telemetry, and keep Matplotlib's font list and DVC's file hashes in the project folder. Variables
+# set by the user are kept.
 write_settings() {
     packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     cat >"$packages/resnet50_pipeline_settings.pth" <<'END'
@@ -245,7 +263,7 @@ if entries 'nvidia-.*-cu11' | grep -q .; then
     "$venv/bin/python" -m resnet50_pipeline.trainer.probes.cuda_libraries ||
         fail "the CUDA libraries could not be linked into Paddle (the message is above)"
 fi
-# This uses the metadata in pyproject.toml.
+# Uses the metadata in pyproject.toml.
 problems=$(run_uv check 2>&1) ||
     fail "$lock${dev:+ and $dev} are not complete: $problems; update them: make lock"
 cp "$lock" "$state/lock"

@@ -2,8 +2,8 @@
 
     eval "$(pip config list | python tools/uv_settings.py)"
 
-uv reads `uv.toml` and `UV_*` variables. It reads neither pip's configuration files nor `PIP_*` variables. A variable
-that is already set keeps its value. uv has no variable for pip's `no-index`, so the shell variable `no_index` gets the
+uv reads `uv.toml` and `UV_*` variables, but not pip's configuration files or `PIP_*` variables. Variables that are
+already set keep their values. uv has no variable for pip's `no-index`, so the shell variable `no_index` holds the
 option.
 """
 
@@ -32,7 +32,7 @@ def parse_pip_settings(listing: str) -> dict[str, str]:
     for line in listing.splitlines():
         name, _, value = line.partition("=")
         section, _, option = name.partition(".")
-        # pip ignores empty values, for example of a variable that is set to an empty string.
+        # pip ignores empty values, such as those of variables set to an empty string.
         if section in sections and value != "''":
             sections[section][option] = str(ast.literal_eval(value))
     return {option: value for section in _SECTIONS for option, value in sections[section].items()}
@@ -50,7 +50,7 @@ def translate(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[st
         uv["UV_DEFAULT_INDEX"] = pip["index-url"]
     if "extra-index-url" in pip and not environment.get("UV_EXTRA_INDEX_URL"):
         uv["UV_INDEX"] = " ".join(pip["extra-index-url"].split())
-        # pip treats all indexes alike. Without this, uv asks only the first index that has the package.
+        # pip treats all indexes alike. Without this, uv only asks the first index that has the package.
         uv["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if "find-links" in pip:
         uv["UV_FIND_LINKS"] = ",".join(pip["find-links"].split())
@@ -73,7 +73,7 @@ def translate(pip: Mapping[str, str], environment: Mapping[str, str]) -> dict[st
 
 
 def _has_system_certificates() -> bool:
-    """Return whether the system has certificates. If not, uv must not use them, because it would not trust any host."""
+    """Return whether the system has certificates. Without any, uv must not use them, or it would trust no host."""
     paths = ssl.get_default_verify_paths()
     return bool(paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())))
 

@@ -2,8 +2,8 @@
 
     python tools/viz_site.py build/viz
 
-`kedro viz build` has three problems: it writes to `build/`, where the wheel is also built; it exits with code 0 after a
-failure; and its page loads a font from Google. This program uses the same library without these problems.
+`kedro viz build` has three problems: it writes to `build/`, where wheels are built too; it exits with code 0 after a
+failure; and its page loads a font from Google. This program uses the same library without them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import tempfile
 import warnings
 from pathlib import Path
 
-# Without these settings, the page would load a script that counts visitors.
+# Without these settings, the page loads a script that counts visitors.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RESNET50_PIPELINE_GROUPS_BY_STAGE", "1")
 
 _ELSEWHERE = re.compile(r"\s*<link[^>]*https?://[^>]*>")
 
@@ -28,17 +29,21 @@ def build_site(project: Path, target: Path) -> list[str]:
     """Write the site for a project's pipelines to `target`, replacing the folder, and return its node names."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as staged:
         warnings.simplefilter("ignore")  # FastAPI warns about Kedro-Viz's code
+        from kedro_viz.api.rest.responses.metadata import MetadataAPIResponse, get_metadata_response
         from kedro_viz.integrations.deployment.local_deployer import LocalDeployer
         from kedro_viz.server import load_and_populate_data
 
         load_and_populate_data(project)
         os.chdir(staged)  # the deployer always writes to the current folder
-        LocalDeployer().deploy()
+        LocalDeployer().deploy(is_all_previews_enabled=True)
         os.chdir(project)
         site = Path(staged, "build")
         index = site / "index.html"
         index.write_text(_ELSEWHERE.sub("", index.read_text(encoding="utf-8")), encoding="utf-8")
         (site / "telemetry.html").unlink(missing_ok=True)
+        metadata = MetadataAPIResponse.model_validate(get_metadata_response(), from_attributes=True)
+        # The page requests this file, which only Kedro-Viz's server has.
+        (site / "api" / "metadata").write_text(metadata.model_dump_json(), encoding="utf-8")
         chain = json.loads((site / "api" / "main").read_text(encoding="utf-8"))
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(target, ignore_errors=True)

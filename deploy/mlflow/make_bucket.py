@@ -1,4 +1,4 @@
-"""Creates the bucket in which MLflow keeps its artifacts, unless it already exists."""
+"""Creates the bucket for MLflow's artifacts, unless it already exists."""
 
 import os
 

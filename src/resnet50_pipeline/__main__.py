@@ -1,4 +1,4 @@
-"""The `resnet50-pipeline` program, also available as `python -m resnet50_pipeline`. It does not need a project folder.
+"""The `resnet50-pipeline` program, also available as `python -m resnet50_pipeline`. No project folder is needed.
 
     python -m resnet50_pipeline --conf-source conf-resnet50_pipeline.tar.gz --env imagenet
     python -m resnet50_pipeline preflight --conf-source conf-resnet50_pipeline.tar.gz --env imagenet
@@ -19,9 +19,9 @@ _HELP = ("-h", "--help")
 
 
 def main(args: Sequence[str] | None = None, **kwargs: Any) -> Any:
-    """Run one of the project's commands. If `args` is None, use the arguments of the command line."""
+    """Run one of the project's commands. If `args` is None, use the command-line arguments."""
     show_warnings_of_libraries()
-    # On import, Kedro logs that conf/logging.yml is missing. The one in --conf-source is read later.
+    # On import, Kedro logs that conf/logging.yml is missing. The file in --conf-source is read later.
     logging.disable(logging.INFO)
     from kedro.framework.project import configure_project
 

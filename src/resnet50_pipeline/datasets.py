@@ -1,16 +1,17 @@
-"""Defines the Kedro datasets in the catalog. They replace their file or folder atomically.
+"""Defines the catalog's Kedro datasets, which replace their file or folder atomically.
 
-In contrast, the datasets in `kedro-datasets` write directly to the final path. If a run is killed during a write, they
-leave an incomplete file, which the next stage or DVC would treat as a complete result.
+The datasets in `kedro-datasets` write directly to the final path. If a run is killed during a write, these datasets
+leave an incomplete file, which the next stage or DVC would take for a complete result.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NewType
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+# Kedro-Viz chooses how to show a preview by the name of this type.
+TablePreview = NewType("TablePreview", dict[str, Any])
+JSONPreview = NewType("JSONPreview", str)
+ImagePreview = NewType("ImagePreview", str)
+
 _TEXTS_SAMPLED = 1000
+_ENTRIES_IN_PREVIEW = 20
 
 
 class _LocalPath(AbstractDataset[Any, Any]):
@@ -48,8 +55,8 @@ class _LocalPath(AbstractDataset[Any, Any]):
     def _require(self) -> Path:
         if not self.filepath.exists() and not self.may_be_missing:
             raise DatasetNotFoundError(
-                f"{self.filepath} does not exist; run the pipeline that writes it first "
-                f"(`kedro registry describe` lists them), or set its path under conf/"
+                f"{self.filepath} does not exist → first run the pipeline that writes this file (see `kedro registry "
+                "describe`), or set its path under conf/"
             )
         return self.filepath
 
@@ -63,14 +70,14 @@ def _saving(path: Path) -> Iterator[None]:
 
 
 class TextFileDataset(_LocalPath):
-    """Saves text to a file but loads the *path* of the file, because the ranks, not Kedro, read it."""
+    """Saves text to a file but loads the file's *path*, because only the ranks read its content."""
 
     def load(self) -> Path:
         """Return the path of the file."""
         return self._require()
 
     def save(self, data: str | bytes) -> None:
-        """Write text as UTF-8, or bytes that are already UTF-8. Passing bytes avoids a second copy of a large text."""
+        """Write text as UTF-8. To avoid a second copy of a large text, pass bytes that are already UTF-8."""
         with _saving(self.filepath):
             write_bytes(self.filepath, data if isinstance(data, bytes) else data.encode())
 
@@ -78,7 +85,7 @@ class TextFileDataset(_LocalPath):
 class PathDataset(_LocalPath):
     """Loads the path of a file or folder, even if it does not exist.
 
-    Used by nodes that write to the path themselves.
+    This dataset is for nodes that write to the path themselves.
     """
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -107,10 +114,22 @@ class JSONDataset(_LocalPath):
         loaded: dict[str, Any] = json.loads(self._require().read_text(encoding="utf-8"))
         return loaded
 
+    def preview(self) -> JSONPreview:
+        """Return the object for Kedro-Viz, with at most 20 entries per list, or "" if there is no object."""
+        if not self.filepath.exists():
+            return JSONPreview("")
+        return JSONPreview(json.dumps(_shorten_lists(json.loads(self.filepath.read_text(encoding="utf-8")))))
+
     def save(self, data: dict[str, Any]) -> None:
         """Write the object."""
         with _saving(self.filepath):
             write_text(self.filepath, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def _shorten_lists(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shorten_lists(one) for one in value[:_ENTRIES_IN_PREVIEW]]
+    return {name: _shorten_lists(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 class ParquetDataset(_LocalPath):
@@ -135,9 +154,20 @@ class ParquetDataset(_LocalPath):
         import pyarrow.parquet as pq
 
         table = _to_pandas(pq.read_table(self._require(), columns=self.columns))
-        # Arrow does not release its read buffers. For ImageNet's manifest, they are as large as the table.
+        # Arrow holds on to its read buffers, which are as large as the table for ImageNet's manifest.
         pa.default_memory_pool().release_unused()
         return table
+
+    def preview(self) -> TablePreview:
+        """Return the first 20 rows for Kedro-Viz, or {} if there is no table."""
+        if not self.filepath.exists():
+            return TablePreview({})
+        import pyarrow.parquet as pq
+
+        batch = next(pq.ParquetFile(self.filepath).iter_batches(_ENTRIES_IN_PREVIEW, columns=self.columns), None)
+        if batch is None:
+            return TablePreview({})
+        return TablePreview(json.loads(batch.to_pandas().to_json(orient="split", date_format="iso")))
 
     def save(self, data: pd.DataFrame) -> None:
         """Write the DataFrame."""
@@ -148,8 +178,8 @@ class ParquetDataset(_LocalPath):
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
     """Convert an Arrow table to a DataFrame, storing repeated strings only once.
 
-    By default, Arrow deduplicates strings with a hash table. For ImageNet's 1.33 million unique paths, this hash table
-    needs 340 MB and saves nothing.
+    By default, Arrow deduplicates strings with a hash table, which takes 340 MB for ImageNet's 1.33 million unique
+    paths and saves nothing.
     """
     import pandas as pd
 
@@ -172,15 +202,20 @@ def _is_mostly_distinct(column: pa.ChunkedArray) -> bool:
 
 
 class DirectoryDataset(_LocalPath):
-    """Saves a folder by moving a temporary folder to the path. Loads the path of the folder.
+    """Saves a folder by moving a temporary folder to the path, and loads the path.
 
-    A node may also write directly to the path and then save the path itself. Training does this, because its
-    checkpoints must remain if the process is killed.
+    Nodes can also write directly to the path and then save the path itself, as training does, so that checkpoints
+    survive if the process is killed.
     """
 
     def load(self) -> Path:
         """Return the path of the folder."""
         return self._require()
+
+    def preview(self, image: str = "") -> ImagePreview:
+        """Return an image in the folder for Kedro-Viz, as base64, or "" if the folder has no image with this name."""
+        path = self.filepath / image
+        return ImagePreview(base64.b64encode(path.read_bytes()).decode("ascii") if image and path.is_file() else "")
 
     def save(self, data: Path) -> None:
         """Move the folder `data` to the path. Do nothing if `data` is already the path."""

@@ -1,8 +1,8 @@
-"""Defines the events of a training run, and reads and writes them.
+"""Defines, reads and writes the events of a training run.
 
-Rank 0 appends events to `events.jsonl`. The progress view, the curves and the reports read them from this file. Each
-line is a JSON object such as `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`. Each line is
-written in a single call and then flushed, so only the last line may be incomplete (`tailing.py`).
+Rank 0 appends events to `events.jsonl`, the source of the progress view, the curves and the reports. Each line is a
+JSON object such as `{"event": "train_step", "schema_version": 1, "time": 1764000000.0, …}`, written in a single call
+and flushed, so only the last line may be incomplete (`tailing.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TAIL_BYTES = 1 << 14
 class Event(FrozenModel):
     """Base class of all events. Each subclass adds its kind as `event`."""
 
-    # Write NaN and Infinity literally, so that a diverged loss is visible in the file.
+    # Write NaN and Infinity literally, to make a diverged loss visible in the file.
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -32,7 +32,7 @@ class Event(FrozenModel):
 
 
 class Started(Event):
-    """All ranks have started, and the first step of this process is next."""
+    """All ranks have started and are about to run their first step."""
 
     event: Literal["started"] = "started"
     ranks: int
@@ -41,7 +41,7 @@ class Started(Event):
     steps_per_epoch: int
     train_images: int
     val_images: int
-    first_step: int = Field(description="Number of steps finished before this process. 0 for a new run.")
+    first_step: int = Field(description="Number of steps finished before this process started. 0 for a new run.")
     paddle_version: str
     images_per_epoch: int | None = Field(
         default=None, description="Number of images in a class-balanced epoch. null: each epoch uses the train list."
@@ -66,6 +66,42 @@ class TrainStep(Event):
     images_per_second: float = Field(description="Total throughput of all ranks.")
     reader_seconds: float = Field(description="Mean time per step spent waiting for a batch.")
     batch_seconds: float = Field(description="Mean duration of a step, including the time spent waiting for a batch.")
+    gradient_norm: float | None = Field(
+        default=None,
+        description="L2 norm of all gradients of the last step, without the loss scale and before clipping. null: the "
+        "step was skipped.",
+    )
+    update_ratios: dict[str, float] = Field(
+        default_factory=dict,
+        description="Norm of the last update divided by the norm of the weights, for each stage of the network "
+        "(`training.update_ratios`).",
+    )
+    phase_seconds: dict[str, float] = Field(
+        default_factory=dict,
+        description="Mean time per step spent in each phase: load, forward, backward, reduce, optimizer and "
+        "checkpoint. Phases without time are missing. On devices other than CPUs, only load and checkpoint are means, "
+        "and the other phases are from the last step.",
+    )
+    rank_seconds: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="Mean time per step that each rank has spent loading a batch (load), computing (compute) and "
+        "waiting for slower ranks (wait). Empty with a single rank.",
+    )
+    loss_scale: float | None = Field(
+        default=None, description="Dynamic loss scale of the next step (float16). null: no dynamic scale."
+    )
+    skipped_steps: int | None = Field(
+        default=None,
+        description="Number of steps since training started whose gradients overflowed (float16). null: no loss scale.",
+    )
+    memory_bytes: int | None = Field(
+        default=None,
+        description="Memory of the rank that uses the most. On a GPU: tensors in device memory. On a CPU: resident "
+        "memory. null: unknown.",
+    )
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Highest value of `memory_bytes` since the ranks started, measured continuously."
+    )
 
 
 class EpochEnd(Event):
@@ -81,15 +117,17 @@ class EpochEnd(Event):
     )
     seconds: float
     skipped_images: int = Field(
-        default=0, description="Number of training images that could not be read and were replaced by others."
+        default=0, description="Number of training images that could not be read and were replaced by other images."
     )
 
 
 class EvalProgress(Event):
-    """Progress of an evaluation. Written every few seconds, so short evaluations have no such event."""
+    """Progress of an evaluation. This event is written every few seconds, so short evaluations have no such event."""
 
     event: Literal["eval_progress"] = "eval_progress"
-    images: int = Field(description="Images evaluated by all ranks so far, estimated from rank 0's progress.")
+    images: int = Field(
+        description="Number of images that all ranks together have evaluated so far, estimated from rank 0's progress."
+    )
     total: int
     images_per_second: float
 
@@ -107,7 +145,7 @@ class EvalEnd(Event):
     images_per_second: float
     is_best: bool
     balanced_accuracy: float | None = Field(
-        default=None, description="Mean accuracy of the classes, 0..1, if it determines the best checkpoint."
+        default=None, description="Mean accuracy of the classes, 0..1, if this accuracy determines the best checkpoint."
     )
 
 
@@ -130,6 +168,25 @@ class WarningRaised(Event):
     message: str
 
 
+class ReplicasDiffer(Event):
+    """The weights or the optimizer state of the ranks are not identical. The run ends."""
+
+    event: Literal["replicas_differ"] = "replicas_differ"
+    step: int
+    verified_step: int = Field(description="Last step after which all ranks were identical.")
+    ranks: tuple[int, ...] = Field(description="Ranks that differ from the majority. Empty if there is no majority.")
+    tensors: tuple[str, ...] = Field(description="Names of the tensors that differ.")
+    digests: tuple[int, ...] = Field(description="Digest of the state of each rank.")
+
+
+class Restarted(Event):
+    """The ranks failed and are started again, from the newest checkpoint set if there is one."""
+
+    event: Literal["restarted"] = "restarted"
+    restart: int = Field(description="Number of the restart within this command, from 1.")
+    reason: str = Field(description="First line of the error that ended the ranks.")
+
+
 class Finished(Event):
     """Last event of a successful run."""
 
@@ -150,7 +207,16 @@ class Finished(Event):
 
 
 AnyEvent = Annotated[
-    Started | TrainStep | EpochEnd | EvalProgress | EvalEnd | CheckpointSaved | WarningRaised | Finished,
+    Started
+    | TrainStep
+    | EpochEnd
+    | EvalProgress
+    | EvalEnd
+    | CheckpointSaved
+    | WarningRaised
+    | ReplicasDiffer
+    | Restarted
+    | Finished,
     Field(discriminator="event"),
 ]
 _ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
@@ -211,7 +277,7 @@ def last_event(path: Path) -> AnyEvent | None:
 
 
 def _drop_torn_last_line(path: Path) -> None:
-    """Remove an incomplete last line that a killed writer left behind, so that the next event starts on a new line."""
+    """Remove an incomplete last line left behind by a killed writer, so that the next event starts on a new line."""
     if not path.exists():
         return
     data = path.read_bytes()

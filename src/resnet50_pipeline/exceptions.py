@@ -1,4 +1,4 @@
-"""Defines the errors of this project that a user can fix.
+"""Defines the errors that users can fix.
 
 PipelineError                       base class; the command line prints the message without a traceback
 ├── ParameterError                  a value in conf/ or --params is invalid
@@ -12,16 +12,22 @@ PipelineError                       base class; the command line prints the mess
 │   └── ValidationFailedError       a blocking expectation failed
 ├── TrainingConfigError             a PaddleClas YAML has an unsupported key or value
 ├── CheckpointError                 a checkpoint set is missing, mixed, or damaged
-├── RankFailedError                 a rank or the launcher failed
-├── LoaderProcessError              a DataLoader worker of a rank was killed
+├── CheckpointMirrorError           the object store of the sets refuses a request (75: it does not respond)
+├── RankFailedError                 a rank or the launcher failed (exit code 75 if it was killed, crashed or hung)
+├── LoaderProcessError              a DataLoader worker of a rank failed
+│   └── LoaderProcessKilledError    a DataLoader worker of a rank was killed (exit code 75)
+├── DeviceMemoryError               a device is out of memory
+├── ReplicasDifferError             the weights of the ranks are not identical: silent data corruption (exit code 5)
 ├── NonFiniteLossError              the loss is NaN or infinite (exit code 3; a sweep prunes such a trial)
 ├── SweepStoppedError               a trial of a sweep failed
 ├── FoldFailedError                 a fold of a cross-validation failed
 ├── EvaluationTableError            an evaluation table is invalid (carries every problem)
 ├── ResultNotSavedError             a result cannot be written: no space, no permission, read-only
 ├── ExportError                     the inference model's outputs differ from the checkpoint's
-├── TrackingError                   MLflow rejects a request, or a required server is unreachable
-├── OutputDirectoryInUseError       another run writes to the same folder
+├── TrackingError                   MLflow rejects a request
+│   ├── TrackingUnreachableError    the MLflow server, which the stage needs, does not respond (exit code 75)
+│   └── VersionNotFoundError        a registered model has no such version
+├── OutputDirectoryInUseError       another run is writing to the same folder
 └── RunInterruptedError             SIGINT, SIGTERM or SIGHUP ended the run (carries the exit code)
 """
 
@@ -35,8 +41,12 @@ from pathlib import Path
 MAX_PROBLEMS_SHOWN = 10
 
 
+RETRY_EXIT_CODE = 75
+"""Exit code of failures that may not occur again, so that a scheduler may repeat the run: EX_TEMPFAIL in sysexits.h."""
+
+
 class PipelineError(Exception):
-    """Base class of all errors that a user can fix."""
+    """Base class of all errors that users can fix."""
 
     exit_code = 1
 
@@ -65,7 +75,7 @@ class ListFileError(DatasetError):
     """Lines of a list file are invalid.
 
     `problems` contains all findings (`file:line: text → what to do`). The message shows the first `MAX_PROBLEMS_SHOWN`
-    findings and the number of remaining ones.
+    findings and the number of remaining findings.
     """
 
     def __init__(self, problems: Sequence[str], full_list: Path | None = None) -> None:
@@ -81,7 +91,7 @@ class ImageDecodeError(DatasetError):
     """The bytes cannot be fully decoded as an image.
 
     Attributes:
-        remedy: what to do with the file, for example "download or copy it again"; may be empty.
+        remedy: what to do with the file, such as "download or copy it again"; may be empty.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
@@ -89,7 +99,7 @@ class ImageDecodeError(DatasetError):
         self.remedy = remedy
 
     def named(self, name: str) -> ImageDecodeError:
-        """Return a copy of the error whose message starts with a listed image's name and ends with the remedy."""
+        """Return a copy of the error, with the listed image's name before its message and the remedy after it."""
         remedy = f" → {self.remedy}, or remove its line from the list" if self.remedy else ""
         return ImageDecodeError(f"{name}: {self}{remedy}")
 
@@ -100,7 +110,7 @@ class ImagesChangedError(DatasetError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__(
-            f"{_capped(self.problems, None)}\n→ restore the images, or run data_validation and data_preparation again"
+            f"{_capped(self.problems, None)}\n→ restore the images, or rerun data_validation and data_preparation"
         )
 
 
@@ -128,18 +138,49 @@ class CheckpointError(PipelineError):
     """A checkpoint set is missing, mixed, or damaged."""
 
 
+class CheckpointMirrorError(PipelineError):
+    """The object store with the copies of checkpoint sets does not respond or refuses a request."""
+
+
 class RankFailedError(PipelineError):
-    """A rank or the launcher failed, was killed, or hung."""
+    """A rank or the launcher failed, was killed, or hung. `is_transient` is true if a restart may succeed."""
+
+    is_transient = False
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        self.is_transient = is_transient
+        if is_transient:
+            self.exit_code = RETRY_EXIT_CODE
+        super().__init__(message)
 
 
 class LoaderProcessError(PipelineError):
+    """A DataLoader worker of a rank failed."""
+
+    is_transient = False
+
+
+class LoaderProcessKilledError(LoaderProcessError):
     """A DataLoader worker of a rank was killed."""
+
+    is_transient = True
+    exit_code = RETRY_EXIT_CODE
+
+
+class DeviceMemoryError(PipelineError):
+    """A rank's device is out of memory."""
 
 
 class NonFiniteLossError(PipelineError):
     """The loss became NaN or infinite."""
 
     exit_code = 3
+
+
+class ReplicasDifferError(PipelineError):
+    """The weights or the optimizer state of the ranks are not identical."""
+
+    exit_code = 5
 
 
 class SweepStoppedError(PipelineError):
@@ -168,7 +209,7 @@ class ResultNotSavedError(PipelineError):
             if is_full
             else "make the folder writable, or set workspace in conf/<environment>/globals.yml"
         )
-        super().__init__(f"{path} cannot be written: {error.strerror or error} → {step}, and run again")
+        super().__init__(f"{path}: write failed: {error.strerror or error} → {step}, then rerun")
 
 
 class ExportError(PipelineError):
@@ -176,7 +217,17 @@ class ExportError(PipelineError):
 
 
 class TrackingError(PipelineError):
-    """MLflow rejects a request, or a stage needs a server that is unreachable."""
+    """MLflow rejected a request."""
+
+
+class TrackingUnreachableError(TrackingError):
+    """The MLflow server does not respond."""
+
+    exit_code = RETRY_EXIT_CODE
+
+
+class VersionNotFoundError(TrackingError):
+    """A registered model has no version with this number or alias."""
 
 
 class OutputDirectoryInUseError(PipelineError):

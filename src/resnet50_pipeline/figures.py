@@ -1,6 +1,6 @@
 """Defines the look of all figures: light and dark colors, font sizes, axes and labels.
 
-The series colors come from the palette of Okabe and Ito (2008), which color-blind readers can tell apart.
+The series colors come from the color-blind safe palette of Okabe and Ito (2008).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter
 
 logger = logging.getLogger(__name__)
 
-# Fonts for class names in scripts that matplotlib's own font lacks, if one of them is installed.
+# Fonts, if installed, for class names in scripts that matplotlib's own font does not cover.
 _MORE_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "WenQuanYi Zen Hei"),
     *("Droid Sans Fallback", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Sans Thai", "Unifont"),
@@ -32,7 +32,7 @@ _MORE_FONTS = (
 _INSTALLED = {font.name for font in fontManager.ttflist}
 rcParams["font.family"] = ["DejaVu Sans", *(name for name in _MORE_FONTS if name in _INSTALLED)]
 _MISSING_GLYPH = re.compile(r"Glyph ([0-9]+) ")
-# Characters that have been reported, so that each is reported only once.
+# Characters already reported, so that each character is reported only once.
 _named_characters: set[str] = set()
 
 DOTS_PER_INCH = 150
@@ -113,7 +113,7 @@ def save_png(figure: Figure, target: Path | io.BytesIO) -> None:
     """Write a figure as a PNG file. Identical figures produce identical bytes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # Otherwise, matplotlib would write its own version to the file.
+        # Otherwise, matplotlib would write its version number to the file.
         figure.savefig(target, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     missing = set()
     for warning in caught:
@@ -124,8 +124,8 @@ def save_png(figure: Figure, target: Path | io.BytesIO) -> None:
     if new := sorted(missing - _named_characters):
         _named_characters.update(new)
         logger.warning(
-            "figures show boxes instead of %s, because no installed font has these characters; the tables show them → "
-            "install a font, such as Debian's fonts-noto-cjk",
+            "figures show boxes instead of %s, because no installed font has these characters (tables do show them) "
+            "→ install a font, such as Debian's fonts-noto-cjk",
             " ".join(new[:10]),
         )
 
@@ -156,7 +156,7 @@ def style_axes(axes: Axes, theme: Theme) -> None:
 
 
 def title_panel(axes: Axes, theme: Theme, title: str, subtitle: str) -> None:
-    """Write the title and subtitle of one panel in a figure, above the panel and aligned with its left edge."""
+    """Write a panel's title and subtitle above it, aligned with its left edge."""
     for text, height, color, size, weight in (
         (title, 22, theme.text, TITLE_SIZE, "bold"),
         (subtitle, 7, theme.muted, SMALL_SIZE, "normal"),
@@ -168,7 +168,7 @@ def title_panel(axes: Axes, theme: Theme, title: str, subtitle: str) -> None:
 
 
 def label_line_ends(axes: Axes, ends: Sequence[LineEnd]) -> None:
-    """Label each line to the right of its last point, and move labels apart if they would overlap.
+    """Label each line to the right of its last point, moving overlapping labels apart.
 
     Call this once the axis limits are final.
     """
@@ -210,7 +210,7 @@ def format_count(value: float) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Return `text` shortened to at most `length` characters, with an ellipsis at the end if it was cut."""
+    """Return `text` shortened to at most `length` characters, with an ellipsis at the end if text was cut off."""
     return text if len(text) <= length else text[: length - 1].rstrip(" ,") + "…"
 
 

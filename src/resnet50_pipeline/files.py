@@ -1,4 +1,4 @@
-"""Writes files and folders atomically: writes under a temporary name, flushes to disk, and renames."""
+"""Writes files and folders atomically: under a temporary name, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def shorten_path(path: Path) -> Path:
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`. If the block succeeds, flush the file and rename it to `path`.
 
-    If the block raises an exception, `path` is unchanged and the temporary file is removed. Temporary files that killed
-    processes left behind for the same path are also removed.
+    If the block raises an exception, `path` is unchanged and the temporary file is removed, as are any temporary files
+    that killed processes left behind for the same path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = _create_sibling(path)
@@ -65,12 +65,12 @@ def write_text(path: Path, text: str) -> None:
 def staging_directory(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder to fill, in `parent` or in the system's temporary folder.
 
-    If the block succeeds, the folder is kept, so that `replace_directory` can move it. Otherwise, it is removed. A
-    folder that is never moved is removed when the process ends.
+    If the block fails, the folder is removed. Otherwise, it is kept for `replace_directory` to move, or removed at the
+    end of the process if it is never moved.
     """
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
     atexit.register(shutil.rmtree, staged, ignore_errors=True)
-    # mkdtemp uses 0700, which other users could not read. CIFS has fixed permissions.
+    # mkdtemp uses 0700, which other users cannot read. CIFS has fixed permissions.
     with contextlib.suppress(OSError):
         staged.chmod(0o755)
     try:
@@ -83,7 +83,7 @@ def staging_directory(parent: Path | None = None) -> Iterator[Path]:
 def replace_directory(staged: Path, path: Path) -> None:
     """Move the folder `staged` to `path`, and delete the previous content of `path`.
 
-    If `staged` is on another file system, it is first copied next to `path`, so that the last step is a rename.
+    If `staged` is on another file system, it is first copied next to `path`, so that the final step is a rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     incoming = _sibling(path)
@@ -127,8 +127,8 @@ def _copy_content(source: Path, target: Path) -> None:
 def unshare_files(folder: Path) -> None:
     """Replace every symbolic or hard link under `folder` with a separate copy of the file.
 
-    Call this before appending to files or overwriting them. If DVC links files to its cache instead of copying them
-    (`cache.type`), writing through a link would change the cached content under its old digest.
+    Call this before appending to or overwriting files. If DVC has linked them to its cache (`cache.type`), writing
+    through a link would change the cached content under its old digest.
     """
     for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.is_symlink() or path.stat().st_nlink > 1:
@@ -140,18 +140,18 @@ def unshare_files(folder: Path) -> None:
 def claiming_folder(folder: Path, does: str) -> Iterator[None]:
     """Lock a folder while the block runs, without writing to it.
 
-    If this process is killed, the lock is released.
+    The lock is released if this process is killed.
 
     Args:
         folder: existing folder.
-        does: activity of the process that holds the lock, such as `unpacks to it`, for the error message.
+        does: what the holder of the lock is doing, such as `unpacks to it`, for the error message.
 
     Raises:
         OutputDirectoryInUseError: if another process holds the lock.
     """
     with holding(folder) as is_free:
         if not is_free:
-            raise OutputDirectoryInUseError(f"{folder}: another process {does} → wait until it ends")
+            raise OutputDirectoryInUseError(f"{folder}: another process {does} → wait until that process ends")
         yield
 
 
@@ -164,7 +164,7 @@ def _create_sibling(path: Path) -> tuple[Path, int]:
     while True:
         temporary = _sibling(path)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        # Between the two calls, another process may have removed the file as stale.
+        # Another process may have removed the file as stale between the two calls.
         if _lock(descriptor) and os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)
@@ -172,7 +172,7 @@ def _create_sibling(path: Path) -> tuple[Path, int]:
 
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Lock a folder while the block runs, so that no other process removes it as stale, even after a rename."""
+    """Lock a folder while the block runs to keep other processes from removing it as stale, even after a rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _lock(descriptor)
@@ -186,7 +186,7 @@ def _lock(descriptor: int) -> bool:
     try:
         return try_lock(descriptor)
     except OSError as error:
-        # Some network file systems do not support locks. There, stale files cannot be recognized, so none are removed.
+        # On network file systems without locks, stale files cannot be recognized, so no files are removed.
         if not is_unsupported(error):
             raise
         return True
@@ -201,7 +201,7 @@ def _remove_stale(path: Path) -> None:
         if len(name) != len(prefix) + 8 + len(_TEMPORARY_SUFFIX) or not name.endswith(_TEMPORARY_SUFFIX):
             continue
         left = path.with_name(name)
-        # A file that cannot be opened, locked, or deleted belongs to another process or is already gone.
+        # A file that cannot be opened, locked or deleted belongs to another process or is already gone.
         with contextlib.suppress(OSError):
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -214,7 +214,7 @@ def _remove_stale(path: Path) -> None:
 def flush_to_disk(path: Path) -> None:
     """Flush a file's content, or a folder's renames, to disk.
 
-    CIFS and some FUSE file systems cannot flush a folder, so they decide when to write the renames.
+    CIFS and some FUSE file systems cannot flush folders, and write renames at a time of their choice.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -233,6 +233,6 @@ def digest_file(path: Path) -> str:
 
 
 def digest_json(*values: object) -> str:
-    """Return the digest of JSON values as `sha256:…`. It does not depend on the order of keys."""
+    """Return the digest of JSON values as `sha256:…`. The digest does not depend on the order of the keys."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -24,18 +24,20 @@ class FiniteModel(FrozenModel):
 
 
 def refuse_url(place: object) -> object:
-    """Validate a value that should be a path. Without this check, a URL would become a relative path.
+    """Reject a URL where a path is expected, because pathlib would turn it into a relative path.
 
     Raises:
         ValueError: if the value is a URL.
     """
     if isinstance(place, str) and _URL.match(place):
-        raise ValueError(f"{place} is a URL, but only local files are read: download it, and set the path of the file")
+        raise ValueError(
+            f"{place} is a URL, but only local files are supported: download it, and set the path of the file"
+        )
     return place
 
 
 def models_of(annotation: Any) -> tuple[type[BaseModel], ...]:
-    """Return the models in a field's type: one, or several for a union. Return () if the type allows other values."""
+    """Return the models in a field's type: one, several for a union, or () if other values are allowed."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     found = tuple(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
     return found if len(found) == len(options) else ()

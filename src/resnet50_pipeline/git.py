@@ -1,4 +1,4 @@
-"""Finds the Git commit of the source code that a run uses."""
+"""Finds the Git commit of a run's source code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_COMMIT = "none"
-# Environment variable that holds the commit, `4f0c…` or `4f0c…-dirty`, for builds without access to the repository
-# (setup.py, Dockerfile).
+# Environment variable with the commit, `4f0c…` or `4f0c…-dirty`, for builds without access to the repository (setup.py,
+# Dockerfile).
 COMMIT_VARIABLE = "SOURCE_COMMIT"
 # setup.py adds this file to wheels.
 _BUILT_OF = Path(__file__).with_name("COMMIT")
@@ -23,9 +23,10 @@ class GitState:
     """The Git state of a folder.
 
     Attributes:
-        commit: full hash of HEAD, or `none` outside a repository, before the first commit, or without git.
+        commit: full hash of HEAD, or `none` without a repository, a commit or git.
         is_dirty: whether any file other than dvc.lock differs from the commit, or is untracked and not ignored.
-        problem: git's error message if it cannot read the repository, for example because it belongs to another user.
+        problem: git's error message if git cannot read the repository, for example because another user owns the
+            repository.
     """
 
     commit: str
@@ -45,8 +46,8 @@ class GitState:
 def describe_git(folder: Path, built_of: Path = _BUILT_OF) -> GitState:
     """Return the commit of `folder`, and whether its files differ from the commit.
 
-    For a package installed from a wheel, the commit is read from the file `built_of`, because the working folder may be
-    in an unrelated repository. Changes to dvc.lock are ignored, because `dvc repro` writes this file after every stage.
+    In an installed wheel, the commit is in the file `built_of`; the working folder may be in an unrelated repository.
+    Changes to dvc.lock are ignored, because `dvc repro` writes this file after every stage.
     """
     if built_of.is_file():
         words = built_of.read_text(encoding="utf-8").strip()
@@ -59,8 +60,17 @@ def describe_git(folder: Path, built_of: Path = _BUILT_OF) -> GitState:
     return GitState(found, is_dirty=status != "", problem=problem)
 
 
+def read_git_user(folder: Path) -> str | None:
+    """Return the user that git records in commits, `Ada <ada@example.org>`, or None if none is configured."""
+    name, _ = _git(folder, "config", "user.name")
+    email, _ = _git(folder, "config", "user.email")
+    if not name:
+        return None
+    return f"{name} <{email}>" if email else name
+
+
 def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
-    """Run git. Return its output and "", or None and its error message if it fails.
+    """Run git. Return the output and "", or None and git's error message if git fails.
 
     The error message is "" if there is no repository or no commit.
     """
@@ -76,7 +86,7 @@ def _git(folder: Path, *arguments: str) -> tuple[str | None, str]:
         )
     except OSError as error:
         is_repository = any((parent / ".git").exists() for parent in (folder, *folder.parents))
-        return None, f"git cannot be started: {error.strerror}" if is_repository else ""
+        return None, f"cannot start git: {error.strerror}" if is_repository else ""
     if result.returncode == 0:
         return result.stdout.strip(), ""
     reason = " ".join(result.stderr.split())

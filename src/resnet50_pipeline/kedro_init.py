@@ -14,8 +14,8 @@ _OWN = {_PACKAGE, __name__, f"{_PACKAGE}.python_warnings", f"{_PACKAGE}.telemetr
 def prepare_command() -> None:
     """Turn off telemetry, and show warnings from libraries.
 
-    Kedro calls this before it looks for a project. The project in the current folder may be a different clone from the
-    installed one, so this function lets Kedro import the package again, from the project's `src`.
+    Kedro calls this before it looks for a project. The project in the current folder may be a different clone than the
+    installed package, so let Kedro import the package again from the project's `src`.
     """
     turn_off_telemetry()
     show_warnings_of_libraries()

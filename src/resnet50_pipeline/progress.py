@@ -1,9 +1,9 @@
-"""Reports the progress of long-running work. Libraries report progress, and a view shows it.
+"""Connects libraries that report the progress of long-running work to a view that shows it.
 
     with show_progress(total=1_281_167, what="packing images") as advance:
         advance(256)
 
-The default view writes log lines. `set_view` and `showing_in` install a different view, such as the terminal view in
+The default view writes log lines. Use `set_view` or `showing_in` to install another view, such as the terminal view in
 `logs/terminal.py`.
 """
 
@@ -22,11 +22,10 @@ from resnet50_pipeline.text import format_bytes, format_clock
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 10.0
-# After this many intervals without progress, a log line shows the running node. For example, an export does not report
+# After this many intervals without progress, a log line names the running node. Some nodes, such as exports, report no
 # progress.
 _SILENT_INTERVALS = 6
-# Pass this as `extra` in log calls if the terminal view shows the same content. In a terminal, these records are not
-# printed as lines.
+# Pass this as `extra` in log calls for content that the terminal view already shows. A terminal then omits the line.
 DRAWN = {"shown_elsewhere": "view"}
 
 
@@ -37,7 +36,7 @@ class Progress:
     Attributes:
         what: name of the activity, for example `packing images`.
         unit: unit of `done` and `total`, such as `images`, `steps` or `bytes`.
-        done: amount done so far.
+        done: amount completed so far.
         total: total amount, or None if unknown.
         rate: `rate_unit` per second, or None if unknown.
         rate_unit: unit of `rate`. Defaults to `unit`.
@@ -123,20 +122,20 @@ class View(Protocol):
         """Stop showing the activity `what`, because it has finished or failed."""
 
     def show_evaluation(self, text: str) -> None:
-        """Show the result of the last evaluation, which is already in the log."""
+        """Show the result of the last evaluation. The result is already in the log."""
 
     def open_run(self, stages: list[Stage], places: Mapping[str, str]) -> None:
-        """Show the stages of a run until `close_run` is called. The caller keeps `stages` up to date.
+        """Show the stages of a run until `close_run` is called. The caller updates `stages` in place.
 
-        `places` maps titles to paths or addresses with more information.
+        `places` maps titles to paths or URLs with more information.
         """
 
     def close_run(self) -> None:
-        """Stop the display but keep its last state in the terminal. May be called repeatedly."""
+        """Stop updating, and leave the final state in the terminal. May be called repeatedly."""
 
 
 class ProgressLines:
-    """Logs a line per activity every few seconds. If no activity reports progress, logs the running node instead."""
+    """Logs one line per activity every few seconds, or the running node if no activity reports progress."""
 
     def __init__(self, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
         self._seconds = seconds_between_lines
@@ -145,7 +144,7 @@ class ProgressLines:
         self._ended = threading.Event()
 
     def show(self, progress: Progress) -> None:
-        """Log the progress if an interval has passed since the activity started or was last logged."""
+        """Log the progress if the interval since the activity's start or last line has passed."""
         now = time.monotonic()
         if now < self._next.setdefault(progress.what, now + self._seconds):
             return
@@ -154,14 +153,14 @@ class ProgressLines:
         logger.info("%s", progress.describe(), extra={"fields": progress.as_fields(), **DRAWN})
 
     def end(self, what: str) -> None:
-        """Restart the interval for the next activity with this name."""
+        """Forget the activity, so that the next one with this name starts its own interval."""
         self._next.pop(what, None)
 
     def show_evaluation(self, text: str) -> None:
         """Do nothing, because the log already contains the result."""
 
     def open_run(self, stages: list[Stage], places: Mapping[str, str]) -> None:
-        """Start a thread that logs nodes without progress. The caller logs the start and end of each stage."""
+        """Start a thread that logs nodes that report no progress. The caller logs the start and end of each stage."""
         self._ended.clear()
         threading.Thread(target=self._watch, args=(stages,), name="progress-lines", daemon=True).start()
 

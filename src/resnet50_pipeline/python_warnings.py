@@ -9,11 +9,11 @@ _ERROR = "error"
 
 
 def show_warnings_of_libraries() -> None:
-    """If all warnings are turned into errors, show them as warnings instead, and say so.
+    """If all warnings are turned into errors, show them as warnings instead, and say so once.
 
-    MLflow and other libraries trigger warnings in their own code when they are imported, and users cannot fix these. A
-    setting for one module, such as `error::UserWarning:resnet50_pipeline`, is kept. Kedro calls this function before
-    every command (entry point `kedro.init`).
+    Merely importing MLflow and other libraries triggers warnings that users cannot fix. Settings for one module, such
+    as `error::UserWarning:resnet50_pipeline`, are kept. Kedro calls this before every command (entry point
+    `kedro.init`).
     """
     if any(_is_error_everywhere(option) for option in sys.warnoptions):
         warnings.simplefilter("default")

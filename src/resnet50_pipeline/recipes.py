@@ -1,15 +1,14 @@
-"""Loads the configuration, including the training recipe in `conf/recipes/` that the `recipe` parameter selects.
+"""Loads the configuration, including the training recipe that the `recipe` parameter selects in `conf/recipes/`.
 
     kedro run --env imagenet --params recipe=fast-40
 
-A recipe replaces all values in conf/base's `training` group except the run settings, such as devices and checkpoint
-intervals. A recipe therefore has the same effect in every environment. The environment and `--params` can override
-individual values:
+A recipe replaces conf/base's entire `training` group except the run settings, such as devices and checkpoint intervals,
+so a recipe has the same effect in every environment. The environment and `--params` can override individual values:
 
     conf/base  <  conf/recipes/<recipe>.yml  <  conf/<environment>  <  --params
 
-If an environment does not set a workspace, names and folders such as data/<environment> are derived from the
-environment's name (see `derive_parameters`). An environment can therefore consist of a file as short as this:
+Unless an environment sets a workspace, names and folders such as data/<environment> are derived from the name of the
+environment (see `derive_parameters`). An environment can be as short as this:
 
     dataset:
       root: /data/flowers
@@ -40,13 +39,13 @@ from resnet50_pipeline.text import suggest_name
 RECIPE = "recipe"
 FOLDER = "recipes"
 _GROUP = "training"
-# `training.loader` has both kinds of settings. For example, sampling belongs to the recipe, and the number of workers
-# to the run.
+# `training.loader` mixes both kinds of settings: sampling, for example, belongs to the recipe, and the number of
+# workers to the run.
 _SHARED_SECTIONS = frozenset({"loader"})
-# Default folders in the workspace for parameters that are not set. `${globals:workspace}` in the configuration files
-# would be shorter. However, DVC reads these files without Kedro, and `dvc exp run --set-param` fails on unknown
-# resolvers.
+# Default folders in the workspace. `${globals:workspace}` in the configuration files would be shorter, but DVC reads
+# these files without Kedro, and `dvc exp run --set-param` fails on unknown resolvers.
 _WORKSPACE_FOLDERS = (
+    (("dataset",), "patches", "01_raw/patches"),
     (("data_validation", "scan"), "cache_dir", "02_intermediate/scan_cache"),
     (("logs",), "directory", "09_logs"),
     (("sweep",), "output_dir", "09_sweeps"),
@@ -54,9 +53,9 @@ _WORKSPACE_FOLDERS = (
 
 
 class RecipeConfigLoader(OmegaConfigLoader):
-    """Extends Kedro's configuration loader. Merges the recipe, and derives names and folders that are not set."""
+    """Kedro's configuration loader, extended to merge the recipe, and to derive names and folders that are not set."""
 
-    # Set while the globals are loaded, which is before the parameters.
+    # Set while the globals are loaded, before the parameters.
     _is_named_after_dataset = False
 
     def __init__(self, conf_source: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -69,8 +68,8 @@ class RecipeConfigLoader(OmegaConfigLoader):
             super().__init__(str(conf_source), *args, **kwargs)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise ParameterError(
-                f"--conf-source {conf_source} cannot be read as an archive ({error}); "
-                "run `kedro package` in the project folder to write it again"
+                f"--conf-source {conf_source} is not a readable archive ({error}) → run `kedro package` in the project "
+                "folder to write the archive again"
             ) from error
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -86,15 +85,15 @@ class RecipeConfigLoader(OmegaConfigLoader):
         except (InterpolationResolutionError, UnsupportedInterpolationType) as error:
             reason, *_ = str(error).splitlines()
             raise ParameterError(
-                f"conf/, environment {self.env or self.default_run_env}: {error.full_key} in {key} refers to something "
-                f"that does not exist ({reason}); write an environment variable as ${{oc.env:NAME}}"
+                f"conf/, environment {self.env or self.default_run_env}: {error.full_key} in {key} has an "
+                f"unresolvable reference ({reason}) → write environment variables as ${{oc.env:NAME}}"
             ) from error
         if key == "globals":
             return {name: _expand_home(value) for name, value in content.items()}
         if key == "parameters" and (self.env or self.default_run_env) == self.base_env and content.get(RECIPE):
             raise ParameterError(
-                f"recipe {content[RECIPE]}: the {self.base_env} environment does not accept a recipe; remove "
-                f"--env {self.base_env}"
+                f"recipe {content[RECIPE]}: the {self.base_env} environment does not accept a recipe → remove --env "
+                f"{self.base_env}"
             )
         return self._with_folders(self._without_paths(content)) if key == "parameters" else content
 
@@ -108,18 +107,18 @@ class RecipeConfigLoader(OmegaConfigLoader):
         raise ParameterError(f"there is no environment {self.env!r} in {self.conf_source} → {hint}")
 
     def _with_folders(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Set missing folders from `_WORKSPACE_FOLDERS`. A null value is kept, because it disables the feature."""
+        """Set missing folders from `_WORKSPACE_FOLDERS`. Null values are kept, because they disable a feature."""
         workspace = super().__getitem__("globals").get("workspace")
         for groups, name, folder in _WORKSPACE_FOLDERS if workspace else ():
             section: Any = parameters
             for group in groups:
                 section = section.get(group) if isinstance(section, dict) else None
-            if isinstance(section, dict):  # for anything else, the group's model reports an error
+            if isinstance(section, dict):  # the group's model rejects anything else
                 section.setdefault(name, f"{workspace}/{folder}")
         return parameters
 
     def _without_paths(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Remove `dataset.root`, which is a catalog path, unless conf/base sets it, where it has no effect."""
+        """Remove `dataset.root`, which is a catalog path, unless it is in conf/base, where it has no effect."""
         dataset = (self.runtime_params or {}).get("dataset")
         is_given = isinstance(dataset, Mapping) and "root" in dataset
         if not is_given and self._find_dataset_root() is None:
@@ -127,14 +126,14 @@ class RecipeConfigLoader(OmegaConfigLoader):
         return {**parameters, "dataset": {name: v for name, v in parameters["dataset"].items() if name != "root"}}
 
     def _find_dataset_root(self) -> str | None:
-        """Return `dataset.root` from the parameter files of the environment, or None if they do not set it."""
+        """Return `dataset.root` from the parameter files of the environment, or None if these files do not set it."""
         environment = self.env or self.default_run_env
         if environment == self.base_env:
             return None
         files = self._read_dir_configs(
             self._get_conf_env_path(environment), self.config_patterns["parameters"], "parameters", set()
         )
-        # Only this value is resolved, because others may refer to the globals, which are being loaded.
+        # Resolve only this value: others may refer to the globals, which are being loaded.
         roots = [OmegaConf.select(content, "dataset.root") for content in files.values()]
         return next((str(root) for root in roots if root is not None), None)
 
@@ -156,7 +155,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
             env_config = {
                 **({"workspace": f"data/{environment}"} if self._is_named_after_dataset else {}),
                 **env_config,
-                # The value has already been resolved, so a `${` in it belongs to the path.
+                # The value has already been resolved, so any `${` in it is part of the path.
                 **({} if root is None else {"dataset_root": escape_value(root)}),
             }
         if key == "parameters" and self._is_named_after_dataset:
@@ -166,7 +165,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
         if name is not None:
             recipe = read_recipe(self._get_conf_env_path(FOLDER), name, self._fs)
             config = apply_recipe(config, recipe)
-            # Kedro skips this step for an environment without parameter files, such as a new conf/local.
+            # Kedro skips this step for environments without parameter files, such as a new conf/local.
             env_config = env_config or dict(self.runtime_params or {})
         merged: dict[str, Any] = super()._merge_configs(config, env_config, key, env_path)
         return merged
@@ -176,7 +175,7 @@ def derive_parameters(parameters: Mapping[str, Any], environment: str) -> dict[s
     """Return the parameters of an environment, with missing values derived from its name.
 
     The model and the experiment are called `resnet50-<environment>`, the model is compared with its own champion, the
-    sweep's study has the environment's name, and the number of classes comes from the dataset.
+    sweep's study is named after the environment, and the number of classes comes from the dataset.
     """
     registration = parameters.get("model_registration")
     name = registration.get("model_name") if isinstance(registration, Mapping) else None
@@ -191,7 +190,7 @@ def derive_parameters(parameters: Mapping[str, Any], environment: str) -> dict[s
     merged = dict(parameters)
     for group, values in derived.items():
         own = parameters.get(group, {})
-        if isinstance(own, Mapping):  # for anything else, the group's model reports an error
+        if isinstance(own, Mapping):  # the group's model rejects anything else
             merged[group] = {**values, **own}
     return merged
 
@@ -201,7 +200,7 @@ def _expand_home(value: Any) -> Any:
 
 
 def escape_value(text: str) -> str:
-    """Escape a string so that the configuration leaves each `${…}`, and any backslash before it, unchanged."""
+    """Escape a string for the configuration, which then leaves each `${…}`, and any backslash before it, unchanged."""
     return re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", text)
 
 
@@ -210,17 +209,17 @@ def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | No
 
     Args:
         folder: folder of the recipes.
-        name: name of the recipe, which is its file name without `.yml`.
+        name: name of the recipe: its file name without `.yml`.
         files: file system of `folder`, such as the archive of a packaged project. Defaults to the local file system.
 
     Raises:
-        ParameterError: if the recipe does not exist, or if it contains another group or a run setting.
+        ParameterError: if the recipe does not exist, or if the recipe contains another group or a run setting.
     """
     files = files or LocalFileSystem()
     known = sorted(PurePosixPath(path).stem for path in files.glob(f"{folder}/*.yml"))
     if name not in known:
         hint = f"{suggest_name(str(name), known)} known: {', '.join(known) or 'none'} ({folder})".lstrip()
-        raise ParameterError(f"recipe {name!r} does not exist; {hint}")
+        raise ParameterError(f"recipe {name!r} does not exist → {hint}")
     path = f"{folder}/{name}.yml"
     content = yaml.safe_load(files.read_text(path, encoding="utf-8"))
     if not isinstance(content, dict) or set(content) != {_GROUP}:
@@ -229,7 +228,7 @@ def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | No
     recipe = content[_GROUP]
     if not isinstance(recipe, dict):
         raise ParameterError(
-            f"{path}: {_GROUP} must be a mapping of settings, but it is {recipe!r}; add the recipe's settings"
+            f"{path}: {_GROUP} must be a mapping of settings, but it is {recipe!r} → add the recipe's settings"
         )
     if settings := sorted(set(recipe) & RUN_SETTINGS - _SHARED_SECTIONS):
         raise ParameterError(
@@ -242,7 +241,7 @@ def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | No
 def apply_recipe(parameters: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return `parameters` with the recipe as the `training` group. The run settings are kept.
 
-    Sections that the recipe does not contain are removed, so their models' defaults apply instead of conf/base's values
+    Sections that are not in the recipe are removed, so that their models' defaults apply instead of conf/base's values
     for the sample. `training.loader` is merged, because it contains both kinds of settings.
     """
     run = {name: value for name, value in parameters.get(_GROUP, {}).items() if name in RUN_SETTINGS}

@@ -39,8 +39,8 @@ CONFIG_LOADER_CLASS = RecipeConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    # An environment contains only the values that differ from conf/base. With Kedro's default strategy, which replaces
-    # entire groups, `--params group.key=…` would drop the other keys of groups that the environment does not define.
+    # Environments contain only values that differ from conf/base. With Kedro's default strategy, which replaces entire
+    # groups, `--params group.key=…` would drop the other keys of groups that the environment does not define.
     "merge_strategy": {"parameters": "soft"},
     # Kedro allows ${oc.env:HOME} only in credentials.
     "custom_resolvers": {"oc.env": oc.env},
@@ -48,5 +48,5 @@ CONFIG_LOADER_ARGS = {
 HOOKS = (ProjectHooks(), PreflightHooks(), FullListHooks(), ProgressHooks(), TrackingHooks(), SummaryHooks())
 DISABLE_HOOKS_FOR_PLUGINS: tuple[str, ...] = ("kedro-telemetry",)
 if find_kedro_project(Path.cwd()) is None:
-    # In an installed package, Kedro-Viz would warn that it cannot find a project for its statistics.
+    # In an installed package, Kedro-Viz warns that it cannot find a project for its statistics.
     DISABLE_HOOKS_FOR_PLUGINS += ("kedro-viz",)

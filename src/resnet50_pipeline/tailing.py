@@ -1,6 +1,6 @@
-"""Reads the complete lines of a file to which another process appends.
+"""Reads the complete lines of a file while another process appends to it.
 
-A last line without a newline may be incomplete, so only a later call returns it.
+A last line without a newline may be incomplete, and is left for a later call.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ class Tail:
     """Reads new lines of a growing file. If the file is replaced, the new file is read from the beginning."""
 
     def __init__(self, path: Path, *, skip_existing: bool = False) -> None:
-        """Follow `path`, which may not exist yet. If `skip_existing` is true, its current content is skipped."""
+        """Follow `path`, which may not exist yet. With `skip_existing`, the current lines of the file are skipped.
+
+        An incomplete last line is not skipped, because the next writer completes it, or removes it if a killed writer
+        has left it behind (`events.py`).
+        """
         self._path = path
         self._inode = _inode(path)
-        self._position = path.stat().st_size if skip_existing and self._inode is not None else 0
+        self._position = sum(map(len, read_complete_lines(path))) if skip_existing else 0
 
     def read_lines(self) -> list[bytes]:
         """Return the lines that have been completed since the last call, including their newlines."""
@@ -34,7 +38,7 @@ def read_complete_lines(path: Path, start_byte: int = 0, max_bytes: int = -1) ->
     Args:
         path: path of the file.
         start_byte: position of the first byte of a line.
-        max_bytes: number of bytes after which reading stops at the next line end, or -1 to read the entire file.
+        max_bytes: number of bytes after which to stop at the next line end, or -1 to read the entire file.
     """
     try:
         with path.open("rb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# The libraries read these variables. A value that the user has set is kept.
+# Variables that the libraries read. Values set by the user are kept.
 OFF = {
     "DO_NOT_TRACK": "true",
     "KEDRO_DISABLE_TELEMETRY": "1",
@@ -19,11 +19,11 @@ _MLFLOW_CLIENT = "mlflow.telemetry.client"
 def turn_off_telemetry() -> None:
     """Set the variables, and stop MLflow's telemetry client if MLflow is already imported.
 
-    This function is called when the package is imported; see `kedro_init` for commands outside a project.
+    The package calls this function on import; see `kedro_init` for commands outside a project.
     """
     for variable, off in OFF.items():
         os.environ.setdefault(variable, off)
-    # A program that loads a registered model imports MLflow first, and MLflow reads the variables when it is imported.
+    # Programs that load a registered model have already imported MLflow, which reads the variables on import.
     client = sys.modules.get(_MLFLOW_CLIENT)
     if client is not None and hasattr(client, "set_telemetry_client"):
         client.set_telemetry_client()

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 _KIBI = 1024
-# Python refuses to parse thousands of digits.
+# Python refuses to parse integers of thousands of digits.
 _MAX_DIGITS = 4000
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the most similar known name, `did you mean training?`, or "" if none is similar."""
+    """Return a hint with the most similar known name, such as `did you mean training?`, or "" if no name is similar."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {nearest[0]}?" if nearest else ""
 
@@ -23,9 +23,15 @@ def pluralize(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def list_names(names: Sequence[str], most: int) -> str:
-    """Return at most `most` names as text, followed by how many remain: `a, b` or `a, b and 7 more`."""
+    """Return at most `most` names as text, followed by the number of remaining names: `a, b` or `a, b and 7 more`."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def align_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, with each column as wide as its widest cell. All rows have the same length."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
 
 
 def natural_key(name: str) -> tuple[tuple[str, int], ...]:

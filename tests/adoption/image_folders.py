@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Class and file names as people write them: spaces, quotes, `#`, non-ASCII.
+# Class and file names as found in the wild: spaces, quotes, `#`, non-ASCII.
 CLASSES = ("10 Kräuter", "Rose's #1", "été")
 
 

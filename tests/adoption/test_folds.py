@@ -58,7 +58,7 @@ def test_the_seed_decides():
     seed=st.integers(0, 3),
 )
 def test_groups_and_copies_stay_in_one_fold(rows, seed):
-    """For any labels, groups and copies, related images are in one val split, or an error is raised."""
+    """For any labels, groups and copies, related images share a val split, or an error is raised."""
     images = [LabeledImage(f"{n}.jpg", label, f"g{group}") for n, (label, group, _) in enumerate(rows)]
     digests = {f"{n}.jpg": f"d{content}" for n, (_, _, content) in enumerate(rows)}
     try:

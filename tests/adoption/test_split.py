@@ -16,8 +16,8 @@ def make_images(counts: dict[int, int]) -> list[LabeledImage]:
     return [LabeledImage(f"{label}/{number}.jpg", label) for label, count in counts.items() for number in range(count)]
 
 
-def test_each_class_gives_its_part():
-    """Every class has the same fraction in val and test, and no image is lost."""
+def test_each_class_is_split_by_the_same_fraction():
+    """The same fraction of every class is in val and in test, and no images are lost."""
     images = make_images({0: 100, 1: 50, 2: 10})
     parts = split_images(images, {"test": 0.1, "val": 0.2}, 0, {})
     counts = {split: Counter(image.label for image in part) for split, part in parts.items()}
@@ -34,16 +34,16 @@ def test_the_seed_decides():
     assert split_images(images, {"val": 0.25}, 1, {})["val"] != one["val"]
 
 
-def test_new_images_leave_the_others_where_they_are():
-    """After adding a tenth of the images, most val images are still in val."""
+def test_adding_images_moves_few_existing_ones():
+    """After adding a tenth more images, most val images are still in val."""
     before = split_images(make_images({0: 200, 1: 200}), {"val": 0.2}, 0, {})
     after = split_images(make_images({0: 220, 1: 220}), {"val": 0.2}, 0, {})
     stayed = {image.path for image in before["val"]} & {image.path for image in after["val"]}
     assert len(stayed) > 0.8 * len(before["val"])
 
 
-def test_copies_and_groups_stay_on_one_side():
-    """Images with the same digest or group are in one split, even if only a third image connects them."""
+def test_copies_and_groups_stay_in_one_split():
+    """Images with the same digest or group share a split, even if only a third image links them."""
     images = [LabeledImage(f"0/{number}.jpg", 0, f"patient {number // 4}") for number in range(40)]
     digests = {image.path: image.path for image in images}
     digests["0/3.jpg"] = digests["0/4.jpg"]  # links patients 0 and 1
@@ -56,7 +56,7 @@ def test_copies_and_groups_stay_on_one_side():
 
 
 def test_large_groups_still_reach_val():
-    """If there are two large groups, one of them is put into val, although it exceeds the requested fraction."""
+    """With two large groups, one goes to val, even though it exceeds the requested fraction."""
     images = [LabeledImage(f"0/{number}.jpg", 0, "ab"[number % 2]) for number in range(20)]
     assert len(split_images(images, {"val": 0.1}, 0, {})["val"]) == 10
 
@@ -71,7 +71,7 @@ def test_a_class_with_one_image_stays_in_train():
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=60),
     seed=st.integers(0, 3),
 )
-def test_no_image_is_lost_and_no_relation_is_cut(rows, seed):
+def test_no_images_are_lost_and_related_images_stay_together(rows, seed):
     """For any labels, groups and copies, each image is in one split, and related images share a split."""
     images = [LabeledImage(f"{number}.jpg", label, f"g{group}") for number, (label, group, _) in enumerate(rows)]
     digests = {f"{number}.jpg": f"d{content}" for number, (_, _, content) in enumerate(rows)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,7 @@ class Machine:
     [(0.02, 0.001, 64, 64), (0.2, 0.05, 8, 8), (0.2, 0.3, 64, 2), (0.0, 0.02, 256, 66), (9.0, 1.0, 8, 1)],
 )
 def test_batches_grow_while_there_is_time(overhead, per_image, batch_size, largest):
-    """The probe runs for four seconds, but for at least one batch of one image.
-
-    Times for larger batches are extrapolated.
-    """
+    """The probe runs for four seconds, or at least one batch of one image. Larger batches are extrapolated."""
     machine = Machine(overhead, per_image)
     times = time_batches(machine.train, batch_size, 4.0, lambda: machine.now)
     assert max(times) == largest
@@ -86,19 +82,17 @@ def test_real_steps_are_measured(images, tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.chdir(work)
     before = {path: path.stat().st_mtime_ns for path in [images, *images.iterdir()]}
-    started = time.monotonic()
     measured = measure_steps(training_of(), 3, images, [f"{number}.png" for number in range(10)])
     assert isinstance(measured, MeasuredSteps), measured
-    assert 0 < measured.image_seconds < measured.batch_seconds < 60
+    assert 0 < measured.image_seconds < measured.batch_seconds
     assert 1 <= measured.batch_size <= 8
-    assert time.monotonic() - started < 60
     assert {path: path.stat().st_mtime_ns for path in [images, *images.iterdir()]} == before
     assert list(work.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_missing_device_is_said(images):
-    """The reason names the missing device. If the images cannot be read, the reason says so."""
+def test_a_missing_device_is_reported(images):
+    """The reason names the missing device, or the images that cannot be read."""
     launch = training_of().launch.model_copy(update={"device": "iluvatar_gpu", "devices": (0,)})
     reason = measure_steps(training_of(launch=launch), 3, images, ["0.png"])
     assert isinstance(reason, str)

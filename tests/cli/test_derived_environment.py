@@ -1,4 +1,4 @@
-"""Names are derived in an environment without a workspace; an environment with one sets everything itself."""
+"""Without a workspace, an environment's names are derived; with one, it sets everything itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(conf: Path, env: str | None = "birds", **params: Any) -> RecipeConfigLo
 
 
 def test_names_follow_from_the_environment(conf):
-    """If only the folder is set, the workspace and all names are derived, and the classes are counted."""
+    """With only the folder set, the workspace and all names are derived, and the classes are counted."""
     (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/birds\n")
     loaded = load(conf)
     parameters = loaded["parameters"]
@@ -89,7 +89,7 @@ def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 @pytest.mark.parametrize("name", ["test", "imagenet"])
 def test_an_environment_sets_only_what_differs(conf, name):
-    """Every value that conf/test and conf/imagenet set differs from the value without their parameter files."""
+    """Every value in conf/test and conf/imagenet differs from what it would be without their parameter files."""
     files = sorted((conf / name).glob("parameters*.yml"))
     given = {path: yaml.safe_load(path.read_text()) for path in files}
     assert "workspace" not in yaml.safe_load((conf / name / "globals.yml").read_text())

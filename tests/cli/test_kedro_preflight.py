@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +59,9 @@ def test_the_sample_passes_and_nothing_is_written(kedro_project, tmp_path):
 
 @pytest.mark.slow
 def test_the_imagenet_command_matches_the_reference(kedro_project):
-    """For four GPUs, preflight prints the launch command, flags and recipe YAML, even without a GPU."""
+    """Preflight prints the launch command, flags and recipe YAML for four GPUs, even without a GPU."""
     done = preflight(kedro_project, "--env", "imagenet", "--json")
-    assert done.returncode == 1
+    assert done.returncode == 4
     report = json.loads(done.stdout)
     assert report["ok"] is False
     training_dir = "data/imagenet/06_models/training"
@@ -88,17 +89,30 @@ def test_the_imagenet_command_matches_the_reference(kedro_project):
 
 
 @pytest.mark.slow
-def test_the_table_fits_into_80_columns(kedro_project):
-    """The table fits into 80 columns, and a shell reads the wrapped command as one command."""
-    done = preflight(kedro_project, "--env", "imagenet", "--params", "dataset.root=/nowhere")
-    assert done.returncode == 1
-    table, _, rest = done.stdout.partition("\nCommand\n")
-    assert max(map(len, table.splitlines())) <= 80
-    assert "✗ dataset" in table
-    assert "/nowhere" in table
-    lines = rest.partition("\n\n")[0].splitlines()
-    assert lines[0] == f"  {sys.executable} -u -m paddle.distributed.launch --gpus=0,1,2,3 \\"
-    assert all(line.endswith(" \\") for line in lines[:-1])
+def test_the_table_is_the_whole_output(kedro_project, tmp_path):
+    """Only the table is printed, in 80 columns. --details writes the command to a file, on one line."""
+    details = tmp_path / "details.txt"
+    arguments = ("--env", "imagenet", "--params", "dataset.root=/nowhere", "--details", str(details))
+    done = preflight(kedro_project, *arguments)
+    assert done.returncode == 4
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "✗ dataset" in done.stdout
+    assert "/nowhere" in done.stdout
+    assert "CUDA_VISIBLE_DEVICES" not in done.stdout
+    title, command, *rest = details.read_text(encoding="utf-8").splitlines()
+    assert title == "Command"
+    assert shlex.split(command)[:4] == [sys.executable, "-u", "-m", "paddle.distributed.launch"]
+    assert "  CUDA_VISIBLE_DEVICES=0,1,2,3" in rest
+
+
+@pytest.mark.slow
+def test_verbose_output_begins_and_ends_with_the_table(kedro_project):
+    """With --verbose, the table comes before and after the command, the environment and the YAML file."""
+    done = preflight(kedro_project, "--verbose")
+    before, _, rest = done.stdout.partition("\nCommand\n")
+    assert done.returncode == 0
+    assert before.count("✓ Python") == rest.count("✓ Python") == 1
+    assert rest.index("Arch:") < rest.index("✓ Python")
 
 
 @pytest.mark.slow
@@ -106,7 +120,7 @@ def test_no_secret_is_shown(kedro_project):
     """Secrets in the environment, in the tracking URI and in the ranks' variables are not printed."""
     parameters = "training.launch.environment.MY_TOKEN=canary,tracking.uri=http://me:canary@127.0.0.1:9"
     secrets = dict.fromkeys(("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "SOMETHING", "HTTPS_PROXY"), "canary")
-    for form in ([], ["--json"]):
+    for form in (["--verbose"], ["--json"]):
         done = preflight(kedro_project, *form, "--params", parameters, **secrets)
         assert "me:…@127.0.0.1:9" in done.stdout
         assert "MY_TOKEN" in done.stdout
@@ -114,7 +128,7 @@ def test_no_secret_is_shown(kedro_project):
 
 
 def test_a_mistyped_parameter_is_one_message(kedro_project):
-    """If a parameter is invalid, preflight identifies the group and the field, like `kedro run`."""
+    """Like `kedro run`, preflight names the group and the field of an invalid parameter."""
     for parameters, names in (
         ("training.epoch=3", ("training.epoch", "epochs")),
         ("trainin.epochs=3", ("trainin", "training")),
@@ -148,7 +162,7 @@ def test_an_opencv_that_cannot_be_imported_is_a_finding(kedro_project, tmp_path)
         text=True,
         timeout=120,
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 4, done.stderr
     assert "libGL.so.1" in done.stdout
     assert "Traceback" not in done.stderr
 

@@ -1,4 +1,4 @@
-"""In the real project, `kedro run` and other commands report errors early in one message and run the right stages."""
+"""In the real project, commands report errors early, in one message, and `kedro run` runs the right stages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nodes(**environment: str) -> list[str]:
 
 
 def test_a_missing_dataset_is_reported_before_large_imports():
-    """If ImageNet is missing, one message is printed and the exit code is 1, before large libraries are imported."""
+    """Without ImageNet, the command prints one message and exits with 1, before it imports large libraries."""
     code = (
         "import atexit, sys\n"
         "heavy = ('mlflow', 'paddle', 'pandas', 'pyarrow', 'great_expectations', 'matplotlib', 'cv2')\n"
@@ -61,7 +61,7 @@ def test_a_missing_dataset_is_reported_before_large_imports():
 
 
 def test_a_missing_dataset_is_reported_for_selected_nodes():
-    """The dataset is checked even if options select nodes, although this requires loading the pipeline."""
+    """The dataset is also checked if options select nodes, which requires loading the pipeline."""
     done = kedro("run", "--env", "imagenet", "--from-nodes", "scan_dataset", "--params", "dataset.root=/nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -151,7 +151,7 @@ def test_run_has_all_options_of_kedro():
 
 
 def test_errors_wrapped_by_kedro_are_found():
-    """If Kedro wraps an error from a dataset, the original error's message is printed."""
+    """If Kedro wraps a dataset's error, the original message is printed."""
     cause = DatasetNotFoundError("manifest.parquet does not exist")
     try:
         try:
@@ -163,15 +163,15 @@ def test_errors_wrapped_by_kedro_are_found():
     assert find_expected_error(ValueError("a bug")) is None
 
 
-def test_messages_do_not_point_to_a_web_site():
-    """Messages do not contain the links that pydantic adds."""
+def test_messages_contain_no_links():
+    """Links added by pydantic are removed."""
     error = DatasetNotFoundError("epoch\n  Extra inputs are not permitted\n    For further information visit https://x")
     assert describe_error(error) == "epoch\n  Extra inputs are not permitted"
 
 
 @pytest.mark.parametrize("module", ["hooks", "cli", "settings", "pipeline_registry"])
 def test_commands_do_not_import_large_libraries(module):
-    """The modules that every Kedro command imports load neither MLflow nor Paddle nor pandas."""
+    """What every Kedro command imports does not include MLflow, Paddle or pandas."""
     code = (
         f"import sys, resnet50_pipeline.{module}\n"
         "print([name for name in ('mlflow', 'paddle', 'pandas', 'pyarrow', 'great_expectations', 'matplotlib', 'cv2')"

@@ -88,7 +88,7 @@ def test_the_documented_command():
 
 
 def test_the_home_folder_is_expanded(monkeypatch):
-    """`~` in a path is expanded by the option, because the shell expands it only at the beginning of a word."""
+    """The option expands `~` in a path, because the shell only does so at the beginning of a word."""
     monkeypatch.setenv("HOME", "/home/ada")
     assert parse("--params", "dataset.root=~/imagenet") == {"dataset": {"root": "/home/ada/imagenet"}}
 
@@ -109,7 +109,7 @@ def test_later_values_win():
 
 
 def test_the_command_line_overrides_the_run_file():
-    """Parameters on the command line are merged into the parameters of --config, instead of replacing all of them."""
+    """Parameters on the command line are merged with those of --config instead of replacing them all."""
     in_file = {"training": {"epochs": 3, "seed": 1}, "run_dir": "x"}
     assert parse("--params", "training.seed=2", **in_file) == {"training": {"epochs": 3, "seed": 2}, "run_dir": "x"}
     assert parse(**in_file) == in_file
@@ -127,7 +127,7 @@ def test_the_command_line_overrides_the_run_file():
     ],
 )
 def test_invalid_items_are_named(text, named):
-    """An item that is not a key=value pair, or has an invalid value, is named in a single message."""
+    """A single message names the item that is not a key=value pair or has an invalid value."""
     with pytest.raises(ValueError, match=re.escape(named)):
         parse_params([text])
 

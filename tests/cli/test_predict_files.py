@@ -1,4 +1,4 @@
-"""`kedro predict` finds the images in folders, counts the files that it skips, and can print every file name."""
+"""`kedro predict` finds the images in folders, counts skipped files, and can print any file name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_folder_without_images_names_what_it_contains(tmp_path: Path) -> None:
 
 
 def test_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
-    """The name is printed with an escape, but the JSON output preserves it, so that the file can be opened again."""
+    """The name is printed with an escape, but preserved in JSON, so that the file can be opened."""
     make(tmp_path, b"caf\xe9.JPEG", "z.JPEG")
     first, last = find_images(tmp_path, ["."]).images
     assert show_text(first.name) == r"caf\xe9.JPEG"

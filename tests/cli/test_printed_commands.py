@@ -52,7 +52,7 @@ def run_file(tmp_path) -> Path:
     ],
 )
 def test_the_program_is_the_one_that_was_typed(monkeypatch, start, program):
-    """A printed command starts as it was typed, or with the program's name if the program is on PATH."""
+    """A printed command starts as typed, or with just the program's name if it is on PATH."""
     monkeypatch.setenv("PATH", str(FOLDER))
     assert shlex.split(print_command(start, RUN)) == [*program, *RUN, "--params", "training.resume=true"]
 
@@ -76,7 +76,7 @@ def test_the_config_file_keeps_its_parameters(run_file):
 
 
 def test_kedro_env_is_part_of_the_command():
-    """The printed command sets KEDRO_ENV, which may be set for a single command only, unless --env overrides it."""
+    """The printed command includes KEDRO_ENV, even if it was set for one command only, unless --env overrides it."""
     start = ["python", "-m", "kedro"]
     assert print_command(start, ["run"], KEDRO_ENV="test").startswith("KEDRO_ENV=test python -m kedro run ")
     assert print_command(start, RUN, KEDRO_ENV="imagenet").startswith("python -m kedro run ")
@@ -116,7 +116,7 @@ def test_another_command_or_program_prints_a_new_run(start, given, expected):
     assert print_command(start, given, "--pipelines", "training") == expected
 
 
-def test_this_process_has_a_command():
+def test_another_program_suggests_kedro_run():
     """In another program, such as the test runner, the printed command is a new `kedro run`."""
     assert resume_command() == "kedro run --params training.resume=true"
 

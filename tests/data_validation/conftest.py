@@ -1,4 +1,4 @@
-"""Provides the dataset that tests break."""
+"""Provides a dataset for tests to break."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from faulty_dataset import FaultyDataset
 
 @pytest.fixture
 def faulty(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyDataset:
-    """A dataset to break, with separate folders for results and for temporary files."""
+    """A dataset to break, with separate folders for results and temporary files."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))

@@ -1,4 +1,4 @@
-"""Kedro runs the data_validation stage on real folders, both valid and faulty."""
+"""The data_validation stage accepts valid folders and reports every problem in faulty ones."""
 
 import hashlib
 import json
@@ -71,12 +71,13 @@ def test_a_valid_dataset_passes_and_is_unchanged(digits: Path, tmp_path: Path) -
         "index.html",
         "findings.txt",
         "findings.jsonl",
+        "near_duplicates.csv",
     }
     assert fingerprint(digits) == before
 
 
 def test_an_invalid_dataset_stops_the_run_with_all_problems(digits: Path, tmp_path: Path, monkeypatch) -> None:
-    """The error lists all blocking problems and the full list's path, and the report and Data Docs are still saved."""
+    """The error contains all blocking problems and the full list's path, and the report and Data Docs are saved."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     train = sorted((digits / "train").rglob("*.JPEG"))
@@ -108,7 +109,7 @@ def test_warnings_do_not_stop_the_run(digits: Path, tmp_path: Path) -> None:
 
 
 def test_faults_of_a_list_stop_the_run_before_the_scan(digits: Path, tmp_path: Path) -> None:
-    """If a list is malformed, the stage does not write anything."""
+    """If a list is malformed, the stage writes nothing."""
     path = digits / "val_list.txt"
     path.write_bytes(path.read_bytes().replace(b" ", b"\t", 1))
     with pytest.raises(ListFileError, match=r"val_list\.txt:1: .* → "):
@@ -125,8 +126,8 @@ def test_a_repair_is_a_notice_in_the_report(digits: Path, tmp_path: Path) -> Non
     assert notice.startswith(f"{path.name}: ")
 
 
-def test_labels_from_one_work_with_label_base(digits: Path, tmp_path: Path) -> None:
-    """Labels 1..10 cause an error that mentions dataset.label_base, and are valid once it is set."""
+def test_one_based_labels_are_accepted_with_label_base(digits: Path, tmp_path: Path) -> None:
+    """Labels 1..10 cause an error that mentions dataset.label_base, and are accepted once it is set."""
     for split in ("train", "val"):
         path = digits / f"{split}_list.txt"
         fields = [line.split(" ") for line in path.read_text().splitlines()]

@@ -1,8 +1,8 @@
 """Lists the tests for each dataset fault, and tests the output of `kedro run` for some of them.
 
 Each test adds a fault to a real dataset and runs both stages (lists: test_faults_lists.py, images:
-test_faults_images.py, `kedro run`: this file). It checks the exit code, the message with file and line, that the
-dataset is unchanged, and that no temporary file remains. The table also names further tests of the same fault.
+test_faults_images.py, `kedro run`: this file). It checks the exit code and the message with file and line, and that the
+dataset is unchanged and no temporary file remains. The table also names further tests of the same fault.
 
 fault 1    tab                              lists, kedro run; imagenet/test_list_files.py
 fault 2    label missing                    lists; imagenet/test_list_files.py
@@ -127,7 +127,7 @@ def test_kedro_run_repairs_lists_if_the_parameter_is_set(faulty: FaultyDataset, 
 
 
 def pack(faulty: FaultyDataset, folder: Path, *hostile: tarfile.TarInfo) -> list[str]:
-    """Move the images into archives, and return the parameters that contain the archive paths."""
+    """Move the images into archives and return the parameters with the archive paths."""
     folder.mkdir()
     for split in ("train", "val"):
         with tarfile.open(folder / f"{split}.tar", "w") as archive:
@@ -142,7 +142,7 @@ def pack(faulty: FaultyDataset, folder: Path, *hostile: tarfile.TarInfo) -> list
 def test_kedro_run_validates_archives_and_asks_to_unpack_them(
     faulty: FaultyDataset, kedro_project: Path, tmp_path: Path
 ) -> None:
-    """The validation reads archives directly, and data_preparation then stops and shows the command to unpack them."""
+    """Validation reads archives directly, but data_preparation stops with the command for unpacking them."""
     outcome = kedro_run(kedro_project, faulty.root, *pack(faulty, tmp_path / "archives"))
     assert outcome.exit_code == 1
     assert outcome.report["is_valid"]

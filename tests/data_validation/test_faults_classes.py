@@ -9,14 +9,14 @@ from resnet50_pipeline.expectations import problems
 
 
 def without_lists(faulty: FaultyDataset) -> FaultyDataset:
-    """Delete the list files, so that lists are generated from the class folders."""
+    """Delete the list files, so that the lists are generated from the class folders."""
     for split in ("train", "val"):
         faulty.list_path(split).unlink()
     return faulty
 
 
 def test_one_image_in_two_classes_is_an_error_with_both_labels(faulty: FaultyDataset) -> None:
-    """Fault 57: a copy in another class stops the run; the problem names both images, labels and folders."""
+    """Fault 57: a copy in another class stops the run, and the problem names both images, labels and folders."""
     first, copy = faulty.image(label=3), faulty.image(label=7)
     copy.write_bytes(first.read_bytes())
     outcome = faulty.run()
@@ -107,10 +107,7 @@ def test_generated_lists_have_no_lines(faulty: FaultyDataset) -> None:
 
 
 def test_many_images_of_another_kind_are_one_finding(faulty: FaultyDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If many images share a format, there is one finding per split, with a few file names.
-
-    If few do, they are reported individually.
-    """
+    """Many images in another format are one finding per split, with a few file names; a few have one finding each."""
     monkeypatch.setattr(problems, "_MAX_ALIKE", 3)
     images = [faulty.image(label=label) for label in range(5)]
     for seed, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""Faults 1 to 21: faults in the lists and folders of a real dataset, as the data_* pipelines report them.
+"""Faults 1 to 21: faults in the lists and folders of a dataset, as reported by the data_* pipelines.
 
 The table in test_faults.py lists the tests for each fault.
 """
@@ -105,7 +105,7 @@ def test_invalid_bytes_are_reported_with_their_offset(faulty: FaultyDataset, byt
 
 
 def test_labels_from_one_are_reported_with_the_setting(faulty: FaultyDataset) -> None:
-    """Fault 9: labels 1..class_num raise one error per list that mentions dataset.label_base, the fix."""
+    """Fault 9: labels 1..class_num cause one error per list, which mentions dataset.label_base."""
     expected = faulty.run().prepared("train")
     for split in ("train", "val"):
         faulty.edit_lines(
@@ -118,14 +118,15 @@ def test_labels_from_one_are_reported_with_the_setting(faulty: FaultyDataset) ->
 
 
 def test_a_missing_prefix_is_added_once_and_counted(faulty: FaultyDataset) -> None:
-    """Fault 10: if only some paths have the prefix, it is added to the others, and the report counts the changes."""
+    """Fault 10: if only some paths have the prefix, it is added to the others, and the report counts them."""
     expected = faulty.run().prepared("train")
     faulty.edit_lines(lambda lines: [*lines[:3], *(f"train/{line}" for line in lines[3:])])
     outcome = faulty.run()
     assert outcome.exit_code == 0
     assert outcome.prepared("train") == expected
     (notice,) = outcome.report["notices"]
-    assert notice.startswith("train_list.txt: 3 of 40 paths ")
+    assert notice.startswith("train_list.txt: ")
+    assert re.findall(r"\d+", notice) == ["3", "40"]
 
 
 def test_preparing_prepared_lists_changes_nothing(faulty: FaultyDataset) -> None:
@@ -139,7 +140,7 @@ def test_preparing_prepared_lists_changes_nothing(faulty: FaultyDataset) -> None
 
 
 def test_a_doubled_prefix_is_rejected_or_repaired(faulty: FaultyDataset) -> None:
-    """Fault 12: running `sed` twice raises an error on each line, and dataset.repair repairs and counts the lines."""
+    """Fault 12: running `sed` twice causes an error for each line, and dataset.repair repairs and counts the lines."""
     expected = faulty.run().prepared("train")
     faulty.edit_lines(lambda lines: [f"train/train/{line}" for line in lines])
     outcome = faulty.run()
@@ -150,7 +151,7 @@ def test_a_doubled_prefix_is_rejected_or_repaired(faulty: FaultyDataset) -> None
     assert repaired.exit_code == 0
     assert repaired.prepared("train") == expected
     (notice,) = repaired.report["notices"]
-    assert notice.startswith("train_list.txt: 40 of 40 paths ")
+    assert "40 of 40 paths" in notice
 
 
 def test_a_link_out_of_the_root_is_reported_with_its_target(faulty: FaultyDataset, tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_classes_in_one_split_are_reported_with_their_synsets(faulty: FaultyData
 
 
 def test_other_extensions_and_unlisted_images_are_counted_and_listed(faulty: FaultyDataset) -> None:
-    """Fault 20: .jpg, .JPG and .png files and unlisted images cause warnings, or errors if a parameter says so."""
+    """Fault 20: .jpg, .JPG and .png files and unlisted images cause warnings, or errors if so configured."""
     for name, data in (("a.jpg", encode()), ("b.JPG", encode(seed=1)), ("c.png", encode("L", "PNG"))):
         (faulty.root / "train" / "n00000000" / name).write_bytes(data)
     faulty.edit_lines(lambda lines: [*lines, "n00000000/a.jpg 0", "n00000000/b.JPG 0"])
@@ -265,7 +266,7 @@ def test_other_extensions_and_unlisted_images_are_counted_and_listed(faulty: Fau
 
 
 def test_permuted_val_labels_are_reported(faulty: FaultyDataset) -> None:
-    """Fault 21: labels that contradict the class folders stop the run, with a problem for each line."""
+    """Fault 21: labels that contradict the class folders stop the run with one problem per line."""
     faulty.edit_lines(
         lambda lines: [f"{path} {9 - int(label)}" for path, label in (line.split(" ") for line in lines)], "val"
     )

@@ -1,4 +1,4 @@
-"""A validation report is used only together with the manifest that it describes, even after a run was killed."""
+"""A validation report is used only with the manifest that it describes, even after a run was killed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def digest(path: Path) -> str:
 def test_a_report_of_another_manifest_is_refused(tmp_path: Path):
     """If a run is killed before it writes the report, stages reject the old report until data_validation runs again.
 
-    The images in the new manifest are invalid, but the old report says that they are valid.
+    The images in the new manifest are invalid, but the old report says they are valid.
     """
     project = tmp_path / "project"
     project.mkdir()

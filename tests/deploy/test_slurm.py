@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet50_pipeline.exceptions import RETRY_EXIT_CODE
 from resnet50_pipeline.parameters import LaunchParameters
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "slurm" / "train.sbatch"
@@ -29,7 +30,7 @@ PROGRAMS = {
     'for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@" & eval "p$SLURM_PROCID=$!"; done; wait $p0 && wait $p1',
     "resnet50-pipeline": 'echo "$1 $*" >>"$SLURM_PROCID"\n'
     'case "$1" in preflight) exit "${PREFLIGHT:-0}";; run) while [ -n "${LONG:-}" ] && [ ! -e stopped ]; do sleep 0.1;'
-    "done; [ ! -e stopped ] || exit 143;; esac",
+    "done; [ ! -e stopped ] || exit 143; exit ${CODE:-0};; esac",
 }
 
 
@@ -111,3 +112,20 @@ def test_nothing_starts_if_preflight_fails(job) -> None:
     """If a node fails preflight, the job ends before any node waits for another."""
     assert job(PREFLIGHT="1").wait(30) == 1
     assert "run run" not in (job.folder / "0").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "earlier_restarts", "is_requeued"),
+    [
+        (RETRY_EXIT_CODE, 0, True),
+        (RETRY_EXIT_CODE, 10, False),
+        (137, 3, True),
+        (1, 0, False),
+        (3, 0, False),
+        (5, 0, False),
+    ],
+)
+def test_only_failures_that_may_not_occur_again_requeue_the_job(job, code, earlier_restarts, is_requeued) -> None:
+    """Lost ranks requeue the job, up to a limit. Errors, NaN and differing ranks end it."""
+    assert job(CODE=str(code), SLURM_RESTART_COUNT=str(earlier_restarts)).wait(30) == code
+    assert ("scontrol requeue 31" in (job.folder / "calls").read_text()) == is_requeued

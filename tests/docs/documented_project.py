@@ -48,7 +48,7 @@ class DocumentedProject:
         """Run a block with `sh -eu` in the clone, assert that the exit code is 0, and return the output."""
         done = subprocess.run(
             ["sh", "-eu", "-c", self._substitute(command)],
-            cwd=self.root, env=self._environment(), stdin=subprocess.DEVNULL,
+            cwd=self.root, env=self.environment(), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{done.stdout}"
@@ -85,14 +85,14 @@ class DocumentedProject:
         with log.open("w+") as output:
             process = subprocess.Popen(
                 ["sh", "-eu", "-c", self._substitute(command)],
-                cwd=self.root, env={**self._environment(), **ports}, stdin=subprocess.DEVNULL,
+                cwd=self.root, env={**self.environment(), **ports}, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         try:
             deadline = time.monotonic() + _START_SECONDS
             while not _answers(f"http://127.0.0.1:{port}{page}"):
                 assert process.poll() is None, f"{command}\nended:\n{log.read_text()}"
-                assert time.monotonic() < deadline, f"{command}\ndoes not answer:\n{log.read_text()}"
+                assert time.monotonic() < deadline, f"{command}\ndoes not respond:\n{log.read_text()}"
                 time.sleep(0.2)
             return self.run(then.replace("5000", str(port))) if then else ""
         finally:
@@ -121,7 +121,8 @@ class DocumentedProject:
         """Return the files that the commands have written to the home folder so far."""
         return {str(path.relative_to(self.home)) for path in self.home.rglob("*")}
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables of the commands."""
         # The tests set these variables. A user gets them from the installed environment and the Makefile.
         of_tests = {*OFF, "DVC_SITE_CACHE_DIR", "MPLCONFIGDIR", "CI"}
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,11 @@ def _run_page(page: str, project: DocumentedProject) -> None:
             said = project.serve(block.text, block.value, then)
         elif block.kind == "run":
             said = project.run_python(block.text) if block.language == "python" else project.run(block.text)
+            if "kedro adopt flowers" in block.text:
+                assert following is not None
+                assert _titles(said) == _titles(following.text)
+                # The default would be 500 steps.
+                project.clone.edit_parameters("parameters.yml", {"training": {"epochs": 1}}, "flowers")
         else:
             continue
         for word in ("Traceback", "Warning", "WARNING"):
@@ -116,6 +122,12 @@ def _run_page(page: str, project: DocumentedProject) -> None:
         assert (registered["name"], registered["version"]) == ("resnet50-flowers", 1)
         classes = project.clone.read_yaml("data/flowers/05_model_input/label_map.json")["classes"]
         assert [one["name"] for one in classes] == sorted(FLOWERS)
+
+
+def _titles(table: str) -> list[str]:
+    """Return the titles in the first column of the table that `kedro adopt` prints, without notes on the dataset."""
+    titles = [title.rstrip() for title in re.findall(r"^  ([a-z].{8}) \S", table, re.MULTILINE)]
+    return [title for title in titles if title != "note"]
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from command_blocks import PROJECT
 
+from chromium import CHROMIUM, VIEWS, open_chromium
 from resnet50_pipeline import parameters
 from resnet50_pipeline.frozen_model import models_of
 
@@ -50,6 +52,13 @@ def test_every_parameter_has_a_description(group: str) -> None:
             groups = models_of(field.annotation)
             assert groups or get_origin(field.annotation) is Literal or field.description, f"{model.__name__}.{name}"
             waiting += groups
+
+
+def test_links_work_in_the_repository() -> None:
+    """Every relative link in README.md and docs/ leads to a file or folder of the repository."""
+    for page in [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert urlparse(target).scheme or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +130,29 @@ def test_search_index_has_every_page(site: Path) -> None:
     index = json.loads(script[script.index("{") : script.rindex("}") + 1])
     places = {entry["location"].partition("#")[0] for entry in index["docs"]}
     assert {"reference/parameters.html", "serving.html", "reference/library/imagenet.html"} <= places
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; run: apt-get install chromium")
+def test_pages_fit_in_every_window(site: Path) -> None:
+    """In every view, pages have no errors, load nothing from other hosts, and cut neither pages nor code.
+
+    In narrow windows, output can be scrolled.
+    """
+    pages = ("index", "tutorial-sample", "preflight", "evaluation", "logs")
+    with open_chromium() as chromium:
+        for (width, scheme), name in itertools.product(VIEWS, pages):
+            view = chromium.show((site / f"{name}.html").as_uri(), width=width, scheme=scheme)
+            assert (view.errors, view.outside) == ([], []), name
+            assert not view.is_wider_than_window(), (name, width)
+            assert view.evaluate("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
+            wide = "[...document.querySelectorAll('pre code')].filter(one => one.scrollWidth > one.clientWidth + 1)"
+            if width < 500:
+                wide += ".filter(one => !one.closest('.language-text') || getComputedStyle(one).overflowX !== 'auto')"
+            assert view.evaluate(f"{wide}.length") == 0, (name, width)
+            if name == "index":
+                assert view.count_visible("img[src$='report.png'], img[src$='pipeline.svg']") == 2
+            view.evaluate("localStorage.clear()")  # the site remembers the scheme of the first visit
 
 
 class _Addresses(HTMLParser):

@@ -1,4 +1,4 @@
-"""Every command in the tutorial on versioned data runs and has the effect that the page describes."""
+"""Every command in the tutorial on versioned data runs and has the described effect."""
 
 from __future__ import annotations
 

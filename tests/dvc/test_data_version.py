@@ -1,4 +1,4 @@
-"""Images that are not copied are versioned by a single digest, which DVC tracks and MLflow shows."""
+"""Images used in place are versioned by a single digest, which DVC tracks and MLflow shows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def repro(clone: Clone) -> list[str]:
 
 
 def test_images_are_not_copied(clone: Clone, images: Path) -> None:
-    """Neither DVC's cache nor the workspace contains any images; they contain only the manifest and the digest."""
+    """DVC's cache and the workspace contain no images, only the manifest and the digest."""
     assert clone.read_yaml(VERSION)["train_images"] == 40
     sizes = {path.stat().st_size for path in images.rglob("*.JPEG")}
     contents = {path.read_bytes() for path in images.rglob("*.JPEG")}
@@ -60,7 +60,7 @@ def test_with_unchanged_images_only_the_version_is_computed(clone: Clone) -> Non
     assert "40 train and 20 val images, sha256:" in clone.run(*DATA_VERSION, "--check")
 
 
-def test_a_changed_image_is_named_and_dvc_notices(clone: Clone, images: Path) -> None:
+def test_a_changed_image_is_listed_and_detected_by_dvc(clone: Clone, images: Path) -> None:
     """`--check` identifies a changed image and writes nothing; after an update, `dvc status` and repro detect it."""
     before = clone.read_yaml(VERSION)
     path = next(images.glob("train/n00000003/*.JPEG"))
@@ -81,7 +81,7 @@ def test_a_changed_image_is_named_and_dvc_notices(clone: Clone, images: Path) ->
     assert clone.fail(*DATA_VERSION, "--check")[0] == 0
 
 
-def test_mlflow_shows_the_version_that_dvc_watches(clone: Clone) -> None:
+def test_mlflow_shows_the_version_that_dvc_tracks(clone: Clone) -> None:
     """Each MLflow run has the same dataset digest as the file that DVC tracks."""
     assert repro(clone) == ["data_version"]
     digest = clone.read_yaml(VERSION)["data_digest"]
@@ -113,7 +113,7 @@ def test_the_order_of_a_list_is_part_of_the_version(clone: Clone, images: Path) 
 
 
 def test_without_digests_there_is_no_version(clone: Clone) -> None:
-    """A scan level without digests is rejected, and the error states which level to set."""
+    """A scan level without digests is rejected, with the level to set."""
     code, said = clone.fail(*DATA_VERSION, "--params", "data_validation.scan.level=header")
     assert code == 1
     assert "data_validation.scan.level" in said

@@ -50,7 +50,7 @@ def write_archive(path: Path, seed: int = 0) -> Path:
 
 
 def used_bytes(folder: Path) -> int:
-    """Return the disk space that the files in a folder use; a file with several names is counted once."""
+    """Return the disk space used by the files in a folder, counting hard links once."""
     stats = {(one.st_dev, one.st_ino): one.st_blocks * 512 for path in folder.rglob("*") if (one := path.lstat())}
     return sum(stats.values())
 
@@ -95,7 +95,7 @@ def test_git_and_dvc_ignore_data_and_results(repository: Repository, name: str) 
     assert _ignored_by_git(repository, f"data/{name}")
 
 
-def test_added_data_is_found_without_naming_it(repository: Repository, archive: Path) -> None:
+def test_added_data_is_found_without_arguments(repository: Repository, archive: Path) -> None:
     """`dvc status` and `dvc push` without arguments include the data in data/*/01_raw."""
     (repository.root / RAW).mkdir(parents=True)
     added = archive.replace(repository.root / RAW / archive.name)
@@ -138,7 +138,7 @@ def published(archive: Path) -> Iterator[str]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_arguments: object) -> None:
-            """Ignore the error that occurs because DVC closes the connection after the headers."""
+            """Ignore the error from DVC closing the connection after the headers."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

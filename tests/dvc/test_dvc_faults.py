@@ -1,4 +1,4 @@
-"""`kedro data-doctor` reports DVC's locks and damaged files, and the commands that it suggests fix them."""
+"""`kedro data-doctor` reports DVC's locks and damaged files, and its suggested commands fix them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def test_the_holder_of_the_lock_is_named_and_a_second_try_completes(clone: Clone, photos: Path) -> None:
+def test_the_holder_of_the_lock_is_reported_and_a_retry_succeeds(clone: Clone, photos: Path) -> None:
     """The process that holds the lock during `dvc add` is reported. After it is killed, a second attempt succeeds."""
     adding = clone.start("dvc", "add", DATA, start_new_session=True)
     wait_for(lambda: holds_repository_lock(clone), adding)
@@ -86,8 +86,8 @@ def test_the_holder_of_the_lock_is_named_and_a_second_try_completes(clone: Clone
     clone.run(*DOCTOR)
 
 
-def test_a_killed_repro_is_named_while_it_runs_and_repeated_afterwards(clone: Clone) -> None:
-    """A running stage is reported with its outs. After it is killed, the same command succeeds."""
+def test_a_repro_is_reported_while_it_runs_and_can_be_repeated_if_killed(clone: Clone) -> None:
+    """A running stage is reported with its outs. If it is killed, the same command succeeds."""
     repro = clone.start("dvc", "repro", "--force", "--single-item", "data_validation", start_new_session=True)
     manifest = "data/dvc/02_intermediate/manifest.parquet"
     wait_for(lambda: not (clone.root / manifest).exists(), repro)  # DVC deletes the outs before it runs the stage
@@ -106,7 +106,7 @@ def test_a_killed_repro_is_named_while_it_runs_and_repeated_afterwards(clone: Cl
 
 
 @pytest.mark.parametrize("left", ["", '{"write": {"/data/ima'], ids=["emptied", "half written"])
-def test_a_half_written_rwlock_is_named(clone: Clone, left: str) -> None:
+def test_a_half_written_rwlock_is_reported(clone: Clone, left: str) -> None:
     """An incomplete rwlock, which blocks all DVC commands, is reported, and the suggested command fixes it."""
     rwlock = clone.root / ".dvc" / "tmp" / "rwlock"
     rwlock.write_text(left)
@@ -119,7 +119,7 @@ def test_a_half_written_rwlock_is_named(clone: Clone, left: str) -> None:
     assert "up to date" in clone.run("dvc", "repro", "sample_data")
 
 
-def test_a_damaged_object_of_the_cache_is_named_and_restored(clone: Clone, photos: Path) -> None:
+def test_a_damaged_cache_object_is_reported_and_restored(clone: Clone, photos: Path) -> None:
     """A flipped bit in a read-only object is detected by its digest, and the object is restored from the remote."""
     clone.run("dvc", "add", DATA)
     clone.run("dvc", "checkout", "--relink", f"{DATA}.dvc")
@@ -149,7 +149,7 @@ def test_a_damaged_object_of_the_cache_is_named_and_restored(clone: Clone, photo
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_lock_file_is_named_and_restored(clone: Clone, share: float) -> None:
+def test_a_truncated_lock_file_is_reported_and_restored(clone: Clone, share: float) -> None:
     """A dvc.lock truncated at any position is reported, and the suggested command restores it."""
     lock = clone.root / "dvc.lock"
     whole = lock.read_bytes()

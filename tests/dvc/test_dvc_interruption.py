@@ -30,7 +30,7 @@ def clone(published: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.mark.parametrize(
     "how", [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), signal.SIGKILL], ids=lambda how: how.name
 )
-def test_an_interrupted_training_resumes(clone: Clone, how: signal.Signals) -> None:
+def test_an_interrupted_training_run_resumes(clone: Clone, how: signal.Signals) -> None:
     """After Ctrl-C or SIGKILL in the third epoch, repro trains only the remaining epochs."""
     rate = 0.01 + how / 10_000  # so that it differs from the previous, finished training run
     clone.edit_parameters(

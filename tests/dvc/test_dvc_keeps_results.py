@@ -85,7 +85,7 @@ def test_results_that_dvc_has_not_stored_survive(clone: Clone, commands: list[st
 
 
 def test_a_failed_stage_leaves_results_of_imagenet(clone: Clone) -> None:
-    """An ImageNet stage that fails because there are no images does not delete any results."""
+    """An ImageNet stage that fails without images deletes no results."""
     planted = plant_results(clone)
     for command in (
         "dvc repro conf/imagenet/dvc.yaml",
@@ -98,7 +98,7 @@ def test_a_failed_stage_leaves_results_of_imagenet(clone: Clone) -> None:
 
 
 def test_files_at_risk_are_named_with_the_command_that_saves_them(clone: Clone) -> None:
-    """Files in data/dvc that DVC has not stored are reported, and the suggested command stores them."""
+    """Untracked files in data/dvc are reported, and the suggested command saves them."""
     assert clone.fail("kedro", "data-doctor", "--unsaved")[0] == 0
     digits, metrics = "data/dvc/01_raw/digits/train/mine.JPEG", "data/dvc/08_reporting/metrics.json"
     (clone.root / digits).write_bytes(MINE)

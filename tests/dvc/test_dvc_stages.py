@@ -21,8 +21,8 @@ from resnet50_pipeline.recipes import RecipeConfigLoader
 PROJECT = Path(__file__).parents[2]
 PACKAGE = "resnet50_pipeline"
 SOURCE = f"src/{PACKAGE}"
-# These modules determine how a run is displayed, supervised and stopped, and how bytes are written to disk. Results do
-# not depend on them, so no stage runs again when they change.
+# These modules determine how a run is displayed, supervised and stopped, and how bytes are written to disk. They do not
+# affect results, so changing them reruns no stage.
 WITHOUT_INFLUENCE = frozenset(
     {
         "exceptions",
@@ -44,6 +44,7 @@ STARTED_BY_NAME = {
 }
 # The folder in which the `training` stage of dvc.yaml runs.
 UNPUBLISHED = "data/dvc/unpublished"
+PATCHES = "data/dvc/01_raw/patches"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Chain:
         loader = RecipeConfigLoader(
             str(PROJECT / "conf"), env=self.environment, **{**settings.CONFIG_LOADER_ARGS, "default_run_env": "base"}
         )
-        # A PathDataset only tells a node where to write the result that another entry saves.
+        # A PathDataset only provides the path for a result that another entry saves.
         return {
             name: entry["filepath"]
             for name, entry in loader["catalog"].items()
@@ -159,7 +160,8 @@ def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: st
     """The data deps of a stage are exactly the catalog files that its pipeline reads and does not write itself.
 
     The ImageNet folder is the exception: 150 GB is too much to hash, so no stage depends on it. `data_validation`
-    depends on the file that `kedro data-version` writes instead.
+    depends on the file that `kedro data-version` writes instead. The patches of the lists are in `dataset.patches`, not
+    in the catalog; the manifest, on which the later stages depend, reflects them.
     """
     catalog = chain.catalog()
     inputs, outputs = (
@@ -171,12 +173,14 @@ def test_data_deps_are_the_files_that_the_pipeline_reads(chain: Chain, stage: st
         read.discard(catalog["dataset_root"])
         if stage == "data_validation":
             read.add(version_file_of(catalog))
+    elif stage == "data_validation":
+        read.add(PATCHES)
     deps = [path for path in paths_of(chain.stages()[stage].get("deps", [])) if not path.startswith(("src/", "conf/"))]
     assert sorted(deps) == sorted(read)
 
 
 @pytest.mark.parametrize(("chain", "stage"), CHAIN_STAGES)
-def test_a_stage_that_uses_a_recipe_watches_its_file(chain: Chain, stage: str) -> None:
+def test_a_stage_that_uses_a_recipe_depends_on_its_file(chain: Chain, stage: str) -> None:
     """The recipe file is a dep of the stages that use `params:training`, and of no others."""
     chosen = PROJECT / "conf" / chain.environment / "parameters_recipe.yml"
     uses = chosen.exists() and "params:training" in pipeline_of(stage).inputs()
@@ -207,6 +211,8 @@ def imports() -> grimp.ImportGraph:
     for module in graph.find_modules_directly_imported_by(parameters):
         if module.startswith(f"{PACKAGE}.recipe."):
             graph.remove_import(importer=parameters, imported=module)
+    # Likewise, the evaluation parameters contain names of corruptions, and the ranks import `imaging` themselves.
+    graph.remove_import(importer=f"{PACKAGE}.parameters.evaluation", imported=f"{PACKAGE}.imaging.corruptions.names")
     for starter, started in STARTED_BY_NAME.items():
         graph.add_import(importer=f"{PACKAGE}.{starter}", imported=f"{PACKAGE}.{started}")
     return graph
@@ -272,8 +278,8 @@ def test_an_unfinished_training_run_is_outside_every_out() -> None:
     assert not [out for out in outs if f"{UNPUBLISHED}/".startswith(f"{out}/") or out.startswith(UNPUBLISHED)]
 
 
-def test_shards_outlive_the_start_of_a_stage() -> None:
-    """DVC does not delete the shards before the stage runs, so the stage can reuse them."""
+def test_shards_survive_the_start_of_a_stage() -> None:
+    """DVC does not delete the shards before the stage runs, so they can be reused."""
     persistent = {path for path, found in settings_of_outs(CHAINS[0]).items() if found.get("persist")}
     assert persistent == {CHAINS[0].catalog()["shards"]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,11 @@ import pytest
 from pydantic import ValidationError
 
 from placed import PlacedDataset, render_training_config
-from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.exceptions import CheckpointError, DatasetError
+from resnet50_pipeline.imagenet.identities import ImageIdentities, save_identities
+from resnet50_pipeline.imagenet.image_check import require_validated_images
+from resnet50_pipeline.imagenet.layout import find_layout, read_lists
+from resnet50_pipeline.imagenet.scan.scan import scan_dataset
 from resnet50_pipeline.paddleclas.evaluated_model import find_best_model, find_model
 from resnet50_pipeline.paddleclas.export import export_inference_model
 from resnet50_pipeline.paddleclas.prediction import predict_list
@@ -23,6 +28,8 @@ from resnet50_pipeline.parameters import (
     ModelRegistrationParameters,
     TrainingParameters,
 )
+from resnet50_pipeline.pipelines.evaluation.models import require_trained_data
+from resnet50_pipeline.training_dir import images_path
 from short_training import train
 
 pytestmark = pytest.mark.slow
@@ -153,3 +160,32 @@ def write_pdparams(checkpoint: Path, path: Path) -> None:
     )
     command = [sys.executable, "-W", "ignore", "-c", program, str(checkpoint / "weights.safetensors"), str(path)]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
+
+
+def test_a_model_of_other_train_data_is_refused(training, striped_dataset, tmp_path):
+    """If train images or labels changed and were validated again after training, the evaluation names them."""
+    root = shutil.copytree(striped_dataset, tmp_path / "dataset")
+    folder = shutil.copytree(training.output_dir, tmp_path / "training")
+    manifest_file = tmp_path / "manifest.parquet"
+
+    def validate() -> ImageIdentities:
+        lists = {name: prefixed.entries for name, prefixed in read_lists(find_layout(root), 3).items()}
+        scan_dataset(root, lists, 1, level="full", cache_dir=None).to_parquet(manifest_file, index=False)
+        return require_validated_images(root, lists, manifest_file, shards=None, cache_dir=None, workers=1)
+
+    save_identities(images_path(folder), validate())
+    require_trained_data(folder, root / "train_list.txt", manifest_file, 3)
+    image = next((root / "train").rglob("*.JPEG"))
+    content = image.read_bytes()
+    image.write_bytes(content + b"\0")
+    validate()
+    with pytest.raises(DatasetError, match=image.relative_to(root).as_posix()):
+        require_trained_data(folder, root / "train_list.txt", manifest_file, 3)
+
+    image.write_bytes(content)
+    train_list = root / "train_list.txt"
+    first, *rest = train_list.read_text().splitlines(keepends=True)
+    train_list.write_text(first.replace(" 0", " 1") + "".join(rest))
+    validate()
+    with pytest.raises(DatasetError, match=str(train_list)):
+        require_trained_data(folder, root / "train_list.txt", manifest_file, 3)

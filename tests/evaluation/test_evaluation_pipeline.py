@@ -15,13 +15,17 @@ import pytest
 from kedro.config import AbstractConfigLoader
 from kedro.framework.project import configure_project, settings
 from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from kedro.validation.type_extractor import TypeExtractor
+from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
 from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters, TrainingParameters
 from resnet50_pipeline.pipelines.evaluation import create_pipeline
 from resnet50_pipeline.pipelines.evaluation.nodes import draw_plots
+from resnet50_pipeline.reporting.page_data import unpack
 from resnet50_pipeline.training_dir import config_path
 
 configure_project("resnet50_pipeline")
@@ -36,6 +40,12 @@ def _config(env: str) -> AbstractConfigLoader:
     return settings.CONFIG_LOADER_CLASS(str(CONF), env=env, **settings.CONFIG_LOADER_ARGS)
 
 
+def _after_prediction() -> Pipeline:
+    """Return the pipeline without the node that starts the ranks."""
+    pipeline = create_pipeline()
+    return pipeline - pipeline.only_nodes("predict_val_list")
+
+
 @pytest.fixture
 def catalog(tmp_path) -> DataCatalog:
     """The `conf/test` catalog in a temporary folder, with the results of the earlier stages."""
@@ -43,12 +53,23 @@ def catalog(tmp_path) -> DataCatalog:
     for entry in entries.values():
         entry["filepath"] = str(tmp_path / entry["filepath"])
     catalog = DataCatalog.from_config(entries)
-    values = _config("test")["parameters"]["evaluation"] | {"compare_with": None}  # there is no MLflow run
+    parameters = _config("test")["parameters"]
+    values = parameters["evaluation"] | {"compare_with": None}  # there is no MLflow run
+    catalog["parameters"] = parameters
+    catalog["params:dataset"] = DatasetParameters.model_validate(parameters["dataset"])
+    catalog["params:training"] = TrainingParameters.model_validate(parameters["training"])
     catalog["params:evaluation"] = EvaluationParameters.model_validate(values)
     root = tmp_path / "images"
     for row in range(len(OUTCOMES)):
         (root / "val").mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(root / f"val/{row}.JPEG"), np.full((8, 8, 3), 40 * row, dtype=np.uint8))
+    train_list = Path(entries["train_list"]["filepath"])
+    train_list.parent.mkdir(parents=True, exist_ok=True)
+    train_list.write_text("train/0.JPEG 0\n")
+    Path(entries["val_list"]["filepath"]).write_text(
+        "".join(f"val/{n}.JPEG {y}\n" for n, (y, _) in enumerate(OUTCOMES))
+    )
+    Path(entries["shards"]["filepath"]).mkdir()
     split = {"images": 6, "classes": 3, "min_images_per_class": 2, "max_images_per_class": 2, "bytes": 4000}
     run = {"ranks": 2, "device": "cpu", "paddle_version": "3.3.1", "seconds": 3.0, "images_per_second": 2.0}
     for name, data in {
@@ -57,6 +78,14 @@ def catalog(tmp_path) -> DataCatalog:
             "class_num": 3,
             "classes": [{"id": i, "synset": f"n{i:08d}", "name": name} for i, name in enumerate(CLASSES)],
         },
+        "manifest": pd.DataFrame(
+            {
+                "split": "val",
+                "path": [f"val/{row}.JPEG" for row in range(len(OUTCOMES))],
+                "label": [label for label, _ in OUTCOMES],
+                **{"width": 8, "height": 8, "format": ["JPEG"] * 5 + ["PNG"], "status": "ok"},
+            }
+        ),
         "validation_report": {
             "is_valid": True,
             "data_digest": "sha256:12",
@@ -104,12 +133,15 @@ def test_all_inputs_and_outputs_are_in_the_catalog():
 
     assert names == {
         "predict_val_list",
+        "measure_robustness",
         "compute_metrics",
+        "find_label_issues",
+        "compute_slices",
         "compare_models",
         "draw_plots",
         "write_evaluation_report",
     }
-    datasets = {name for name in pipeline.datasets() if not name.startswith("params:")}
+    datasets = {name for name in pipeline.datasets() if not name.startswith("param")}
     assert datasets <= set(_config("base")["catalog"])
 
 
@@ -135,7 +167,7 @@ def test_the_pipeline_writes_metrics_figures_and_report(catalog, tmp_path, monke
     staging.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(staging))
 
-    SequentialRunner().run(create_pipeline().from_nodes("compute_metrics", "compare_models"), catalog)
+    SequentialRunner().run(_after_prediction(), catalog)
 
     reporting = tmp_path / "data/test/08_reporting"
     metrics = json.loads((reporting / "metrics.json").read_text())
@@ -153,8 +185,95 @@ def test_the_pipeline_writes_metrics_figures_and_report(catalog, tmp_path, monke
     report = (reporting / "evaluation_report.html").read_text(encoding="utf-8")
     assert "66.67%" in report
     assert "epochs: 1" in report
-    assert report.count("<img ") == 4 + 2
+    issues = (tmp_path / "data/test/07_model_output/label_issues.csv").read_text().splitlines()
+    assert issues[0].startswith("path,action,label,reason,")
+    assert pd.read_parquet(reporting / "slices.parquet")["attribute"].tolist() == ["format"]
+    assert pd.read_parquet(reporting / "robustness.parquet").empty  # no corruptions are set
+    _, _, packed = report.partition('id="report-data">')
+    assert sorted(unpack(packed.partition("<")[0])["images"]["thumbnails"]) == ["0", "1", "2", "3", "4", "5"]
     assert list(staging.iterdir()) == []
+
+
+def test_users_can_add_attributes_and_out_of_fold_predictions(catalog, tmp_path):
+    """The slices include the columns of a CSV file, and the label issues include train images."""
+    (tmp_path / "cameras.csv").write_text("path,camera,format\n" + "".join(f"val/{n}.JPEG,old,x\n" for n in range(5)))
+    with (tmp_path / "cameras.csv").open("a") as file:
+        file.write("val/5.JPEG,new,y\n")
+    train = catalog.load("predictions")
+    train["path"] = [f"train/{n}.JPEG" for n in range(6)]
+    train["loss"] = [-np.log(0.8 if label == predicted else 0.1) for label, predicted in OUTCOMES]
+    train.to_parquet(tmp_path / "out_of_fold_predictions.parquet")
+    # Image 5 was dropped from the train list after the folds.
+    train_list = Path(catalog["train_list"].filepath)
+    train_list.parent.mkdir(parents=True, exist_ok=True)
+    train_list.write_text("".join(f"train/{n}.JPEG {OUTCOMES[n][0]}\n" for n in range(5)))
+    catalog["params:evaluation"] = catalog.load("params:evaluation").model_copy(
+        update={
+            "slice_attributes": tmp_path / "cameras.csv",
+            "out_of_fold_predictions": tmp_path / "out_of_fold_predictions.parquet",
+        }
+    )
+    SequentialRunner().run(create_pipeline().only_nodes("find_label_issues", "compute_slices"), catalog)
+    slices = catalog.load("slices")
+    assert set(zip(slices["attribute"], slices["slice"], strict=True)) == {
+        ("camera", "old"),
+        ("format", "JPEG"),
+        ("format (CSV)", "x"),
+    }
+    issues = pd.read_csv(catalog.load("label_issues"))
+    first = issues[issues["split"] == "train"].iloc[0]
+    assert "train/5.JPEG" not in set(issues["path"])
+    assert (first["path"], first["given_class"], first["suggested_class"]) == ("train/1.JPEG", "zero", "one")
+
+
+def test_heat_maps_need_the_trained_model():
+    """Heat maps of another model would be computed but not shown, so the combination is rejected."""
+    values = _config("test")["parameters"]["evaluation"] | {"grad_cam_images": 4}
+    assert EvaluationParameters.model_validate(values).grad_cam_images == 4
+    with pytest.raises(
+        ValidationError, match=r"evaluation\.model is a\.safetensors; set evaluation\.grad_cam_images to 0"
+    ):
+        EvaluationParameters.model_validate(values | {"model": "a.safetensors", "output_dir": "out"})
+
+
+def test_corruptions_are_a_switch_or_a_list_of_names():
+    """The names get the order of the benchmark, and an unknown name is an error with a suggestion."""
+    values = _config("test")["parameters"]["evaluation"]
+    names = {
+        given if isinstance(given, bool) else tuple(given): EvaluationParameters.model_validate(
+            values | {"corruptions": given}
+        ).corruption_names
+        for given in (False, True, ["snow", "shot_noise"])
+    }
+    assert names[False] == ()
+    assert len(names[True]) == 15
+    assert names["snow", "shot_noise"] == ("shot_noise", "snow")
+    with pytest.raises(ValidationError, match=r"no corruption motion_blurr; did you mean motion_blur\? known: gauss"):
+        EvaluationParameters.model_validate(values | {"corruptions": ["motion_blurr"]})
+    with pytest.raises(ValidationError, match="contains a name twice"):
+        EvaluationParameters.model_validate(values | {"corruptions": ["fog", "fog"]})
+
+
+@pytest.mark.parametrize("label_smoothing", [None, 0.3])
+def test_the_report_lists_only_the_parameters_of_the_training_run(catalog, tmp_path, label_smoothing):
+    """If the evaluation has other parameters than the training run, the report does not show them as the run's."""
+    training = catalog.load("params:training")
+    paths = TrainingPaths(tmp_path, tmp_path / "train_list.txt", tmp_path / "val_list.txt", tmp_path)
+    config = config_path(Path(catalog["training_dir"].filepath))
+    config.write_text(render_training_config(training, 3, paths).to_yaml())
+    if label_smoothing is not None:
+        catalog["params:training"] = training.model_copy(update={"label_smoothing": label_smoothing})
+
+    SequentialRunner().run(_after_prediction(), catalog)
+
+    report = (tmp_path / "data/test/08_reporting/evaluation_report.html").read_text(encoding="utf-8")
+    _, _, packed = report.partition('id="report-data">')
+    known = unpack(packed.partition("<")[0])["run"]["parameters"]
+    if label_smoothing is None:
+        assert known["training"]["epochs"] == training.epochs
+    else:
+        assert known == {}
+        assert "The parameters are those of" not in report
 
 
 def test_a_failed_node_leaves_no_temporary_folder(catalog, tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.expectations import claims
 from resnet50_pipeline.expectations.batch import build_batch, digest_synsets
 from resnet50_pipeline.expectations.claims import CLAIMS, ILSVRC2012_CLAIMS, require_known_names
+from resnet50_pipeline.expectations.near_duplicates import OTHER_LABEL, OTHER_SPLIT
+from resnet50_pipeline.expectations.odd_images import ODD_EXPECTATIONS
 from resnet50_pipeline.expectations.validation import Validation, validate_manifest
 from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 from resnet50_pipeline.imagenet.scan.manifest import MANIFEST_COLUMNS
@@ -73,7 +75,11 @@ def failed(manifest: pd.DataFrame) -> dict[str, list[str]]:
 def test_the_counts_of_ilsvrc2012_pass(whole: pd.DataFrame) -> None:
     """A manifest with the image and class counts of ILSVRC2012 passes all checks on counts and known images."""
     validation = validate(whole)
-    assert {one.name for one in validation.findings if not one.success} == {"synsets_are_those_of_ilsvrc2012"}
+    # The made-up sizes vary so much that a few images are odd for their class.
+    assert {one.name for one in validation.findings if not one.success} == {
+        "synsets_are_those_of_ilsvrc2012",
+        "sizes_fit_their_class",
+    }
     observed = {one.name: one.observed for one in validation.findings}
     assert observed["train_has_1281167_images"] == "1,281,167 images"
 
@@ -151,12 +157,13 @@ def test_claims_about_unread_content_are_not_checked(small: pd.DataFrame) -> Non
     """A header scan leaves claims about content unchecked, and a folder scan also leaves claims about headers."""
     header = small.assign(sha256="")
     unchecked = {one.name for one in validate(header).findings if not one.is_checked}
-    assert unchecked == {"images_decode", "splits_share_no_image", "images_are_unique", "copies_have_one_label"}
+    content = {"images_decode", "splits_share_no_image", "images_are_unique", "copies_have_one_label"}
+    assert unchecked == content | set(ODD_EXPECTATIONS[:5])
     structure = header.assign(format="", mode="")
     findings = {one.name: one for one in validate(structure).findings}
     unchecked = {name for name, one in findings.items() if not one.is_checked}
     assert unchecked == {name for name, claim in (CLAIMS | ILSVRC2012_CLAIMS).items() if claim.reads != "folders"} - {
-        "images_are_as_they_were"
+        *("images_are_as_they_were", OTHER_SPLIT, OTHER_LABEL)
     }
     assert "not checked" in findings["images_are_jpeg"].observed
     assert all(one.success for one in findings.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from io import BytesIO
 
 import numpy as np
@@ -45,17 +46,32 @@ def bars(figure: Figure) -> list[float]:
     return [float(patch.get_height()) for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
 
 
-def tick_labels(figure: Figure) -> list[str]:
-    """Return the tick labels on the horizontal axis."""
-    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+def class_bars(figure: Figure) -> dict[str, float]:
+    """Return the length of each horizontal bar in a figure, keyed by the class name on the vertical axis."""
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    lengths = [float(patch.get_width()) for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    return dict(zip(names, lengths, strict=True))
 
 
-def test_few_classes_are_named_bars() -> None:
-    """Ten classes are drawn as ten bars in label order, each with the name of its class folder."""
-    counts = distributions_of([5, 9, 7] + [6] * 7).class_counts["train"]
-    figure = pictures.draw_class_balance("train", counts)
-    assert bars(figure) == [5, 9, 7] + [6] * 7
-    assert tick_labels(figure)[:3] == ["n00000000", "n00000001", "n00000002"]
+@pytest.mark.parametrize("class_num", [10, 50])
+def test_up_to_50_classes_are_named_bars(class_num: int) -> None:
+    """Ten and fifty classes are drawn as bars in label order, each with the name of its class."""
+    images = [5, 9, 7] + [6] * (class_num - 3)
+    names = {label: f"class {label}" for label in range(class_num)}
+    counts = compute_distributions(make_manifest(images), names).class_counts["train"]
+    drawn = class_bars(pictures.draw_class_balance("train", counts))
+    assert list(drawn) == list(names.values())
+    assert list(drawn.values()) == images
+
+
+def test_classes_without_names_are_named_after_their_folders() -> None:
+    """Without given names, the bars have the names of the class folders, and without folders, their labels."""
+    assert list(class_bars(pictures.draw_class_balance("train", distributions_of([5, 9]).class_counts["train"]))) == [
+        "n00000000",
+        "n00000001",
+    ]
+    nameless = distributions_of([5, 9], synset="").class_counts["val"]
+    assert [one.name for one in nameless] == ["label 0", "label 1"]
 
 
 def test_a_thousand_classes_are_one_falling_outline() -> None:
@@ -111,16 +127,17 @@ def test_a_wide_image_is_right_of_the_diagonal() -> None:
 def test_figures_without_data_are_omitted() -> None:
     """A folder scan produces no figures of image sizes, and an empty manifest produces no figures at all."""
     without_sizes = pictures.draw_pictures(distributions_of([4, 4], width=0, height=0))
-    assert [one.title for one in without_sizes] == ["Class balance in train/", "Class balance in val/", "File size"]
-    assert pictures.draw_pictures(compute_distributions(make_manifest([4, 4]).head(0))) == []
+    titles = {heading: [one.title for one in group] for heading, group in without_sizes.items()}
+    assert titles == {"Images per class": ["train/", "val/"], "Sizes": ["File size"]}
+    assert pictures.draw_pictures(compute_distributions(make_manifest([4, 4]).head(0))) == {}
 
 
 def test_each_picture_has_a_light_and_a_dark_version() -> None:
     """Both versions are PNG files with their theme's background, and equal data gives equal bytes."""
     distributions = distributions_of([4, 6])
     drawn = pictures.draw_pictures(distributions)
-    assert len(drawn) == 5
-    for picture in drawn:
+    assert {heading: len(group) for heading, group in drawn.items()} == {"Images per class": 2, "Sizes": 3}
+    for picture in itertools.chain(*drawn.values()):
         for uri, theme in ((picture.light, LIGHT), (picture.dark, DARK)):
             image = Image.open(BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
             corner = image.convert("RGB").getpixel((0, 0))
@@ -133,7 +150,7 @@ def test_class_names_are_not_read_as_math() -> None:
     """A class folder with `$` or markup in its name is drawn under that name."""
     figure = pictures.draw_class_balance("train", distributions_of([4, 4], synset=r"<b>$\x$").class_counts["train"])
     figure.canvas.draw()
-    assert tick_labels(figure)[0] == r"<b>$\x$"
+    assert figure.axes[0].get_yticklabels()[0].get_text() == r"<b>$\x$"
 
 
 def test_the_report_has_the_numbers_behind_the_figures() -> None:

@@ -8,19 +8,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from faulty_dataset import encode
 from resnet50_pipeline.exceptions import ValidationFailedError
 from resnet50_pipeline.expectations.claims import CLAIMS
 from resnet50_pipeline.expectations.distributions import compute_distributions
 from resnet50_pipeline.expectations.docs import write_data_docs
-from resnet50_pipeline.expectations.findings import Finding, read_blocking_problems, write_findings
-from resnet50_pipeline.expectations.report import PROBLEMS_IN_REPORT, build_report, compute_statistics, require_valid
+from resnet50_pipeline.expectations.findings import PROBLEMS_SHOWN, Finding, read_blocking_problems, write_findings
+from resnet50_pipeline.expectations.near_duplicates import OTHER_LABEL, OTHER_SPLIT
+from resnet50_pipeline.expectations.odd_images import ODD_EXPECTATIONS
+from resnet50_pipeline.expectations.report import build_report, compute_statistics, require_valid
+from resnet50_pipeline.expectations.thumbnails import Gallery, make_gallery
 from resnet50_pipeline.expectations.validation import validate_manifest
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
 from resnet50_pipeline.imagenet.scan.digest import compute_data_digest
 from resnet50_pipeline.imagenet.scan.scan import scan_dataset
 
-NAMES = [name for name in CLAIMS if name != "images_are_as_they_were"]
+NAMES = [name for name in CLAIMS if name not in ("images_are_as_they_were", OTHER_SPLIT, OTHER_LABEL)]
 BLOCKING = ("images_exist", "images_decode", "every_class_has_train_images")
+NO_IMAGES = Gallery((), 0, {})
 
 
 @pytest.fixture
@@ -81,16 +86,17 @@ def test_unchecked_expectations_are_reported(manifest: pd.DataFrame, tmp_path: P
     assert report["statistics"]["scan_levels"] == {"header": 60}
     (notice,) = report["notices"]
     unchecked = {one["name"] for one in report["expectations"] if not one["is_checked"]}
-    assert {"images_decode", "copies_have_one_label", "splits_share_no_image", "images_are_unique"} == unchecked
+    content = {"images_decode", "copies_have_one_label", "splits_share_no_image", "images_are_unique"}
+    assert content | set(ODD_EXPECTATIONS[:5]) == unchecked
     assert all(name in notice for name in (*unchecked, "images_decode (blocking)", "scan.level: full"))
     by_name = {one["name"]: one for one in report["expectations"]}
     assert "not checked" in by_name["images_decode"]["observed"]
     assert (by_name["images_decode"]["is_checked"], by_name["images_decode"]["unread_images"]) == (False, 60)
-    write_data_docs(tmp_path, validation, report, compute_distributions(header))
+    write_data_docs(tmp_path, validation, report, compute_distributions(header), NO_IMAGES)
     page = (tmp_path / "index.html").read_text()
     assert "Ready for training" not in page
     assert "1 blocking check" in page
-    assert "○ not checked" in page
+    assert "Not checked" in page
 
 
 def test_a_mixed_scan_counts_the_unread_images(manifest: pd.DataFrame) -> None:
@@ -118,7 +124,7 @@ def test_the_report_caps_problems_and_counts_them(broken_manifest: pd.DataFrame)
     assert report["is_valid"] is False
     assert (missing["success"], missing["observed"]) == (False, "36 of 60 images fail")
     assert missing["problem_count"] == 36
-    assert len(missing["problems"]) == PROBLEMS_IN_REPORT
+    assert len(missing["problems"]) == PROBLEMS_SHOWN
     with pytest.raises(ValidationFailedError, match=r"train_list\.txt:1: .* → .* \[images_exist\]"):
         require_valid(report)
 
@@ -163,24 +169,33 @@ class _Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         self.text += data
         if self.lasttag == "h2" and data.strip():
-            self.headings.append(data)
+            self.headings.append(data.strip())
 
 
 def write_page(manifest: pd.DataFrame, folder: Path) -> _Page:
     """Validate a manifest, write its Data Docs and return the parsed page."""
     folder.mkdir(exist_ok=True)
     validation = validate_manifest(manifest, 10, BLOCKING)
-    write_data_docs(folder, validation, build_report(manifest, validation.findings), compute_distributions(manifest))
+    distributions = compute_distributions(manifest)
+    gallery = make_gallery(manifest, distributions.class_counts, validation.findings, lambda _: encode("L"))
+    write_data_docs(folder, validation, build_report(manifest, validation.findings), distributions, gallery)
     return _Page((folder / "index.html").read_text(encoding="utf-8"))
 
 
 def test_the_page_is_self_contained(broken_manifest: pd.DataFrame, tmp_path: Path) -> None:
     """Data Docs load nothing from the network or from other files, and run no scripts."""
     page = write_page(broken_manifest, tmp_path)
-    assert {target for target in page.targets if not target.startswith("data:image/png;base64,")} == {"findings.txt"}
-    assert not page.tags & {"script", "link", "iframe"}
+    others = [target for target in page.targets if not target.startswith("data:")]
+    assert {target for target in others if not target.startswith("#")} == {"findings.txt"}
+    assert not page.tags & {"script", "iframe"}
     assert "@import" not in (tmp_path / "index.html").read_text()
     assert "url(" not in (tmp_path / "index.html").read_text()
+
+
+def test_the_page_of_valid_data_links_only_to_its_own_files(manifest: pd.DataFrame, tmp_path: Path) -> None:
+    """The page has no links to other pages, because the folder may be copied or have no index page next to it."""
+    page = write_page(manifest, tmp_path)
+    assert all(target.startswith(("data:", "#")) or (tmp_path / target).is_file() for target in page.targets)
 
 
 def test_the_page_shows_the_problems(broken_manifest: pd.DataFrame, tmp_path: Path) -> None:

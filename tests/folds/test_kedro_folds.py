@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -18,6 +19,7 @@ from PIL import Image
 from project_copy import copy_project
 from resnet50_pipeline.commands.folds import render_table
 from resnet50_pipeline.folds.results import FoldResult, summarize
+from resnet50_pipeline.imagenet.lists.fixes import read_fixes
 
 METRICS = ("top1", "balanced_accuracy", "loss")
 TRAINING = {
@@ -76,6 +78,11 @@ def run_kedro(project: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def images_of(folder: Path) -> list[Path]:
+    """Return the images of the dataset."""
+    return list((folder / "shades").rglob("*.png"))
+
+
 def finish(process: subprocess.Popen[str], exit_code: int = 0) -> tuple[str, str]:
     """Wait for the command, and return its stdout and stderr."""
     output, errors = process.communicate(timeout=400)
@@ -86,10 +93,7 @@ def finish(process: subprocess.Popen[str], exit_code: int = 0) -> tuple[str, str
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_folds_continue_and_end_with_mean_and_spread(project, tmp_path):
-    """If the command is killed during fold 2, fold 1 is kept.
-
-    The next command runs only fold 2, in the same MLflow run.
-    """
+    """If the command is killed during fold 2, the next one only runs fold 2, in the same MLflow run."""
     finish(run_kedro(project, "adopt", str(tmp_path / "shades"), "--folds", "2"))
     parameters = project / "conf/shades/parameters.yml"
     content = yaml.safe_load(parameters.read_text())
@@ -126,7 +130,17 @@ def test_folds_continue_and_end_with_mean_and_spread(project, tmp_path):
     assert set(finished) == {"1", "2"}
     for number, run in finished.items():
         assert run.data.metrics["evaluation/top1"] == metrics[int(number) - 1]["top1"]
-    assert [file.path for file in client.list_artifacts(parent.info.run_id, "folds")] == ["folds/folds.csv"]
+    tables = ["folds.csv", "label_issues.csv", "out_of_fold_predictions.parquet"]
+    assert [Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "folds")] == tables
+    predictions = pd.read_parquet(folder / tables[2])
+    assert sorted(predictions["path"]) == sorted(f"{path.parent.name}/{path.name}" for path in images_of(tmp_path))
+    for number, part in predictions.groupby("fold"):
+        own = pd.read_parquet(folder / f"fold-{number}/07_model_output/predictions.parquet")
+        assert part["loss"].tolist() == own["loss"].tolist()
+    read_fixes(folder / tables[1])
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith(f"top-1 {statistics.fmean(one['top1'] for one in metrics):.2%} ± ")
+    assert all(f"| [fold {n}](#/experiments/" in note and run.info.run_id in note for n, run in finished.items())
     again, _ = finish(run_kedro(project, "folds", "--env", "shades"))
     assert again == output
     assert len(client.search_runs([parent.info.experiment_id])) == len(runs)

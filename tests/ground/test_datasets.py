@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -99,6 +101,27 @@ def test_a_result_that_cannot_be_saved_is_one_error(
         kind(filepath=str(path)).save(data)
     error = find_expected_error(raised.value)
     assert isinstance(error, ResultNotSavedError)
-    assert str(error).startswith(f"{path} ")
+    assert str(error).startswith(f"{path}: ")
     assert os.strerror(number) in str(error)
     assert list(path.parent.iterdir()) == []
+
+
+def test_kedro_viz_shows_the_beginning_of_tables_and_lists(tmp_path):
+    """A preview contains the first 20 rows of a table, the first 20 entries of a list, or an image of a folder."""
+    table = ParquetDataset(str(tmp_path / "table.parquet"))
+    table.save(pd.DataFrame({"label": range(50), "name": "x"}))
+    preview = table.preview()
+    assert (preview["columns"], len(preview["data"]), preview["data"][19]) == (["label", "name"], 20, [19, "x"])
+    report = JSONDataset(str(tmp_path / "report.json"))
+    report.save({"top1": 0.5, "classes": [{"problems": list(range(50))}]})
+    assert json.loads(report.preview()) == {"top1": 0.5, "classes": [{"problems": list(range(20))}]}
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "curves.png").write_bytes(b"PNG")
+    assert base64.b64decode(DirectoryDataset(str(tmp_path / "plots")).preview("curves.png")) == b"PNG"
+
+
+def test_results_that_do_not_exist_have_an_empty_preview(tmp_path):
+    """Before the first run, previews are empty, without errors."""
+    assert ParquetDataset(str(tmp_path / "table.parquet")).preview() == {}
+    assert JSONDataset(str(tmp_path / "report.json")).preview() == ""
+    assert DirectoryDataset(str(tmp_path / "plots")).preview("curves.png") == ""

@@ -10,20 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from example_events import train_step
 from resnet50_pipeline.events import EventWriter, TrainStep, WarningRaised, last_event, parse_event, read_events
 
 
 def step(number: int, loss: float = 0.5) -> TrainStep:
-    return TrainStep(
-        step=number,
-        epoch=1,
-        loss=loss,
-        top1=0.1,
-        learning_rate=0.1,
-        images_per_second=10.0,
-        reader_seconds=0.01,
-        batch_seconds=0.1,
-    )
+    return train_step(step=number, loss=loss)
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True), st.integers(0, 2**40))

@@ -126,7 +126,7 @@ def test_readers_never_see_a_missing_file(tmp_path: Path):
     assert process.returncode == 0
 
 
-# ── file systems that refuse calls ──
+# ── file systems that reject calls ──
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def cifs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_are_written_where_folders_cannot_be_flushed(cifs: None, tmp_path: Path):
-    """Files and folders are saved on a file system that refuses fsync of folders and chmod."""
+    """Files and folders can be saved on a file system that rejects fsync of folders and chmod."""
     write_text(tmp_path / "list.txt", "new")
     with staging_directory(tmp_path) as staged:
         (staged / "a").write_text("a")
@@ -179,7 +179,7 @@ def test_a_folder_moves_to_a_file_system_without_permissions(
 
 
 def test_flushing_a_file_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An error while flushing a file is not ignored, because the file's content may be lost."""
+    """Errors from flushing a file are not ignored, because its content may be lost."""
 
     def fsync(_: int) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")

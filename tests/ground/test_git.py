@@ -74,7 +74,7 @@ def test_a_new_file_counts_regardless_of_git_settings(tmp_path):
 
 
 def test_an_unreadable_repository_has_a_reason(tmp_path, monkeypatch):
-    """A repository owned by another user has no commit, and the state contains git's own reason and advice."""
+    """For a repository owned by another user, there is no commit but git's own reason and advice."""
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "-m", "first")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
@@ -84,7 +84,7 @@ def test_an_unreadable_repository_has_a_reason(tmp_path, monkeypatch):
 
 
 def test_a_missing_git_is_a_problem_only_in_a_repository(tmp_path, monkeypatch):
-    """Outside a repository, a missing git program is not a problem, because there is no commit to record."""
+    """Without a repository, there is no commit to record, so a missing git program is not a problem."""
     git(tmp_path, "init")
     monkeypatch.setenv("PATH", "/nowhere")
     assert "git" in describe_git(tmp_path).problem

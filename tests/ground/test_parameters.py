@@ -51,7 +51,7 @@ def test_mistyped_key_is_an_error_at_its_path():
         ("lr", {"name": "Cosine", "learning_rate": 0}, "lr.learning_rate", "0"),
         ("lr", {"name": "Cosine", "learning_rate": 1, "values": [1]}, "lr", "values ([1])"),
         ("lr", {"name": "Piecewise", "learning_rate": 1, "values": [1]}, "lr", "learning_rate (1)"),
-        ("lr", {"name": "Piecewise", "decay_epochs": [1], "values": [1]}, "lr", "1 value and 1 decay_epochs"),
+        ("lr", {"name": "Piecewise", "decay_epochs": [1], "values": [1]}, "lr", "set 2 values"),
         ("lr", {"name": "Piecewise", "decay_epochs": [2, 1], "values": [1, 1, 1]}, "lr", "[2, 1]"),
         ("lr", {"name": "Linear", "learning_rate": 1, "eta_min": 0.1}, "lr", "eta_min (0.1)"),
         ("lr", {"name": "Cosine", "learning_rate": 1, "end_lr": 0.1}, "lr", "end_lr (0.1)"),
@@ -110,7 +110,7 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
             "warmup_start_lr 2",
         ),
         (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [-0.1]}}, "[-0.1]"),
-        (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [0.0]}}, "nothing is trained"),
+        (TrainingParameters, {**TRAINING, "lr": {"name": "Piecewise", "values": [0.0]}}, "[0.0]"),
         (
             TrainingParameters,
             {**TRAINING, "lr": {"name": "Piecewise", "values": [0.1, 0.01], "decay_epochs": [0]}},
@@ -119,7 +119,7 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
         (LaunchParameters, {"device": "gpu", "devices": "0,1"}, "set [0,1]"),
         (LaunchParameters, {"device": "cpu", "devices": [0], "environment": {"OMP_NUM_THREADS": 4}}, '"4"'),
         (TrainingParameters, {**TRAINING, "seed": 2**64}, "18446744073709551615"),
-        (TrainingParameters, {**TRAINING, "arch": {"freeze": ["stem"], "thaw_epoch": 4}}, "above epochs 3"),
+        (TrainingParameters, {**TRAINING, "arch": {"freeze": ["stem"], "thaw_epoch": 4}}, "thaw_epoch 4"),
         (TrainingParameters, {**TRAINING, "pretrained_digest": "0" * 64}, "pretrained_model is null"),
         (
             TrainingParameters,
@@ -149,7 +149,7 @@ def test_invalid_values_in_training_are_errors(group: str, values: dict[str, Any
             {**TRAINING, "lr": {"name": "Cosine", "learning_rate": 1, "warmup_epoch": 3}},
             "warmup_epoch 3",
         ),
-        (TrainingParameters, {**TRAINING, "amp": {"use_amp": True}}, "launch.device cpu"),
+        (TrainingParameters, {**TRAINING, "amp": {"use_amp": True}}, "launch.device is cpu"),
         (TrainingParameters, {**TRAINING, **GPU, "amp": {"use_amp": True, "level": "O2"}, "to_static": True}, "O2"),
         (TrainingParameters, {**TRAINING, "output_dir": "out"}, "Extra inputs"),
     ],
@@ -161,7 +161,7 @@ def test_incompatible_values_are_errors(model: type, values: dict[str, Any], fou
 
 
 def test_unset_keys_of_another_variant_are_ignored():
-    """Merged parameters may contain keys of another schedule or optimizer, if their values are null, 0 or empty."""
+    """Merged parameters may contain keys of another schedule or optimizer if they are null, 0 or empty."""
     given = {
         "lr": {"name": "Linear", "learning_rate": 0.1, "eta_min": 0.0, "decay_epochs": [], "values": None},
         "optimizer": {"name": "AdamW", "weight_decay": 0.1, "momentum": None, "use_nesterov": False, "beta1": None},
@@ -207,7 +207,7 @@ def test_parameters_are_immutable():
     ],
 )
 def test_model_names_follow_mlflows_rules(name: str):
-    """A name that MLflow would reject after training is rejected when the parameters are read."""
+    """Names that MLflow would reject after training are rejected when the parameters are read."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.validation import _validate_model_name
 

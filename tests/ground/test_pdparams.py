@@ -41,7 +41,7 @@ numpy.savez(f"{folder}/truth.npz", **{name: value.numpy() for name, value in net
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Return a folder of files that paddle.save has written, and the arrays as Paddle loads them."""
+    """Return a folder of files written by paddle.save, and the arrays as loaded by Paddle."""
     folder = tmp_path_factory.mktemp("saved")
     subprocess.run([sys.executable, "-W", "ignore", "-c", _WRITE, str(folder)], check=True, cwd=folder)
     return folder
@@ -66,7 +66,7 @@ def test_state_dict_of_paddle_is_read_exactly(saved, protocol):
 
 
 def test_paddle_loads_written_file(saved, tmp_path):
-    """From a file that this project writes, Paddle loads the same names and bits."""
+    """Paddle loads the same names and bits from a file written by this project."""
     arrays = read_pdparams(saved / "p4.pdparams")
     path = tmp_path / "written.pdparams"
     write_pdparams(path, arrays)
@@ -179,7 +179,7 @@ class _Running:
     ids=["system", "eval", "exec", "method", "open", "getattr", "np.load"],
 )
 def test_malicious_file_is_rejected_without_running_it(tmp_path, protocol, call):
-    """A malicious file is rejected before anything is called, and the message identifies the function (case 43)."""
+    """A malicious file is rejected before anything is called, with the name of the function (case 43)."""
     file = tmp_path / "ran"
     content = {"conv1.weight": np.zeros(3, np.float32), "fc.weight": _Running(*call(file))}
     path = _write(tmp_path / "a.pdparams", content, protocol)

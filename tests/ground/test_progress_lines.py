@@ -29,7 +29,7 @@ def shown_with_clock(caplog, monkeypatch, *seconds: float) -> None:
 
 def test_byte_amounts_are_shown_as_sizes(caplog, monkeypatch):
     """Amounts in bytes are shown as sizes."""
-    # The times at which the view is created, the work starts and is shown, and the first part is done and shown.
+    # The times at which the view is created, the work starts and is shown, and its first part is done and shown.
     shown_with_clock(caplog, monkeypatch, 0.0, 0.0, 0.0, 10.0, 10.0)
     with showing_in(ProgressLines()), show_progress(138_000_000_000, what="verifying a.tar", unit="bytes") as advance:
         advance(6_000_000_000)
@@ -67,7 +67,7 @@ def test_node_without_progress_is_named_after_a_minute(caplog, monkeypatch):
     ]
 
 
-def test_watch_for_silence_ends_with_run(caplog):
+def test_silence_watch_ends_with_the_run(caplog):
     """The thread that watches for silent nodes runs in the background and ends with the run."""
     caplog.set_level(logging.INFO)
     lines = ProgressLines(seconds_between_lines=0.02)

@@ -22,7 +22,7 @@ from resnet50_pipeline.python_warnings import show_warnings_of_libraries
 def test_only_a_setting_for_all_modules_is_replaced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], raises: bool
 ) -> None:
-    """If warnings are errors in all modules, they are shown instead, and the command says so."""
+    """If warnings are errors in all modules, they are shown instead, with a note."""
     monkeypatch.setattr(sys, "warnoptions", options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

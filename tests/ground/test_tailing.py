@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resnet50_pipeline.events import EventWriter, WarningRaised, parse_event
 from resnet50_pipeline.tailing import Tail, read_complete_lines
 
 
@@ -28,6 +29,19 @@ def test_existing_lines_can_be_skipped(tmp_path: Path):
     with path.open("ab") as file:
         file.write(b"two\n")
     assert tail.read_lines() == [b"two\n"]
+
+
+def test_line_that_a_killed_writer_left_incomplete_is_not_skipped(tmp_path: Path):
+    """After a full disk or a power failure, the next writer removes the incomplete line, and its events are read."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event": "one"}\n{"event": "train_st')
+    tail = Tail(path, skip_existing=True)
+    writer = EventWriter(path)
+    for message in ("two", "three"):
+        writer.write(WarningRaised(message=message))
+    writer.close()
+    events = [parse_event(line) for line in tail.read_lines()]
+    assert [event.message for event in events if isinstance(event, WarningRaised)] == ["two", "three"]
 
 
 def test_replaced_file_is_read_from_its_start(tmp_path: Path):

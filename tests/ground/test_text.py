@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from resnet50_pipeline.text import format_bytes, format_clock, format_duration, list_names, pluralize, suggest_name
+from resnet50_pipeline.text import (
+    align_columns,
+    format_bytes,
+    format_clock,
+    format_duration,
+    list_names,
+    pluralize,
+    suggest_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +53,12 @@ def test_similar_name_is_suggested():
 def test_a_long_list_of_names_is_cut(most, text):
     """`list_names` appends the number of names beyond the limit."""
     assert list_names(["a", "b", "c"], most) == text
+
+
+def test_columns_are_as_wide_as_their_widest_cell():
+    """Cells are aligned on the left, and lines have no trailing spaces."""
+    assert align_columns([["fold", "images", ""], ["1", "1,000", "x"], ["mean", "", ""]]) == [
+        "fold  images",
+        "1     1,000   x",
+        "mean",
+    ]

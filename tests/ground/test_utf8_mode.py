@@ -27,7 +27,7 @@ print("ñandú → ok")
     ],
 )
 def test_names_are_utf8_in_every_locale(locale: dict[str, str], tmp_path: Path):
-    """A program restarts in UTF-8 mode if Python would read file names in another encoding, and can print any text."""
+    """A program restarts in UTF-8 mode if Python would decode file names differently, and can print any text."""
     (tmp_path / "é" / "ñandú").mkdir(parents=True)
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     done = subprocess.run(

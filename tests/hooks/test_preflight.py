@@ -17,8 +17,8 @@ from resnet50_pipeline.preflight.parameter_groups import PARAMETER_GROUPS, requi
 from resnet50_pipeline.training_dir import events_path
 
 
-def test_a_mistyped_group_gets_the_nearest_name():
-    """Kedro ignores unknown groups, so a run with a mistyped group would silently use other parameters."""
+def test_a_mistyped_group_is_an_error_with_a_suggestion():
+    """Kedro ignores unknown groups, so a mistyped one would silently leave the defaults in effect."""
     with pytest.raises(ParameterError, match=r"'trainin'.* training\b"):
         require_known_groups(["dataset", "trainin"])
 
@@ -33,7 +33,7 @@ def test_the_known_groups_are_those_with_a_model():
     assert set(PARAMETER_GROUPS) == {group for group in described if "." not in group}
 
 
-def test_a_run_that_would_fail_is_refused_before_its_mlflow_run(probe_project):
+def test_a_run_that_would_fail_is_rejected_before_its_mlflow_run(probe_project):
     """A missing device stops the run before the first node and leaves neither an MLflow run nor a lock behind."""
     done = probe_project.run("run", "--params", "training.launch.device=gpu")
     assert done.returncode == 1
@@ -47,7 +47,7 @@ def test_a_run_that_would_fail_is_refused_before_its_mlflow_run(probe_project):
 
 
 def test_a_damaged_database_stops_the_run_before_the_first_node(probe_project):
-    """Unlike a server, a damaged database file does not recover, so the run fails instead of losing its results."""
+    """Unlike a server, a damaged database file never recovers, so the run fails early instead of losing its results."""
     (probe_project.path / "mlflow.db").write_bytes(b"not a database" * 100)
     done = probe_project.run("run")
     assert done.returncode == 1
@@ -81,7 +81,7 @@ def test_only_runs_with_a_later_stage_check_its_parameters():
 
 
 def test_missing_results_of_earlier_runs_are_reported_together(tmp_path):
-    """All missing inputs of all nodes are listed, except optional inputs and those that the run itself writes."""
+    """The missing inputs of all nodes are listed, except optional ones and those written by the run itself."""
     catalog = DataCatalog(
         {
             "list": TextFileDataset(str(tmp_path / "list.txt")),
@@ -105,8 +105,8 @@ def test_missing_results_of_earlier_runs_are_reported_together(tmp_path):
     require_inputs(pipeline, catalog)
 
 
-def test_summary_of_a_replaced_training_run_is_refused(tmp_path):
-    """After a run that was killed before it wrote its summary, the old summary describes another network."""
+def test_summary_of_a_replaced_training_run_is_rejected(tmp_path):
+    """If a run is killed before it writes its summary, the old summary describes another network."""
     folder, summary = tmp_path / "training", tmp_path / "training_summary.json"
     catalog = DataCatalog(
         {"training_dir": DirectoryDataset(str(folder)), "training_summary": JSONDataset(str(summary))},

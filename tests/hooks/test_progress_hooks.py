@@ -52,7 +52,7 @@ def test_nodes_of_several_threads_are_counted_once(lines) -> None:
 
 
 def test_nodes_of_several_processes_have_different_numbers(lines) -> None:
-    """A process that runs only one of the nodes, as with ParallelRunner, logs the number of that node."""
+    """A process that runs a single node, as with ParallelRunner, logs that node's number."""
     for node in NODES:
         hooks = open_run()
         hooks.before_node_run(node=node)

@@ -65,7 +65,7 @@ def runs_by_parent(project: ProbeProject):
 
 
 def test_stages_of_a_repro_are_children_of_one_run(dvc_project):
-    """Each `dvc repro` has its own parent, which receives the metrics and tags of its children."""
+    """Each `dvc repro` has its own parent run, which gets the metrics and tags of its children."""
     assert start_dvc(dvc_project, "repro").wait(120) == 0
     (dvc_project.path / "params.yaml").write_text("seed: 2\n")
     assert start_dvc(dvc_project, "repro").wait(120) == 0
@@ -85,7 +85,7 @@ def test_stages_of_a_repro_are_children_of_one_run(dvc_project):
     assert PARENT not in alone.data.tags, "a separate `kedro run` has no parent"
 
 
-def test_a_failed_stage_makes_the_parent_fail(dvc_project):
+def test_a_failed_stage_fails_the_parent(dvc_project):
     """With --keep-going, a later successful stage does not change the parent to FINISHED."""
     (dvc_project.path / "dvc.yaml").write_text(
         STAGES.replace("data_validation:", "a_training:")
@@ -126,7 +126,7 @@ def test_the_next_run_marks_a_sigkilled_repro_as_killed(dvc_project):
 
 
 def test_two_variables_give_runs_a_common_parent(probe_project, monkeypatch):
-    """A program that starts several `kedro run` processes sets a key and a title for their parent run."""
+    """Programs that start several `kedro run` processes can set a key and a title for their parent run."""
     monkeypatch.setenv("TRACKING_PARENT_SESSION", "search-17")
     monkeypatch.setenv("TRACKING_PARENT_NAME", "learning rates")
     for _ in range(2):

@@ -1,13 +1,15 @@
-"""Progress and MLflow count only the nodes that run, not the nodes that options exclude."""
+"""Progress and MLflow only count the nodes that run, not those excluded by options."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from resnet50_pipeline.commands.project import load_configuration
 from resnet50_pipeline.commands.run import _require_versioned_datasets
 from resnet50_pipeline.datasets import JSONDataset
 from resnet50_pipeline.exceptions import ParameterError
@@ -28,7 +30,7 @@ def chain(tmp_path) -> tuple[Pipeline, DataCatalog]:
 
 
 def test_only_missing_outputs_are_counted(chain, caplog):
-    """With --only-missing-outputs, the nodes are those whose outputs do not exist. Kedro logs this only once."""
+    """--only-missing-outputs selects the nodes whose outputs do not exist. Kedro logs this only once."""
     caplog.set_level("INFO")
     assert [node.name for node in select_nodes({"only_missing_outputs": True}, *chain)] == ["two"]
     assert caplog.records == []
@@ -40,8 +42,8 @@ def test_without_the_option_all_nodes_are_counted(chain):
 
 
 @pytest.mark.parametrize("name", ["manifest", "manifst"])
-def test_versions_of_a_dataset_without_versions_are_refused(name):
-    """Kedro would ignore --load-versions for a dataset that is not versioned or does not exist."""
-    options = {"load_versions": {name: "2020-01-01T00.00.00.000Z"}, "env": "test", "conf_source": None, "params": {}}
+def test_versions_of_a_dataset_without_versions_are_rejected(name):
+    """Kedro would ignore --load-versions for an unversioned or unknown dataset."""
+    catalog = load_configuration({"env": "test", "conf_source": None, "params": {}}, Path.cwd())["catalog"]
     with pytest.raises(ParameterError, match="manifest"):
-        _require_versioned_datasets(options)
+        _require_versioned_datasets([name], catalog)

@@ -78,7 +78,7 @@ def test_a_successful_run_is_one_finished_mlflow_run(probe_project):
     client = client_of(probe_project.path)
     run = the_run(probe_project)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name.startswith("ResNet50 local 2")
+    assert run.info.run_name.startswith("ResNet50 local epochs=3 2")
     tags = run.data.tags
     assert tags["recipe"] == "ResNet50/local"
     assert tags["kedro.pipelines"] == "__default__"
@@ -110,13 +110,14 @@ def test_a_successful_run_is_one_finished_mlflow_run(probe_project):
 def test_the_summary_shows_result_and_places(probe_project):
     """The summary shows the result, the training folder, the report, the MLflow command and the log."""
     done = probe_project.run("run")
-    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
-    assert lines == [
+    lines = [line.strip().split("  ", maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
+    assert [[title, text.strip()] for title, text in lines] == [
         ["result", "top-1 75.00%, top-5 100.00% on 3 images"],
         ["training", "data/sample/06_models/training"],
         ["report", "data/sample/08_reporting/evaluation_report.html"],
-        ["MLflow", "`make ui` shows runs, curves and models"],
+        ["MLflow run", "`make ui`"],
         ["log", str(next((probe_project.path / "data/sample/09_logs").iterdir()).relative_to(probe_project.path))],
+        ["index", "data/sample/08_reporting/index.html"],
     ]
 
 
@@ -130,6 +131,17 @@ def test_a_partial_run_is_linked_to_the_validated_data(probe_project):
     assert run.data.tags["kedro.nodes"] == "train_network,evaluate"
     assert run.data.tags["data_digest"] == "sha256:" + 64 * "d"
     assert {name.split(".")[0] for name in run.data.params} == {"training"}
+
+
+def test_the_index_shows_only_figures_of_its_own_run(probe_project):
+    """The index of a run that only trains has no accuracy, even if an earlier run was evaluated."""
+    index = probe_project.path / "data" / "sample" / "08_reporting" / "index.html"
+    assert probe_project.run("run").returncode == 0
+    assert "75.00%" in index.read_text()
+    done = probe_project.run("run", "--nodes", "train_network")
+    assert done.returncode == 0, done.stderr
+    assert "75.00%" not in index.read_text()
+    assert "from an earlier run" in index.read_text()
 
 
 def test_a_failed_run_has_its_error_and_curves(probe_project):
@@ -187,7 +199,7 @@ def test_a_closed_terminal_ends_the_run_as_killed(probe_project, hangs_up):
 
 
 def test_nohup_keeps_a_run_alive(probe_project):
-    """A run that starts with SIGHUP ignored finishes despite the signal."""
+    """A run started with SIGHUP ignored finishes despite the signal."""
     probe_project.behave("wait a moment")
     process = subprocess.Popen(
         ["nohup", *probe_project.command("run")],
@@ -211,7 +223,7 @@ def test_a_signal_that_a_library_swallows_still_ends_the_run(probe_project):
 
 
 def test_the_next_run_marks_a_sigkilled_run_as_killed(probe_project):
-    """SIGKILL leaves the MLflow run RUNNING; the next `kedro run` changes it to KILLED and starts a new run."""
+    """SIGKILL leaves the MLflow run RUNNING; the next `kedro run` changes it to KILLED and starts its own."""
     code, _ = interrupt(probe_project, "wait", signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert the_run(probe_project).info.status == "RUNNING"
@@ -221,7 +233,7 @@ def test_the_next_run_marks_a_sigkilled_run_as_killed(probe_project):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_resumed_training_continues_its_mlflow_run(probe_project, number):
+def test_a_resumed_training_run_continues_its_mlflow_run(probe_project, number):
     """The run ends as FINISHED. Each step is on its curve once, and a tag contains the changed parameter."""
     interrupt(probe_project, "wait", number, after=7)
     probe_project.behave("finish")

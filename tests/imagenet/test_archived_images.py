@@ -39,7 +39,7 @@ class Archives:
             shutil.copy(path, self.root)
 
     def pack(self) -> None:
-        """Pack the loose images in ImageNet's form, a tar of tars and a flat tar, with old modification times."""
+        """Pack the loose images as ImageNet does, in a tar of tars and a flat tar, with old modification times."""
         with tarfile.open(self.train, "w") as outer:
             for folder in sorted((self.loose / "train").iterdir()):
                 buffer = io.BytesIO()
@@ -278,7 +278,7 @@ ESCAPES = {
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("level", SCAN_LEVELS)
 def test_archive_with_escaping_member_is_not_scanned(archives: Archives, name: str, level: str) -> None:
-    """A member that would escape the folder stops the scan at every level before an image is read."""
+    """At every level, a member that would escape the folder stops the scan before any image is read."""
     member, kind, target = ESCAPES[name]
     info = tarfile.TarInfo(member)
     info.type, info.linkname = kind, target
@@ -321,7 +321,7 @@ def test_swapped_archives_are_reported(archives: Archives) -> None:
 
 @pytest.mark.parametrize("level", ["header", "full"])
 def test_second_scan_of_unchanged_archives_reads_nothing(archives: Archives, tmp_path: Path, level: str) -> None:
-    """Cached results are used as long as an archive keeps its size and modification time."""
+    """Cached results are reused while an archive's size and modification time stay the same."""
     first = archives.scan(level=level, cache_dir=tmp_path / "cache")
     reader = Reader()
     second = archives.scan(level=level, cache_dir=tmp_path / "cache", executor=reader)

@@ -232,7 +232,7 @@ def test_escaping_member_is_refused_and_writes_nothing(tmp_path: Path, name: str
 
 
 def test_escaping_member_of_the_outer_archive_is_refused(tmp_path: Path) -> None:
-    """Every member of the train archive must have the name of a class archive."""
+    """Every member of the train archive must be named like a class archive."""
     inner = make_tar(tmp_path / "x.tar", {"a.JPEG": b"a"}).read_bytes()
     for name in ("../n01443537.tar", "other.JPEG"):
         names = ["n01440764.tar", name]
@@ -242,7 +242,7 @@ def test_escaping_member_of_the_outer_archive_is_refused(tmp_path: Path) -> None
 
 
 def test_repeated_and_oversized_members_are_refused(tmp_path: Path) -> None:
-    """A repeated member and a member that is too large are rejected."""
+    """Repeated and oversized members are rejected."""
     with pytest.raises(DatasetError, match=r"a\.JPEG.*twice"):
         list(read_images(make_tar(tmp_path / "a.tar", {"a.JPEG": b""}, member("./a.JPEG"))))
     huge = tarfile.TarInfo("huge.JPEG")
@@ -451,7 +451,7 @@ def test_killed_unpacking_leaves_complete_classes_and_resumes(tmp_path: Path, nu
     archive = make_tar(tmp_path / "train.tar", {f"{synset}.tar": inner for synset in synsets})
     root = tmp_path / "root"
     process = subprocess.Popen([sys.executable, "-c", UNPACKER, root, archive], stderr=subprocess.DEVNULL)
-    # In the middle of the second class.
+    # Wait until the process is in the middle of the second class.
     while process.poll() is None and len(list(root.glob("train/.unpacking-n00000001/*"))) < 100:
         time.sleep(0.005)
     process.send_signal(number)

@@ -1,4 +1,4 @@
-"""Tests of class names, the label map, the digest of a dataset, and manifests that no longer match their lists."""
+"""Class names, the label map and the digest of a dataset are correct, and outdated manifests are rejected."""
 
 import hashlib
 import json

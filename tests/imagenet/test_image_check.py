@@ -1,4 +1,4 @@
-"""Images that changed after validation, or before a stopped training run was resumed, are named."""
+"""Images that change after validation, or before a training run is resumed, are named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from resnet50_pipeline.exceptions import CheckpointError, DatasetError, ImagesChangedError
@@ -17,7 +18,7 @@ from resnet50_pipeline.imagenet.identities import (
     require_same_images,
     save_identities,
 )
-from resnet50_pipeline.imagenet.image_check import require_validated_images
+from resnet50_pipeline.imagenet.image_check import find_untrained_images, require_validated_images
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
 from resnet50_pipeline.imagenet.lists.files import ListEntries, Split
 from resnet50_pipeline.imagenet.scan import unchanged
@@ -45,7 +46,7 @@ class Validated:
         self.read: list[str] = []
 
     def scan(self, level: str = "full", *, cache: bool = True) -> None:
-        """Scan the dataset, and write the manifest."""
+        """Scan the dataset and write the manifest."""
         manifest = scan_dataset(
             self.root, lists_of(self.root), 1, level=level, cache_dir=self._results / "cache" if cache else None
         )
@@ -64,7 +65,7 @@ class Validated:
         )
 
     def pack(self, mode: str) -> Path:
-        """Pack shards, and return their folder."""
+        """Pack shards and return their folder."""
         pack_dataset(
             root=self.root,
             lists=lists_of(self.root),
@@ -79,7 +80,7 @@ class Validated:
         return sorted((self.root / split).rglob("*.JPEG"))
 
     def name(self, path: Path) -> str:
-        """Return the path of an image as in the list."""
+        """Return the path of an image as it appears in the list."""
         return path.relative_to(self.root).as_posix()
 
 
@@ -102,7 +103,7 @@ def validated(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def replace_in_place(path: Path, other: Path) -> None:
-    """Write the bytes of another image to the file, which keeps its inode."""
+    """Overwrite the file with another image, keeping its inode."""
     path.write_bytes(other.read_bytes())
 
 
@@ -137,7 +138,7 @@ CHANGES = [replace_in_place, replace_by_rename, delete, replace_by_folder, repla
 def test_a_changed_image_is_named(
     validated: Validated, change: Callable[[Path, Path], None], cache: bool, split: Split
 ) -> None:
-    """Only the image that was replaced, removed or is no longer a file is named, with or without a scan cache."""
+    """Only the replaced or deleted image is named, with or without a scan cache."""
     first, second = validated.images(split)[:2]
     change(first, second)
     with pytest.raises(ImagesChangedError) as raised:
@@ -147,7 +148,7 @@ def test_a_changed_image_is_named(
 
 
 def test_only_images_in_a_different_state_are_read(validated: Validated) -> None:
-    """Images whose size, time and inode match the scan are not read; images with another time are read once."""
+    """Images whose size, time and inode match the scan are not read; all others are read once."""
     validated.check()
     assert validated.read == []
     touched, copied = validated.images()[:2]
@@ -161,7 +162,7 @@ def test_only_images_in_a_different_state_are_read(validated: Validated) -> None
 
 
 def test_a_sample_is_read_although_nothing_seems_changed(validated: Validated, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that keeps size, time and inode is found if the image is in the sample, and again by the next scan."""
+    """A change that keeps size, time and inode is found if the image is sampled, and the next scan reads it again."""
     path = validated.images()[0]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -233,7 +234,7 @@ def test_lists_that_differ_from_the_manifest_are_rejected(validated: Validated) 
 
 @pytest.mark.parametrize("mode", ["original", "raw-256"])
 def test_shards_of_other_images_are_rejected(validated: Validated, mode: str) -> None:
-    """If images were validated again after they were packed, the shards that contain the changed ones are named."""
+    """If an image changes and is validated again after packing, its shard is named."""
     shards = validated.pack(mode)
     validated.check(shards=shards)
     first, second = validated.images()[:2]
@@ -259,14 +260,14 @@ def test_a_damaged_image_in_a_shard_is_named(validated: Validated) -> None:
 
 
 def test_training_is_resumed_only_with_the_same_images(validated: Validated, tmp_path: Path) -> None:
-    """If an image is replaced and validated again, the identities no longer match the training run."""
+    """If an image is replaced and validated again, its identity no longer matches the training run."""
     save_identities(tmp_path / "images.npy", validated.check())
     require_same_images(tmp_path / "images.npy", validated.check())
     first, second = validated.images()[:2]
     replace_in_place(first, second)
     validated.scan()
     now = validated.check()
-    with pytest.raises(CheckpointError, match=f"1 image of 60 changed.*{first.name}"):
+    with pytest.raises(CheckpointError, match=f"1 of 60 .*{first.name}"):
         require_same_images(tmp_path / "images.npy", now)
 
 
@@ -286,3 +287,35 @@ def test_unknown_identities_are_ignored(validated: Validated, tmp_path: Path) ->
     """A file with a different length belongs to different lists, which the checkpoint set rejects."""
     np.save(tmp_path / "images.npy", np.zeros(3, IDENTITY_DTYPE))
     require_same_images(tmp_path / "images.npy", validated.check())
+
+
+def test_an_older_manifest_is_an_error(validated: Validated, tmp_path: Path) -> None:
+    """A manifest without the measures of the content, as older versions wrote it, must be written again."""
+    file = tmp_path / "manifest.parquet"
+    pd.read_parquet(file).drop(columns=["difference_hash", "sharpness"]).to_parquet(file, index=False)
+    with pytest.raises(DatasetError, match=r"older version.*no column difference_hash → run data_validation again"):
+        validated.check()
+    validated.scan()
+    validated.check()
+
+
+def test_images_that_changed_after_training_are_found(validated: Validated, tmp_path: Path) -> None:
+    """Train images that were validated again with other content are named. Val images do not matter."""
+    recorded = tmp_path / "images.npy"
+    save_identities(recorded, validated.check())
+    manifest = tmp_path / "manifest.parquet"
+    train = lists_of(validated.root)["train"]
+    assert find_untrained_images(recorded, train, manifest) == []
+    replace_in_place(*validated.images("val")[:2])
+    validated.scan()
+    assert find_untrained_images(recorded, train, manifest) == []
+    first, second = validated.images()[:2]
+    replace_in_place(first, second)
+    validated.scan()
+    assert find_untrained_images(recorded, train, manifest) == [validated.name(first)]
+    assert find_untrained_images(tmp_path / "missing.npy", train, manifest) == []
+    path = validated.root / "train_list.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    validated.scan()
+    with pytest.raises(DatasetError):
+        find_untrained_images(recorded, train, manifest)

@@ -128,7 +128,7 @@ def test_other_truncated_images_are_found(image_format: str) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_the_inspection_raise(data: bytes) -> None:
+def test_arbitrary_bytes_never_make_the_inspection_raise(data: bytes) -> None:
     """Arbitrary bytes, even after the start of a JPEG or PNG, produce a status and no exception."""
     for start in (b"", JPEGS["baseline"][:300], b"\x89PNG\r\n\x1a\n"):
         assert inspect_bytes(start + data).status in ("ok", "undecodable")
@@ -279,7 +279,7 @@ def without_root_rights():
 
 
 def test_unreadable_images_are_reported(without_root_rights) -> None:
-    """Files without read permission, and files in folders without it, are reported."""
+    """Unreadable files, and files in unreadable folders, are reported."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_and_inspect(folder, JPEGS["baseline"])

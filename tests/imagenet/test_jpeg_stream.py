@@ -1,4 +1,4 @@
-"""The fast header parser agrees with Pillow and neither raises nor hangs on any bytes."""
+"""The fast header parser agrees with Pillow, and no input makes it raise or hang."""
 
 import io
 import struct
@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from inspections import at_header_level
 from resnet50_pipeline.imagenet.scan.inspection import inspect_bytes, inspect_header
 from resnet50_pipeline.imaging.decode import decode_image
 from resnet50_pipeline.imaging.jpeg_stream import (
@@ -62,7 +63,7 @@ def test_plain_files_are_read_without_pillow(data: bytes) -> None:
     with Image.open(io.BytesIO(data)) as image:
         assert (header.mode, header.width, header.height) == (image.mode, *image.size)
         assert header.exif_orientation == image.getexif().get(0x0112, 1)
-    assert inspect_header(data) == inspect_bytes(data)._replace(sha256="")
+    assert inspect_header(data) == at_header_level(inspect_bytes(data))
 
 
 @pytest.mark.parametrize("data", JPEGS, ids=range(len(JPEGS)))
@@ -75,16 +76,12 @@ def test_truncation_and_trailing_bytes_are_found(data: bytes) -> None:
     assert inspect_bytes(data + b"garbage").trailing_bytes == 7
 
 
-@pytest.mark.parametrize(
-    ("image_format", "is_detected"),
-    [("PNG", True), ("WEBP", True), ("BMP", True), ("GIF", True)],
-)
-def test_other_formats_are_recognized_and_checked_for_truncation(image_format: str, is_detected: bool) -> None:
-    """Formats are detected from the content, and truncated PNG and WebP files are undecodable at the header level."""
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "BMP", "GIF"])
+def test_other_formats_are_recognized_and_checked_for_truncation(image_format: str) -> None:
+    """Formats are detected from the content, and truncated files are undecodable at the header level."""
     data = encode(image_format=image_format)
     assert (inspect_header(data).status, inspect_header(data).format) == ("ok", image_format)
-    if is_detected:
-        assert inspect_header(data[:-1]).status == "undecodable"
+    assert inspect_header(data[:-1]).status == "undecodable"
 
 
 @given(index=st.integers(0, len(JPEGS) - 1), length=st.integers(0, 2000))
@@ -104,7 +101,7 @@ def test_prefix_gives_the_same_header_or_none(index: int, length: int) -> None:
 def test_mutated_files_never_raise_and_agree_with_pillow(
     index: int, changes: list[tuple[int, bytes]], removed: tuple[int, int]
 ) -> None:
-    """A mutated JPEG gets a status at each level, and if it decodes, its header is the one that Pillow reads."""
+    """A mutated JPEG gets a status at each level. If it decodes, its header matches Pillow's."""
     data = bytearray(JPEGS[index])
     for position, replacement in changes:
         data[position : position + len(replacement)] = replacement
@@ -114,13 +111,13 @@ def test_mutated_files_never_raise_and_agree_with_pillow(
     assert {fast.status, full.status} <= {"ok", "undecodable"}
     assert -1 <= find_end_of_image(mutated) <= len(mutated)
     if full.status == "ok":
-        assert fast == full._replace(sha256="")
+        assert fast == at_header_level(full)
         with Image.open(io.BytesIO(mutated)) as image:
             assert (full.mode, full.width, full.height) == (image.mode, *image.size)
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x40Exif\0\0II*\0"]))
-def test_no_bytes_make_the_parser_raise(data: bytes, start: bytes) -> None:
+def test_arbitrary_bytes_never_make_the_parser_raise(data: bytes, start: bytes) -> None:
     """Arbitrary bytes give a header or None, never an exception."""
     header = find_header(start + data)
     assert header is None or header.width > 0

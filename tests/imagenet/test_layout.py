@@ -21,7 +21,7 @@ def test_missing_dataset_folder_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_relative_folder_is_reported_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path is read from the project folder, which need not be the folder of the shell."""
+    """A relative path is resolved against the project folder, which may differ from the shell's folder."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetNotFoundError, match=f"images is missing in {tmp_path}"):
         find_layout(Path("images"))
@@ -59,8 +59,8 @@ def test_lists_may_have_other_names(digits: Path) -> None:
     assert len(read_lists(layout, class_num=10)["train"].entries) == 40
 
 
-def test_corrections_are_noticed(digits: Path) -> None:
-    """Notices identify the file. They count the added prefixes unless all or none of the paths had the prefix."""
+def test_corrections_cause_notices(digits: Path) -> None:
+    """Notices name the file, and count the added prefixes if only some paths had one."""
     path = digits / "train_list.txt"
     lists = read_lists(find_layout(digits), class_num=10)
     assert collect_notices(lists) == []

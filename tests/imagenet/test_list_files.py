@@ -1,4 +1,4 @@
-"""List files are parsed strictly, all problems are reported together, and prefixes equal those added by `sed`."""
+"""List files are parsed strictly, all problems are reported together, and prefixing gives the same text as `sed`."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def test_invalid_line_is_reported_with_file_line_and_next_step(tmp_path: Path, n
 
 
 def test_all_problems_are_reported_in_line_order() -> None:
-    """All problems in a list are reported in one error, ordered by line, even two on the same line."""
+    """All problems in a list, even two on the same line, are reported in one error and ordered by line."""
     with pytest.raises(ListFileError) as raised:
         parse_list(b"a\t0\nb 0\n/c 77\nb 1\nd\n", class_num=10, source="l.txt")
     assert [problem.split(": ")[0] for problem in raised.value.problems] == [
@@ -129,8 +129,8 @@ def test_entries_have_zero_based_labels() -> None:
         (b"a 0\nb 1\n\n  \n\t", "3 trailing blank lines"),
     ],
 )
-def test_harmless_irregularities_are_corrected_and_noticed(data: bytes, notice: str) -> None:
-    """Byte-order mark, CRLF and trailing blank lines are removed, with a notice."""
+def test_harmless_irregularities_are_corrected_with_a_notice(data: bytes, notice: str) -> None:
+    """A byte-order mark, CRLF and trailing blank lines are removed with a notice."""
     entries = parse_list(data, class_num=10)
     assert entries.paths == ("a", "b")
     assert entries.labels.tolist() == [0, 1]
@@ -273,13 +273,13 @@ def test_list_of_imagenet_size_is_read() -> None:
     assert prefixed.entries.labels.max() == 999
 
 
-# ── forms of lists ──
+# ── other list formats ──
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"c/a 0 0.5\nc/b 1 0.5\n", "more columns after the label"),
+        (b"c/a 0 0.5\nc/b 1 0.5\n", "columns after the label"),
         (b"c/a,0\nc/b,1\n", "comma"),
         (b"c/a;0\nc/b;1\n", "semicolon"),
         (b"0 c/a\n1 c/b\n", "label before the path"),
@@ -287,8 +287,8 @@ def test_list_of_imagenet_size_is_read() -> None:
         (b"c/a b 0\nc/d e 1\n", "put a tab between"),
     ],
 )
-def test_a_fault_of_all_lines_is_reported_once(data: bytes, message: str) -> None:
-    """If all lines have the same fault, a single problem describes it and gives the number of lines."""
+def test_fault_in_all_lines_is_reported_once(data: bytes, message: str) -> None:
+    """A fault that all lines share is reported as a single problem with the number of lines."""
     with pytest.raises(ListFileError) as raised:
         parse_list(data, class_num=10, source="l")
     (problem,) = raised.value.problems
@@ -298,7 +298,7 @@ def test_a_fault_of_all_lines_is_reported_once(data: bytes, message: str) -> Non
 
 
 def test_a_header_is_reported_separately() -> None:
-    """A first line that differs from all others is a header."""
+    """A first line that differs from all others is reported as a header."""
     with pytest.raises(ListFileError) as raised:
         parse_list(b"image label\n" + b"c/a,0\nc/b,1\n", class_num=10, source="l")
     assert [problem.split(": ")[0] for problem in raised.value.problems] == ["l:1", "l:2"]

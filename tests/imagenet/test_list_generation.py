@@ -99,7 +99,7 @@ def test_lists_are_generated_from_sorted_folders(digits: Path) -> None:
 
 
 def test_nothing_is_written_to_the_users_folder(dataset: Path) -> None:
-    """Generating lists changes no file or folder of the dataset."""
+    """Generating lists does not change the dataset."""
     truth = write_truth(dataset, "devkit")
     before = tree(dataset)
     read_lists(find_layout(dataset, val_ground_truth=truth), class_num=4)
@@ -357,7 +357,7 @@ def test_the_label_map_takes_names_from_meta(dataset: Path) -> None:
     assert layout.meta is None
 
 
-# ── orders of names ──
+# ── name order ──
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_the_label_map_takes_names_from_meta(dataset: Path) -> None:
     ],
 )
 def test_ground_truth_in_an_ambiguous_order_is_rejected(dataset: Path, names: list[str]) -> None:
-    """Lines in name order are rejected if this order depends on how digits or case are compared."""
+    """Ground truth without image names is rejected if the name order depends on how digits or case are compared."""
     for path in (dataset / "val").iterdir():
         path.unlink()
     for name in names:
@@ -446,7 +446,7 @@ def test_images_without_an_image_suffix_are_named(digits: Path) -> None:
 @pytest.mark.parametrize("name", ["train", "val", "golden retriever", "ñandú", "a,b'c#d"])
 @pytest.mark.parametrize("has_lists", [False, True])
 def test_class_folders_may_have_any_name(digits: Path, name: str, has_lists: bool) -> None:
-    """Generated lists contain the images in a class folder with an unusual name, also when read back from a file."""
+    """Generated lists contain the images of an unusually named class folder, even after being written and read back."""
     for split in ("train", "val"):
         (digits / split / "n00000004").rename(digits / split / name)
     without_lists(digits)
@@ -483,7 +483,7 @@ def test_another_unicode_form_in_a_list_is_named(digits: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lost+found", "@eaDir", "$RECYCLE.BIN", ".hidden"])
 def test_system_folders_are_not_classes(digits: Path, name: str) -> None:
-    """Folders created by a file system or a NAS are not treated as class folders, and the scan does not enter them."""
+    """System folders are not treated as class folders, and the scan does not enter them."""
     (without_lists(digits) / "train" / name).mkdir()
     (digits / "train" / name / "x.JPEG").write_bytes(b"")
     lists = read_lists(find_layout(digits), class_num=10)
@@ -494,7 +494,7 @@ def test_system_folders_are_not_classes(digits: Path, name: str) -> None:
 
 
 def test_a_folder_without_permission_is_named(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a class folder cannot be listed, or the state of its files cannot be read, one error contains its path."""
+    """If a class folder or the status of its files cannot be read, the error contains the folder's path."""
     real_scandir, real_stat = os.scandir, os.stat
 
     def scandir(path: str | Path) -> object:
@@ -516,7 +516,7 @@ def test_a_folder_without_permission_is_named(digits: Path, monkeypatch: pytest.
         read_lists(find_layout(without_lists(digits)), class_num=10)
 
 
-# ── forms of files ──
+# ── other file formats ──
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def test_changed_new_and_lost_images_are_named() -> None:
     ]
 
 
-def test_another_label_is_a_change_and_the_same_manifest_is_none() -> None:
-    """A different label is reported as a change, and no changes are found between equal manifests."""
+def test_changed_labels_are_found_and_equal_manifests_have_no_changes() -> None:
+    """A different label counts as a change, and equal manifests have no changes."""
     before, after = manifest(a="1", b="2"), manifest(a="1", b="2")
     assert list(find_changes(before, after).lines(9)) == []
     after["label"] = after["label"] + 1

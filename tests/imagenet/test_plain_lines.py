@@ -142,7 +142,7 @@ def test_path_column_behaves_like_a_tuple() -> None:
     assert paths == ("a/b", "c", "d")
     assert paths != ("a/b", "c")
     assert paths != "abc"
-    assert tuple(pickle.loads(pickle.dumps(paths))) == ("a/b", "c", "d")  # noqa: S301 - our own
+    assert tuple(pickle.loads(pickle.dumps(paths))) == ("a/b", "c", "d")  # noqa: S301 - our own data
     with pytest.raises(IndexError):
         paths[3]
 
@@ -170,8 +170,8 @@ def _is_dotted(path: str) -> bool:
     return any(part in {".", ".."} for part in path.split("/"))
 
 
-def test_a_repair_does_not_hide_that_lists_are_swapped() -> None:
-    """Repair does not hide swapped lists or paths that become equal."""
+def test_repair_does_not_hide_swapped_lists() -> None:
+    """Repair does not hide swapped lists or paths that become duplicates."""
     with pytest.raises(ListFileError, match="train/train/val/a"):
         prefix_list(parse_list(b"train/train/val/a 0\n", 10), "train", repair=True)
     with pytest.raises(ListFileError, match=r"label 1 .* 0 on line 1\b"):
@@ -246,7 +246,7 @@ def test_repetitive_megabyte_is_parsed(piece: bytes) -> None:
 
 
 def test_one_long_line_does_not_widen_all_others() -> None:
-    """A megabyte-long path does not take a megabyte for each of a hundred thousand plain lines."""
+    """A path of a megabyte does not take a megabyte of memory for each of 100,000 other lines."""
     data = b"x" * 1_000_000 + b" 1\n" + b"".join(b"n1/%d 0\n" % number for number in range(100_000))
     assert len(parse_list(data, 10)) == 100_001
 

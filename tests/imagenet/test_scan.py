@@ -1,4 +1,4 @@
-"""The scan produces one row per image, with any number of processes, and never changes the dataset."""
+"""A scan produces one row per image with any number of processes, and never changes the dataset."""
 
 import hashlib
 import os
@@ -65,7 +65,7 @@ def test_scanning_changes_nothing(digits: Path) -> None:
 
 
 def test_unlisted_images_have_rows(digits: Path) -> None:
-    """Unlisted images get rows, at any depth and with any image suffix. Other and hidden files have another status."""
+    """Unlisted images get rows at any depth and with any image suffix; other and hidden files get another status."""
     for name in ("train/n00000001/b.JPG", "train/n00000001/deep/c.png", "val/d.jpeg"):
         (digits / name).parent.mkdir(exist_ok=True)
         (digits / name).write_bytes(b"1234")
@@ -111,7 +111,8 @@ def test_results_do_not_depend_on_the_number_of_processes(digits: Path) -> None:
     paths = sorted(str(path.relative_to(digits)) for path in digits.rglob("*.JPEG")) * 20
     assert len(paths) >= 1000
     tasks = split_into_tasks(InspectionTask(str(digits), paths, "full", is_walked=False))
-    assert list(run_in_processes(tasks, workers=2)) == list(run_in_processes(tasks, workers=1))
+    one, two = (list(run_in_processes(tasks, workers)) for workers in (1, 2))
+    assert repr(one) == repr(two)  # NaN differs from itself
 
 
 def test_scan_logs_the_number_of_images(digits: Path, caplog) -> None:
@@ -155,23 +156,23 @@ def endless_scan(digits: Path, tmp_path: Path):
                 worker.kill()
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until a condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 @pytest.mark.slow
 def test_killed_worker_is_reported(endless_scan) -> None:
-    """A killed worker (out of memory, for example) ends the scan, and the error mentions the setting."""
+    """A killed worker ends the scan with an error that names the setting to change."""
     process, workers = endless_scan
     workers[0].kill()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert DatasetError.__name__ in errors
-    assert "data_validation.workers below 2" in errors
+    assert "data_validation.workers" in errors
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Tests of scan levels, the cache and executors: results are the same, and nothing is read twice."""
+"""Scan levels, the cache and executors give the same results, and nothing is read twice."""
 
 import importlib.util
 import os
@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from resnet50_pipeline.exceptions import DatasetError, ParameterError
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
@@ -24,6 +26,7 @@ from resnet50_pipeline.imagenet.scan.inspection import SCAN_LEVELS
 from resnet50_pipeline.imagenet.scan.scan import scan_dataset
 from resnet50_pipeline.imagenet.scan.tasks import Columns, InspectionTask
 from resnet50_pipeline.imagenet.walk import walk_splits
+from resnet50_pipeline.imaging.content.measures import SCORES, Measures
 
 LONG_AGO_NS = 1_500_000_000_000_000_000
 
@@ -58,7 +61,7 @@ class Reader:
 
 
 def test_each_level_includes_the_level_below(old_digits: Path) -> None:
-    """Each level adds columns to the level below: first sizes and times, then pixels, then digests."""
+    """Each level adds columns to the level below: first sizes and times, then pixels, then digests and measures."""
     structure, header, full = (scan(old_digits, level=level) for level in SCAN_LEVELS)
     for manifest, level in zip((structure, header, full), SCAN_LEVELS, strict=True):
         assert set(manifest["scan_level"]) == {level}
@@ -66,9 +69,25 @@ def test_each_level_includes_the_level_below(old_digits: Path) -> None:
         assert manifest["bytes"].equals(full["bytes"])
         assert set(manifest["status"]) == {"ok"}
     assert set(structure["format"]) == {""}
-    others = ["sha256", "scan_level", "mtime_ns"]
+    others = ["sha256", "scan_level", "mtime_ns", *Measures._fields]
     assert header.drop(columns=others).equals(full.drop(columns=others))
-    assert set(header["sha256"]) == {""}
+    assert set(header["sha256"]) == set(header["difference_hash"]) == {""}
+    assert header[list(SCORES)].isna().all(axis=None)
+    assert full[list(SCORES)].notna().all(axis=None)
+    assert (full["difference_hash"].str.len() == 36).any()
+
+
+def test_unchanged_images_keep_their_measures(old_digits: Path, tmp_path: Path) -> None:
+    """A scan that reuses the cache gives the same hashes and scores. A changed image is measured again."""
+    first = scan(old_digits, cache_dir=tmp_path)
+    reader = Reader()
+    assert scan(old_digits, cache_dir=tmp_path, executor=reader).equals(first)
+    assert reader.paths == []
+    changed = old_digits / first["path"][3]
+    Image.fromarray(255 - np.asarray(Image.open(changed).convert("L"))).save(changed, quality=95)
+    again = scan(old_digits, cache_dir=tmp_path)
+    differs = (again["brightness_p5"] != first["brightness_p5"]).to_numpy()
+    assert np.flatnonzero(differs).tolist() == [3]
 
 
 @pytest.mark.parametrize("level", SCAN_LEVELS)
@@ -279,9 +298,7 @@ def test_missing_dask_is_reported(monkeypatch) -> None:
         choose_executor("dask")
 
 
-needs_dask = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None, reason="the extra dask is not installed"
-)
+needs_dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="requires the dask extra")
 
 
 @needs_dask

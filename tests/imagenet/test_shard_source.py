@@ -168,7 +168,7 @@ def test_threads_forks_and_copies_read_the_same(open_train, striped_dataset: Pat
 
 
 def test_few_descriptors_are_enough(open_train, striped_dataset: Path, monkeypatch):
-    """If the limit on open files is lower than the number of shards, the remaining shards are opened for each image."""
+    """If the limit on open files is lower than the number of shards, the others are reopened for each image."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (258, limits[1]))

@@ -1,4 +1,4 @@
-"""A shard is a plain tar file with reproducible bytes that detects any damage to itself."""
+"""A shard is a plain, reproducible tar file in which any damage is detected."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_every_flipped_bit_is_found(shard: Path):
 @pytest.mark.parametrize("field", [b"77777777777\0", b"\x80" + b"\xff" * 11])
 @pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L"])
 def test_header_with_absurd_size_is_reported(shard: Path, field: bytes, kind: bytes):
-    """A header with an absurd size, for a member, pax record or long name, is reported and does not cause a crash."""
+    """An absurd size in the header of a member, pax record or long name is reported without a crash."""
     data = bytearray(shard.read_bytes())
     data[1024 + 124 : 1024 + 136], data[1024 + 156 : 1024 + 157] = field, kind
     data[1024 + 148 : 1024 + 156] = b" " * 8

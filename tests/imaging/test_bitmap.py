@@ -1,4 +1,4 @@
-"""Tests of the BMP encoding: OpenCV and Pillow can read it, and reading it copies nothing."""
+"""Bitmaps can be read by OpenCV and Pillow, and by this package without copying."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def some_pixels(height: int, width: int) -> np.ndarray:
 @given(st.integers(1, 40), st.integers(1, 40))
 @settings(deadline=None)
 def test_all_readers_return_the_same_pixels(height: int, width: int):
-    """Our reader, OpenCV and Pillow agree for every size."""
+    """`view_bitmap`, OpenCV and Pillow return the same pixels for every size."""
     pixels = some_pixels(height, width)
     data = encode_bitmap(pixels)
     viewed = view_bitmap(data)
@@ -45,7 +45,7 @@ def test_view_is_read_only():
 @given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_other_bytes_are_not_viewed(data: bytes):
-    """Bytes with a different header, or with a length that contradicts the header, are left to OpenCV."""
+    """Data with a different header, or with a length that contradicts the header, is not viewed."""
     assert view_bitmap(data) is None
     assert view_bitmap(b"BM" + data) is None
     whole = encode_bitmap(some_pixels(3, 3))
@@ -53,8 +53,8 @@ def test_other_bytes_are_not_viewed(data: bytes):
     assert view_bitmap(whole[:-1]) is None
 
 
-def test_bitmap_of_opencv_is_decoded_by_opencv():
-    """OpenCV's bitmap starts with the bottom row, so it cannot be returned as a view."""
+def test_bitmap_from_opencv_is_not_viewed():
+    """A bitmap from OpenCV starts with the bottom row, so it is decoded instead of viewed."""
     pixels = some_pixels(9, 6)
     data = bytes(cv2.imencode(".bmp", pixels)[1])
     assert view_bitmap(data) is None

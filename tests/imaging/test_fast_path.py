@@ -1,4 +1,4 @@
-"""Tests that optimized transforms are bit-identical to PaddleClas' operators."""
+"""Optimized transforms are bit-identical to PaddleClas' operators."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def transform_ops(size: int, interpolation: str | None = None) -> list[dict[str,
 
 
 def transform_window(ops: list[dict[str, Any]], data: bytes, seed: int) -> np.ndarray:
-    """Apply the operators, and decode only the window of the crop."""
+    """Apply the operators, decoding only the window of the crop."""
     transform, rng = build_transform(ops, decodes_region=True), random.Random(seed)
     pixels = transform.apply(data, rng, is_intact=True)
     result = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
@@ -169,7 +169,7 @@ def test_decoded_region_matches_a_crop_of_the_whole_image(
 
 @pytest.mark.parametrize("kind", ["gray", "rotated", "png", "cmyk"])
 def test_other_images_are_decoded_whole(kind: str):
-    """Gray, CMYK, EXIF-rotated and PNG images produce the same result, although no region can be decoded separately."""
+    """Gray, CMYK, EXIF-rotated and PNG images, which are always decoded whole, give the same result."""
     pixels = cv2.imdecode(np.frombuffer(encode(90, 60, 3), dtype="uint8"), 1)
     image, out = Image.fromarray(pixels), io.BytesIO()
     exif = Image.Exif()
@@ -186,7 +186,7 @@ def test_other_images_are_decoded_whole(kind: str):
 
 
 def test_images_are_decoded_whole_without_nvimagecodec(monkeypatch: pytest.MonkeyPatch):
-    """Without nvImageCodec, images are decoded in full and produce the same result."""
+    """Without nvImageCodec, images are decoded whole and give the same result."""
     data = encode(90, 60, 3)
     monkeypatch.setattr("resnet50_pipeline.imaging.region._codec", lambda: None)
     found = transform_window(transform_ops(32), data, 1)

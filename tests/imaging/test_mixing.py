@@ -1,4 +1,4 @@
-"""Tests of Mixup and CutMix against the formulas of PaddleClas' batch operators."""
+"""Mixup and CutMix match the formulas of PaddleClas' batch operators."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_mixup_matches_upstream(count: int, seed: int, alpha: float):
 @given(count=st.integers(1, 9), seed=st.integers(0, 10**6), alpha=st.floats(0.1, 2))
 @settings(deadline=None)
 def test_cutmix_matches_upstream(count: int, seed: int, alpha: float):
-    """CutMix uses the same window (clipped at the border) and the same share of the remaining area as upstream."""
+    """CutMix uses the same window, clipped at the border, and the same share as upstream."""
     draw = np.random.default_rng(seed)
     index, share = draw.permutation(count), draw.beta(alpha, alpha)
     side = 16
@@ -85,7 +85,7 @@ def test_operators_are_drawn_with_their_probabilities():
     ],
 )
 def test_invalid_operators_are_rejected(content: dict, named: str):
-    """The error about an invalid OpSampler contains the operator, the number of operators, or the total probability."""
+    """The error for an invalid OpSampler contains the operator, the number of operators or the total probability."""
     with pytest.raises(ValidationError, match=named):
         BatchTransformOp.model_validate(content)
 

@@ -1,4 +1,4 @@
-"""Tests that transforms match PaddleClas bit for bit, and that invalid operators are rejected."""
+"""Transforms match PaddleClas bit for bit, and invalid operators are rejected."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_gray_image_becomes_three_equal_channels():
 
 @pytest.mark.parametrize("data", [b"", b"<html>not found</html>", b"\xff\xd8\xff\xe0 cut"])
 def test_bytes_that_are_not_an_image_are_rejected(data: bytes):
-    """No placeholder is returned."""
+    """Bytes that are not an image raise an error instead of returning a placeholder."""
     with pytest.raises(ImageDecodeError):
         decode_image(data)
 
@@ -117,7 +117,7 @@ def test_bytes_that_are_not_an_image_are_rejected(data: bytes):
     ],
 )
 def test_unsupported_operators_are_rejected(ops: list, named: str):
-    """The error about an invalid operator identifies the operator, argument or value, and no value is run as code."""
+    """The error for an invalid operator names the operator, argument or value, and no value is run as code."""
     with pytest.raises(TrainingConfigError, match=named):
         build_transform(ops)
 

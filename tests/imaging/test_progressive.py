@@ -1,4 +1,4 @@
-"""Tests of progressive crop sizes."""
+"""Progressive crop sizes follow FFCV's schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of TrivialAugmentWide: equally likely operations, from the weakest to the strongest."""
+"""TrivialAugmentWide draws all operations with equal probability and the full range of strengths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scripted(random.Random):
         return self._name
 
     def randrange(self, start, stop=None, step=1):  # type: ignore[no-untyped-def]
-        """Return the step of the strength."""
+        """Return the strength."""
         assert start == 31
         return self._step
 

@@ -1,4 +1,4 @@
-"""Tests that every operator matches PaddleClas' operator bit for bit, with the same random numbers."""
+"""Every operator matches PaddleClas' operator bit for bit, given the same random numbers."""
 
 from __future__ import annotations
 

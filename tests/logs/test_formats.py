@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -126,3 +127,25 @@ def test_advice_to_start_at_the_node_that_reads_the_findings_is_dropped(logger: 
     advice = record(message)
     advice.name = logger
     assert _is_useful(advice) == is_kept
+
+
+@pytest.mark.parametrize(
+    ("message", "notes", "is_kept"),
+    [
+        ("a rank was killed; resume with\n  kedro run --params training.resume=auto", [], False),
+        ("stopped by SIGINT", ["resume it with\n  kedro run --params training.resume=true"], False),
+        ("division by zero", [], True),
+    ],
+)
+def test_advice_of_kedro_is_dropped_if_the_error_contains_a_command(message: str, notes: list[str], is_kept: bool):
+    """Kedro's advice is dropped if the error itself contains a command to run next."""
+    advice = record('There are 5 nodes … --from-nodes "train_network"')
+    advice.name = "kedro.runner.sequential_runner"
+    kept: list[bool] = []
+    error = RuntimeError(message)
+    for note in notes:
+        error.add_note(note)
+    with contextlib.suppress(RuntimeError), contextlib.ExitStack() as stack:
+        stack.callback(lambda: kept.append(_is_useful(advice)))
+        raise error
+    assert kept == [is_kept]

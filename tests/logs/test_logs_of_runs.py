@@ -12,42 +12,17 @@ import pytest
 
 from mlflow_stores import client_of, find_runs
 from probe_project import ProbeProject
-from pseudo_terminal import run_in_terminal
+from pseudo_terminal import draw, run_in_terminal
 
 pytestmark = pytest.mark.slow  # processes that import Kedro and MLflow
 
 CANARY = "canary-5f3e"
-_TOKEN = re.compile(r"\x1b\[(?P<arguments>[0-9;?]*)(?P<code>[a-zA-Z])|(?P<character>.)", re.DOTALL)
 
 
 def log_file(project: ProbeProject) -> Path:
     """Return the project's only log file."""
     (file,) = (project.path / "data" / "sample" / "09_logs").iterdir()
     return file
-
-
-def draw(printed: str) -> list[str]:
-    """Return the lines that a terminal of unlimited height would show for a program's output.
-
-    Supports the escape sequences that rich writes: colors, erase line and cursor up.
-    """
-    lines, row, column = [""], 0, 0
-    for token in _TOKEN.finditer(printed):
-        match token["code"], token["character"]:
-            case "A", _:
-                row -= int(token["arguments"] or 1)
-            case "K", _:
-                assert token["arguments"] == "2"
-                lines[row] = ""
-            case None, "\r":
-                column = 0
-            case None, "\n":
-                row, column = row + 1, 0
-                lines += [""] * (row + 1 - len(lines))
-            case None, character:
-                lines[row] = lines[row][:column].ljust(column) + character + lines[row][column + 1 :]
-                column += 1
-    return [line.rstrip() for line in lines]
 
 
 def test_a_bug_is_logged_as_json_to_stderr_file_and_mlflow(probe_project, monkeypatch):
@@ -118,14 +93,15 @@ def test_a_terminal_shows_one_view_and_the_summary(probe_project, columns):
         columns=columns,
     )
     assert exit_code == 0
+    assert b"checking the machine" in printed
     lines = draw(printed.decode())
     assert max(map(len, lines)) <= columns
     started = next(index for index, line in enumerate(lines) if line.startswith(" ✓ nodes "))
     assert re.fullmatch(r" ✓ nodes +0:0\d", lines[started])
     assert [line.split(maxsplit=1)[0] for line in lines[started + 1 :] if line] == [
-        *("result", "training", "report", "MLflow", "log")
+        *("result", "training", "report", "MLflow", "log", "index")
     ]
     file = log_file(probe_project)
-    assert f"  log       data/sample/09_logs/{file.name}" in lines
+    assert ["log", f"data/sample/09_logs/{file.name}"] in [line.split() for line in lines]
     assert "\x1b" not in file.read_text()
     assert " INFO    stage 1/1 nodes done in 0:0" in file.read_text()

@@ -19,7 +19,7 @@ from resnet50_pipeline.pipelines.model_registration.nodes import register_model
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
 PARAMETERS = ModelRegistrationParameters(model_name="probe", gate=GateParameters(min_accuracy=0.5))
-METRICS = {"top1": 0.9375, "top5": 1.0, "balanced_accuracy": 0.9, "loss": 0.25}
+METRICS = {"top1": 0.9375, "top5": 1.0, "balanced_accuracy": 0.9, "loss": 0.25, "images": 16.0}
 SUMMARY = {"list_digest": "sha256:1157", "weights_digest": "sha256:3e16", "split": "val", "list": "val_list.txt"}
 REPORT = {"data_digest": "sha256:da7a", "expectations": []}
 EVALUATION = digest_json(METRICS, SUMMARY, REPORT["data_digest"])
@@ -39,6 +39,7 @@ def inputs(exported_model, tmp_path) -> dict[str, Any]:
         "metrics": METRICS,
         "evaluation_summary": SUMMARY,
         "predictions": PREDICTIONS,
+        "comparison": {"rival": None, "reason": ""},
         "evaluation_report": tmp_path / "report.html",
         "model_card": tmp_path / "model_card.md",
         "validation_report": REPORT,
@@ -60,8 +61,9 @@ def run(tmp_path) -> Iterator[TrackedRun]:
 def test_the_version_has_the_facts_of_its_model(inputs, run, tmp_path):
     """The output and tags include the commit, data, list and weights digests, recipe, metrics and gate decision."""
     registered = register_model(**inputs)
-    facts = {**METRICS, "data_digest": "sha256:da7a", "list_digest": "sha256:1157", "weights_digest": "sha256:3e16"}
-    facts |= {"git_commit": "c0ffee", "recipe": "ResNet18/probe"}
+    accuracies = {name: value for name, value in METRICS.items() if name != "images"}
+    facts = {**accuracies, "data_digest": "sha256:da7a", "list_digest": "sha256:1157", "weights_digest": "sha256:3e16"}
+    facts |= {"git_commit": "c0ffee", "recipe": "ResNet18/probe", "patches": "none"}
     gate = registered.pop("gate")
     assert registered == {
         "name": "probe",
@@ -81,7 +83,9 @@ def test_the_version_has_the_facts_of_its_model(inputs, run, tmp_path):
     stored = client_of(tmp_path).get_model_version_by_alias("probe", "champion")
     assert {name: stored.tags[name] for name in facts} == {name: str(fact) for name, fact in facts.items()}
     assert stored.tags["gate"] == "passed"
-    assert stored.description == CARD
+    assert CARD.strip() in stored.description
+    assert "**Gate: passed, champion** (probe version 1)" in stored.description
+    assert f"/runs/{run.run_id}/artifacts/evaluation/report.html" in stored.description
 
 
 @pytest.mark.slow
@@ -111,7 +115,7 @@ def test_metrics_from_another_evaluation_are_rejected(inputs, run, tmp_path, cha
     [
         ({"metrics": {**METRICS, "top1": 0.9376}}, r"report\.html and .*model_card\.md"),
         ({"evaluation_summary": {**SUMMARY, "seconds": 7.5}}, r"report\.html and .*model_card\.md"),
-        ({"validation_report": {**REPORT, "data_digest": "sha256:07e4"}}, "data_validation has found other data"),
+        ({"validation_report": {**REPORT, "data_digest": "sha256:07e4"}}, "data_validation"),
     ],
 )
 def test_results_of_different_evaluations_are_rejected(inputs, run, tmp_path, changed, pages):
@@ -134,6 +138,7 @@ def test_the_stage_has_the_documented_inputs_and_outputs():
     assert {name for name in pipeline.inputs() if not name.startswith("params:")} == {
         "training_dir",
         "label_map",
+        "comparison",
         "metrics",
         "evaluation_summary",
         "predictions",

@@ -195,7 +195,7 @@ def test_unreachable_machine_settings_are_rejected(values, message: str):
     ],
 )
 def test_cpu_ranks_find_each_other_without_a_host_name(monkeypatch, resolved, values, interface):
-    """Gloo needs a host name that resolves. Without one, Gloo is given a network interface of this machine."""
+    """Gloo needs a host name that resolves. Without one, it gets the name of a network interface of this machine."""
 
     def resolve(_name: str) -> str:
         if resolved is None:

@@ -57,7 +57,7 @@ def are_up(folder: Path) -> bool:
 
 @pytest.mark.parametrize("moment", ["training", "starting", "with a stopped rank", "with a stopped launcher"])
 def test_killed_supervisor_leaves_no_process(supervised, canary: str, tmp_path: Path, moment: str):
-    """Within 10 s after the supervisor is killed, no ranks, launcher or guard are left.
+    """Ten seconds after the supervisor is killed, no rank, launcher or guard is left.
 
     It does not matter whether the ranks are starting, training or stopped.
     """
@@ -129,7 +129,7 @@ def test_repeated_hangup_lets_ranks_save(supervised, canary: str, tmp_path: Path
     assert (tmp_path / "saved.1").exists()
 
 
-def test_second_signal_of_another_kind_ends_ranks_at_once(supervised, tmp_path: Path):
+def test_different_second_signal_ends_ranks_immediately(supervised, tmp_path: Path):
     """SIGTERM after SIGHUP ends the ranks immediately."""
     process = supervised("deaf", grace_seconds=600)
     wait_for(lambda: are_up(tmp_path), seconds=30)
@@ -141,7 +141,7 @@ def test_second_signal_of_another_kind_ends_ranks_at_once(supervised, tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_to_guard_ends_ranks(supervised, canary: str, tmp_path: Path, number: int):
-    """If the guard receives one of three signals, all processes below it end, and the exit code shows the signal."""
+    """If the guard receives a stop signal, all processes below it end, and the exit code shows the signal."""
     process = supervised("work")
     wait_for(lambda: are_up(tmp_path), seconds=30)
     processes_with(canary)["guard"].send_signal(number)
@@ -150,7 +150,7 @@ def test_signal_to_guard_ends_ranks(supervised, canary: str, tmp_path: Path, num
     assert not processes_with(canary)
 
 
-def test_stopped_rank_is_continued_to_save(supervised, canary: str, tmp_path: Path):
+def test_stopped_rank_is_resumed_to_save(supervised, canary: str, tmp_path: Path):
     """A rank stopped by SIGSTOP is resumed so that it can save."""
     process = supervised("orderly", grace_seconds=20)
     wait_for(lambda: are_up(tmp_path), seconds=30)

@@ -28,7 +28,7 @@ def test_error_names_the_moved_log(tmp_path):
     write_run(folder, "the finished run")
     with pytest.raises(RankFailedError) as caught, replacing_previous_run(folder):
         write_run(folder, "the failed run")
-        raise RankFailedError(f"rank 0 ended; the end of {log_dir(folder)}/workerlog.0:\nthe failed run")
-    named = Path(str(caught.value).partition("the end of ")[2].partition(":")[0])
+        raise RankFailedError(f"rank 0 ended; last lines of {log_dir(folder)}/workerlog.0:\nthe failed run")
+    named = Path(str(caught.value).partition("last lines of ")[2].partition(":")[0])
     assert named.read_text() == "the failed run"
     assert (log_dir(folder) / "workerlog.0").read_text() == "the finished run"

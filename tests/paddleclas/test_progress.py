@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import logging
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from resnet50_pipeline.events import EvalEnd, EvalProgress, Finished, Started, TrainStep, WarningRaised
 from resnet50_pipeline.logs.terminal import TerminalView
-from resnet50_pipeline.paddleclas.progress import TrainingProgress, showing_evaluation
+from resnet50_pipeline.paddleclas.progress import StepTime, TrainingProgress, showing_evaluation
 from resnet50_pipeline.progress import ProgressLines, Stage, showing_in
 
 EVENTS = [
@@ -63,7 +64,7 @@ def test_terminal_shows_progress_and_last_evaluation(width):
     shown = show_in_terminal(width)
     for figure in (
         *("data_preparation", "1:01", "training", "train_network"),
-        *("50%", "0:30 left", "epoch 2/3", "loss 1.234", "top-1 50.0%", "46 images/s"),
+        *("50%", "0:30 left", "epoch 2/3", "loss 1.234", "train top-1 50.0%", "46 images/s"),
         *("last evaluation", "epoch 2: top-1 90.00%, top-5 99.00%, loss 0.500"),
         "data/sample/09_logs/a.log",
     ):
@@ -87,7 +88,7 @@ def test_lines_without_terminal_contain_progress_and_fields(caplog: pytest.LogCa
         for event in EVENTS:
             progress(event)
     text = caplog.text
-    line = "training: 15 of 30 steps, epoch 2/3, loss 1.234, top-1 50.0%, lr 0.02, 46 images/s, 0:30 left"
+    line = "training: 15 of 30 steps, epoch 2/3, loss 1.234, train top-1 50.0%, lr 0.02, 46 images/s, 0:30 left"
     assert line in text
     assert "2 ranks on cpu" in text
     assert "val loss 0.5000, top-1 90.00%, top-5 99.00% on 60 images, the best so far" in text
@@ -108,6 +109,24 @@ def test_lines_without_terminal_contain_progress_and_fields(caplog: pytest.LogCa
         "images": 480,
         "total_images": 960,
     }
+
+
+def test_the_remaining_time_has_no_jumps() -> None:
+    """On a steady machine whose intervals vary by 40%, two estimates differ by less than 20%."""
+    random = np.random.default_rng(1)
+    intervals = [3.0, *random.uniform(0.6, 1.4, 200)]  # the first interval includes the start of the workers
+    step_time = StepTime()
+    left = [(1000 - step) * step_time.add(seconds) for step, seconds in enumerate(intervals)]
+    assert np.abs(np.diff(left) / left[:-1]).max() < 0.2
+    assert step_time.seconds == pytest.approx(1, rel=0.15)
+
+
+def test_the_remaining_time_follows_a_lasting_change() -> None:
+    """If steps start to take twice as long, the estimate follows within 40 intervals."""
+    step_time = StepTime()
+    for seconds in [1.0] * 20 + [2.0] * 40:
+        step_time.add(seconds)
+    assert step_time.seconds == pytest.approx(2, rel=0.05)
 
 
 def test_progress_works_without_start_event():

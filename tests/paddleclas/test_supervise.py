@@ -15,7 +15,7 @@ from resnet50_pipeline.exceptions import ImageDecodeError, NonFiniteLossError, R
 from resnet50_pipeline.paddleclas.launch.command import LaunchCommand
 from resnet50_pipeline.paddleclas.launch.failure import describe_failure
 from resnet50_pipeline.paddleclas.launch.heartbeats import HeartbeatWatch
-from resnet50_pipeline.paddleclas.launch.processes import RankEnd
+from resnet50_pipeline.paddleclas.launch.processes import RankEnd, started
 from resnet50_pipeline.paddleclas.launch.supervise import run_program, run_ranks
 from resnet50_pipeline.training_dir import heartbeat_path
 from stub_ranks import run
@@ -40,7 +40,7 @@ def test_killed_rank_is_named_with_its_signal(stub_launch, tmp_path: Path, what:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("crash", r"rank 1 ended with exit code 1; the end of \S+workerlog\.1:\n[^\0]*RuntimeError: a bug"),
+        ("crash", r"rank 1 ended with exit code 1; .*workerlog\.1:\n[^\0]*RuntimeError: a bug"),
         ("greedy", r"rank 1 ended with exit code 1: the machine is out of memory: lower training\.batch_size"),
         ("bus error", r"rank 1 ended with signal SIGBUS: shared memory \(/dev/shm\).* is too small: .*--shm-size"),
         ("asked by a stranger", r"rank 1 ended with signal SIGTERM"),
@@ -82,7 +82,7 @@ def test_hanging_rank_shows_its_stack(stub_launch, tmp_path: Path):
 
 @slow
 def test_rank_that_hangs_before_its_first_step_is_named(stub_launch, tmp_path: Path):
-    """A rank that never sends a heartbeat is detected. Its time is measured from the start of the run."""
+    """A rank that never sends a heartbeat is detected. Its silence counts from the start of the run."""
     with pytest.raises(RankFailedError, match="rank 1 hangs"):
         run(stub_launch("mute"), tmp_path, hang_timeout_seconds=12.0)
 
@@ -106,7 +106,7 @@ def test_successful_ranks_pass_each_event_once(stub_launch, tmp_path: Path):
 
 
 @slow
-def test_exception_of_check_ends_ranks(stub_launch, tmp_path: Path):
+def test_exception_from_check_ends_ranks(stub_launch, tmp_path: Path):
     """An exception from the caller's check ends the ranks and propagates."""
 
     def check() -> None:
@@ -148,7 +148,7 @@ def test_heartbeats_count_by_change_not_clock(tmp_path: Path):
 @pytest.mark.parametrize(
     ("log", "exit_code", "oom_kills", "message"),
     [
-        ("", -9, 1, "the kernel killed it"),
+        ("", -9, 1, "the kernel killed the process"),
         ("", -9, None, "`dmesg`"),
         ("ResourceExhaustedError: \n\nOut of memory error on GPU 0.", 1, 0, "the device is out of memory"),
         ("terminate called after throwing an instance of 'std::bad_alloc'", -6, 0, "the machine is out of memory"),
@@ -166,7 +166,7 @@ def test_cause_names_the_setting(tmp_path: Path, log: str, exit_code: int, oom_k
 
 
 def test_error_names_global_rank(tmp_path: Path):
-    """The launcher's "rank 0" is the local rank; the error includes the global rank and its log."""
+    """The launcher's "rank 0" is a local rank; the error includes the global rank and its log."""
     (tmp_path / "launcher.log").write_text("Container rank 0 status failed cmd ['python'] code -9 log x\n")
     error = describe_failure(1, tmp_path, ranks={0: 4, 1: 5})
     assert str(error).startswith("rank 4 ended with signal SIGKILL")
@@ -180,6 +180,7 @@ def test_error_names_global_rank(tmp_path: Path):
         (RankEnd(0, 0, 1), (1, -11), "rank 1 ended with signal SIGSEGV"),
         (RankEnd(1, 1, -9), (0, -6), "rank 1 ended with signal SIGKILL"),
         (RankEnd(1, 1, 3), (0, 1), "rank 1 ended with exit code 3"),
+        (RankEnd(1, 1, None), (1, -9), "rank 1 ended with signal SIGKILL"),
     ],
 )
 def test_cause_in_launcher_log_is_reported_before_effects(tmp_path: Path, seen: RankEnd, named, expected: str):
@@ -191,15 +192,53 @@ def test_cause_in_launcher_log_is_reported_before_effects(tmp_path: Path, seen: 
     assert str(tmp_path / "workerlog.1") in error
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "log", "is_transient"),
+    [
+        (-9, "", True),
+        (-6, "Read error [127.0.0.1]:65164: Connection reset by peer\n", True),
+        (-6, "Out of memory error on GPU 0\n", False),
+        (1, "Traceback (most recent call last):\n", False),
+    ],
+)
+def test_lost_ranks_are_transient(tmp_path: Path, exit_code: int, log: str, is_transient: bool):
+    """A rank that was killed or that lost its peer may be restarted. Exceptions and a full device would occur again."""
+    (tmp_path / "workerlog.0").write_text(log)
+    (tmp_path / "launcher.log").write_text(f"Container rank 0 status failed cmd ['python'] code {exit_code} log x\n")
+    error = describe_failure(1, tmp_path)
+    assert isinstance(error, RankFailedError)
+    assert error.is_transient is is_transient
+
+
+def test_end_of_rank_wakes_the_supervisor(tmp_path: Path):
+    """The supervisor does not sleep until its next poll, because the launcher might read the exit code first."""
+    rank = [sys.executable, "-c", "import time; time.sleep(1); exit(3)"]
+    environment = {**os.environ, "PADDLE_TRAINER_ID": "0", "PADDLE_LOCAL_RANK": "0"}
+    launcher = f"import subprocess, time; rank = subprocess.Popen({rank}, env={environment}); time.sleep(3600)"
+    command = LaunchCommand((sys.executable, "-c", launcher), dict(os.environ))
+    with (tmp_path / "log").open("wb") as log, started(command, log.fileno()) as processes:
+        while not processes.ranks_were_seen:
+            processes.watch(1)
+        processes.wait(3600)
+        processes.watch(1)
+        assert processes.first_end == RankEnd(0, 0, 3)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("exit_code", [None, -signal.SIGKILL])
 def test_signal_to_guard_is_reported_before_ranks_that_it_killed(tmp_path: Path, number: signal.Signals, exit_code):
-    """If the guard receives a signal, the ranks that it kills are not blamed, even if their end is observed first."""
+    """If the guard receives a signal, the ranks that it kills are not blamed, even if they are seen to end first."""
     (tmp_path / "workerlog.0").write_text("rank 0 is up\n")
     error = str(describe_failure(128 + number, tmp_path, RankEnd(0, 0, exit_code)))
     assert f"exit code {128 + number}" in error
     assert number.name in error
     assert "rank 0 ended" not in error
+
+
+def test_signal_to_launcher_is_reported_before_ranks_that_the_guard_killed(tmp_path: Path):
+    """If the launcher is killed, the guard kills the ranks. The error names the launcher."""
+    error = describe_failure(-signal.SIGKILL, tmp_path, RankEnd(0, 0, -signal.SIGKILL))
+    assert str(error).startswith("the launcher ended with signal SIGKILL")
 
 
 def test_temporary_log_is_quoted_without_path(tmp_path: Path):

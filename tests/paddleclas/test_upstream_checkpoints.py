@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from resnet50_pipeline.checkpoint_set import read_state
 from resnet50_pipeline.exceptions import CheckpointError
+from resnet50_pipeline.paddleclas.evaluated_model import trained_list_digest
 from resnet50_pipeline.paddleclas.upstream.checkpoints import (
     BestWeights,
     best_so_far,
@@ -68,7 +69,7 @@ class _Touch:
 
 @pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates"])
 def test_malicious_file_never_reaches_upstream(tmp_path, suffix):
-    """A resumed run rejects a malicious file before upstream's paddle.load could run its code (case 43)."""
+    """A resumed run rejects a malicious file before upstream's paddle.load can run its code (case 43)."""
     path = save(tmp_path, "epoch_1", 1).with_name(f"epoch_1{suffix}")
     path.write_bytes(pickle.dumps({"metric": 0.5, "epoch": 1, "w": _Touch(tmp_path / "ran")}, 4))
     with pytest.raises(CheckpointError, match=r"names .*system"):
@@ -85,12 +86,13 @@ def test_resume_without_upstream_checkpoint_is_an_error(tmp_path):
 
 def test_best_weights_become_a_set(tmp_path):
     """The best weights become a checkpoint set with digests and without an optimizer."""
-    best = BestWeights(tmp_path, ranks=4, steps_per_epoch=10)
+    best = BestWeights(tmp_path, ranks=4, steps_per_epoch=10, train_list_digest="sha256:12")
     best.expect(3, 0.75)
     path = best.collect(save(tmp_path, "best_model", 3, value=1.5), "2.6.2")
     assert path == tmp_path / "checkpoints" / "epoch-0003"
     state = read_state(path)
     assert (state.epoch, state.step, state.best_top1, state.ranks) == (3, 30, 0.75, 4)
+    assert trained_list_digest(path) == "sha256:12"
     np.testing.assert_array_equal(load_file(path / "weights.safetensors")["fc.weight"], np.full(3, 1.5, np.float32))
     assert not (path / "optimizer.safetensors").exists()
     assert best_so_far(tmp_path) == (3, 0.75)
@@ -98,8 +100,8 @@ def test_best_weights_become_a_set(tmp_path):
 
 
 def test_weights_of_another_epoch_are_not_used(tmp_path):
-    """If upstream has meanwhile written the weights of another epoch, these are not used."""
-    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10)
+    """If upstream has written another epoch's weights in the meantime, they are not used."""
+    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10, train_list_digest="sha256:12")
     best.expect(3, 0.75)
     assert best.collect(save(tmp_path, "best_model", 4), "2.6.2") is None
     assert best.collect(save(tmp_path, "epoch_3", 3), "2.6.2") is not None
@@ -107,7 +109,7 @@ def test_weights_of_another_epoch_are_not_used(tmp_path):
 
 def test_partially_written_file_is_skipped(tmp_path):
     """A partially written file is skipped, because upstream saves the same weights again."""
-    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10)
+    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10, train_list_digest="sha256:12")
     best.expect(1, 0.5)
     stem = save(tmp_path, "best_model", 1)
     with stem.with_name("best_model.pdparams").open("r+b") as file:
@@ -118,8 +120,8 @@ def test_partially_written_file_is_skipped(tmp_path):
 
 
 def test_missing_best_epoch_is_an_error(tmp_path):
-    """It is an error if no file contains the weights of the best epoch."""
-    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10)
+    """If no file contains the weights of the best epoch, the error names the epoch."""
+    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10, train_list_digest="sha256:12")
     best.expect(1, 0.5)
     save(tmp_path, "latest", 2)
     with pytest.raises(CheckpointError, match=r"best epoch, 1\b"):
@@ -128,7 +130,7 @@ def test_missing_best_epoch_is_an_error(tmp_path):
 
 def test_better_set_replaces_previous_best(tmp_path):
     """Only the best set is kept."""
-    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10)
+    best = BestWeights(tmp_path, ranks=1, steps_per_epoch=10, train_list_digest="sha256:12")
     for epoch, top1 in ((1, 0.25), (2, 0.5)):
         best.expect(epoch, top1)
         best.collect(save(tmp_path, f"epoch_{epoch}", epoch), "2.6.2")

@@ -155,7 +155,7 @@ def test_mixed_batches_have_nan_accuracy():
 
 
 def test_replaced_image_is_a_warning():
-    """An image that upstream replaced becomes a warning."""
+    """An image that upstream has replaced causes a warning."""
     (event,) = EventBuilder(FACTS).add(ImageReplaced("a.JPEG with msg: broken"))
     assert isinstance(event, WarningRaised)
     assert "a.JPEG" in event.message

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError
+from resnet50_pipeline.imagenet.fixing import list_images, make_patch
+from resnet50_pipeline.imagenet.lists.fixes import Fix
+from resnet50_pipeline.imagenet.lists.patches import write_patch
 from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir
 from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.preflight.checkpoints import (
@@ -15,6 +19,7 @@ from resnet50_pipeline.preflight.checkpoints import (
     OPTIMIZER_VALUES,
     check_claims,
     check_disk,
+    check_mirror,
     check_start,
     checkpoint_set_bytes,
 )
@@ -168,6 +173,22 @@ def test_lists_of_another_dataset_block(digits):
     assert "train/n01440764/n01440764_10026" in finding.found
 
 
+def test_an_image_that_a_patch_drops_may_be_missing(digits, tmp_path):
+    """A missing image is no problem once a patch has dropped it; a damaged patch blocks."""
+    dataset = DatasetParameters(class_num=10, patches=tmp_path / "patches")
+    path = f"train/{(digits / 'train_list.txt').read_text().split()[0]}"
+    (digits / path).unlink()
+    assert check_dataset(digits, dataset, makes_sample=False).status == "blocking"
+    content, _ = make_patch(
+        list_images(digits, dataset), [Fix(path, "drop")], source="fixes.csv", by="Ada", reason="missing"
+    )
+    patch = write_patch(tmp_path / "patches", content)
+    assert check_dataset(digits, dataset, makes_sample=False).status == "ok"
+    patch.write_text("{")
+    finding = check_dataset(digits, dataset, makes_sample=False)
+    assert (finding.status, str(patch) in finding.found) == ("blocking", True)
+
+
 def test_the_sample_dataset_may_be_missing(tmp_path):
     """The dataset check is skipped if the run itself creates the dataset."""
     assert check_dataset(tmp_path / "no", DatasetParameters(class_num=10), makes_sample=True).status == "ok"
@@ -209,3 +230,24 @@ def test_check_finds_the_same_weights_as_the_ranks(training_parameters, tmp_path
     (tmp_path / "folder").mkdir()
     training = training_parameters(pretrained_model=tmp_path / "folder")
     assert check_start(training, training.output_dir).status == "blocking"
+
+
+def test_mirror_must_be_writable_and_unused(training_parameters, tmp_path: Path):
+    """A run from scratch needs an empty mirror; a resumed run may start from it. Nothing is left in the mirror."""
+    folder = tmp_path / "mirror"
+    training = training_parameters(checkpoint_mirror=f"file://{folder}")
+    assert not list(check_mirror(training_parameters(), training.output_dir))
+    (empty,) = check_mirror(training, training.output_dir)
+    assert (empty.status, empty.found) == ("ok", "writable, no sets")
+    assert not list(folder.iterdir())
+    (folder / "epoch-0004").mkdir()
+    (folder / "epoch-0004" / "UPLOADED.json").write_text("{}")
+    (used,) = check_mirror(training, training.output_dir)
+    assert used.status == "blocking"
+    assert "earlier run (newest: epoch-0004)" in used.found
+    resumed = training.model_copy(update={"resume": True})
+    (newest,) = check_mirror(resumed, training.output_dir)
+    assert (newest.status, newest.found) == ("ok", "writable, newest set epoch-0004")
+    assert check_start(resumed, training.output_dir).found == f"resumes from epoch-0004 in file://{folder}"
+    (wrong,) = check_mirror(training_parameters(checkpoint_mirror="file:///proc/mirror"), training.output_dir)
+    assert wrong.status == "blocking"

@@ -48,15 +48,17 @@ def test_the_counts_use_singular_and_plural():
 
 
 def test_a_command_can_be_pasted_into_a_shell():
-    """The launch command is on one line if it fits, or else on one line per argument group. Spaces are quoted."""
+    """The launch command is on one line, however long it is, and arguments with spaces are quoted."""
     command = LaunchCommand(("py", "-u", "-m", "paddle.distributed.launch", "--gpus=0", "--log_dir=a b", "p", "x"), {})
-    assert render_command(command, 120) == ["  py -u -m paddle.distributed.launch --gpus=0 '--log_dir=a b' p x"]
-    assert render_command(command, 60) == [
-        "  py -u -m paddle.distributed.launch --gpus=0 \\",
-        "    '--log_dir=a b' \\",
-        "    p \\",
-        "    x",
-    ]
+    assert render_command(command) == "  py -u -m paddle.distributed.launch --gpus=0 '--log_dir=a b' p x"
+
+
+def test_commands_in_remedies_are_not_broken():
+    """A command in a remedy stays on one line, even if it is longer than the terminal is wide."""
+    command = "`kedro run --env imagenet --params dataset.root=/data/imagenet,training.resume=false`"
+    findings = [Finding("dataset", "blocking", "missing", "train/", f"the dataset is missing, so run {command} again")]
+    lines = [line for _, line in render_table(findings, 60)]
+    assert [line.strip() for line in lines[2:]] == ["→ the dataset is missing, so run", command, "again"]
 
 
 def test_the_values_of_secret_variables_are_hidden():

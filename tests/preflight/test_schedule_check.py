@@ -12,9 +12,9 @@ from resnet50_pipeline.preflight.schedule import check_schedule
     [
         (120, 0, "ok", "after epochs [30, 60, 90]"),
         (91, 0, "ok", "after epochs [30, 60, 90]"),
-        (90, 0, "warning", "only [0.1, 0.01, 0.001]"),
-        (91, 5, "warning", "only [0.1, 0.01, 0.001]"),
-        (20, 0, "warning", "only [0.1]"),
+        (90, 0, "warning", "[0.1, 0.01, 0.001]"),
+        (91, 5, "warning", "[0.1, 0.01, 0.001]"),
+        (20, 0, "warning", "[0.1]"),
     ],
 )
 def test_changes_after_the_last_epoch_are_a_warning(training_parameters, epochs, warmup_epoch, status, used):

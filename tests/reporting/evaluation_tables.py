@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+
 
 @dataclass(frozen=True)
 class EvaluationTables:
@@ -105,6 +107,27 @@ def make_history(epochs: int, steps_per_epoch: int, print_every: int = 5, seed: 
             rows.append({**common, "event": "eval_end", **evaluated})
     columns = ["event", "step", "epoch", "time", "loss", "top1", "top5", "learning_rate", "images_per_second"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def make_monitored_history(epochs: int, steps_per_epoch: int) -> pd.DataFrame:
+    """Return a history with gradient norms, update ratios, phases and memory of a run without a loss scale."""
+    history = make_history(epochs, steps_per_epoch)
+    is_step = history["event"] == "train_step"
+    draw = np.random.default_rng(1)
+
+    def around(value: float) -> Any:
+        return np.where(is_step, value * draw.uniform(0.7, 1.3, len(history)), np.nan)
+
+    stages = {f"update_ratio_{name}": 0.001 * (1 + n) for n, name in enumerate(("stem", *STAGES, "head"))}
+    phases = {"load": 0.01, "forward": 0.2, "backward": 0.35, "optimizer": 0.04}
+    return history.assign(
+        gradient_norm=around(2.0),
+        skipped_steps=np.where(is_step, 0.0, np.nan),
+        memory_bytes=np.where(is_step, 1.5 * 2**30, np.nan),
+        peak_memory_bytes=np.where(is_step, 3.0 * 2**30, np.nan),
+        **{name: around(value) for name, value in stages.items()},
+        **{f"seconds_{phase}": around(seconds) for phase, seconds in phases.items()},
+    )
 
 
 def make_validation_report(class_num: int, images_per_class: int) -> dict[str, Any]:

@@ -7,10 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from evaluation_tables import EvaluationTables
 
+from resnet50_pipeline.reporting.classes import read_class_names
+from resnet50_pipeline.reporting.data_quality.label_issues import tabulate_label_issues
+from resnet50_pipeline.reporting.data_quality.robustness import ROBUSTNESS_COLUMNS
+from resnet50_pipeline.reporting.data_quality.slices import SLICE_COLUMNS
 from resnet50_pipeline.reporting.metrics import compute_metrics, per_class_table
-from resnet50_pipeline.reporting.plots import write_plots
+from resnet50_pipeline.reporting.page_data import unpack
+from resnet50_pipeline.reporting.prediction_table import read_prediction_table
 from resnet50_pipeline.reporting.provenance import Provenance
 from resnet50_pipeline.reporting.report import ReportInputs, render_report
 
@@ -26,20 +32,7 @@ _TEXTS = {"title", "header", "section"}
 _VOID = {"meta", "link", "source", "img", "br"}
 
 
-def draw_plots(directory: Path, evaluation: EvaluationTables) -> Path:
-    """Write the figures for an evaluation, and return their folder."""
-    write_plots(
-        directory,
-        predictions=evaluation.predictions,
-        per_class=per_class_table(evaluation.predictions, evaluation.label_map),
-        label_map=evaluation.label_map,
-        training_history=evaluation.training_history,
-        worst_pairs=5,
-    )
-    return directory
-
-
-def report_inputs(directory: Path, evaluation: EvaluationTables, plots_dir: Path, **changes: Any) -> ReportInputs:
+def report_inputs(directory: Path, evaluation: EvaluationTables, **changes: Any) -> ReportInputs:
     """Return the inputs for a report that reads its images from `directory`."""
     inputs: dict[str, Any] = {
         "metrics": compute_metrics(evaluation.predictions, evaluation.evaluation_summary),
@@ -49,20 +42,37 @@ def report_inputs(directory: Path, evaluation: EvaluationTables, plots_dir: Path
         "evaluation_summary": evaluation.evaluation_summary,
         "comparison": {"rival": None, "reason": ""},
         "training_summary": evaluation.training_summary,
+        "training_history": evaluation.training_history,
         "validation_report": evaluation.validation_report,
         "recipe": RECIPE,
+        "parameters": {"training": {"epochs": 5, "lr": {"learning_rate": 0.1}}},
+        "recipe_difference": None,
+        "samples": None,
+        "explained": (),
+        "label_issues": tabulate_label_issues(
+            {"val": read_prediction_table(evaluation.predictions)}, read_class_names(evaluation.label_map)
+        ),
+        "margins": None,
+        "slices": pd.DataFrame(columns=list(SLICE_COLUMNS)),
+        "robustness": pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS)),
         "dataset_root": directory,
-        "plots_dir": plots_dir,
+        "train_root": directory,
         "provenance": PROVENANCE,
         "worst_classes": 5,
-        "gallery_images": 6,
+        "gallery_images": 60,
     }
     return ReportInputs(**{**inputs, **changes})
 
 
-def render_page(directory: Path, evaluation: EvaluationTables, plots_dir: Path, **changes: Any) -> str:
+def render_page(directory: Path, evaluation: EvaluationTables, **changes: Any) -> str:
     """Return the report on an evaluation."""
-    return render_report(report_inputs(directory, evaluation, plots_dir, **changes))
+    return render_report(report_inputs(directory, evaluation, **changes))
+
+
+def read_data(html: str) -> dict[str, Any]:
+    """Return the data that the script of a page draws."""
+    _, _, rest = html.partition('id="report-data">')
+    return unpack(rest.partition("<")[0])
 
 
 class Page(HTMLParser):

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from evaluation_tables import make_evaluation, predictions_from_scores
-from report_pages import report_inputs
+from report_pages import Page, render_page, report_inputs
 from scipy.stats import binom
 from sklearn.metrics import f1_score, precision_score
 
 from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.reporting.calibration import reliability_table
-from resnet50_pipeline.reporting.comparison import compare_predictions, describe_comparison
+from resnet50_pipeline.reporting.classes import ClassNames
+from resnet50_pipeline.reporting.comparison import compare_predictions, describe_comparison, describe_patches
 from resnet50_pipeline.reporting.intervals import interval_of_class_mean, interval_of_difference, interval_of_share
 from resnet50_pipeline.reporting.metrics import compute_metrics
 from resnet50_pipeline.reporting.model_card import render_model_card
@@ -121,14 +122,94 @@ def test_the_interval_of_a_difference_resamples_pairs():
 @pytest.mark.parametrize(
     ("rival", "message"),
     [
-        (predict([0, 1], [0, 1]), r"3 and 2, 2 "),
-        (predict([0, 1, 1], [0, 1, 2]), r"val/2\.JPEG: .*\b2\b.*\b1\b"),
+        (predict([0], [0]), r"3 and 1, 1 "),
+        (predict([0, 1, 2], [0, 1, 2]).assign(sha256=["x", "y", "z"]), r"3 and 3, 0 "),
+        (predict([0, 2, 1], [0, 1, 2]), r"val/1\.JPEG: .*\b1\b.*\b2\b.*2 images"),
     ],
 )
 def test_other_images_and_labels_are_rejected(rival, message):
-    """Different images, or different labels for an image, cause an error that contains the counts or labels."""
+    """If most images or labels differ, the error contains the counts or labels."""
     with pytest.raises(EvaluationTableError, match=message):
-        compare_predictions(predict([0, 1, 2], [0, 1, 2]), rival, RESAMPLES)
+        compare_predictions(predict([0, 1, 2], [0, 1, 2]).assign(sha256=["a", "b", "c"]), rival, RESAMPLES)
+
+
+def test_a_patch_of_the_list_leaves_the_common_images():
+    """Dropped, added and replaced images do not count, and a corrected label counts for both models."""
+    before = predict([0, 0, 0, 1, 1, 1, 2], [0, 0, 0, 1, 1, 1, 2]).assign(sha256=list("abcdefg"))
+    after = predict([0, 0, 0, 1, 1, 2, 2, 2], [0, 0, 1, 1, 1, 2, 0, 2]).assign(sha256=list("abcdefXh"))
+    compared = compare_predictions(after, before, RESAMPLES)
+    # Image 6 has another content, and image 7 is new.
+    assert [compared[name] for name in ("images", "own_images", "rival_images", "relabeled")] == [6, 8, 7, 1]
+    assert compared["is_same_content"]
+    # Image 2 is lost. The rival's prediction for image 5 is wrong under the new label, so the image is gained.
+    assert [compared["top1"][name] for name in ("only_this", "only_rival", "both", "neither")] == [1, 1, 4, 0]
+    assert [one["path"] for one in compared["changed"]] == ["val/2.JPEG", "val/5.JPEG"]
+    sentence = describe_comparison({"rival": "m version 3", **compared})
+    assert "on the same 6 images, the evaluations contain 8 and 7 images, and 1 image has a new label" in sentence
+    without_digests = compare_predictions(after.drop(columns="sha256"), before, RESAMPLES)
+    assert (without_digests["images"], without_digests["is_same_content"]) == (7, False)
+
+
+PATCH = {
+    "id": "0001-3fa9c1d2",
+    "by": "Ada <ada@example.org>",
+    "at": "2026-11-30T08:00:00Z",
+    "reason": "checked by hand",
+    "source": "findings.csv",
+    "kept": 4,
+    "rows": [
+        {"path": "val/a.png", "action": "relabel", "split": "val", "label": 3, "new_label": 8, "reason": "<looks> 8"},
+        {"path": "train/b.png", "action": "move", "split": "train", "label": 1, "new_label": None, "reason": ""},
+        {"path": "train/c.png", "action": "drop", "split": "train", "label": 5, "new_label": None, "reason": "blank"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("patches", "said"),
+    [
+        ([], "version 3 was trained without patches"),
+        (["0001-3fa9c1d2"], "with the same patches, so the difference is not their effect"),
+        (["0001-aaaaaaaa"], "was trained with 0001-aaaaaaaa"),
+        (None, "not known with which patches"),
+    ],
+)
+def test_the_report_shows_patches_and_their_effect(tmp_path, evaluation, patches, said):
+    """The section lists who changed which images and why, and the change in accuracy with its interval."""
+    compared = compare_predictions(evaluation.predictions, evaluation.predictions, 100)
+    html = render_page(
+        tmp_path,
+        evaluation,
+        validation_report={**evaluation.validation_report, "patches": [PATCH]},
+        comparison={"rival": "version 3", "rival_version": 3, "rival_patches": patches, **compared},
+    )
+    section = Page(html).sections["patches"]
+    for part in (
+        "0001-3fa9c1d2 2026-11-30 08:00:00 UTC Ada <ada@example.org> checked by hand findings.csv 1 1 1 4",
+        "val/a.png relabel three → eight <looks> 8",
+        "train/b.png move train → val",
+        "train/c.png drop five, train blank",
+        "as good as version 3 on the same 300 images (95% confidence interval +0.00 to +0.00",
+        said,
+    ):
+        assert part in section
+
+
+def test_a_class_that_a_patch_removed_has_no_name():
+    """If dataset.class_num comes from the lists, the label of the removed last class is shown instead."""
+    names = ClassNames(("n0", "n1"), ("zero", "one"), ("zero", "one"))
+    drop = {"path": "val/a.png", "action": "drop", "split": "val", "label": 2, "new_label": None, "reason": ""}
+    rows = [drop, {**drop, "action": "relabel", "new_label": 1}]
+    shown = describe_patches([{**PATCH, "rows": rows}], {"rival": None, "reason": ""}, names)
+    assert shown is not None
+    assert [row["change"] for row in shown["rows"]] == ["class 2, val", "class 2 → one"]
+
+
+def test_reports_without_patches_have_no_section(tmp_path, evaluation):
+    """Without a patch, nothing is shown; without a comparison, the section says so."""
+    assert "patches" not in Page(render_page(tmp_path, evaluation)).sections
+    html = render_page(tmp_path, evaluation, validation_report={**evaluation.validation_report, "patches": [PATCH]})
+    assert "effect on the accuracy is not known: there is no earlier model" in Page(html).sections["patches"]
 
 
 def test_any_true_label_counts_as_correct():
@@ -168,14 +249,14 @@ def test_the_model_card_has_the_facts_of_the_report(evaluation, tmp_path):
         "rival": "probe version 3",
         **compare_predictions(evaluation.predictions, evaluation.predictions, 100),
     }
-    inputs = report_inputs(tmp_path, evaluation, tmp_path, comparison=comparison)
+    inputs = report_inputs(tmp_path, evaluation, comparison=comparison)
     card = render_model_card(inputs)
     top1, low, high = (inputs.metrics[f"top1{end}"] for end in ("", "_low", "_high"))
     for part in (
         "# ResNet50, 10 classes",
         f"| top-1 | {top1:.2%} | {low:.2%} to {high:.2%} |",
         "as good as probe version 3 on the same 300 images",
-        "## Limitations",
+        "## Limits",
         "- failed: Every image in train/ and val/ is in a list. (2 problems)",
         f"- data digest: `{evaluation.validation_report['data_digest']}`",
         "- command: `kedro run --env imagenet`",
@@ -209,7 +290,7 @@ def test_true_labels_have_one_of_two_formats(tmp_path, content, found):
 def test_class_names_do_not_break_the_model_card(tmp_path):
     """A class name that contains bars and tags is shown as plain text in its table cell."""
     names = ["a|b", "<script>", *[f"class {number}" for number in range(8)]]
-    card = render_model_card(report_inputs(tmp_path, make_evaluation(10, 5, names=names, skill=0.5), tmp_path))
+    card = render_model_card(report_inputs(tmp_path, make_evaluation(10, 5, names=names, skill=0.5)))
     assert "<script>" not in card
     assert all(line.count("|") - line.count("\\|") == 4 for line in card.splitlines() if line.startswith("|"))
 

@@ -13,7 +13,7 @@ from resnet50_pipeline.tracking.runs import open_run
 
 @pytest.fixture(scope="session")
 def registered_folder(exported_model, tmp_path_factory) -> Path:
-    """The files of a registered version, which is all that a serving machine gets."""
+    """The files of a registered version, which are all that a serving machine gets."""
     project = tmp_path_factory.mktemp("registered")
     run = open_run(DESCRIPTION, sqlite_store(project), project)
     version = register_model(run, ModelFiles(exported_model.folder), name="probe", tags={}, metrics={})

@@ -49,14 +49,15 @@ def files(tmp_path_factory) -> tuple[Path, list[str]]:
 
 
 class OneClass(predictor.Predictor):
-    """A predictor without a network, which puts every image into one class."""
+    """A predictor without a network, which assigns every image to one class."""
 
-    def __init__(self, _: object = None) -> None:
+    def __init__(self, _: object = None, *, with_features: bool = False) -> None:
+        assert not with_features
         self._transform = build_transform(yaml.safe_load(TRANSFORM))
         self._top_k, self._classes = 1, [{"name": "thing", "synset": "n00000000"}]
 
-    def _classify(self, pixels: np.ndarray) -> np.ndarray:
-        return np.ones((len(pixels), 1), np.float32)
+    def _classify(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones((len(pixels), 1), np.float32), np.empty((len(pixels), 0), np.float32)
 
 
 def expected() -> list[bool]:
@@ -69,7 +70,7 @@ def describe_difference(found: list[bool]) -> list[str]:
     return [name for name, one, other in zip(names, found, expected(), strict=True) if one != other]
 
 
-def test_scan_judges_every_file(files):
+def test_scan_matches_the_table(files):
     """The `full` level accepts and rejects files as the table says, with a next step for each rejected file."""
     root, names = files
     found = [inspect_image(root, name) for name in names]
@@ -86,7 +87,7 @@ def test_level_header_accepts_every_file_that_decodes(files):
 
 @pytest.mark.parametrize("split", ["Train", "Eval"])
 @pytest.mark.parametrize("decode", ["whole", "region"])
-def test_training_and_evaluation_judge_every_file(split, decode, files, dataset_parameters, training_parameters):
+def test_training_and_evaluation_match_the_table(split, decode, files, dataset_parameters, training_parameters):
     """The ranks' dataset loads the accepted files and names the rejected ones, both the first and the second time."""
     root, names = files
     training = training_parameters(loader={"num_workers": 0, "decode": decode})
@@ -108,7 +109,7 @@ def loads(dataset: ListDataset, row: int, epoch: int, name: str) -> bool:
 
 
 @pytest.mark.parametrize("packing", PACKINGS, ids=["jpeg-256", "raw-256"])
-def test_shards_judge_every_file(packing, files):
+def test_shards_match_the_table(packing, files):
     """Packing accepts and rejects the same files, and every packed image can be decoded."""
     root, names = files
     found = []
@@ -124,7 +125,7 @@ def test_shards_judge_every_file(packing, files):
     assert describe_difference(found) == []
 
 
-def test_served_model_judges_every_file():
+def test_served_model_matches_the_table():
     """Rejected files have status 415 in their row, with a message that does not mention lists."""
     answers = ImageClassifier(OneClass()).predict(pd.DataFrame({"image": [*accepted().values(), *refused().values()]}))
     assert set(answers["status"]) == {200, 415}
@@ -132,12 +133,12 @@ def test_served_model_judges_every_file():
     assert not any("list" in error for error in answers["error"])
 
 
-def test_predict_judges_every_file(files, monkeypatch):
+def test_predict_matches_the_table(files, monkeypatch):
     """The program behind `kedro predict` returns the same statuses."""
     root, names = files
     monkeypatch.setattr(predictor, "Predictor", OneClass)
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(str(root / name)) + "\n" for name in names)))
-    answers = [json.loads(line) for line in program._classify(root, 1)]
+    answers = [json.loads(line) for line in program._classify(root, 1, with_features=False)]
     assert describe_difference([answer["status"] == 200 for answer in answers]) == []
 
 
@@ -148,7 +149,7 @@ def test_predict_accepts_a_name_that_is_not_utf8(tmp_path, monkeypatch):
         Path(name).write_bytes(encode())
     monkeypatch.setattr(predictor, "Predictor", OneClass)
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(json.dumps(name) + "\n" for name in names)))
-    lines = list(program._classify(tmp_path, 1))
+    lines = list(program._classify(tmp_path, 1, with_features=False))
     assert all(line.isascii() for line in lines)
     assert [json.loads(line)["status"] for line in lines] == [200, 404, 200]
     assert [json.loads(line)["path"] for line in lines] == names

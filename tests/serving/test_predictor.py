@@ -24,7 +24,7 @@ def predictor(exported_model) -> Predictor:
 
 
 def test_predictions_match_the_network(predictor, exported_model):
-    """The predicted IDs, names, synsets, and probabilities match the eager network's top five classes, in order."""
+    """The predicted ids, names, synsets and probabilities match the eager network's top five classes, in order."""
     for prediction, expected in zip(
         predictor.predict(exported_model.images), exported_model.probabilities, strict=True
     ):
@@ -33,11 +33,21 @@ def test_predictions_match_the_network(predictor, exported_model):
         assert prediction.names == tuple(f"name {number}" for number in best)
         assert prediction.synsets == tuple(f"n0000000{number}" for number in best)
         assert np.allclose(prediction.probabilities, expected[best], atol=1e-5)
-        assert prediction.error == ""
+        assert (prediction.error, prediction.features) == ("", ())
+
+
+def test_features_are_the_inputs_of_the_classifier(exported_model, monkeypatch):
+    """Each image gets its pooled features, in every batch, and an image that cannot be decoded has none."""
+    monkeypatch.setattr(module, "MAX_BATCH", 4)
+    images = [*exported_model.images[:2], b"no image", *exported_model.images[2:]]
+    predictions = Predictor(exported_model.folder, with_features=True).predict(images)
+    assert predictions.pop(2).features == ()
+    np.testing.assert_allclose([one.features for one in predictions], exported_model.features, atol=1e-4)
+    assert exported_model.features.std(axis=0).max() > 0.01
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
-def test_any_number_of_images_gives_as_many_predictions(predictor, exported_model, count):
+def test_each_image_gets_one_prediction(predictor, exported_model, count):
     """Any number of images is valid, including zero and one, and a prediction does not depend on the other images."""
     everything = predictor.predict(exported_model.images)
     some = predictor.predict(exported_model.images[:count])
@@ -83,7 +93,7 @@ def test_concurrent_requests_get_their_own_predictions(predictor, exported_model
         assert all(pool.map(ask, range(80)))
 
 
-def test_loading_gives_no_warning():
+def test_loading_emits_no_warning():
     """Loading the model does not print Paddle's warning that ccache is missing."""
     command = [sys.executable, "-W", "default::UserWarning", "-c", "import resnet50_pipeline.serving.predictor"]
     assert "ccache" not in subprocess.run(command, check=True, capture_output=True, text=True).stderr

@@ -82,7 +82,7 @@ def test_paths_and_bytes_give_the_same_predictions(model, exported_model, tmp_pa
 
 
 def test_server_reads_only_paths_below_the_image_root(model, exported_model, tmp_path, monkeypatch):
-    """In MLflow's server, all paths are rejected unless IMAGE_ROOT is set; paths outside that folder always are."""
+    """MLflow's server rejects all paths unless IMAGE_ROOT is set, and always rejects paths outside that folder."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(exported_model.images[0])
     (tmp_path / "secret.png").write_bytes(exported_model.images[0])
@@ -101,7 +101,7 @@ def test_top_k_limits_the_number_of_classes(model, exported_model):
         model.predict(table, {"top_k": 0})
 
 
-def test_no_images_give_no_rows(model):
+def test_no_images_produce_no_rows(model):
     """For an empty list of images, the result is an empty DataFrame with the same columns."""
     for row in ({"image": []}, {"path": []}, {"image": [], "path": []}):
         result = model.predict(pd.DataFrame({name: [value] for name, value in row.items()}))
@@ -115,7 +115,7 @@ def test_list_of_numbers_is_one_bad_image(model, numbers):
     assert model.predict(pd.DataFrame({"image": [numbers]}))["status"].tolist() == [400]
 
 
-def test_large_images_are_refused_before_decoding(model, monkeypatch):
+def test_large_images_are_rejected_before_decoding(model, monkeypatch):
     """An image of more than 64 MiB, as bytes or as base64 text, gets status 413."""
     monkeypatch.setattr("resnet50_pipeline.serving.images.MAX_BYTES", 1000)
     table = pd.DataFrame({"image": [bytes(1001), "A" * 1004, "A" * 1000]})

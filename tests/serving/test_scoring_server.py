@@ -68,7 +68,7 @@ def ask(address: str, content: object) -> tuple[int, dict]:
 
 
 def test_server_answers_requests(registered_folder, exported_model, tmp_path):
-    """The server accepts several images and `top_k`. Each bad row has a status, and a bad table causes status 400."""
+    """The server accepts several images and `top_k`. Each bad row has a status, and a bad table gets status 400."""
     texts = [base64.b64encode(image).decode() for image in exported_model.images]
     with serving(registered_folder, tmp_path) as address:
         status, one = ask(address, {"dataframe_split": {"columns": ["image"], "data": [[texts[0]]]}})

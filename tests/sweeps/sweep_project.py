@@ -1,4 +1,4 @@
-"""Gives the probe project fast stages that train, stop and resume as the real ones do."""
+"""Gives the probe project fast stages that train, stop and resume like the real ones."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def evaluations(folder: Path) -> list[int]:
 
 @pytest.fixture
 def hold(probe_project: ProbeProject) -> Path:
-    """A file that makes training runs wait after an epoch until it is deleted."""
+    """A file that pauses training runs after an epoch until it is deleted."""
     path = probe_project.path / "hold"
     path.touch()
     return path

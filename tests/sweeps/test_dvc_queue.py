@@ -51,7 +51,7 @@ def run(root: Path, *command: str) -> str:
 
 @pytest.mark.slow
 def test_queued_experiments_are_logged_to_the_projects_mlflow(repository):
-    """Each experiment runs in a copy of the project that DVC later deletes. Its run is the parent of the stage's."""
+    """Experiments run in a temporary copy of the project. Each has a run, with the stage's run as its child."""
     root = repository.path
     for name in ("low", "high"):
         seed = f"seed={len(name)}"
@@ -78,6 +78,6 @@ def test_queued_experiments_are_logged_to_the_projects_mlflow(repository):
         ("/srv/repository/.dvc/tmp/exps/tmpabc/project", "/srv/repository/project"),
     ],
 )
-def test_copy_of_dvc_belongs_to_its_project(project, home):
+def test_a_copy_made_by_dvc_belongs_to_its_project(project, home):
     """The project may be a subfolder of its repository. Any other folder is a separate project."""
     assert find_home(Path(project)) == Path(home)

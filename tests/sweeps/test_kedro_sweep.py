@@ -79,12 +79,17 @@ def test_sweep_resumes_the_same_trial_after_sigkill(probe_project, hold):
     kept = [number for number in (0, 1) if (folder / f"trial-000{number}/06_models/training/checkpoints").exists()]
     assert kept == [best.number]
     logged = client_of(probe_project.path).list_artifacts(parent.info.run_id, "sweep")
-    assert {Path(file.path).name for file in logged} == {"trials.csv", "curves.png", "history.png", "parameters.png"}
+    assert {Path(file.path).name for file in logged} == {"trials.csv", "index.html"}
+    note, page = parent.data.tags["mlflow.note.content"], "runs/{}?workflowType=machine_learning)"
+    assert note.startswith(f"val/top1 {best.value:.4f} in trial {best.number} (2 trials: 2 complete)\n")
+    assert note.index(f"[trial {best.number}]") < note.index(f"[trial {1 - best.number}]")
+    assert all(page.format(run.info.run_id) in note for run in trials)
+    assert "artifacts/sweep/index.html" in note
 
 
 @pytest.mark.slow
 def test_failed_trial_stops_the_sweep_and_is_resumed(probe_project):
-    """The error includes the trial, its error and the next step. The next sweep resumes the trial, even after Ctrl-C.
+    """The error names the trial, the cause and the next step. The next sweep resumes the trial, even after Ctrl-C.
 
     A non-finite loss ends only its own trial.
     """
@@ -116,8 +121,8 @@ def test_failed_trial_stops_the_sweep_and_is_resumed(probe_project):
     assert {(run.info.status, run.data.tags["sweep.state"]) for run in trials} == {("FAILED", "diverged")}
 
 
-def test_invalid_space_is_refused_before_anything_starts(probe_project):
-    """The error shows the path and a similar one. Neither a study nor a run is created."""
+def test_invalid_space_is_rejected_before_anything_starts(probe_project):
+    """The error shows the path and suggests a similar one. Neither a study nor a run is created."""
     folder = prepare(probe_project, space={"training.lr.learning_rat": {"low": 0.1, "high": 0.9}})
     refused = probe_project.run("sweep")
     assert refused.returncode == 1

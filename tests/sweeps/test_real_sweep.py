@@ -1,4 +1,4 @@
-"""Tests a sweep that really trains ResNet18 on a few digits. One trial is killed and resumed; another is pruned."""
+"""Tests a sweep that trains ResNet18 on a few digits. One trial is killed and resumed; another is pruned."""
 
 from __future__ import annotations
 

@@ -67,14 +67,14 @@ def test_each_kind_of_range_becomes_an_optuna_distribution():
         ({"training.lr.warmup_epoch": {"integer": True, "low": 0, "high": 2}}, r"lr\.warmup_epoch=2"),
     ],
 )
-def test_invalid_space_is_refused(training, space, named):
+def test_invalid_space_is_rejected(training, space, named):
     """The error identifies the unknown path, or the value that the parameters reject."""
     with pytest.raises(ParameterError, match=named):
         require_space(sweep_of(space).ranges, training)
 
 
-def test_invalid_combination_of_values_is_refused(training):
-    """The error identifies a combination of values that are valid only on their own."""
+def test_invalid_combination_of_values_is_rejected(training):
+    """The error identifies a combination of values that are only valid individually."""
     space = {
         "training.epochs": {"integer": True, "low": 2, "high": 4},
         "training.lr.warmup_epoch": {"integer": True, "low": 1, "high": 2},
@@ -92,7 +92,7 @@ def test_valid_space_is_accepted(training):
     ("changes", "named"),
     [
         ({"space": {RATE: {"low": 1, "high": 0.1}}}, r"low 1 .* high 0\.1"),
-        ({"space": {RATE: {"low": 0, "high": 0.1, "log": True}}}, "low is 0"),
+        ({"space": {RATE: {"low": 0, "high": 0.1, "log": True}}}, "log: true"),
         ({"space": {RATE: {"low": 0.1, "high": 0.2, "logg": True}}}, "logg"),
         ({"space": {RATE: {"choices": [1, 1]}}}, r"\[1, 1\]"),
         ({"space": {RATE: None}}, "space is empty"),
@@ -103,21 +103,21 @@ def test_valid_space_is_accepted(training):
         ({"study": "../other"}, "study"),
     ],
 )
-def test_invalid_sweep_is_refused(changes, named):
-    """An empty range, the wrong direction of a metric, or an option of another pruner is an error."""
+def test_invalid_sweep_is_rejected(changes, named):
+    """An empty range, the wrong direction for a metric, or an option of another pruner is an error."""
     with pytest.raises(ValidationError, match=named):
         sweep_of(**{"space": {RATE: {"low": 0.1, "high": 0.2}}, **changes})
 
 
 def test_paths_refer_to_single_values():
-    """A section does not have a path, but each value in the section does."""
+    """Sections have no path, but each value in them does."""
     paths = list_paths()
     assert {RATE, "training.optimizer.l2_coeff", "training.label_smoothing", "training.arch.lr_mult_list"} <= set(paths)
     assert "training.lr" not in paths
 
 
 def test_chosen_values_replace_the_given_ones():
-    """A trial uses the user's parameters, in which the chosen values replace those at their paths."""
+    """A trial uses the user's parameters, with the chosen values at their paths."""
     given = {"training": {"lr": {"name": "Linear", "learning_rate": 1.0}, "epochs": 9}}
     assert merge(given, nest({RATE: 0.1, "training.seed": 3})) == {
         "training": {"lr": {"name": "Linear", "learning_rate": 0.1}, "epochs": 9, "seed": 3}

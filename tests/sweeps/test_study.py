@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from resnet50_pipeline.events import EvalEnd, EventWriter
 from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.sweeps.report import write_report
+from resnet50_pipeline.sweeps.report import draw_figures, write_report
 from resnet50_pipeline.sweeps.study import DIVERGED, Study, study_exists
 from resnet50_pipeline.sweeps.sweep import TrialWatcher
 
@@ -104,7 +104,7 @@ def evaluate(events: Path, epoch: int, top1: float) -> None:
 
 
 def test_resumed_trial_reports_each_epoch_once(tmp_path):
-    """A resumed training run evaluates an epoch again. Optuna uses the first value, and the trial uses the best one."""
+    """When a resumed run repeats an evaluation, Optuna keeps the first value, and the trial the best one."""
     parameters, events = parameters_of(tmp_path), tmp_path / "events.jsonl"
     study = Study(parameters)
     with study.next_trial() as trial:
@@ -119,7 +119,7 @@ def test_resumed_trial_reports_each_epoch_once(tmp_path):
 
 
 def test_trial_below_the_median_is_pruned_before_its_last_epoch(tmp_path):
-    """The pruner uses the evaluations; after the last epoch, a trial is not pruned."""
+    """The pruner uses the evaluations, and never prunes a trial after its last epoch."""
     parameters = parameters_of(tmp_path)
     study = Study(parameters)
     with study.next_trial() as trial:
@@ -151,7 +151,7 @@ def test_skipped_trial_is_replaced(tmp_path):
         study.give_up(1)
 
 
-def test_study_with_other_values_is_refused(tmp_path):
+def test_study_with_other_values_is_rejected(tmp_path):
     """The error lists each difference in space, metric and direction. The number of trials may change."""
     Study(parameters_of(tmp_path))
     Study(parameters_of(tmp_path, trials=60))
@@ -162,25 +162,27 @@ def test_study_with_other_values_is_refused(tmp_path):
 
 
 def test_report_contains_the_plots_that_the_trials_allow(tmp_path):
-    """Without a value, only the table is written. The importance plot needs several distinct values."""
+    """Without a value, the page has no plots. The importance plot needs several distinct values."""
     space = {**parameters_of(tmp_path).space, "training.ema_decay": {"choices": [None, 0.9]}}
     parameters = parameters_of(tmp_path, trials=12, space=space)
     study = Study(parameters)
     with study.next_trial() as trial:
-        assert {path.name for path in write_report(study)} == {"trials.csv"}
+        assert {path.name for path in write_report(study)} == {"trials.csv", "index.html"}
+        assert draw_figures(study) == []
         trial.report(0.5, 1)
         complete(study, trial, 0.5)
-    names = {path.name for path in write_report(study)}
-    assert names == {"trials.csv", "curves.png", "history.png", "parameters.png"}
+    without_importances = ["History", "Slices", "Parallel coordinates", "Evaluations"]
+    assert [figure.title for figure in draw_figures(study)] == without_importances
     run_trials(parameters, 11)
-    names = {path.name for path in write_report(study)}
-    assert names == {"trials.csv", "curves.png", "history.png", "parameters.png", "importances.png"}
+    importances = "Importance of the parameters"
+    assert [figure.title for figure in draw_figures(study)] == ["History", importances, *without_importances[1:]]
+    write_report(study)
     table = pd.read_csv(study.folder / "report" / "trials.csv")
     assert table["trial"].tolist() == list(range(12))
     assert table[RATE].tolist() == pytest.approx([row.params[RATE] for row in study.rows()])
 
 
-def test_wrong_database_url_is_refused(tmp_path):
+def test_wrong_database_url_is_rejected(tmp_path):
     """The error mentions the parameter. Checking whether a study exists does not create anything."""
     with pytest.raises(ParameterError, match=r"sweep\.storage.*NoSuchModuleError"):
         Study(parameters_of(tmp_path, storage="nonsense://host/optuna"))

@@ -1,4 +1,4 @@
-"""Fixtures for tests with a real server that starts and stops."""
+"""Fixtures for tests with a real server that can be started and stopped."""
 
 from __future__ import annotations
 

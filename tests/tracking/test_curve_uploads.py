@@ -20,7 +20,7 @@ def run(tmp_path):
     run.end("FINISHED")
 
 
-def test_points_appear_during_the_training(run, tmp_path):
+def test_points_appear_during_training(run, tmp_path):
     """The thread uploads events while they are being written, and uploads the rest at the end of the block."""
     folder = tmp_path / "training"
     with uploading_curves(run.outbox, folder, resumes=False, poll_seconds=0.05):
@@ -43,7 +43,7 @@ def test_points_are_uploaded_after_an_error(run, tmp_path):
 
 
 @pytest.mark.parametrize(("resumes", "steps"), [(True, [1, 2, 3, 4, 5]), (False, [4, 5])])
-def test_only_a_resumed_training_includes_existing_events(run, tmp_path, resumes, steps):
+def test_only_a_resumed_run_includes_existing_events(run, tmp_path, resumes, steps):
     """The curves of a resumed run start at the very first step, and those of a new run at its own first step."""
     folder = tmp_path / "training"
     write_steps(folder, 1, 3)
@@ -57,4 +57,4 @@ def test_the_end_does_not_wait_for_the_next_poll(run, tmp_path):
     before = set(threading.enumerate())
     with uploading_curves(run.outbox, tmp_path / "training", resumes=False, poll_seconds=3600):
         assert set(threading.enumerate()) > before
-    assert set(threading.enumerate()) <= before  # a thread that was still waiting for its next poll would be alive
+    assert set(threading.enumerate()) <= before  # a thread still waiting for its next poll would be alive

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Metric
 
+from example_events import started, train_step
 from mlflow_stores import client_of, points, sqlite_store
 from resnet50_pipeline.events import (
     AnyEvent,
@@ -16,28 +17,17 @@ from resnet50_pipeline.events import (
     EvalEnd,
     EventWriter,
     Finished,
-    Started,
     TrainStep,
     WarningRaised,
 )
-from resnet50_pipeline.tracking.delivery.curve_cursor import CURSOR, skip_existing_events
+from resnet50_pipeline.tracking.delivery.curve_cursor import skip_existing_events
 from resnet50_pipeline.tracking.delivery.curve_points import make_points
 from resnet50_pipeline.tracking.delivery.curve_writer import upload_new_events
-from resnet50_pipeline.training_dir import events_path
+from resnet50_pipeline.training_dir import CURSOR, events_path
 
 
 def step(number: int, loss: float = 1.0) -> TrainStep:
-    return TrainStep(
-        time=1_764_000_000 + number,
-        step=number,
-        epoch=1,
-        loss=loss,
-        top1=0.5,
-        learning_rate=0.1,
-        images_per_second=30.0,
-        reader_seconds=0.0,
-        batch_seconds=0.5,
-    )
+    return train_step(time=1_764_000_000 + number, step=number, loss=loss)
 
 
 def points_of(event: AnyEvent) -> list[Metric]:
@@ -61,26 +51,13 @@ def run(tmp_path):
     return client, client.create_run("0").info.run_id, folder
 
 
-def started(ranks: int, first_step: int = 0) -> Started:
-    return Started(
-        ranks=ranks,
-        device="cpu",
-        epochs=1,
-        steps_per_epoch=9,
-        train_images=9,
-        val_images=9,
-        first_step=first_step,
-        paddle_version="3.3.1",
-    )
-
-
 @pytest.mark.parametrize(("ranks", "steps"), [(2, [1, 2, 3, 4]), (1, [1, 2, 3, 3, 4])])
 def test_repeated_steps_are_on_the_curve_once(run, ranks, steps):
-    """After resuming at step 2, step 3 is skipped unless the number of ranks, which defines a step, has changed."""
+    """After resuming at step 2, step 3 is skipped unless the number of ranks, and with it the step, has changed."""
     client, run_id, folder = run
-    write(folder, started(2), step(1), step(2), step(3))
+    write(folder, started(), step(1), step(2), step(3))
     upload_new_events(client, run_id, "a", folder)
-    write(folder, started(ranks, 2), step(3, loss=0.5), step(4))
+    write(folder, started(ranks=ranks, first_step=2), step(3, loss=0.5), step(4))
     upload_new_events(client, run_id, "a", folder)
     assert [number for number, _ in points(client, run_id, "train/loss")] == steps
 
@@ -92,11 +69,48 @@ def test_train_steps_become_points_over_optimizer_steps():
         "train/loss",
         "train/top1",
         "train/learning_rate",
-        "train/images_per_second",
-        "train/reader_seconds",
+        "speed/images_per_second",
+        "speed/reader_seconds",
     }
     assert {(metric.step, metric.timestamp) for metric in metrics} == {(7, 1_764_000_007_000)}
     assert next(metric.value for metric in metrics if metric.key == "train/loss") == 0.25
+
+
+def test_monitored_values_become_curves():
+    """Each value that a step has becomes a point, in GiB or seconds. The time to load is already a curve."""
+    event = step(7).model_copy(
+        update={
+            "gradient_norm": 1.5,
+            "update_ratios": {"stem": 0.002, "head": 0.001},
+            "phase_seconds": {"load": 0.1, "forward": 0.25},
+            "loss_scale": 64.0,
+            "skipped_steps": 2,
+            "memory_bytes": 3 << 30,
+            "peak_memory_bytes": 5 << 30,
+        }
+    )
+    added = {metric.key: metric.value for metric in points_of(event)}
+    for metric in points_of(step(7)):
+        del added[metric.key]
+    assert added == {
+        "train/gradient_norm": 1.5,
+        "train/loss_scale": 64.0,
+        "train/skipped_steps": 2.0,
+        "memory/gib": 3.0,
+        "memory/peak_gib": 5.0,
+        "update_ratio/stem": 0.002,
+        "update_ratio/head": 0.001,
+        "seconds/forward": 0.25,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "curve"),
+    [("skipped_steps", 0, "train/skipped_steps"), ("gradient_norm", math.inf, "train/gradient_norm")],
+)
+def test_zeros_and_infinities_are_not_curves(field, value, curve):
+    """Skipped steps have no curve before the first one. MLflow would draw an infinite norm as a huge number."""
+    assert curve not in {metric.key for metric in points_of(step(7).model_copy(update={field: value}))}
 
 
 def test_epochs_and_evaluations_become_points_over_epochs():
@@ -105,11 +119,15 @@ def test_epochs_and_evaluations_become_points_over_epochs():
     evaluation = points_of(
         EvalEnd(epoch=3, step=90, images=30, loss=1.0, top1=0.4, top5=0.9, images_per_second=60, is_best=True)
     )
-    assert {metric.key for metric in epoch} == {
-        f"epoch/{name}" for name in ("loss", "top1", "images_per_second", "seconds", "skipped_images")
-    }
-    assert {metric.key for metric in evaluation} == {"val/loss", "val/top1", "val/top5", "val/images_per_second"}
+    assert {metric.key for metric in epoch} == {"epoch/loss", "epoch/top1"}
+    assert {metric.key for metric in evaluation} == {"val/loss", "val/top1", "val/top5", "speed/val_images_per_second"}
     assert {metric.step for metric in [*epoch, *evaluation]} == {3}
+
+
+def test_skipped_images_become_a_curve_only_if_there_are_any():
+    """A constant curve of zeros is not uploaded."""
+    epoch = EpochEnd(epoch=3, step=90, loss=1.0, top1=0.5, images_per_second=30, seconds=10, skipped_images=2)
+    assert {metric.key: metric.value for metric in points_of(epoch)}["epoch/skipped_images"] == 2
 
 
 def test_other_events_add_no_points():
@@ -150,7 +168,7 @@ def test_an_incomplete_line_is_uploaded_later(run):
 
 
 def test_a_batch_sent_twice_is_stored_once(run):
-    """If the process dies after MLflow's response and before the cursor moves, the second upload adds no duplicates."""
+    """If the process dies before the cursor moves, the second upload adds no duplicates."""
     client, run_id, folder = run
     write(folder, *(step(number) for number in range(1, 301)))
     upload_new_events(client, run_id, "s", folder)
@@ -171,7 +189,7 @@ def test_another_run_receives_the_whole_curve(run):
     assert [at for at, _ in points(client, later, "train/loss")] == [1, 2]
 
 
-def test_events_of_an_earlier_training_are_skipped(run):
+def test_events_of_an_earlier_training_run_are_skipped(run):
     """A new training run in an old folder has all of its points and none of the old ones."""
     client, run_id, folder = run
     write(folder, step(1, loss=9.0), step(2, loss=9.0))
@@ -206,18 +224,18 @@ def test_a_damaged_line_is_skipped_with_a_warning(run, caplog):
     assert "train_st" in caplog.text
 
 
-def test_every_point_of_a_long_training_is_uploaded(run):
+def test_every_point_of_a_long_run_is_uploaded(run):
     """All points from thousands of steps are uploaded."""
     client, run_id, folder = run
     finished = Finished(epochs=1, step=1, best_epoch=1, best_top1=1, seconds=1, images_per_second=1)
-    write(folder, started(1), *(step(number) for number in range(1, 3001)), finished)
+    write(folder, started(ranks=1), *(step(number) for number in range(1, 3001)), finished)
     assert upload_new_events(client, run_id, "s", folder) == 15_000
     assert len(points(client, run_id, "train/top1")) == 3000
 
 
 @pytest.mark.parametrize("earlier", [0, 2])
 def test_a_run_in_another_store_receives_all_events_of_the_session(run, earlier):
-    """If the session's run was deleted or is in another store, the new run also has the points from before the stop."""
+    """If the session's run was deleted or is in another store, the new run also gets the earlier points."""
     client, run_id, folder = run
     if earlier:
         write(folder, *(step(number, loss=9.0) for number in range(1, 1 + earlier)))

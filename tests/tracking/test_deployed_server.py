@@ -35,7 +35,7 @@ def deployment(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def credentials(deployment: Deployment, monkeypatch):
-    """Set a user's environment variables, and make failing requests fail immediately."""
+    """Set a user's environment variables, and let failing requests fail fast."""
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", deployment.secrets.admin)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -76,7 +76,7 @@ def test_requests_need_a_password(deployment):
 
 
 def test_other_host_headers_are_rejected(deployment):
-    """A page on another site that resolves its own name to this server gets status 403."""
+    """A foreign page that resolves its own name to this server gets status 403."""
     right = base64.b64encode(f"admin:{deployment.secrets.admin}".encode()).decode()
     url = f"{deployment.mlflow.uri}/api/2.0/mlflow/experiments/search?max_results=1"
     assert status_of(url, Authorization=f"Basic {right}", Host="evil.example") == 403

@@ -8,16 +8,21 @@ import math
 import pytest
 
 from resnet50_pipeline.parameters import GateParameters
-from resnet50_pipeline.tracking.registry.gate import VersionFacts, judge
+from resnet50_pipeline.tracking.registry.gate import PairedDifference, VersionFacts, judge
 
 GATE = GateParameters(min_accuracy=0.75, max_accuracy_drop=0.02)
 CHAMPION = VersionFacts(3, 0.95, "sha256:da7a", "sha256:1157")
 
 
-def decide(top1=0.95, champion=CHAMPION, gate=GATE, broken=(), export_passed=True, **digests: str):
+def decide(top1=0.95, champion=CHAMPION, gate=GATE, broken=(), export_passed=True, *, paired=None, **digests: str):
     facts = {"data_digest": "sha256:da7a", "list_digest": "sha256:1157", **digests}
     return judge(
-        VersionFacts(4, top1, **facts), champion, gate, broken_expectations=broken, export_passed=export_passed
+        VersionFacts(4, top1, **facts),
+        champion,
+        gate,
+        broken_expectations=broken,
+        export_passed=export_passed,
+        paired=paired,
     )
 
 
@@ -56,8 +61,51 @@ def test_a_champion_with_different_data_is_not_compared(digests, allowed):
     assert "version 3" in decision.checks[1].finding
 
 
+COMPARISON = {
+    "rival_model": "digits",
+    "rival_version": 3,
+    "is_same_content": True,
+    "images": 97,
+    "top1": {"difference": -0.02},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "passes"),
+    [
+        ({}, True),
+        ({"top1": {"difference": -0.0201}}, False),
+        ({"top1": {"difference": 0.1}}, True),
+        ({"rival_version": 2}, False),
+        ({"rival_model": None, "rival_version": None}, False),
+        ({"rival_model": "flowers"}, False),
+        ({"is_same_content": False}, False),
+    ],
+)
+def test_a_paired_comparison_replaces_equal_data(changes, passes):
+    """On other data, only a comparison with the champion on images of the same content counts, with the same bound."""
+    paired = PairedDifference.from_comparison({**COMPARISON, **changes}, "digits")
+    decision = decide(0.80, paired=paired, data_digest="sha256:07e4")
+    assert decision.passed is passes
+    is_used = changes.keys() <= {"top1"}
+    assert ("on the 97 images that both evaluations contain" in decision.checks[1].finding) is is_used
+
+
+def test_a_paired_comparison_is_ignored_for_balanced_accuracy_and_equal_data():
+    """The comparison contains only top-1, and equal data needs no comparison."""
+    paired = PairedDifference.from_comparison({**COMPARISON, "top1": {"difference": -0.5}}, "digits")
+    assert decide(0.95, paired=paired).passed
+    gate = GATE.model_copy(update={"metric": "balanced_accuracy"})
+    assert not decide(0.95, gate=gate, paired=paired, data_digest="sha256:07e4").passed
+
+
+def test_no_comparison_is_no_paired_difference():
+    """Without a rival, the gate has no comparison."""
+    assert PairedDifference.from_comparison({"rival": None, "reason": ""}, "digits") is None
+
+
 def test_a_champion_without_top1_is_not_compared():
-    """A champion registered by another program has no top-1 accuracy, so the rule fails rather than passing."""
+    """A champion registered by another program has no top-1 accuracy, so the rule fails."""
     assert broken_rules(decide(champion=VersionFacts(3, math.nan, "", ""))) == ["max_accuracy_drop"]
 
 
@@ -76,8 +124,8 @@ def test_a_passing_decision_has_reasons():
 
 
 @pytest.mark.parametrize(("metric", "passes"), [("top1", True), ("balanced_accuracy", False)])
-def test_the_metric_decides(metric, passes):
-    """The gate compares the accuracy that `metric` names, and the findings name it."""
+def test_the_configured_metric_is_compared(metric, passes):
+    """The gate compares the accuracy set by `metric`, and the findings name it."""
     tags = {"top1": "0.9", "balanced_accuracy": "0.7", "data_digest": "sha256:da7a", "list_digest": "sha256:1157"}
     gate = GATE.model_copy(update={"metric": metric})
     facts = VersionFacts.from_tags(4, tags, metric)

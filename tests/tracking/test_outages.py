@@ -17,11 +17,11 @@ from test_outbox import loss_steps, wait_until, write_steps
 
 from mlflow_stores import DESCRIPTION, MlflowServer, find_runs, points
 from resnet50_pipeline.tracking.address import OUTBOX
-from resnet50_pipeline.tracking.delivery.curve_cursor import CURSOR
 from resnet50_pipeline.tracking.delivery.curve_uploads import uploading_curves
 from resnet50_pipeline.tracking.delivery.curve_writer import upload_new_events
 from resnet50_pipeline.tracking.delivery.reconciliation import reconcile_runs
 from resnet50_pipeline.tracking.runs import TrackedRun, open_run
+from resnet50_pipeline.training_dir import CURSOR
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def start_training(project: Path) -> subprocess.Popen[str]:
 
 
 def finish(training: subprocess.Popen[str]) -> None:
-    """Wait for training to end. A step that waited for the server would never end."""
+    """Wait for training to end, which it would not if a step waited for the server."""
     training.communicate(timeout=120)
     assert training.returncode == 0
 
@@ -148,7 +148,7 @@ def test_server_down_at_the_end(server, project):
 
 
 def test_a_frozen_server_delays_operations_by_seconds_only(server, project, monkeypatch):
-    """A frozen server never answers. An operation waits for a few seconds, but training does not wait."""
+    """Operations wait a few seconds for a server that never responds, but training does not."""
     server.start()
     run = open_run(describe(), server.parameters, project)
     training = start_training(project)

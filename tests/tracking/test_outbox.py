@@ -93,7 +93,7 @@ def loss_steps(run: TrackedRun) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_during_a_training_loses_no_point(server, project, caplog):
+def test_a_server_that_dies_during_training_loses_no_points(server, project, caplog):
     """Training continues without the server, and every point and file is uploaded once when the server is back."""
     caplog.set_level(logging.INFO, logger="resnet50_pipeline")
     server.start()
@@ -122,7 +122,7 @@ def test_a_server_that_dies_during_a_training_loses_no_point(server, project, ca
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "status"), [("end", "FINISHED"), ("kill", "KILLED")])
 def test_the_next_run_delivers_the_results_of_a_dead_process(server, project, what, status):
-    """The next run uploads all results of a run that never reached the server, whether it ended or was killed."""
+    """The next run uploads everything from a run that never reached the server, whether it ended or was killed."""
     write_steps(project / "training", 1, 30)
     command = [sys.executable, "-W", "ignore", "-c", CHILD, str(project), what, server.uri, EXPERIMENT]
     subprocess.run(command, check=what == "end", timeout=120, stderr=subprocess.DEVNULL)
@@ -185,7 +185,7 @@ def test_an_unwritable_outbox_does_not_stop_the_run(server, project, caplog):
 @pytest.mark.slow
 @pytest.mark.parametrize("becomes_writable", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_results_in_memory_arrive_when_the_server_is_back(server, project, becomes_writable):
-    """Results that wait in memory are delivered once, with their files, whether or not the outbox becomes writable."""
+    """Results in memory are delivered once, with their files, whether or not the outbox becomes writable."""
     (project / OUTBOX).write_text("")
     run = open_run(DESCRIPTION, server.parameters, project)
     run.log_metrics({"evaluation/top1": 0.5})
@@ -218,7 +218,7 @@ def test_an_outbox_that_becomes_unwritable_does_not_stop_the_run(server, project
 
 
 def test_a_rejected_request_does_not_block_the_others(project, caplog):
-    """A request that can never succeed is dropped with a warning, and the following ones are delivered."""
+    """A request that can never succeed is dropped with a warning, and later ones are delivered."""
     run = open_run(DESCRIPTION, sqlite_store(project), project)
     run.log_metrics({"not a (valid) name": 1.0})
     run.log_metrics({"evaluation/top1": 0.5})
@@ -229,7 +229,7 @@ def test_a_rejected_request_does_not_block_the_others(project, caplog):
 
 
 def test_results_for_a_deleted_experiment_are_saved(project):
-    """If the experiment is deleted in the meantime, results wait on disk and are uploaded once it is restored."""
+    """If the experiment is deleted in the meantime, results stay on disk until it is restored."""
     store, client = resolve_store(sqlite_store(project), project), client_of(project)
     client.delete_experiment(store.find_experiment(client))
     process = ProcessIdentity.of_this_process()
@@ -271,9 +271,8 @@ def test_refused_files_do_not_hold_back_results(project, caplog):
     client = client_of(project)
     (stored,) = find_runs(client)
     assert (stored.info.status, stored.data.metrics) == ("FINISHED", {"evaluation/top1": 0.5})
-    assert "refuses files" in caplog.text
-    assert "does not accept results" not in caplog.text
     waiting = OutboxFolder.of(project, "session-1")
+    assert str(waiting.path) in caplog.text
     assert [operation.kind for operation in waiting.read().operations] == ["log_artifact"]
     root.unlink()
     dead = waiting.read()
@@ -288,7 +287,7 @@ def test_refused_files_do_not_hold_back_results(project, caplog):
 
 
 def test_training_resumed_in_another_store_is_a_new_run(project, caplog):
-    """The ID of a run is valid only in its own store, and a warning says that the run is new."""
+    """Run IDs are only valid in their own store, so a new run starts, with a warning."""
     first = open_run(DESCRIPTION, sqlite_store(project), project)
     first.outbox.add(SetTags(tags={"waiting": "yes"}))
     state = first.outbox._state
@@ -300,5 +299,5 @@ def test_training_resumed_in_another_store_is_a_new_run(project, caplog):
     (stored,) = find_runs(MlflowClient(f"sqlite:///{project / 'other.db'}"))
     assert (stored.info.status, stored.data.tags["waiting"]) == ("FINISHED", "yes")
     assert stored.info.run_id != first.run_id
-    assert "being resumed" in caplog.text
+    assert "other.db" in caplog.text
     first.end("KILLED")

@@ -16,14 +16,14 @@ from mlflow_stores import MlflowServer, client_of, sqlite_store
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import GateParameters, ModelRegistrationParameters
 from resnet50_pipeline.tracking.registry import champion as champion_module
-from resnet50_pipeline.tracking.registry.champion import ChampionJournal
+from resnet50_pipeline.tracking.registry.champion import ChampionJournal, create_model, journal_experiment
 from resnet50_pipeline.tracking.registry.promotion import judge_version, list_champions, promote_version, roll_back
 
 NAME = "probe"
 PARAMETERS = ModelRegistrationParameters(model_name=NAME, gate=GateParameters(min_accuracy=0.5))
 TAGS = {"data_digest": "sha256:da7a", "list_digest": "sha256:1157"}
 
-# One of several processes. It waits until all are ready, and then puts its version through the gate.
+# One of several processes, which puts its version through the gate once all are ready.
 CONTENDER = """
 import sys, time
 from pathlib import Path
@@ -47,7 +47,7 @@ def add_versions(client: MlflowClient, accuracies: Sequence[float]) -> list[int]
     experiment = client.get_experiment_by_name("probe")
     experiment_id = experiment.experiment_id if experiment else client.create_experiment("probe")
     if not client.search_registered_models(f"name = '{NAME}'"):
-        client.create_registered_model(NAME)
+        create_model(client, NAME, None)
     numbers = []
     for top1 in accuracies:
         run = client.create_run(experiment_id)
@@ -96,7 +96,7 @@ def test_blocking_findings_fail_a_version(client):
     assert alias_of(client) is None
 
 
-def test_with_candidate_a_person_decides(client):
+def test_a_candidate_is_promoted_by_hand(client):
     """A passing version becomes the candidate; promoting it moves it from candidate to champion."""
     parameters = PARAMETERS.model_copy(update={"alias": "candidate"})
     add_versions(client, [0.90, 0.95])
@@ -112,7 +112,7 @@ def test_with_candidate_a_person_decides(client):
     assert (entry.action, entry.why) == ("promote", "looked at the report")
 
 
-def test_a_failed_version_is_promoted_only_despite_the_gate(client):
+def test_a_failed_version_is_only_promoted_despite_the_gate(client):
     """The error shows the gate's reasons and the option that overrides them."""
     add_versions(client, [0.4])
     judge(client, 1)
@@ -136,7 +136,7 @@ def test_a_second_rollback_goes_one_champion_further_back(client):
         roll_back(client, NAME)
 
 
-def test_an_alias_that_a_person_moved_is_recorded(client):
+def test_an_alias_moved_by_hand_is_recorded(client):
     """A move made in MLflow's UI becomes an entry, and the next version is compared with that champion."""
     add_versions(client, [0.90, 0.95, 0.92])
     for version in (1, 2):
@@ -152,11 +152,11 @@ def test_an_alias_that_a_person_moved_is_recorded(client):
 
 
 def test_listing_champions_writes_nothing(client, monkeypatch):
-    """Listing shows an alias that a person set or moved, and leaves the tags and the journal unchanged."""
+    """Listing shows an alias set or moved by hand, and leaves the tags and the journal unchanged."""
     add_versions(client, [0.90, 0.95])
     client.set_registered_model_alias(NAME, "champion", "2")
     assert versions_of(client) == [2]
-    assert champion_module.JOURNAL_TAG not in client.get_registered_model(NAME).tags
+    assert ChampionJournal(client, NAME).history() == []
     client.delete_registered_model_alias(NAME, "champion")
     judge(client, 1)
     client.set_registered_model_alias(NAME, "champion", "2")
@@ -234,9 +234,76 @@ def contend(uri: str, client: MlflowClient, folder: Path, accuracies: Sequence[f
             )
 
 
+def test_no_run_with_a_version_has_parameters_of_the_journal(client):
+    """The journal's entries are parameters of a run in a separate experiment, so that no comparison shows them."""
+    add_versions(client, [0.90, 0.92])
+    for version in (1, 2):
+        judge(client, version)
+    journal = client.get_run(client.get_registered_model(NAME).tags["champion_journal"])
+    assert set(journal.data.params) == {f"champion.000{n}{end}" for n in (1, 2) for end in ("", ".settled")}
+    assert journal.info.experiment_id != client.get_experiment_by_name("probe").experiment_id
+    for version in ("1", "2"):
+        assert client.get_run(client.get_model_version(NAME, version).run_id).data.params == {}
+
+
+def test_one_process_creates_the_model_and_its_journal(client):
+    """If the model already exists, creating it again leaves its journal unchanged and no run behind."""
+    for _ in range(2):
+        create_model(client, NAME, None)
+    journal = client.get_experiment_by_name("champion journals")
+    (run,) = client.search_runs([journal.experiment_id])
+    assert client.get_registered_model(NAME).tags["champion_journal"] == run.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("experiment", "expected"),
+    [
+        ("digits", "champion journals"),
+        ("team/digits", "champion journals"),
+        ("/digits", "champion journals"),
+        ("/Users/ada@example.com/digits", "/Users/ada@example.com/champion journals"),
+    ],
+)
+def test_journals_are_in_the_folder_of_the_experiment(client, experiment, expected):
+    """If the experiment's name is a path, as on Databricks, the experiment of the journals is in the same folder."""
+    create_model(client, NAME, None, journal_experiment(experiment))
+    journal = client.get_run(client.get_registered_model(NAME).tags["champion_journal"])
+    assert client.get_experiment(journal.info.experiment_id).name == expected
+
+
+def test_a_model_is_registered_without_the_experiment_of_the_journals(client):
+    """If the journals' experiment was deleted, the run of the first version contains the journal."""
+    client.delete_experiment(client.create_experiment("champion journals"))
+    (version,) = add_versions(client, [0.8])
+    assert "champion_journal" not in client.get_registered_model(NAME).tags
+    assert judge(client, version).alias == "champion"
+    first_run = client.get_model_version(NAME, str(version)).run_id
+    assert client.get_registered_model(NAME).tags["champion_journal"] == first_run
+
+
+def test_a_repeated_request_keeps_the_journal(client, monkeypatch):
+    """If MLflow's client repeats a request whose answer was lost, the journal of the created model is kept."""
+    create = client.create_registered_model
+
+    def create_twice(*arguments: object):
+        create(*arguments)
+        return create(*arguments)
+
+    monkeypatch.setattr(client, "create_registered_model", create_twice)
+    create_model(client, NAME, None)
+    journal = client.get_registered_model(NAME).tags["champion_journal"]
+    assert client.get_run(journal).info.lifecycle_stage == "active"
+
+
 @pytest.mark.slow
-def test_concurrent_runs_are_judged_one_after_the_other(client, tmp_path):
-    """With four processes on a SQLite file and then three more, the best version ends up as the champion."""
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_concurrent_runs_are_judged_one_after_the_other(client, tmp_path, is_ours):
+    """With four processes on a SQLite file and then three more, the best version ends up as the champion.
+
+    This also holds for a model that another program created, which has no journal yet.
+    """
+    if not is_ours:
+        client.create_registered_model(NAME)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     contend(uri, client, tmp_path / "first", [0.91, 0.94, 0.92, 0.93])
     contend(uri, client, tmp_path / "second", [0.95, 0.97, 0.96])
@@ -252,14 +319,14 @@ def test_concurrent_runs_on_a_server_are_judged_one_after_the_other(tmp_path):
         contend(server.uri, MlflowClient(server.uri, server.uri), tmp_path / "race", [0.91, 0.93, 0.92])
 
 
-@pytest.mark.parametrize("lost", ["first", "all"])
+@pytest.mark.parametrize("lost", ["journal", "all"])
 def test_a_lost_journal_is_replaced(client, lost, caplog):
     """If `mlflow gc` has removed the journal's run, a new journal starts with the current champion."""
     add_versions(client, [0.80, 0.90])
     judge(client, 1)
     journal = client.get_registered_model(NAME).tags["champion_journal"]
     runs = {client.get_model_version(NAME, str(number)).run_id for number in (1, 2)}
-    for run_id in {journal} if lost == "first" else runs:
+    for run_id in {journal} if lost == "journal" else {journal, *runs}:
         client._tracking_client.store._hard_delete_run(run_id)
     assert [entry.version for entry in list_champions(client, NAME)] == [1]
     assert judge(client, 2).alias == "champion"

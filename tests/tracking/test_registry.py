@@ -1,4 +1,4 @@
-"""The exported model is registered and can make predictions in a process without this project."""
+"""The exported model is registered, and works in a process without this project."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_stored_results_of_a_moved_project_are_delivered(tmp_path):
     run.end("FINISHED")
     (old / "mlartifacts").unlink()
     old.rename(new)
-    utils._artifact_repos_cache.clear()  # another process delivers
+    utils._artifact_repos_cache.clear()  # delivered by another process
     folder = OutboxFolder.of(new, DESCRIPTION.session)
     waiting = folder.read()
     folder.write(waiting.model_copy(update={"process": waiting.process.model_copy(update={"started": 1.0})}))
@@ -86,7 +86,7 @@ def test_another_artifact_root_affects_only_new_runs(tmp_path):
 
 
 def test_a_database_without_tables_is_left_unchanged(tmp_path):
-    """A file that another program has just created is left to MLflow."""
+    """A file just created by another program is left to MLflow."""
     (tmp_path / "mlflow.db").touch()
     store = resolve_store(SQLITE, tmp_path)
     assert store.connect().get_experiment_by_name("probe") is None

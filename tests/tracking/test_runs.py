@@ -1,4 +1,4 @@
-"""MLflow runs have the right content and the correct end state. The tests end real processes in every possible way."""
+"""MLflow runs have the right content and final state, however their process ends. The processes are real."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnet50_pipeline.tracking.limits import MAX_PARAM_LENGTH
 from resnet50_pipeline.tracking.process import ProcessIdentity
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, flatten_params, open_run, require_current_run
 
-# Opens a run, prints a line, and ends in the way that its argument specifies.
+# Opens a run, prints a line, and ends as its argument specifies.
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -192,3 +192,17 @@ def test_a_reused_pid_is_another_process():
     assert this.may_be_alive()
     assert not this.model_copy(update={"started": this.started - 60}).may_be_alive()
     assert ProcessIdentity.from_tags(this.as_tags()) == this
+
+
+def test_an_edited_description_is_kept(project):
+    """The description of a run can be replaced until somebody edits it in MLflow."""
+    run = open_probe(project)
+    for note in ("top-1 75%", "top-1 80%"):
+        run.describe(note, run.read())
+    client = client_of(project)
+    (found,) = find_runs(client, EXPERIMENT)
+    assert found.data.tags["mlflow.note.content"] == "top-1 80%"
+    client.set_tag(found.info.run_id, "mlflow.note.content", "my note")
+    run.describe("top-1 85%", run.read())
+    run.end("FINISHED")
+    assert client.get_run(found.info.run_id).data.tags["mlflow.note.content"] == "my note"

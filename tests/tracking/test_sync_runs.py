@@ -1,4 +1,4 @@
-"""`kedro sync-runs` uploads the results of dead processes, and its exit code shows whether it uploaded all of them."""
+"""`kedro sync-runs` uploads the results of dead processes, and its exit code shows whether any are left."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_run_made_offline_is_uploaded_by_the_command(project, server):
 
 
 def test_a_run_for_another_store_is_kept(project, server):
-    """A run that waits for another server stays in the outbox, and the exit code is 1."""
+    """A run for another server stays in the outbox, and the exit code is 1."""
     assert project.run("run").returncode == 0
     done = project.run("sync-runs", "--params", "tracking.uri=sqlite:///mlflow.db")
     assert done.returncode == 1

@@ -95,8 +95,8 @@ def server_context(certificate: Path, *, asks_client: bool = False) -> ssl.SSLCo
     return context
 
 
-def test_a_private_authority_is_trusted_as_mlflow_trusts_it(certificate, monkeypatch):
-    """Without the variable, the error mentions it. With the variable, or with checks turned off, the server answers."""
+def test_a_private_certificate_authority_is_trusted_as_in_mlflow(certificate, monkeypatch):
+    """Without the variable, the error mentions it. With it, or with checks turned off, the request succeeds."""
     with serving(server_context(certificate)) as (uri, requests):
         with pytest.raises(OSError, match="MLFLOW_TRACKING_SERVER_CERT_PATH"):
             require_answer(uri)
@@ -131,7 +131,7 @@ def test_tokens_and_passwords_are_sent(monkeypatch):
 
 
 def test_a_proxy_is_used(monkeypatch):
-    """A server that can be reached only through a proxy answers."""
+    """A server that is only reachable through a proxy is reached."""
     with serving() as (proxy, requests):
         monkeypatch.setenv("HTTP_PROXY", proxy)
         require_answer("http://mlflow.invalid:5000")
@@ -139,7 +139,7 @@ def test_a_proxy_is_used(monkeypatch):
 
 
 def test_a_failure_has_a_short_reason_without_the_password():
-    """The reason for a refused connection fits on one line of the preflight table."""
+    """The reason for a refused connection is short enough for a line of the preflight table."""
     with pytest.raises(OSError, match="Connection refused") as caught:
         require_answer(f"http://ada:s3cret@127.0.0.1:{free_port()}")
     assert "s3cret" not in str(caught.value)

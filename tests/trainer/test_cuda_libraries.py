@@ -35,7 +35,7 @@ WHEEL_FOLDERS = {
 
 @pytest.fixture
 def paddle(tmp_path: Path) -> Path:
-    """The folder `paddle` next to NVIDIA's wheels, whose files are copies of a small library."""
+    """A `paddle` folder next to NVIDIA's wheels, whose libraries are copies of a small one."""
     import _ctypes
 
     for path in WHEEL_FOLDERS:
@@ -80,7 +80,7 @@ def elf_with_fatbins(images: list[list[tuple[bool, int]]]) -> bytes:
     ],
 )
 def test_machine_code_runs_within_a_major_version(capability, runs):
-    """Machine code for 6.1 to 8.6 runs on later minor versions of the same major version only."""
+    """Machine code for 6.1 to 8.6 runs only on the same or a later minor version of the same major version."""
     assert Kernels((61, 70, 75, 80, 86), ()).run_on(capability) is runs
 
 

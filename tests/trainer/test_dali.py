@@ -20,9 +20,9 @@ from resnet50_pipeline.trainer.data.dali import DaliLoader, build_train_loader, 
 from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.data.loader import Loader
 from resnet50_pipeline.trainer.data.sampling import TrainBatches
-from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import Share
 
-ALONE = Ranks(rank=0, count=1, device="cpu")
+ALONE = Share(1, range(1))
 MIX = [{"OpSampler": {"MixupOperator": {"alpha": 0.5, "prob": 0.5}, "CutmixOperator": {"alpha": 1.0, "prob": 0.5}}}]
 
 
@@ -72,7 +72,7 @@ def load(config: TrainingConfig, with_dali: bool, epoch: int = 1, start_step: in
 
 
 def assert_alike(ones: list[Batch], others: list[Batch]) -> None:
-    """Check that images and order are equal, and that pixels differ no more than decoders and resizers may."""
+    """Check that order and labels are equal, and that pixels differ only as much as decoders and resizers do."""
     assert len(ones) == len(others) > 0
     for one, other in zip(ones, others, strict=True):
         assert one.index.tolist() == other.index.tolist()
@@ -104,7 +104,7 @@ class TestWithDali:
         assert_alike(load(plain, with_dali=True), load(plain, with_dali=False))
 
     def test_epoch_can_start_in_the_middle(self, config: TrainingConfig):
-        """An epoch that starts in the middle has pixels that are bit-identical to those of the full epoch."""
+        """If an epoch starts in the middle, its pixels are bit-identical to those of the full epoch."""
         whole, rest = load(config, with_dali=True), load(config, with_dali=True, start_step=1)
         for one, other in zip(whole[1:], rest, strict=True):
             np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
@@ -146,7 +146,7 @@ class TestWithDali:
 
 @pytest.mark.parametrize("operator", [Mixup(alpha=0.4), Cutmix(alpha=1.0)])
 def test_mixing_on_the_device_matches_the_host(operator):
-    """Mixing with Paddle produces the same result as NumPy; on a CPU, bit for bit."""
+    """Mixing with Paddle produces the same result as with NumPy, bit for bit on a CPU."""
     images = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
     for seed in range(9):
         plan = operator.plan(6, 8, np.random.default_rng(seed))

@@ -21,6 +21,7 @@ from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.data.loader import Loader
 from resnet50_pipeline.trainer.data.sampling import EvalBatches, TrainBatches, epoch_order
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import Share
 
 
 @pytest.fixture
@@ -40,13 +41,11 @@ def with_sampler(split: SplitConfig, **changes: object) -> SplitConfig:
 
 @given(images=st.integers(1, 200), ranks=st.integers(1, 7), batch=st.integers(1, 33), drop_last=st.booleans())
 def test_ranks_share_an_epoch(images: int, ranks: int, batch: int, drop_last: bool):
-    """All ranks have the same number of batches, of the same sizes, and together load every image not dropped."""
+    """All ranks have the same number of batches, with the same sizes. Together, they load every image not dropped."""
     split = SplitConfig.model_construct(
         sampler=SamplerConfig(batch_size=batch, drop_last=drop_last, shuffle=True), dataset=None, loader=None
     )
-    batches = [
-        list(TrainBatches(images, split, Ranks(rank=rank, count=ranks, device="cpu"), seed=3)) for rank in range(ranks)
-    ]
+    batches = [list(TrainBatches(images, split, Share(ranks, range(rank, rank + 1)), seed=3)) for rank in range(ranks)]
     assert len({tuple(map(len, mine)) for mine in batches}) == 1
     loaded = {index for mine in batches for step in mine for _, index, _ in step}
     assert loaded <= set(range(images))
@@ -68,10 +67,9 @@ def test_evaluation_has_every_image_exactly_once(images: int, ranks: int, batch:
 
 def test_order_depends_only_on_seed_and_epoch(splits):
     """The same seed and epoch produce the same order; a different seed or epoch produces a different order."""
-    alone = Ranks(rank=0, count=1, device="cpu")
 
     def order(seed: int, epoch: int) -> list[int]:
-        batches = TrainBatches(36, splits[0], alone, seed)
+        batches = TrainBatches(36, splits[0], ALONE, seed)
         batches.epoch = epoch
         return [index for step in batches for _, index, _ in step]
 
@@ -99,7 +97,7 @@ def test_workers_load_the_same_batches_as_the_rank(splits, striped_dataset: Path
 
     def load(workers: int) -> list[np.ndarray]:
         split = splits[0].model_copy(update={"loader": splits[0].loader.model_copy(update={"num_workers": workers})})
-        batches = TrainBatches(len(entries), split, Ranks(rank=0, count=1, device="cpu"), seed=7)
+        batches = TrainBatches(len(entries), split, ALONE, seed=7)
         return [batch.images.numpy() for batch in Loader(dataset, batches, split)]
 
     for one, other in zip(load(0), load(2), strict=True):
@@ -108,10 +106,10 @@ def test_workers_load_the_same_batches_as_the_rank(splits, striped_dataset: Path
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epoch_can_start_in_the_middle(splits, striped_dataset: Path, workers: int):
-    """From `start_step`, the batches are the same as in the full epoch. The next epoch is complete."""
+    """From `start_step` on, the batches are the same as in the full epoch. The next epoch is complete."""
     entries = read_list_file(striped_dataset / "train_list.txt", class_num=3)
     split = splits[0].model_copy(update={"loader": splits[0].loader.model_copy(update={"num_workers": workers})})
-    batches = TrainBatches(len(entries), split, Ranks(rank=0, count=1, device="cpu"), seed=7)
+    batches = TrainBatches(len(entries), split, ALONE, seed=7)
     loader = Loader(ListDataset(entries, split, seed=7), batches, split)
 
     def load(epoch: int, start_step: int) -> list[tuple[list[int], np.ndarray]]:
@@ -152,7 +150,7 @@ def load_epoch(split: SplitConfig, epoch: int = 1, start_step: int = 0) -> list[
     return list(Loader(ListDataset(entries, split, seed=7), batches, split))
 
 
-ALONE = Ranks(rank=0, count=1, device="cpu")
+ALONE = Share(1, range(1))
 MIX = {
     "OpSampler": {"MixupOperator": {"alpha": 0.5, "prob": 0.4}, "CutmixOperator": {"alpha": 1.0, "prob": 0.4}},
 }
@@ -164,7 +162,7 @@ def test_repeated_augmentation_matches_upstream(images: int, ranks: int, repeats
     sampler = SamplerConfig(name="RASampler", batch_size=5, shuffle=True, num_repeats=repeats)
     split = SplitConfig.model_construct(sampler=sampler, dataset=None, loader=None)
     mine = [
-        [key for step in TrainBatches(images, split, Ranks(rank, ranks, "cpu"), seed=3) for key in step]
+        [key for step in TrainBatches(images, split, Share(ranks, range(rank, rank + 1)), seed=3) for key in step]
         for rank in range(ranks)
     ]
     assert {len(keys) for keys in mine} == {(images // 256 * 256 or images) // ranks}
@@ -184,7 +182,7 @@ def test_copies_of_an_image_are_augmented_differently(splits, striped_dataset: P
 
 
 def test_mixing_depends_only_on_the_position_in_the_run(splits):
-    """A batch is mixed with the same partners, with or without workers, from the start or the middle of an epoch."""
+    """A batch is mixed with the same partners with or without workers, and in a full or a resumed epoch."""
     split = with_dataset(splits[0], batch_transform_ops=[MIX])
     whole = load_epoch(split)
     plain = load_epoch(splits[0])
@@ -244,7 +242,7 @@ def test_unreadable_image_fails_by_default(damaged: SplitConfig, workers: int):
             load_epoch(with_loader(damaged, num_workers=workers, max_skipped_images=allowed))
 
 
-def test_last_batch_of_one_image_gives_a_warning(splits):
+def test_last_batch_of_one_image_triggers_a_warning(splits):
     """There is no warning if the batch is dropped or full. A batch size of 1 gives a different warning."""
 
     def warnings(images: int, **changes: object) -> list[str]:

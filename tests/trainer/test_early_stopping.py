@@ -69,7 +69,7 @@ def test_run_ends_when_patience_runs_out(train: Train):
 
 
 def test_resumed_run_keeps_the_counter(train: Train):
-    """A run that resumes before the patience runs out ends at the same epoch. A finished run does not train again."""
+    """A run that resumes before patience runs out ends at the same epoch. A finished run does not train again."""
     folder = train(patience=3)
     stop_after(folder, epoch=2)
     train(patience=3, resume=True)
@@ -80,7 +80,7 @@ def test_resumed_run_keeps_the_counter(train: Train):
 
 
 def test_patience_is_checked_at_evaluations_only(train: Train):
-    """With evaluations every second epoch, even a resumed run ends at the first one after the patience runs out."""
+    """With an evaluation every second epoch, even a resumed run ends at the first one after patience runs out."""
     folder = train(patience=1, eval_interval=2)
     evaluated = [event.epoch for event in read_events(events_path(folder)) if isinstance(event, EvalEnd)]
     assert (trained_epochs(folder), evaluated) == ([1, 2, 3, 4], [2, 4])
@@ -90,7 +90,7 @@ def test_patience_is_checked_at_evaluations_only(train: Train):
 
 
 def test_stopped_run_continues_without_patience(train: Train):
-    """A run that stopped early and resumes without patience trains to the last epoch, and counts as complete."""
+    """A run that stopped early and resumes without patience trains to the last epoch and counts as complete."""
     folder = train(patience=2, epochs=4)
     train(patience=None, epochs=4, resume=True)
     assert trained_epochs(folder) == [1, 2, 3, 4]
@@ -127,8 +127,8 @@ def test_classes_are_counted():
     assert (images.tolist(), hits.tolist()) == ([2, 1, 0, 1], [1, 1, 0, 1])
 
 
-def test_paddleclas_engine_refuses_patience(dataset_parameters: PlacedDataset, training_parameters):
-    """The upstream engine has no early stopping, so the configuration is rejected."""
+def test_paddleclas_engine_rejects_patience(dataset_parameters: PlacedDataset, training_parameters):
+    """PaddleClas' engine has no early stopping, so the configuration is rejected."""
     config = render_training_config(training_parameters(patience=3), dataset_parameters)
     with pytest.raises(TrainingConfigError, match=r"patience is 3.*only the native engine"):
         to_upstream_config(config, ranks=1)

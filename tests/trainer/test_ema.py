@@ -56,8 +56,8 @@ def test_average_follows_the_formula(network: paddle.nn.Layer):
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_network_has_the_average_inside_and_its_weights_afterward(network: paddle.nn.Layer):
-    """Inside `applied`, the network uses the average. Then its exact weights are restored, even after an error."""
+def test_average_is_applied_only_inside_the_block(network: paddle.nn.Layer):
+    """Inside `applied`, the network uses the average. Afterward, its exact weights are back, even after an error."""
     average = ExponentialMovingAverage(network, decay=0.5)
     weights = train(network, average, steps=2)[-1]
     with pytest.raises(KeyError), average.applied():

@@ -23,7 +23,7 @@ def reports(rank: int, monkeypatch) -> list[tuple[int, int, float]]:
 
 
 def test_first_rank_reports_every_five_seconds(monkeypatch):
-    """The reported number is rank 0's number of images times the number of ranks, but at most the total."""
+    """The reported number is rank 0's count times the number of ranks, but at most the total."""
     assert reports(0, monkeypatch) == [(100, 100, 100 / 6), (100, 100, 100 / 12)]
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
+import pytest
 
+from resnet50_pipeline.checkpoint_set import WEIGHTS, Snapshot, TrainingState
+from resnet50_pipeline.trainer.checkpoints import saver
 from resnet50_pipeline.trainer.checkpoints.host_copies import HostCopies
 
 
@@ -45,3 +51,17 @@ def test_files_do_not_share_memory():
     for name, tensor in tensors(1).items():
         np.testing.assert_array_equal(weights[name], tensor.numpy(), err_msg=name)
         assert not np.shares_memory(weights[name], average[name]), name
+
+
+@pytest.mark.parametrize("available", [0, 1 << 40])
+def test_wait_for_a_set_counts_as_a_pause(available: int, tmp_path: Path, monkeypatch):
+    """If memory is short, training waits until the set is written, and `stall_seconds` contains this time."""
+    memory = SimpleNamespace(available=available)
+    monkeypatch.setattr(saver, "psutil", SimpleNamespace(virtual_memory=lambda: memory))
+    state = TrainingState(1, 1, 0, 1, 1, 0, 0.0, {}, {}, "3")
+    arrays = {"weight": np.zeros(1000, np.float32)}
+    sets = saver.CheckpointSaver(tmp_path, keep=1)
+    sets.save(Snapshot(state, {WEIGHTS: arrays, "optimizer.safetensors": arrays}), is_best=False, stall_seconds=0.0)
+    event = sets.wait()
+    assert event is not None
+    assert event.stall_seconds == (0.0 if available else event.seconds)

@@ -51,7 +51,7 @@ def train(network: paddle.nn.Layer, steps: int) -> list[float]:
 
 
 def test_networks_have_the_published_sizes():
-    """The plain networks have the numbers of parameters given in the literature."""
+    """The plain networks have the published numbers of parameters."""
     for name, size in SIZES.items():
         network = build_network(ArchConfig(name=name, class_num=1000))
         statistics = sum(tensor.size for tensor in running_statistics(network))
@@ -108,7 +108,7 @@ def test_batch_norm_momentum_reaches_every_layer():
 
 
 @pytest.mark.parametrize("name", ["ResNet18", "ResNet50_vd"])
-def test_nhwc_gives_the_results_of_nchw(name: str):
+def test_nhwc_matches_nchw(name: str):
     """With the same weights and NCHW batches, both layouts produce the same logits and the same first loss."""
     network = build(name)
     other = twin(network, name=name, data_format="NHWC")
@@ -134,7 +134,7 @@ def test_frozen_layers_do_not_change(frozen: paddle.nn.Layer):
     assert changed == before.keys() - expected
 
 
-def test_frozen_batch_norm_gives_the_same_in_both_modes(frozen: paddle.nn.Layer):
+def test_frozen_batch_norm_gives_the_same_output_in_both_modes(frozen: paddle.nn.Layer):
     """A frozen layer uses its running statistics in training too."""
     outputs = []
     for set_mode in (frozen.train, frozen.eval):
@@ -171,7 +171,7 @@ def test_compiled_network_gives_identical_results(arch: dict):
 
 @pytest.mark.parametrize("side", [8, 33, 97])
 def test_any_crop_size_is_accepted(side: int):
-    """The network accepts crops of 8 x 8 pixels or more, because it averages over the last feature map."""
+    """The network accepts crops of 8x8 pixels or more, because it averages over the last feature map."""
     network = build()
     network.eval()
     with paddle.no_grad():

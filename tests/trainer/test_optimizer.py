@@ -142,7 +142,7 @@ def test_only_one_dimensional_parameters_are_exempt_from_decay():
 def test_lr_mult_list_scales_the_rate_of_each_stage():
     """With momentum 0, a step is rate · factor · gradient. The factor of the head is 1.
 
-    Some parameters have no decay in this test, a case in which Paddle's parameter groups set all factors to 1.
+    Some parameters have no weight decay here. In this case, Paddle's parameter groups would set all factors to 1.
     """
     arch = ArchConfig(name="ResNet18", class_num=5, lr_mult_list=(0.1, 0.2, 0.3, 0.4, 0.5))
     config = momentum(momentum=0.0, regularizer={"name": "L2", "coeff": 0.0}, one_dim_param_no_weight_decay=True)
@@ -173,7 +173,7 @@ def test_clip_norm_limits_each_gradient_separately():
 
 @pytest.mark.parametrize("config", [momentum(), momentum(one_dim_param_no_weight_decay=True), adamw()])
 def test_restored_optimizer_continues_exactly(config: OptimizerConfig):
-    """If the state is restored into a second network in the same process, the weights stay bit-identical."""
+    """After the state is restored into a second network in the same process, the weights stay bit-identical."""
     whole = Run(config)
     for _ in range(2):
         whole.step()

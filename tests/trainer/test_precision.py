@@ -1,4 +1,4 @@
-"""Tests mixed precision: loss scale, skipped steps, rounding, and the check that the device supports it."""
+"""Mixed precision scales the loss, skips steps that overflow, and is rejected on devices that do not support it."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_bfloat16_is_rounded_to_nearest_even():
 
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("amp", [HALF, BRAIN], ids=lambda amp: amp.dtype)
-def test_o1_rounds_convolutions_and_the_head_and_o2_all_layers(amp: AMPConfig):
+def test_o1_rounds_convolutions_and_head_but_o2_rounds_all_layers(amp: AMPConfig):
     """Under O1, the operators on Paddle's white list produce half-precision values. Under O2, BatchNorm does too."""
     first = outputs(amp)
     assert [is_exact_in(first[name], amp.dtype) for name in ("stem.0.conv", "fc", "stem.0.bn")] == [True, True, False]

@@ -1,4 +1,4 @@
-"""Tests loading pretrained weights from local files that are complete, have a different head, or are damaged."""
+"""Pretrained weights are loaded from local files only. A different head is left out, and a damaged file is an error."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_cosine_follows_half_a_period_after_a_linear_warm_up():
     np.testing.assert_allclose(found[10:], expected, rtol=1e-12)
 
 
-def test_linear_is_a_power_of_a_line():
+def test_linear_follows_its_formula():
     """The Linear schedule follows lr(t) = end + (peak - end) (1 - t / T)^power."""
     config = Linear(name="Linear", learning_rate=0.4, end_lr=0.1, power=2.0, warmup_epoch=1)
     expected = [0.1 + 0.3 * (1 - t / 40) ** 2 for t in range(40)]
@@ -96,7 +96,7 @@ def test_resumed_schedule_continues_exactly(epochs: int, steps: int, stop: float
 
 
 def test_incomplete_steps_are_dropped():
-    """As in upstream, 11 batches make 5 steps of 2. Having fewer batches than a step needs is an error."""
+    """As in upstream, 11 batches make 5 steps of 2. An epoch with too few batches for a step is an error."""
     assert steps_per_epoch(11, update_freq=2) == 5
     with pytest.raises(TrainingConfigError, match=r"Global\.update_freq.*12.*11"):
         steps_per_epoch(11, update_freq=12)

@@ -36,7 +36,7 @@ def test_outputs_and_gradients_equal_those_of_conv2d(size: int, kernel: int, str
 
 
 def test_only_plain_nchw_convolutions_change() -> None:
-    """All convolutions of a ResNet are replaced, except any with groups, a bias, dilation or another layout."""
+    """All convolutions of a ResNet are replaced, but none with groups, dilation, a bias or another layout."""
     network = build_network(ArchConfig(name="ResNet18", class_num=2))
     speed_up_small_maps(network)
     assert all(

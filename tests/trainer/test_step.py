@@ -12,51 +12,17 @@ import pytest
 from safetensors.numpy import save_file
 
 from emulation import emulate_half_precision
-from placed import render_training_config
 from resnet50_pipeline.checkpoint_set import Snapshot, TrainingState, read_state, save_checkpoint
-from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.recipe.precision import AMPConfig
-from resnet50_pipeline.trainer.data.batches import Batch, Mixed
 from resnet50_pipeline.trainer.optimization import precision
-from resnet50_pipeline.trainer.optimization.class_weights import compute_class_weights
-from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.step import Stepper
+from steppers import Build, batch_of, weights_of
 
 BATCH_NORMS = ("*bn",)
 BRAIN = AMPConfig(dtype="bfloat16", scale_loss=1.0, use_dynamic_loss_scaling=False)
 ADAMW = {"name": "AdamW", "weight_decay": 0.05}
 # Tensor methods that make the host wait for the device. Paddle's own operators and optimizers never call them.
 READING = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__index__", "__array__")
-
-Build = Callable[..., Stepper]
-
-
-@pytest.fixture
-def stepper(training_parameters, dataset_parameters: DatasetParameters) -> Build:
-    """Return a function that builds the stepper of a single rank from recipe values."""
-
-    def build(**changes: Any) -> Stepper:
-        amp = changes.pop("amp", None)  # the parameters reject AMP on a CPU
-        config = render_training_config(
-            training_parameters(**changes), dataset_parameters, Path("train_list.txt"), Path("val_list.txt")
-        )
-        config = config.model_copy(update={"AMP": amp})
-        loss = config.Loss.Train[0].CELoss
-        weights = None if loss is None else compute_class_weights(loss, np.ones(3, dtype=np.int64))
-        return Stepper(config, Ranks(rank=0, count=1, device="cpu"), steps_per_epoch=4, class_weights=weights)
-
-    return build
-
-
-def batch_of(images: int, start: int = 0, mixed: bool = False) -> Batch:
-    pixels = np.random.default_rng(0).random((16, 3, 32, 32), dtype=np.float32)[start : start + images]
-    index = np.arange(start, start + images)
-    other = Mixed(paddle.to_tensor(index[::-1] % 3), paddle.full([images], 0.7)) if mixed else None
-    return Batch(paddle.to_tensor(pixels), paddle.to_tensor(index % 3), paddle.to_tensor(index), other)
-
-
-def weights_of(stepper: Stepper) -> dict[str, np.ndarray]:
-    return {name: array.copy() for name, array in stepper.files()["weights.safetensors"].items()}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +40,7 @@ def weights_of(stepper: Stepper) -> dict[str, np.ndarray]:
 def test_step_reads_nothing_back(stepper: Build, changes: dict, reads: int, monkeypatch):
     """A step never reads from the device, except for the flag that decides whether to skip a float16 step."""
     emulate_half_precision(monkeypatch)
-    run = stepper(**{**changes, "arch": {"name": "ResNet18", **changes.get("arch", {})}})
+    run = stepper(**{**changes, "arch": {"name": "ResNet18", **changes.get("arch", {})}, "update_ratios": True})
     run.start_epoch(1)
     for batches in range(2):  # the first steps allocate the optimizer's state
         run.run(batch_of(4, mixed=True), batches)
@@ -97,7 +63,7 @@ def test_step_reads_nothing_back(stepper: Build, changes: dict, reads: int, monk
         if hasattr(paddle.Tensor, name):
             monkeypatch.setattr(paddle.Tensor, name, counting(name, getattr(paddle.Tensor, name)))
     for batches in range(2, 6):
-        run.run(batch_of(4, mixed=True), batches)
+        run.run(batch_of(4, mixed=True), batches, is_reported=batches >= 4)
     monkeypatch.undo()
     assert found == ["__bool__"] * 4 * reads
 
@@ -106,13 +72,13 @@ def test_step_reads_nothing_back(stepper: Build, changes: dict, reads: int, monk
 def test_accumulated_batches_match_one_large_batch(stepper: Build, optimizer: dict, learning_rate: float):
     """Three steps of two batches of 4 change every tensor like three steps of one batch of 8, within rounding.
 
-    BatchNorm is frozen, so that an image's gradient does not depend on its batch. The sums over a batch are still added
-    in a different order, and a difference in the last bit can move an activation across the zero of a ReLU. A diverging
-    network would multiply the difference at every step, so the learning rates are small enough for the loss to fall.
-    The bound applies to the norm of a tensor, because AdamW moves even weights whose gradients are only rounding error,
-    and these individual weights differ. With paddle 3.3.1, rounding causes differences of up to 5e-5, even if only the
-    order of the 8 images changes. A lost batch, a step one batch too early, or gradients that are not divided by
-    `update_freq` cause differences of at least 0.2.
+    BatchNorm is frozen, so that an image's gradient does not depend on its batch. Sums over a batch are still added in
+    a different order, and a difference in the last bit can change the sign of a ReLU's input. A diverging network would
+    amplify such differences at every step, so the learning rates are small enough for the loss to fall. The bound
+    applies to the norm of a tensor, because AdamW also moves weights whose gradients are only rounding error, and those
+    weights differ. With paddle 3.3.1, rounding causes differences of up to 5e-5, even if only the order of the 8 images
+    changes. A lost batch, a step one batch too early, or gradients that are not divided by `update_freq` cause
+    differences of at least 0.2.
     """
     values = {
         "arch": {"name": "ResNet18", "freeze": BATCH_NORMS},
@@ -180,7 +146,7 @@ def test_fine_tuning_starts_the_average_at_the_loaded_weights(stepper: Build, tm
 
 
 @pytest.mark.parametrize("optimizer", [{}, ADAMW], ids=["momentum", "adamw"])
-def test_thawing_layers_are_frozen_before_their_epoch_only(stepper: Build, optimizer: dict):
+def test_thawing_layers_are_frozen_until_their_epoch(stepper: Build, optimizer: dict):
     """Before thaw_epoch, every tensor is the same as in a run with frozen layers. Afterward, all layers change."""
     values = {"optimizer": optimizer, "update_freq": 2, "epochs": 3}
     arch = {"name": "ResNet18", "freeze": ["stem", "blocks.[0-3]"]}

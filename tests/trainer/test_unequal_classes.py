@@ -19,7 +19,7 @@ from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.data.sampling import Key, TrainBatches, balanced_order
 from resnet50_pipeline.trainer.optimization.class_weights import compute_class_weights
 from resnet50_pipeline.trainer.optimization.losses import build_loss
-from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import Share
 
 IMAGES = np.array([100, 20, 0, 4])
 LABELS = np.repeat([0, 1, 3], [11, 5, 2])
@@ -37,7 +37,7 @@ def weights(**options: object) -> np.ndarray:
     return found
 
 
-def test_balanced_weights_are_inverse_to_the_sizes():
+def test_balanced_weights_are_inversely_proportional_to_class_sizes():
     """All classes have the same total weight, the mean over the images is 1, and an empty class has weight 0."""
     found = weights(class_weights="balanced")
     assert found.dtype == np.float32
@@ -55,7 +55,7 @@ def test_effective_number_weights_follow_the_paper(beta: float):
     assert found[2] == 0
 
 
-def test_beta_moves_from_no_weights_to_balanced():
+def test_beta_interpolates_between_no_weights_and_balanced():
     """With β = 0, all weights are 1. For β near 1, they match `balanced`."""
     np.testing.assert_allclose(weights(class_weights="effective-number", class_weights_beta=0)[[0, 1, 3]], 1)
     near = weights(class_weights="effective-number", class_weights_beta=1 - 1e-12)
@@ -73,7 +73,7 @@ def test_explicit_weights_are_used_as_given():
 @pytest.mark.parametrize("epsilon", [None, 0.1])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_weighted_loss_matches_numpy(epsilon: float | None, mixed: bool):
-    """The loss is the mean of weight x cross entropy. Each label of a mixed image uses the weight of its class."""
+    """The loss is the mean of weight · cross-entropy. Each label of a mixed image uses the weight of its class."""
     random = np.random.default_rng(0)
     logits, share = random.normal(size=(6, 4)).astype(np.float32), random.random(6).astype(np.float32)
     labels, others = random.integers(0, 4, 6), random.integers(0, 4, 6)
@@ -91,7 +91,7 @@ def test_weighted_loss_matches_numpy(epsilon: float | None, mixed: bool):
     assert float(found) == pytest.approx(expected.mean(), rel=1e-6)
 
 
-def test_balanced_epoch_has_the_same_number_of_every_class():
+def test_balanced_epoch_has_the_same_number_of_images_per_class():
     """An epoch has exactly the given number of images per class. Each repetition of a row has a different index."""
     for epoch in (1, 2, 9):
         rows, copies = balanced_order(LABELS, 4, seed=3, epoch=epoch)
@@ -101,7 +101,7 @@ def test_balanced_epoch_has_the_same_number_of_every_class():
 
 
 def test_balanced_epochs_use_all_images_equally():
-    """Over 11 epochs of 4 images, each of 11 images is used 4 times. Epochs differ, but are reproducible."""
+    """Over 11 epochs of 4 images per class, each image in a class of 11 is used 4 times. Epochs are reproducible."""
     epochs = [balanced_order(LABELS, 4, seed=3, epoch=epoch)[0] for epoch in range(1, 12)]
     used = Counter(np.concatenate(epochs).tolist())
     assert {used[row] for row in range(11)} == {4}
@@ -115,7 +115,8 @@ def test_balanced_epochs_use_all_images_equally():
 def test_ranks_share_a_balanced_epoch(ranks: int, config):
     """Together, the ranks have all images of the epoch. A run that starts mid-epoch has the same remaining batches."""
     split = config(loader={"num_workers": 0, "images_per_class": 20}).DataLoader.Train
-    batches = [TrainBatches(len(LABELS), split, Ranks(rank, ranks, "cpu"), 3, LABELS) for rank in range(ranks)]
+    shares = [Share(ranks, range(rank, rank + 1)) for rank in range(ranks)]
+    batches = [TrainBatches(len(LABELS), split, share, 3, LABELS) for share in shares]
     for one in batches:
         one.epoch = 2
     keys = [key for one in batches for batch in one for key in batch]
@@ -136,7 +137,7 @@ def test_many_repetitions_are_augmented_differently(config, dataset_parameters: 
 
 
 def test_configuration_without_weights_is_unchanged(config):
-    """The new keys are absent from the YAML unless they are set."""
+    """The keys are absent from the YAML unless they are set."""
     text = config().to_yaml()
     assert "class_weights" not in text
     assert "images_per_class" not in text
@@ -156,8 +157,8 @@ def test_configuration_without_weights_is_unchanged(config):
         ({"loader": {"num_workers": 0, "images_per_class": 5}}, "images_per_class"),
     ],
 )
-def test_paddleclas_engine_refuses_what_it_lacks(changes: dict, key: str, config):
-    """The upstream engine has neither class weights nor balanced sampling, so the error names the key."""
+def test_paddleclas_engine_rejects_unsupported_keys(changes: dict, key: str, config):
+    """PaddleClas' engine has neither class weights nor balanced sampling, and the error names the key."""
     with pytest.raises(TrainingConfigError, match=rf"{key} is .*only the native engine"):
         to_upstream_config(config(**changes), ranks=1)
 
@@ -172,13 +173,13 @@ def test_paddleclas_engine_refuses_what_it_lacks(changes: dict, key: str, config
         ({"loss": {"class_weights": "rare"}}, "balanced"),
     ],
 )
-def test_contradicting_options_are_refused(changes: dict, found: str, training_parameters):
-    """Options that would compensate twice for class sizes, and invalid values, are errors."""
+def test_contradictory_options_are_rejected(changes: dict, found: str, training_parameters):
+    """Options that would compensate for class sizes twice are rejected, and so are invalid values."""
     with pytest.raises(ValidationError, match=found):
         training_parameters(**changes)
 
 
-def test_wrong_number_of_weights_is_refused_before_ranks_start(config):
+def test_wrong_number_of_weights_is_rejected_before_ranks_start(config):
     """The error states the number of weights and the number of classes."""
     with pytest.raises(TrainingConfigError, match=r"2 weights.*3 classes"):
         config(loss={"class_weights": [1, 2]})

@@ -23,9 +23,9 @@ from resnet50_pipeline.trainer.data.buffers import Buffers
 from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.data.loader import Loader
 from resnet50_pipeline.trainer.data.sampling import TrainBatches
-from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import Share
 
-ALONE = Ranks(rank=0, count=1, device="cpu")
+ALONE = Share(1, range(1))
 
 
 @pytest.fixture
@@ -184,11 +184,11 @@ from resnet50_pipeline.recipe.data_loader import SplitConfig
 from resnet50_pipeline.imagenet.lists.files import read_list_file
 from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.data.loader import Loader
-from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import Share
 from resnet50_pipeline.trainer.data.sampling import TrainBatches
 split = SplitConfig.model_validate_json(Path(sys.argv[1]).read_text())
 entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)
-batches = TrainBatches(len(entries), split, Ranks(0, 1, "cpu"), seed=7)
+batches = TrainBatches(len(entries), split, Share(1, range(1)), seed=7)
 batches.epoch = 1
 loading = iter(Loader(ListDataset(entries, split, seed=7), batches, split))
 next(loading)
@@ -230,7 +230,7 @@ def test_region_decoding_does_not_change_batches(split: SplitConfig, workers: in
         np.testing.assert_array_equal(one.images.numpy(), other.images.numpy())
 
 
-def test_missing_region_decoder_gives_a_warning(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
+def test_missing_region_decoder_triggers_a_warning(split: SplitConfig, monkeypatch: pytest.MonkeyPatch):
     """If regions cannot be decoded, a warning at the start of the run states which package to install."""
     monkeypatch.setattr("resnet50_pipeline.trainer.data.dataset.can_decode_regions", lambda: False)
     entries = read_list_file(Path(split.dataset.cls_label_path), class_num=3)

@@ -182,7 +182,7 @@ def test_early_exit_is_an_error(parameters, dataset_parameters):
         best_checkpoint(training.output_dir)
 
 
-def test_a_replaced_image_is_reported(parameters, striped_dataset, tmp_path):
+def test_replaced_image_is_reported(parameters, striped_dataset, tmp_path):
     """If upstream replaces an image, a warning event reports it (case 28)."""
     root = shutil.copytree(striped_dataset, tmp_path / "data")
     broken = next((root / "val").rglob("*.JPEG"))

@@ -44,7 +44,7 @@ class Project:
         return self.kedro("training", *parameters)
 
     def kedro(self, pipelines: str, *parameters: str) -> subprocess.Popen[str]:
-        """Start `kedro run` of some pipelines."""
+        """Start `kedro run` for some pipelines."""
         given = ["--params", ",".join(parameters)] if parameters else []
         return self._start("run", "--env", "test", "--pipelines", pipelines, *given)
 
@@ -144,7 +144,7 @@ def test_killed_kedro_leaves_no_process(project: Project):
 
 
 @pytest.mark.exhaustive
-def test_second_kedro_run_is_refused(project: Project):
+def test_second_kedro_run_is_rejected(project: Project):
     """Fault 46: a second run refuses to start, reports the PID of the first run, and does not disturb that run."""
     first = project.start_endless()
     second = project.start()
@@ -156,7 +156,7 @@ def test_second_kedro_run_is_refused(project: Project):
     first.communicate(timeout=90)
 
 
-def test_secrets_are_in_no_file(project: Project):
+def test_no_file_contains_secrets(project: Project):
     """Fault 45: no file of the run, including logs and MLflow's files, contains the value of a secret variable."""
     process = project.start()
     stdout, stderr = process.communicate(timeout=240)
@@ -182,7 +182,7 @@ def test_kedro_run_and_join_train_together(project: Project):
     assert (project.training_dir.parent / "training.machines" / "machine-1" / "workerlog.0").exists()
 
 
-def test_kedro_join_without_machines_is_refused(project: Project):
+def test_kedro_join_on_one_machine_is_rejected(project: Project):
     """`kedro join` is rejected unless there are several machines."""
     process = project.join("training.epochs=2")
     _, stderr = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""Real ranks train on images that are augmented, mixed, progressively resized, and partly unreadable."""
+"""Real ranks train on augmented, mixed and progressively resized images. Some images are unreadable."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def torn(tmp_path_factory, striped_dataset: Path) -> DatasetParameters:
 def test_resume_is_exact_with_all_augmentations(
     torn: DatasetParameters, make_training_parameters: Callable[..., TrainingParameters], tmp_path: Path
 ):
-    """Resume is exact with skipped, erased, mixed, and progressively resized images."""
+    """Resuming is exact with skipped, erased, mixed and progressively resized images."""
     whole = make_training_parameters(
         tmp_path / "whole",
         ranks=2,

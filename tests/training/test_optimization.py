@@ -107,7 +107,7 @@ def test_fine_tuning_replaces_and_reports_the_head(dataset_parameters, training_
     assert after["fc.bias"].shape == (4,)
 
 
-def test_weights_with_another_digest_are_an_error(dataset_parameters, training_parameters: Build, tmp_path: Path):
+def test_weights_with_different_digest_are_an_error(dataset_parameters, training_parameters: Build, tmp_path: Path):
     """Weights with a different digest are rejected before the ranks start, and the previous run is kept."""
     training = training_parameters()
     kept = training.output_dir / "training_config.yaml"
@@ -115,7 +115,7 @@ def test_weights_with_another_digest_are_an_error(dataset_parameters, training_p
     kept.write_text("previous")
     weights = tmp_path / "weights.pdparams"
     weights.write_bytes(b"other weights")
-    with pytest.raises(CheckpointError, match=r"weights\.pdparams: its digest is sha256:[0-9a-f]{64}, .*sha256:0{64}"):
+    with pytest.raises(CheckpointError, match=r"weights\.pdparams: .*sha256:[0-9a-f]{64}, .*sha256:0{64}"):
         train(training_parameters(pretrained_model=weights, pretrained_digest="0" * 64), dataset_parameters)
     assert kept.read_text() == "previous"
 

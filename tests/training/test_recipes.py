@@ -52,7 +52,7 @@ RENDERED: dict[str, dict[str, Any]] = {
     "reference": {"epochs": 120, "batch": (64, 1), "lr": {"name": "Piecewise", "values": [0.1, 0.01, 0.001, 0.0001]}},
     "cosine-90": {
         "epochs": 90,
-        "batch": (256, 2),
+        "batch": (256, 1),
         "amp": AMP,
         "arch": {"data_format": "NHWC"},
         "loss": SMOOTHED_CE,
@@ -63,7 +63,7 @@ RENDERED: dict[str, dict[str, Any]] = {
     },
     "fast-40": {
         "epochs": 40,
-        "batch": (512, 2),
+        "batch": (512, 1),
         "amp": AMP,
         "arch": {"data_format": "NHWC"},
         "loss": SMOOTHED_CE,
@@ -118,7 +118,7 @@ RENDERED: dict[str, dict[str, Any]] = {
     },
     "a1": {
         "epochs": 600,
-        "batch": (256, 2),
+        "batch": (256, 1),
         "amp": AMP,
         "loss": SMOOTHED_BCE,
         "optimizer": ADAMW,
@@ -130,7 +130,7 @@ RENDERED: dict[str, dict[str, Any]] = {
     },
     "a2": {
         "epochs": 300,
-        "batch": (256, 2),
+        "batch": (256, 1),
         "amp": AMP,
         "loss": BCE,
         "optimizer": ADAMW,
@@ -142,7 +142,7 @@ RENDERED: dict[str, dict[str, Any]] = {
     },
     "a3": {
         "epochs": 100,
-        "batch": (256, 2),
+        "batch": (256, 1),
         "amp": AMP,
         "loss": BCE,
         "optimizer": ADAMW,
@@ -185,7 +185,7 @@ def assert_holds(found: Any, expected: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_renders_to_values_of_its_source(recipe: str):
+def test_recipe_renders_the_values_of_its_source(recipe: str):
     """The rendered YAML has the values of the source. It has AMP, EMA and mixing only if the recipe sets them."""
     expected = RENDERED[recipe]
     found = render(load_parameters(recipe=recipe))
@@ -241,7 +241,7 @@ def test_unset_folders_are_in_the_workspace():
     assert given["logs"]["directory"] == "elsewhere"
 
 
-def test_every_environment_except_base_takes_a_recipe():
+def test_every_environment_except_base_accepts_a_recipe():
     """Any environment except base can use any recipe. In base, a recipe is an error."""
     assert load_parameters("test", recipe="strong")["training"]["ema_decay"] == 0.99996585
     with pytest.raises(ParameterError, match="--env base"):
@@ -275,7 +275,7 @@ def test_params_override_recipe_without_environment_file(tmp_path: Path):
         ("", "None"),
     ],
 )
-def test_run_settings_in_recipe_are_refused(tmp_path: Path, content: str, found: str):
+def test_run_settings_in_recipe_are_rejected(tmp_path: Path, content: str, found: str):
     """A recipe must not be empty, set other parameter groups, or set where and how a run trains."""
     (tmp_path / "mine.yml").write_text(content)
     with pytest.raises(ParameterError, match=found):
@@ -298,17 +298,19 @@ def test_run_settings_are_training_fields():
 @pytest.mark.parametrize(
     ("recipe", "changes", "expected"),
     [
-        ("reference", {"launch": {"devices": [0]}}, (64, 4)),
-        ("reference", {"launch": {"devices": [0, 1]}}, (64, 2)),
+        ("reference", {"launch": {"devices": [0]}}, (64, 1)),
+        ("reference", {"launch": {"devices": [0]}, "virtual_ranks": None}, (64, 4)),
+        ("reference", {"launch": {"devices": [0, 1]}, "max_batch_size_per_rank": 32}, (32, 2)),
         ("reference", {}, (64, 1)),
         ("reference", {"launch": {"devices": list(range(8))}}, (32, 1)),
         ("reference", {"launch": {"nnodes": 2, "master": "10.0.0.1:8765"}}, (32, 1)),
         ("reference", {"max_batch_size_per_rank": 24}, (16, 4)),
         ("reference", {"batch_size_per_rank": 32}, (32, 2)),
         ("reference", {"update_freq": 2, "batch_size_per_rank": 32}, (32, 2)),
-        ("cosine-90", {}, (256, 2)),
+        ("cosine-90", {}, (256, 1)),
+        ("cosine-90", {"virtual_ranks": None}, (256, 2)),
         ("cosine-90", {"launch": {"devices": list(range(8))}}, (256, 1)),
-        ("fast-40", {"launch": {"devices": [0]}}, (512, 8)),
+        ("fast-40", {"launch": {"devices": [0]}}, (512, 1)),
         ("reference", {"images_per_step": None, "batch_size_per_rank": 10, "launch": {"devices": [0, 1, 2]}}, (10, 1)),
     ],
 )
@@ -319,8 +321,36 @@ def test_images_per_step_are_divided_among_ranks(recipe: str, changes: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"launch": {"devices": [0]}}, 4),
+        ({"launch": {"devices": [0, 1]}}, 4),
+        ({"launch": {"devices": list(range(8))}}, None),
+        ({"launch": {"devices": list(range(3))}, "virtual_ranks": 6, "images_per_step": 240}, None),
+        (
+            {
+                "launch": {"devices": list(range(3))},
+                "virtual_ranks": 6,
+                "images_per_step": 240,
+                "deterministic_reduction": False,
+            },
+            6,
+        ),
+        ({"launch": {"devices": [0]}, "engine": "paddleclas", "paddleclas_home": "checkout"}, None),
+        ({"engine": "paddleclas", "paddleclas_home": "checkout"}, None),
+        ({"launch": {"nnodes": "2:4", "master": "etcd://10.0.0.1:2379"}}, None),
+        ({"launch": {"devices": [0, 1], "nnodes": "2:4", "master": "etcd://10.0.0.1:2379"}}, None),
+    ],
+)
+def test_ranks_share_virtual_ranks_if_they_can(changes: dict[str, Any], expected: int | None):
+    """Ranks share the virtual ranks if their number allows it. Otherwise, each rank has one part."""
+    assert render(load_parameters(recipe="reference", training=changes))["Global"].get("virtual_ranks") == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "numbers"),
     [
+        ({"launch": {"devices": list(range(8))}, "deterministic_reduction": True}, ("8", "4")),
         ({"launch": {"devices": [0, 1, 2]}}, ("252", "258")),
         ({"images_per_step": 2}, ("4",)),
         ({"images_per_step": 4 * 257}, ("1024", "1032")),
@@ -328,8 +358,8 @@ def test_images_per_step_are_divided_among_ranks(recipe: str, changes: dict[str,
         ({"batch_size_per_rank": 64, "update_freq": 2}, ("256", "512")),
     ],
 )
-def test_images_per_step_that_cannot_be_divided_are_refused(changes: dict[str, Any], numbers: tuple[str, ...]):
-    """The error names the nearest numbers of images that can be divided, or both numbers that contradict each other."""
+def test_indivisible_images_per_step_are_rejected(changes: dict[str, Any], numbers: tuple[str, ...]):
+    """The error names the nearest numbers of images that can be divided, or the two contradictory numbers."""
     with pytest.raises(ValidationError) as raised:
         render(load_parameters(recipe="reference", training=changes))
     assert all(number in str(raised.value) for number in numbers)
@@ -351,9 +381,13 @@ def test_recipe_trains(recipe: str, dataset_parameters: PlacedDataset, training_
 
 
 def small(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe with the same keys, but for 36 images of 32 x 32 pixels on a CPU."""
+    """Return the recipe with the same keys, but for 36 images of 32x32 pixels on a CPU."""
     epochs = 3
-    step = {"max_batch_size_per_rank": 6, "images_per_step": 12}
+    step = {
+        "max_batch_size_per_rank": 6,
+        "images_per_step": 12,
+        **({"virtual_ranks": 2} if "virtual_ranks" in recipe else {}),
+    }
     values = {**recipe, "epochs": epochs, **(step if "images_per_step" in recipe else {"batch_size_per_rank": 6})}
     values["arch"] = {**recipe["arch"], "name": "ResNet18"}
     values["lr"] = {**recipe["lr"], "learning_rate": 0.01, "warmup_epoch": 1, "warmup_start_lr": 0.001}

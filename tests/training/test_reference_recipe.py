@@ -32,8 +32,9 @@ METRIC = [{"TopkAcc": {"topk": [1, 5]}}]
 LOSS = [{"CELoss": {"weight": 1.0, "epsilon": None}}]
 
 # ppcls/configs/ImageNet/ResNet/ResNet50.yaml, release/2.6, with `pretrained: False`. `seed` and `use_dali` are optional
-# keys of PaddleClas. Only the native trainer reads `keep_checkpoints`, `save_interval_steps`, the loader keys after
-# `use_shared_memory`, `zero_init_residual` and `batch_norm_momentum` (the last two with Paddle's defaults).
+# keys of PaddleClas. Only the native trainer reads `keep_checkpoints`, `save_interval_steps`, `virtual_ranks`, the
+# loader keys after `use_shared_memory`, `zero_init_residual` and `batch_norm_momentum` (the last two with Paddle's
+# defaults).
 REFERENCE = {
     "Global": {
         "checkpoints": None,
@@ -52,6 +53,7 @@ REFERENCE = {
         "to_static": False,
         "use_dali": False,
         "update_freq": 1,
+        "virtual_ranks": 4,
         "seed": 42,
         "keep_checkpoints": 2,
     },

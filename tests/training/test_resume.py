@@ -100,7 +100,7 @@ def rank_processes() -> list[psutil.Process]:
 def test_stop_signal_to_one_rank_saves_a_set(
     ranks: int, number: int, dataset_parameters, training_parameters: Build, tmp_path: Path
 ):
-    """If one rank receives SIGTERM or SIGHUP, all ranks stop with a set, and the resumed run ends as usual."""
+    """If one rank receives SIGTERM or SIGHUP, all ranks save a set and stop, and the resumed run ends as usual."""
     whole = training_parameters(output_dir=tmp_path / "whole", ranks=ranks, epochs=4, batch_size_per_rank=3)
     train(whole, dataset_parameters)
     training = whole.model_copy(update={"output_dir": tmp_path / "training", "save_interval": 99})
@@ -129,10 +129,10 @@ def test_stop_signal_to_one_rank_saves_a_set(
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(3, marks=pytest.mark.exhaustive)])
-def test_resume_with_other_number_of_ranks_warns(
+def test_resume_with_different_number_of_ranks_warns(
     ranks: int, whole: TrainingParameters, dataset_parameters, tmp_path: Path
 ):
-    """With a different number of ranks, the run resumes at the same fraction of the epoch, and warns."""
+    """With a different number of ranks, the run warns and resumes at the same fraction of the epoch."""
     launch = whole.launch.model_copy(update={"devices": tuple(range(ranks))})
     broken = copy_of(whole, tmp_path / "training", launch=launch)
     stop_after(broken.output_dir, 1, 5)
@@ -158,8 +158,8 @@ def test_auto_resumes_only_unfinished_run(whole: TrainingParameters, dataset_par
     assert [event.first_step for event in events if isinstance(event, Started)] == [0]
 
 
-def test_refused_resume_keeps_used_configuration(whole: TrainingParameters, dataset_parameters, tmp_path: Path, caplog):
-    """If a resume is refused, the configuration that evaluation and export use is kept."""
+def test_rejected_resume_keeps_configuration(whole: TrainingParameters, dataset_parameters, tmp_path: Path, caplog):
+    """If a resume is rejected, the configuration that evaluation and export use is kept."""
     other = copy_of(whole, tmp_path / "training", label_smoothing=0.3)
     used = config_path(other.output_dir).read_bytes()
     with pytest.raises(CheckpointError, match=r"Loss\.Train"):

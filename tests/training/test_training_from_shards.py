@@ -76,7 +76,7 @@ def test_run_resumes_from_shards(loose, shards, no_images, training_parameters):
     assert_same_end(loose, training.output_dir)
 
 
-def test_resume_with_recompressed_images_is_refused(loose, shards, no_images, training_parameters):
+def test_resume_with_recompressed_images_is_rejected(loose, shards, no_images, training_parameters):
     """A run cannot resume with recompressed images, and the error mentions the setting."""
     training = training_parameters(ranks=2, output_dir=no_images.root.parent / "resumed" / "training", resume=True)
     shutil.copytree(loose, training.output_dir)
@@ -94,7 +94,7 @@ def test_truncated_shard_is_named(shards, no_images, training_parameters, tmp_pa
         train(training_parameters(), no_images, damaged)
 
 
-def test_paddleclas_engine_refuses_shards(shards, dataset_parameters, training_parameters, monkeypatch):
+def test_paddleclas_engine_rejects_shards(shards, dataset_parameters, training_parameters, monkeypatch):
     """PaddleClas' engine rejects shards before any process starts."""
     stub = Path(__file__).parents[1] / "stub_paddleclas"
     training = training_parameters(engine="paddleclas", paddleclas_home=stub)
@@ -106,7 +106,7 @@ def test_paddleclas_engine_refuses_shards(shards, dataset_parameters, training_p
 
 @pytest.mark.exhaustive
 def test_evaluation_summary_reports_changed_pixels(loose, shards, no_images, training_parameters):
-    """The evaluation's summary says whether shards changed the pixels."""
+    """The evaluation's summary shows whether packing changed the pixels."""
     launch = training_parameters().launch
 
     def summary(folder: Path | None, root: Path) -> dict:

@@ -80,7 +80,10 @@ def test_events_are_complete_and_ordered(trained: tuple[Path, Path]):
     assert [event.epoch for event in events if isinstance(event, CheckpointSaved)] == [1, 2]
     assert [event.images for event in events if isinstance(event, EvalEnd)] == [21, 21]
     history = training_history(events_path(trained[1]))
-    assert history[history["event"] == "train_step"]["step"].tolist() == [2, 3, 4, 6]
+    steps = history[history["event"] == "train_step"]
+    assert steps["step"].tolist() == [2, 3, 4, 6]
+    assert (steps[["gradient_norm", "memory_bytes", "seconds_forward", "seconds_backward"]] > 0).all(axis=None)
+    assert "update_ratio_stem" not in history  # off by default
     finished = events[-1]
     assert isinstance(finished, Finished)
     summary = training_summary(events_path(trained[1]), "ResNet18", "checkpoints/epoch-0002")
@@ -109,8 +112,8 @@ def test_damaged_set_error_names_previous_set(dataset_parameters, training_param
         train(training.model_copy(update={"resume": True, "epochs": 3}), dataset_parameters)
 
 
-def test_resume_without_a_set_is_refused(dataset_parameters, training_parameters: Build):
-    """A resume without a set is refused before ranks start."""
+def test_resume_without_a_set_is_rejected(dataset_parameters, training_parameters: Build):
+    """A resume without a set is rejected before ranks start."""
     with pytest.raises(CheckpointError, match=r"training\.resume=false"):
         train(training_parameters(resume=True), dataset_parameters)
 
@@ -142,8 +145,8 @@ def test_unreadable_image_ends_evaluation(trained: tuple[Path, Path], tmp_path: 
         predict_best(trained[1], gone, LaunchParameters(device="cpu", devices=(0, 1)), 4)
 
 
-def test_second_run_on_one_folder_is_refused(dataset_parameters, training_parameters: Build):
-    """A second run in the same folder is refused, and the error states the PID of the first."""
+def test_second_run_in_the_same_folder_is_rejected(dataset_parameters, training_parameters: Build):
+    """A second run in the same folder is rejected, and the error states the PID of the first."""
     training = training_parameters()
     with claim_output_dir(training.output_dir), pytest.raises(OutputDirectoryInUseError, match=str(os.getpid())):
         train(training, dataset_parameters)
@@ -181,7 +184,9 @@ def test_finished_run_is_kept_until_successor_finishes(trained: tuple[Path, Path
     assert [path.name for path in tmp_path.iterdir()] == ["training"]
 
 
-def test_resume_with_other_recipe_or_data_is_refused(dataset_parameters, training_parameters: Build, tmp_path: Path):
+def test_resume_with_different_recipe_or_data_is_rejected(
+    dataset_parameters, training_parameters: Build, tmp_path: Path
+):
     """A run with different epochs, batch size or lists cannot be resumed, and the error identifies the change."""
     training = training_parameters(epochs=1)
     train(training, dataset_parameters)
@@ -226,7 +231,7 @@ def test_unsupported_device_is_an_error(device: str, dataset_parameters, trainin
         train(training_parameters(launch=launch.model_dump()), dataset_parameters)
 
 
-def test_folder_with_other_files_is_refused(dataset_parameters, training_parameters: Build, tmp_path: Path):
+def test_folder_with_other_files_is_rejected(dataset_parameters, training_parameters: Build, tmp_path: Path):
     """A run rejects a folder that contains other files, and keeps the files."""
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
@@ -236,7 +241,7 @@ def test_folder_with_other_files_is_refused(dataset_parameters, training_paramet
 
 
 def test_predictions_do_not_depend_on_ranks_or_batches(trained: tuple[Path, Path], striped_dataset: Path):
-    """1, 2, and 3 ranks produce the same predictions for 20 images, in list order."""
+    """One, two and three ranks produce the same predictions for 20 images, in list order."""
     _, folder = trained
     short = folder.parent / "short_list.txt"
     lines = (striped_dataset / "val_list.txt").read_text().splitlines(keepends=True)[1:]
@@ -290,9 +295,7 @@ def test_evaluation_without_training_names_command(tmp_path: Path):
         best_checkpoint(tmp_path)
 
 
-def test_the_training_node_uses_the_yaml_of_its_own_parameters(
-    dataset_parameters, training_parameters: Build, tmp_path: Path
-):
+def test_training_node_uses_its_own_parameters(dataset_parameters, training_parameters: Build, tmp_path: Path):
     """A run that starts at `train_network` uses its own parameters, not the YAML file of an earlier run."""
     inputs = {
         "dataset_folder": dataset_parameters.root,
@@ -316,7 +319,7 @@ def test_the_training_node_uses_the_yaml_of_its_own_parameters(
         assert steps[0].learning_rate == rate
 
 
-def test_a_resume_records_the_images_of_an_older_training(
+def test_resume_records_images_that_an_older_run_did_not(
     dataset_parameters, training_parameters: Build, monkeypatch: pytest.MonkeyPatch
 ):
     """If a run did not record its images, its first resume records them, so that other machines can compare theirs."""
@@ -329,7 +332,7 @@ def test_a_resume_records_the_images_of_an_older_training(
     assert np.load(images_path(training.output_dir)).tolist() == values.tolist()
 
 
-def test_a_resume_on_other_images_stops_before_the_ranks_start(
+def test_resume_with_changed_images_fails_before_ranks_start(
     dataset_parameters, training_parameters: Build, monkeypatch: pytest.MonkeyPatch
 ):
     """Resuming with images that have changed since the start of training is an error, before any rank starts."""

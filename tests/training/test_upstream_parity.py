@@ -65,8 +65,8 @@ PIECEWISE = {"lr": {"name": "Piecewise", "values": [0.01, 0.001], "decay_epochs"
         {"lr": {"name": "Cosine", "learning_rate": 0.01, "warmup_epoch": 1}},
         PIECEWISE,
         {"arch": {"name": "ResNet50"}, **PIECEWISE},
-        # The engines sum smoothed targets in a different order, and BatchNorm over 6 images of 32 x 32 pixels amplifies
-        # a difference in the last bit tenfold per step. One batch of all 36 images and a low learning rate limit this.
+        # The engines sum smoothed targets in different orders, and BatchNorm over 6 images of 32x32 pixels amplifies a
+        # difference in the last bit tenfold per step. One batch of all 36 images and a low learning rate limit this.
         {
             "lr": {"name": "Cosine", "learning_rate": 0.0002},
             "label_smoothing": 0.1,
@@ -98,12 +98,12 @@ def test_losses_of_first_20_steps_agree(recipe, training_parameters, dataset_par
     difference = np.abs(native / upstream - 1)
     print(f"{training.arch.name}: largest relative difference in 20 steps {difference[:20].max():.2e}")
     assert difference[:20].max() < 1e-4
-    # The losses must change, because equal losses of a network that does not learn would prove nothing.
+    # The losses must change: equal losses from a network that does not learn would prove nothing.
     assert np.ptp(native) > 0.02
 
 
 def test_crops_and_their_distribution_agree(tmp_path):
-    """With the same random numbers, both operators cut the same box; otherwise, the distributions are equal."""
+    """With the same random numbers, both operators cut the same boxes. With others, the distributions are the same."""
     count = 4000
     boxes = {}
     for seed in (0, 10_000):
@@ -124,7 +124,7 @@ def test_crops_and_their_distribution_agree(tmp_path):
 
 
 def measures(boxes: np.ndarray) -> list[np.ndarray]:
-    """Return the relative area, width / height, and the relative position (0..1) in both directions."""
+    """Return the relative area, the aspect ratio, and the relative position (0..1) in both directions."""
     left, top, width, height = boxes.T.astype(float)
     free_x, free_y = np.maximum(WIDTH - width, 1), np.maximum(HEIGHT - height, 1)
     return [width * height / (WIDTH * HEIGHT), width / height, left / free_x, top / free_y]

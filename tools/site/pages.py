@@ -1,6 +1,6 @@
-"""MkDocs hook that adds the reference pages generated from the code and replaces links to files outside docs/.
+"""MkDocs hook that adds reference pages generated from the code, and replaces links to files outside docs/.
 
-The site does not know the address of the repository, so a link to a project file is replaced with the file's path.
+The site does not know the repository's address, so links to project files are replaced with the files' paths.
 """
 
 from __future__ import annotations
@@ -28,6 +28,14 @@ PAGES = {
     "reference/library/index.md": render_index,
 } | {f"reference/library/{room}.md": partial(render_room, room) for room in ROOMS}
 _SHIM, _OWN_SHIM = "https://unpkg.com/iframe-worker/shim", "javascripts/iframe-worker.js"
+# In the repository, pages link to the code; on the site, to the pages that are generated from it.
+_GENERATED = {
+    "../src/resnet50_pipeline/parameters": "reference/parameters.md",
+    "../src/resnet50_pipeline/commands": "reference/commands.md",
+    "../src/resnet50_pipeline/exceptions.py": "reference/errors.md",
+    "../src/resnet50_pipeline/events.py": "reference/events.md",
+    "../src/resnet50_pipeline": "reference/library/index.md",
+}
 # A link to a parent folder.
 _OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#\s]+)(#[^)]*)?\)")
 
@@ -45,9 +53,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace links to project files with their paths."""
+    """Replace links to project files with the generated pages, or with the files' paths."""
 
     def name_file(link: re.Match[str]) -> str:
+        if link["target"] in _GENERATED:
+            return f"[{link['text']}]({_GENERATED[link['target']]})"
         path = PurePosixPath(os.path.normpath(PurePosixPath(page.file.src_uri).parent / link["target"]))
         if not str(path).startswith("../"):
             return link[0]  # a page in the parent folder, still inside docs/

@@ -14,8 +14,8 @@ from resnet50_pipeline.cli import COMMANDS
 HEAD = """\
 # Commands
 
-`make` runs everything in `.venv`; `ARGS="…"` passes arguments to the command. If `.venv` is activated, or `.venv/bin`
-is on `PATH`, you can run the `kedro` commands directly, in any folder of the project.
+`make` runs everything in `.venv`; `ARGS="…"` passes arguments to the command. With `.venv` activated, or `.venv/bin` on
+`PATH`, you can run the `kedro` commands directly, in any folder of the project.
 
 ## make
 

@@ -11,10 +11,9 @@ from resnet50_pipeline import events
 HEAD = """\
 # Events
 
-`events.jsonl` in the training folder contains one JSON object per line. Rank 0 appends each line with one `write` and
-never changes it. If the last line does not end with a newline, it is incomplete. `resnet50_pipeline.events.read_events`
-reads the file. Progress, MLflow curves, plots and tables are all derived from it. This is an example in schema version
-{version}:
+`events.jsonl` in the training folder contains one JSON object per line. Rank 0 appends each line with a single `write`
+and never changes it; a last line without a newline is incomplete. Progress, MLflow curves, plots and tables are all
+derived from this file. To read it, use `resnet50_pipeline.events.read_events`. An example in schema version {version}:
 
 ```json
 {example}

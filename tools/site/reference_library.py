@@ -21,8 +21,8 @@ ROOMS = {
 HEAD = """\
 # Library
 
-Every node calls one function from these packages; you can also call the functions without Kedro. `make lint` checks
-which package may import which.
+Every node calls one function from these packages; the functions also work without Kedro. `make lint` checks which
+package may import which.
 """
 
 

@@ -32,12 +32,12 @@ hide: [toc]
 
 # Parameters
 
-Parameter values are in `conf/<environment>/parameters_*.yml`. An environment contains only the values that differ from
+Parameters are set in `conf/<environment>/parameters_*.yml`. An environment only contains the values that differ from
 `conf/base`. `conf/local` is for your own values. `kedro run --params group.key=value` overrides a value for one run. If
-a key is unknown or a value is invalid, the run stops within seconds with an error that shows the path of the key.
+a key is unknown or a value is invalid, the run stops within seconds with an error that shows the key's path.
 
 The columns *sample* (`conf/base`), *ImageNet* (`--env imagenet` with the `reference` recipe) and *test* (`--env test`,
-if it differs from the sample) show the values that a run uses. An empty cell means that there is no value.
+if it differs from the sample) show the values that a run uses. Empty cells mean no value.
 [Recipes](../recipes.md#your-own-recipe) lists additional options for a recipe.
 """
 
@@ -64,7 +64,7 @@ def render_parameters() -> str:
 
 
 def _effective(environment: str) -> dict[str, Any]:
-    # The page does not include conf/local, which belongs to the user.
+    # Exclude conf/local, which belongs to the user.
     arguments: dict[str, Any] = {**CONFIG_LOADER_ARGS, "env": environment}
     loader = RecipeConfigLoader("conf", **arguments)
     found = loader["parameters"]

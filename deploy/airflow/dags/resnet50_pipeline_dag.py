@@ -9,8 +9,8 @@ from pathlib import Path
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Param
 
-# The folder in which the stages run, which contains conf/ and data/, and the program that runs them. The program is in
-# a separate environment, because Airflow's packages conflict with this project's. Set both variables on every worker.
+# The folder to run the stages in, with conf/ and data/, and the program that runs them, which has its own environment,
+# because Airflow's packages conflict with this project's. Set both variables on every worker.
 PROJECT = os.environ.get("RESNET50_PROJECT") or str(Path(__file__).resolve().parents[3])
 PROGRAM = os.environ.get("RESNET50_PROGRAM") or f"{PROJECT}/.venv/bin/resnet50-pipeline"
 
@@ -19,7 +19,7 @@ def run_stage(stage: str, parameters: str = "", retries: int = 0) -> BashOperato
     """Return the task that runs a stage in a separate process, which SIGTERM stops like `kedro run`."""
     return BashOperator(
         task_id=stage,
-        # Values that people enter are passed as variables, so they cannot change the command.
+        # User input is passed in variables, so that it cannot change the command.
         bash_command=f'exec "$RUN_PROGRAM" run --env "$RUN_ENV" --pipelines {stage} --params "$RUN_PARAMS"',
         env={
             "RUN_PROGRAM": PROGRAM,
@@ -56,11 +56,11 @@ with DAG(
     data_preparation = run_stage("data_preparation")
     # A retry resumes from the latest checkpoint set.
     training = run_stage("training", "training.resume=auto,", retries=3)
-    model_registration = run_stage("model_registration")
     evaluation = run_stage("evaluation")
+    model_registration = run_stage("model_registration")
 
     sample_data >> data_validation
     [data_validation, sample_data] >> data_preparation
     data_preparation >> training
-    [data_preparation, data_validation, evaluation, training] >> model_registration
     [data_preparation, data_validation, sample_data, training] >> evaluation
+    [data_preparation, data_validation, evaluation, training] >> model_registration

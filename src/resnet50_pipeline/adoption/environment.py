@@ -30,7 +30,7 @@ _ODD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def name_environment(root: Path, name: str | None, conf: Path) -> str:
-    """Return `name`, or a name derived from the folder's name: in lower case, with only a-z, 0-9, - and _.
+    """Return `name`, or derive a lower-case name with only a-z, 0-9 and - from the folder's name if none is given.
 
     Raises:
         ParameterError: if the name is already taken or is not valid.
@@ -38,19 +38,21 @@ def name_environment(root: Path, name: str | None, conf: Path) -> str:
     plain = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode().lower()
     chosen = name or re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:64] or "images"
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", chosen):
-        raise ParameterError(f"--name {chosen}: use up to 64 of the characters a-z, 0-9, - and _, and no - or _ first")
+        raise ParameterError(
+            f"--name {chosen}: use up to 64 characters from a-z, 0-9, - and _, starting with a letter or digit"
+        )
     if chosen in _RESERVED or os.path.lexists(conf / chosen):
         raise ParameterError(
-            f"the environment {chosen} exists already (conf/{chosen}) → choose another one with --name, or move "
-            f"conf/{chosen} away to adopt the folder again"
+            f"the environment {chosen} already exists (conf/{chosen}) → choose another name with --name, or move "
+            f"conf/{chosen} elsewhere to adopt the folder again"
             if chosen not in _RESERVED
-            else f"the name {chosen} is reserved by the project → choose another one with --name"
+            else f"the name {chosen} is reserved by the project → choose another name with --name"
         )
     return chosen
 
 
 def require_outside(root: Path, *folders: Path) -> None:
-    """Raise an error if one of the folders to write is inside the data folder or contains it.
+    """Raise an error if a folder to be written overlaps with the data folder.
 
     Raises:
         ParameterError: if the folders overlap.
@@ -62,24 +64,24 @@ def require_outside(root: Path, *folders: Path) -> None:
             )
         if folder.resolve().is_relative_to(root.resolve()):
             raise ParameterError(
-                f"{folder} would be inside the data folder {root}, which is never written to → choose another name "
-                "with --name, or adopt a folder below it"
+                f"{folder} would be inside the data folder {root}, which must stay unchanged → choose another name "
+                "with --name, or adopt a subfolder"
             )
 
 
 def make_entries(images: Sequence[LabeledImage], source: str) -> ListEntries:
-    """Return the images as list entries, checked in the same way as a list that a user supplies.
+    """Return the images as list entries, which are checked in the same way as a user's list.
 
     Raises:
-        ListFileError: if there are no images, or if some paths cannot be written to a list; the message names each such
-            path.
+        DatasetError: if a path contains characters that a list cannot contain.
+        ListFileError: if there are no images, or if other paths cannot be written to a list; the message names them.
     """
     delimiter = choose_delimiter(image.path for image in images)
-    # parse_list would name lines of a list that does not exist.
+    # parse_list would refer to lines of a list that does not exist.
     if odd := [image.path for image in images if _ODD_CHARACTER.search(image.path)]:
         raise DatasetError(
-            f"{source}: {odd[0]!r}, as the first of {pluralize(len(odd), 'path')}: contains a backslash, a tab, a line "
-            "break, another control character or bytes that are not UTF-8 → rename the file or the folder"
+            f"{source}: {pluralize(len(odd), 'path')} with backslashes, tabs, line breaks, other control characters "
+            f"or invalid UTF-8, such as {odd[0]!r} → rename the files or folders"
         )
     text = "".join(f"{image.path}{delimiter}{image.label}\n" for image in images)
     return parse_list(text.encode(), None, source=source)
@@ -103,13 +105,13 @@ def fill_lists(
 
 
 def lengthen(recipe: Mapping[str, Any], images: int, ranks: int) -> dict[str, Any]:
-    """Return the `epochs` and `patience` for which fine-tuning takes at least 500 steps, or {} if it already does.
+    """Return the `epochs` and `patience` for which training takes at least 500 steps, or {} if no change is needed.
 
-    Kolesnikov et al. 2020, "Big Transfer" (arXiv:1912.11370), section 3.3, uses 500 steps for datasets with fewer than
-    20,000 images.
+    Kolesnikov et al. 2020, "Big Transfer" (arXiv:1912.11370), section 3.3, fine-tunes for 500 steps on datasets with
+    fewer than 20,000 images. Training from scratch needs at least as many steps.
 
     Args:
-        recipe: values from the recipe.
+        recipe: `training` values from the recipe or from conf/base.
         images: number of training images.
         ranks: number of ranks.
     """
@@ -117,12 +119,13 @@ def lengthen(recipe: Mapping[str, Any], images: int, ranks: int) -> dict[str, An
     epochs = -(-_FEWEST_STEPS // steps_per_epoch)
     if epochs <= recipe["epochs"]:
         return {}
-    return {"epochs": epochs, "patience": epochs * recipe["patience"] // recipe["epochs"]}
+    patience = recipe.get("patience")
+    return {"epochs": epochs} | ({} if patience is None else {"patience": epochs * patience // recipe["epochs"]})
 
 
 def render_parameters(comment: Sequence[str], parameters: Mapping[str, Any]) -> str:
     """Return the text of the environment's only parameter file."""
-    # A comment may contain file names. A line break would end the comment, and YAML rejects control characters.
+    # Comments can contain file names. A line break would end the comment, and YAML rejects control characters.
     text = "".join(f"# {''.join(char if char.isprintable() else '?' for char in line)}\n" for line in comment)
     for group, values in parameters.items():
         text += yaml.safe_dump({group: values}, sort_keys=False, allow_unicode=True, width=1000)
@@ -130,13 +133,13 @@ def render_parameters(comment: Sequence[str], parameters: Mapping[str, Any]) -> 
 
 
 def render_dvc(template: str, name: str, groups: Sequence[str], lists: str | None) -> str:
-    """Return the dvc.yaml of an environment, which has the stages of conf/imagenet.
+    """Return an environment's dvc.yaml, which has the same stages as conf/imagenet.
 
     Args:
         template: text of conf/imagenet/dvc.yaml.
         name: name of the environment.
         groups: parameter groups that the environment sets, and `recipe` if it selects one.
-        lists: folder of the lists, on which the stages that read them depend; None if there are no lists.
+        lists: folder of the lists, a dependency of the stages that read them; None if there are no lists.
     """
     document = yaml.safe_load(
         template.replace(f"data/{_TEMPLATE}", f"data/{name}").replace(f"--env {_TEMPLATE}", f"--env {name}")
@@ -167,20 +170,21 @@ def render_dvc(template: str, name: str, groups: Sequence[str], lists: str | Non
     header = (
         f"# The stages of ../../dvc.yaml for the environment {name}, written by `kedro adopt`. Run `dvc repro "
         f"conf/{name}/dvc.yaml`\n"
-        "# in the project folder. If you set another parameter group in parameters.yml, add it to the params of its "
-        "stages.\n"
+        "# in the project folder. If you add a parameter group to parameters.yml, also list it under `params` in "
+        "every\n# stage that uses it.\n"
     )
     return header + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
 def write_environment(folder: Path, files: Mapping[str, str], lists: Path | None, fill: Callable[[Path], None]) -> None:
-    """Write an environment's files to `folder`, and write its lists. On failure, nothing is left behind.
+    """Write an environment's files and its lists. If an error occurs, no files are left behind.
 
     Args:
-        folder: folder to write, which must not exist. If another process has created the folder, it is left unchanged.
+        folder: environment's folder, which must not exist. If another process creates the folder first, the folder is
+            left unchanged.
         files: contents of the files, keyed by name.
-        lists: folder for the lists, which replace earlier lists; None if the environment needs no lists.
-        fill: writes the lists to the folder that it receives.
+        lists: folder for the lists, which is replaced; None if the environment needs no lists.
+        fill: writes the lists to the folder passed to it.
 
     Raises:
         ParameterError: if the folder exists.
@@ -194,7 +198,7 @@ def write_environment(folder: Path, files: Mapping[str, str], lists: Path | None
             staged_lists = stack.enter_context(staging_directory(lists.parent))
             fill(staged_lists)
         try:
-            staged.rename(folder)  # unlike replace_directory, fails if another process has filled the folder
+            staged.rename(folder)  # unlike replace_directory, fails if another process has already filled the folder
         except OSError as error:
             if not os.path.lexists(folder):
                 raise

@@ -17,22 +17,22 @@ _MOST_NAMED = 3
 def make_folds(
     images: Sequence[LabeledImage], count: int, seed: int, digests: Mapping[str, str], names: Sequence[str]
 ) -> list[dict[Split, list[LabeledImage]]]:
-    """Return the train and val images of each fold, in the order of `images`.
+    """Return the train and val images for each fold, in the order of `images`.
 
-    Each image is in the val split of exactly one fold and in the train split of all others. Images that have the same
-    content or belong to the same group are in the same fold. If there are no such images, the val counts of a class
-    differ by at most 1 between folds, and so do the sizes of the folds. Otherwise, the largest groups are placed first,
-    each in the fold where its classes are rarest.
+    Each image is in the val split of exactly one fold and in the train split of all other folds. Images with the same
+    content or in the same group share a fold. Without such images, the sizes of any two folds differ by at most 1, and
+    so do their numbers of val images per class. Otherwise, the largest groups are placed first, each in the fold
+    where its classes are rarest.
 
     Args:
         images: images to divide.
         count: number of folds, at least 2.
         seed: seed for the order in which images are placed.
-        digests: digest of the content, keyed by path. Images without one are treated as unique.
+        digests: digest of each image's content, keyed by path. Images without a digest are treated as unique.
         names: name of each class, for the error message.
 
     Raises:
-        DatasetError: if a class does not have an independent image for each fold.
+        DatasetError: if a class has too few independent images for the number of folds.
     """
     units = join_related(images, digests)
     labels_of = [Counter(images[index].label for index in unit) for unit in units]
@@ -49,7 +49,7 @@ def make_folds(
 
     for at in sorted(range(len(units)), key=order):
         labels = labels_of[at]
-        # The sum of squared counts grows least in this fold. Each class has the same weight.
+        # Prefer the fold in which the sum of squared counts grows least, with equal weight for each class.
         crowding = [
             sum(n * placed[fold][label] / totals[label] for label, n in labels.items()) for fold in range(count)
         ]
@@ -58,7 +58,7 @@ def make_folds(
         sizes[fold] += len(units[at])
         for index in units[at]:
             fold_of[index] = fold
-    # Groups with several classes may leave a fold without images of a class.
+    # Groups with several classes can leave a fold without images of a class.
     _require_enough(Counter({label: sum(label in part for part in placed) for label in totals}), count, names)
     return [
         {
@@ -70,13 +70,13 @@ def make_folds(
 
 
 def _require_enough(independent: Mapping[int, int], count: int, names: Sequence[str]) -> None:
-    """Raise an error if a class has fewer than `count` images that do not depend on each other."""
+    """Raise an error if a class has fewer than `count` independent images."""
     few = {label: number for label, number in sorted(independent.items()) if number < count}
     if few:
         shown = list_names([f"{names[label]}: {number}" for label, number in few.items()], _MOST_NAMED)
         smallest = min(few.values())
         advice = f"use --folds {smallest}, or add images" if smallest > 1 else "add images, or remove the class"
         raise DatasetError(
-            f"--folds {count}: each fold needs an image of each class that is not a copy of, or in a group with, an "
-            f"image in another fold, but there are fewer ({shown}) → {advice}"
+            f"--folds {count}: each fold needs its own image of every class, and copies and groups count once, but "
+            f"there are too few images ({shown}) → {advice}"
         )

@@ -1,4 +1,4 @@
-"""Defines what is recognized in a dataset folder: the labeled images of each split, and the classes."""
+"""Defines the content of a recognized dataset folder: the labeled images of each split, and the classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from resnet50_pipeline.imagenet.lists.files import Split
 
 
 class LabeledImage(NamedTuple):
-    """One image of a dataset.
+    """One image in a dataset.
 
     Attributes:
         path: POSIX path relative to the dataset folder.
         label: 0-based position of the image's class.
-        group: name of the image's group; "" if it has none. Images of one group, such as one patient, stay in one
+        group: name of the image's group; "" if it has none. All images of a group, such as a patient, stay in one
             split.
     """
 
@@ -27,15 +27,15 @@ class LabeledImage(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundDataset:
-    """The images of a dataset.
+    """The images in a dataset.
 
     Attributes:
         layout: the layout that was recognized, such as `class folders without a split`.
         classes: the classes, in the order of their labels.
-        splits: images, keyed by split. `train` is always present; if `val` is missing, it has to be split off.
+        splits: images, keyed by split. `train` is always present; if `val` is missing, it must be split off from train.
         notes: one sentence for each decision or possible problem.
-        parameters: values for the parameter group `dataset` that let the project read the folder without new lists.
-            None if new lists are needed.
+        parameters: values for the `dataset` parameter group with which the project can read the folder directly. None
+            if the dataset needs new lists.
     """
 
     layout: str

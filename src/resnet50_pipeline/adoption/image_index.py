@@ -1,4 +1,4 @@
-"""Indexes the images below a folder, and finds the image that a list or a table refers to."""
+"""Indexes the images below a folder, and resolves references to them in lists and tables."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 
 class ImageIndex:
-    """The image files below a folder. Hidden and system files and folders are ignored, and links are not followed.
+    """The image files below a folder. Hidden and system files are ignored, and links are not followed.
 
     Attributes:
         root: the folder.
         paths: POSIX paths relative to `root`, sorted.
-        linked_folders: symbolic links to folders, relative to `root`; the images in them are not in `paths`.
+        linked_folders: symbolic links to folders, relative to `root`. `paths` does not include their images.
         other_files: number of other files, keyed by suffix in lower case.
         tables: text files and tables below `root`, as paths relative to `root`.
-        hints: reasons why tables that name images were not used, for the error message if no layout is found.
+        hints: why tables that name images were not used, for the error message if no layout is recognized.
     """
 
     def __init__(self, root: Path) -> None:
@@ -57,7 +57,7 @@ class ImageIndex:
         self.tables.sort()
         self._set = frozenset(self.paths)
         self._folders = {path.rpartition("/")[0] for path in self.paths}
-        # The keys of the first dictionary have no suffix; the keys of the others have no folder.
+        # The keys of the first dictionary have no suffix; the keys of the other dictionaries have no folder.
         self._by_path_stem: dict[str, list[str]] = defaultdict(list)
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
@@ -68,11 +68,11 @@ class ImageIndex:
             self._by_stem[name.rpartition(".")[0]].append(path)
 
     def below(self, folder: str) -> list[str]:
-        """Return the images below `folder`. The folder and the returned paths are relative to the root."""
+        """Return the images below `folder`. All paths are relative to the root."""
         return [path for path in self.paths if path.startswith(f"{folder}/")]
 
     def _find(self, path: str) -> str | None:
-        """Return an image by its path relative to the root. The suffix may be missing if the path is still unique."""
+        """Return an image by its path relative to the root. The suffix is optional if the path is unique without it."""
         if path in self._set:
             return path
         stems = self._by_path_stem.get(path, [])
@@ -82,8 +82,8 @@ class ImageIndex:
         """Return the image that a table refers to, or None.
 
         Args:
-            name: a path relative to the root or to one of `folders`, or a file name if it is unique. The suffix may be
-                missing. An absolute path may come from another machine.
+            name: a path relative to the root or to one of `folders`, or a unique file name. The suffix is optional.
+                Absolute paths may be from another machine.
             folders: folders to try first, relative to the root; "" is the root itself.
         """
         plain = name.strip().replace("\\", "/").removeprefix("./")
@@ -91,14 +91,14 @@ class ImageIndex:
             for folder in folders:
                 if (path := self._find(f"{folder}/{form}" if folder else form)) is not None:
                     return path
-            # If the folder exists, the image is missing, and an image with the same name elsewhere is a different one.
+            # The folder exists, so the image is missing, and one with the same name elsewhere is a different image.
             parent, _, base = form.rpartition("/")
             if parent and any((f"{folder}/{parent}" if folder else parent) in self._folders for folder in folders):
                 continue
-            # An absolute path, or one that starts with the name of the folder, ends with a path relative to the root.
+            # Absolute paths, and paths that start with the folder's name, end with a path relative to the root.
             parts = PurePosixPath(form).parts
             for start in range(1, len(parts)):
-                # A file name without a folder is unambiguous only below the folder itself.
+                # A bare file name is unambiguous only below the folder itself.
                 if start == len(parts) - 1 and parts[start - 1] != self.root.name:
                     break
                 if (path := self._find("/".join(parts[start:]))) is not None:

@@ -34,8 +34,8 @@ class Choices:
     """The user's options for reading a dataset.
 
     Attributes:
-        label_column: column of a table that contains the labels; None to detect the column.
-        group_by: column of a table, or regular expression for the path; images with the same value stay in one split.
+        label_column: column with the labels in a table; None to detect it.
+        group_by: column of a table, or regular expression for paths. Images with the same value stay in one split.
     """
 
     label_column: str | None = None
@@ -43,7 +43,7 @@ class Choices:
 
 
 def find_paddleclas_lists(images: ImageIndex, _: Choices) -> FoundDataset | None:
-    """Find PaddleClas' lists, with one `path label` line per image, separated by a space or a tab. Labels are kept."""
+    """Find PaddleClas' lists: one line per image, with path and label separated by a space or tab. Labels are kept."""
     root = images.root
     files = {
         split: path
@@ -57,7 +57,7 @@ def find_paddleclas_lists(images: ImageIndex, _: Choices) -> FoundDataset | None
     except DatasetError as error:
         if files["train"].name == LIST_NAMES["train"][0]:
             raise
-        images.hints.append(str(error))  # other programs also write files named train.txt
+        images.hints.append(str(error))  # other programs write files named train.txt too
         return None
 
 
@@ -70,7 +70,7 @@ def _read_paddleclas_lists(images: ImageIndex, files: Mapping[Split, Path]) -> F
         except ListFileError:
             if split != "test":
                 raise
-            notes.append(f"{path.name} has no labels and is not used")
+            notes.append(f"{path.name} has no labels and was ignored")
     classes, base, names = name_labels([label for one in entries.values() for label in one.labels.tolist()], root)
     splits: dict[Split, list[LabeledImage]] = {}
     for split, one in entries.items():
@@ -115,7 +115,7 @@ def _read_tables(images: ImageIndex, files: Sequence[str], choices: Choices, lay
         path_column = find_path_column(table, images, folders)
         split = split_of_name(name.rpartition("/")[2].rpartition(".")[0]) or split_of_name(table.folder)
         if path_column is None:
-            images.hints.append(f"{name}: no column names images of the folder in most of its rows")
+            images.hints.append(f"{name}: no column refers to existing images in most rows")
             continue
         read = _read_table_rows(table, images, path_column, choices, folders)
         if read is None:
@@ -131,7 +131,8 @@ def _read_tables(images: ImageIndex, files: Sequence[str], choices: Choices, lay
         counts = Counter(path for _, path, _, _ in rows)
         path, count = counts.most_common(1)[0]
         raise DatasetError(
-            f"{', '.join(used)}: {path} is in {count} rows, but an image has one label → remove the other rows"
+            f"{', '.join(used)}: {path} is in {count} rows, but an image can have only one label → remove the extra "
+            "rows"
         )
     rows = _complete_splits(rows, used)
     keys = [key for _, _, key, _ in rows]
@@ -148,30 +149,30 @@ def _read_tables(images: ImageIndex, files: Sequence[str], choices: Choices, lay
 
 
 def _complete_splits(rows: list[_TableRow], used: Sequence[str]) -> list[_TableRow]:
-    """Return the rows with a split for each, which follows from the tables, the folders or the other splits.
+    """Return the rows with their splits, which come from the tables or folders, or follow from the other splits.
 
     Raises:
-        DatasetError: if the tables specify a split for only some rows, or if no row belongs to train.
+        DatasetError: if only some rows have a split, or if none belongs to train.
     """
     known = {split for split, *_ in rows}
     if known == {None}:
-        # If the tables contain no splits, the folders of the images determine them, provided that every folder does.
+        # Without splits in the tables, the images' folders determine them, provided that every folder does.
         by_folder = [(split_of_name(path.partition("/")[0]), path, key, group) for _, path, key, group in rows]
         known = {split for split, *_ in by_folder}
         return by_folder if "train" in known and None not in known else rows
-    # If val has its own table, rows without a split belong to train. In all other cases, a guess could be wrong.
+    # If val has its own table, rows without a split belong to train. Any other assumption would be a guess.
     if ("train" in known) == (None in known):
-        problem = "some rows have a split, and others have none" if None in known else "no row belongs to train"
-        raise DatasetError(f"{', '.join(used)}: {problem} → add a column split with train, val or test in every row")
+        problem = "some rows have a split, but others do not" if None in known else "no row belongs to train"
+        raise DatasetError(f"{', '.join(used)}: {problem} → add a `split` column with train, val or test in every row")
     return rows
 
 
 def _explain_unused(
     table: Table, images: ImageIndex, path_column: str, choices: Choices, folders: Sequence[str]
 ) -> str:
-    """Return why a table that names images is not used."""
+    """Explain why a table that names images cannot be used."""
     if images.resolve(path_column, folders) is not None:
-        return f"{table.path}: the first line names an image → add a header such as path,label"
+        return f"{table.path}: the first line already names an image → add a header line, such as path,label"
     if choices.label_column is not None:
         return (
             f"--label-column {choices.label_column}: {table.path} has no such column → choose from "
@@ -179,17 +180,17 @@ def _explain_unused(
         )
     others = ", ".join(column for column in table.columns if column != path_column)
     return (
-        f"{table.path} names images in the column {path_column}, but none of the others ({others}) is clearly the "
-        "label: choose it with --label-column"
+        f"{table.path}: images are in column {path_column}, but it is unclear which other column ({others}) contains "
+        "the labels → choose one with --label-column"
     )
 
 
 def _read_table_rows(
     table: Table, images: ImageIndex, path_column: str, choices: Choices, folders: Sequence[str]
 ) -> tuple[list[_TableRow], list[str]] | None:
-    """Return the split, path, class name and group of each row, and the names of the images that do not exist.
+    """Return the split, path, class name and group of each row, and the names of missing images.
 
-    The result is None if no column clearly contains the labels, or if there is no header; see `_explain_unused`.
+    Return None if it is unclear which column contains the labels, or if there is no header; see `_explain_unused`.
     """
     if images.resolve(path_column, folders) is not None or choices.label_column not in (None, *table.columns):
         return None
@@ -207,9 +208,13 @@ def _read_table_rows(
             missing.append(row[path_column])
             continue
         if not key:
-            raise DatasetError(f"{table.path}:{number}: {row[path_column]} has no {label_column} → fill it in")
+            raise DatasetError(
+                f"{table.path}:{number}: {row[path_column]} has no value for {label_column} → enter a value"
+            )
         if "\t" in key or "\n" in key:
-            raise DatasetError(f"{table.path}:{number}: the class {key!r} contains a tab or line break → remove it")
+            raise DatasetError(
+                f"{table.path}:{number}: the class name {key!r} contains a tab or line break → remove this character"
+            )
         split = split_of_name(row[split_column]) if split_column else None
         found.append((split, path, key, row[group_column].strip() if group_column else ""))
     return found, missing
@@ -230,8 +235,8 @@ def _find_split_column(table: Table) -> str | None:
             return name
         if len(unknown) < len(values):
             raise DatasetError(
-                f"{table.path}: the column {name} contains {unknown[0]!r}, which is not a split → write train, val or "
-                "test in every row, or rename the column"
+                f"{table.path}: column {name} contains {unknown[0]!r}, which is not a split → use train, val or test "
+                "in every row, or rename the column"
             )
     return None
 
@@ -241,7 +246,7 @@ def _note_missing(source: str, missing: Sequence[str], total: int) -> list[str]:
         return []
     if len(missing) == total:
         raise DatasetError(
-            f"{source} names images that do not exist, such as {missing[0]!r} → check that it belongs here"
+            f"{source} refers to missing images, such as {missing[0]!r} → check that the file belongs to this folder"
         )
     names = list_names([repr(name) for name in missing], _MOST_NAMED)
-    return [f"{len(missing):,} of {total:,} rows of {source} name no image ({names}), so they are left out"]
+    return [f"skipped {len(missing):,} of {total:,} rows of {source} because their images do not exist ({names})"]

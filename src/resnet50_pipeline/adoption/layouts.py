@@ -4,7 +4,7 @@ train/rose/1.jpg, val/rose/2.jpg            ImageNet, Imagenette, ImageNet-100; 
 rose/1.jpg                                  class folders without a split
 train/n01443537/images/…, val/val_annotations.txt       Tiny-ImageNet
 train_list.txt, val_list.txt                PaddleClas' lists
-labels.csv, metadata.csv                    a table with a column for the image and one for its label
+labels.csv, metadata.csv                    a table with a column for images and one for labels
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LOOKED_FOR = """\
   train/ and val/ (or valid/, validation/, test/), each with one folder per class
   one folder per class: rose/1.jpg, tulip/2.jpg
   train_list.txt (and val_list.txt) with `path label` lines, as PaddleClas reads them
-  a CSV or TSV file, such as metadata.csv, with a column for the image and one for its label
+  a CSV or TSV file, such as metadata.csv, with a column for images and one for labels
   Tiny-ImageNet: train/<class>/images/, val/val_annotations.txt"""
 _ANNOTATIONS = "val_annotations.txt"
 _GROUND_TRUTHS = (
@@ -50,10 +50,10 @@ _Rows = dict[Split, list[tuple[str, str]]]
 
 
 def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
-    """Return the images of the dataset at `root`, with their classes and splits.
+    """Return the images in the dataset at `root`, with their classes and splits.
 
-    Labels in an existing list or table are kept. Otherwise, the class folders are numbered: in numeric order if all
-    names are numbers, or else sorted as text.
+    Labels in existing lists or tables are kept. Without such labels, the class folders are numbered, in numeric order
+    if all names are numbers and in alphabetical order otherwise.
 
     Raises:
         DatasetNotFoundError: if the folder does not exist or its layout is not recognized.
@@ -67,9 +67,9 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
         links = list_names(images.linked_folders, _MOST_NAMED)
         others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in counts)
         raise DatasetNotFoundError(
-            f"{root}: contains no images (.jpg, .jpeg, .png, .bmp, .webp, .gif, .tif)"
-            + (f", but other files: {others}" if others else "")
-            + (f", and links to folders, which are not followed: {links}" if links else "")
+            f"{root}: no images (.jpg, .jpeg, .png, .bmp, .webp, .gif, .tif)"
+            + (f", only other files: {others}" if others else "")
+            + (f"; links to folders are not followed: {links}" if links else "")
             + " → unpack archives first, and convert other formats"
         )
     recognizers: tuple[Callable[[ImageIndex, Choices], FoundDataset | None], ...] = (
@@ -82,7 +82,7 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
         _find_class_folders,
     )
     if choices.label_column is not None:
-        recognizers = (find_metadata, find_tables)  # the labels are in a table, even if another layout matches
+        recognizers = (find_metadata, find_tables)  # the user has chosen a table, even if another layout matches
     for recognizer in recognizers:
         if (found := recognizer(images, choices)) is not None:
             _require_images(found, root)
@@ -90,13 +90,11 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
             return _add_groups(replace(found, notes=(*found.notes, *_note_unused(images, found))), choices)
     if choices.label_column is not None and not images.hints:
         raise DatasetError(
-            f"--label-column {choices.label_column}: {root} contains no CSV or TSV file that names its images → leave "
-            "the option out, or correct the paths in the file"
+            f"--label-column {choices.label_column}: {root} has no CSV or TSV file that names its images → omit the "
+            "option, or correct the paths in the file"
         )
     raise DatasetNotFoundError(
-        "\n".join(
-            [f"{root} does not have a known layout. Looked for:", LOOKED_FOR, *images.hints, _describe_nearest(images)]
-        )
+        "\n".join([f"{root} has none of the known layouts:", LOOKED_FOR, *images.hints, _describe_nearest(images)])
     )
 
 
@@ -126,7 +124,9 @@ def _find_tiny_imagenet(images: ImageIndex, _: Choices) -> FoundDataset | None:
         else:
             rows["val"].append((image, fields[0]))
     notes = (
-        [f"{len(missing):,} lines of {_ANNOTATIONS} name no image, such as {missing[0]}: left out"] if missing else []
+        [f"skipped {len(missing):,} lines of {_ANNOTATIONS} without a class or an existing image, such as {missing[0]}"]
+        if missing
+        else []
     )
     words = images.root / "words.txt"
     names: dict[str, str] = {}
@@ -137,7 +137,7 @@ def _find_tiny_imagenet(images: ImageIndex, _: Choices) -> FoundDataset | None:
 
 
 def _find_imagenet(images: ImageIndex, _: Choices) -> FoundDataset | None:
-    """Find ImageNet's layout, with or without lists. The project reads it without new lists."""
+    """Find ImageNet's layout, with or without lists. The project can read this layout without new lists."""
     root = images.root
     truth = next((Path(name) for name in _GROUND_TRUTHS if (root / name).is_file()), None)
     has_class_folders = any(path.count("/") > 1 for path in images.below("val"))
@@ -153,22 +153,22 @@ def _find_imagenet(images: ImageIndex, _: Choices) -> FoundDataset | None:
     except DatasetNotFoundError:
         return None
     except ListFileError:
-        return None  # lists in another format, or classes only in val/; other layouts explain these better
+        return None  # lists in another format, or classes only in val/; the errors of other layouts are clearer
     has_lists = layout.lists["train"].is_file()
     listed = sum(len(prefixed.entries) for prefixed in lists.values())
     if not has_lists:
         is_complete = listed == len(images.below("train")) + len(images.below("val"))
         if not is_complete or any(path.count("/") > 1 for path in images.below("test")):
-            return None  # images in subfolders of their class folders, or a third split; both need lists
+            return None  # images in subfolders of class folders, or a third split: both need lists
         folders = sorted({path.split("/")[1] for path in lists["train"].entries.paths})
         if are_numbers(folders) and folders != sorted(folders, key=int):
-            return None  # these class names must not be sorted as text
+            return None  # numeric class names, which must not be sorted as text
     else:
         used = np.unique(np.concatenate([one.entries.labels for one in lists.values()]))
         if used[0] == 1 and used[-1] == len(used):
             lists = read_lists(layout, None, label_base=1)
             parameters["label_base"] = 1
-            notes = ("labels in the lists start at 1; 1 is subtracted",)
+            notes = ("labels in the lists start at 1, so 1 is subtracted",)
     keys: dict[int, str] = {}
     for path, label in zip(lists["train"].entries.paths, lists["train"].entries.labels.tolist(), strict=True):
         keys.setdefault(label, path.split("/")[1] if path.count("/") > 1 else str(label))
@@ -213,7 +213,7 @@ def _find_class_folders(images: ImageIndex, _: Choices) -> FoundDataset | None:
         return None
     parts = [name for name in sorted(classes) if split_of_name(name) is not None]
     if len({split_of_name(name) for name in parts}) > 1:
-        images.hints.append(f"{', '.join(f'{name}/' for name in parts)}: are splits, but have no class folders")
+        images.hints.append(f"{', '.join(f'{name}/' for name in parts)}: splits without class folders")
         return None
     return _name_classes(
         "class folders without a split", {"train": rows}, images.root, {}, tuple(_note_deeper(rows, 1))
@@ -221,22 +221,22 @@ def _find_class_folders(images: ImageIndex, _: Choices) -> FoundDataset | None:
 
 
 def _note_deeper(rows: Sequence[tuple[str, str]], depth: int) -> list[str]:
-    """Return a note if images are in subfolders of the class folders, because these may be the intended classes.
+    """Return a note if class folders have subfolders with images, because these subfolders may be the intended classes.
 
     Args:
         rows: path and class name of each image.
         depth: number of folders above an image that is directly in its class folder.
     """
     deeper = [(path, key) for path, key in rows if path.count("/") > depth]
-    # A single subfolder in every class folder, such as images/, does not divide the class.
+    # A single subfolder per class folder, such as images/, does not divide the class.
     if len({path.split("/")[depth] for path, _ in deeper}) < 2:
         return []
     path, key = deeper[0]
-    return [f"{pluralize(len(deeper), 'image')} in folders below the class folders: {path} is of class {key}"]
+    return [f"{pluralize(len(deeper), 'image')} in subfolders of class folders: {path} gets the class {key}"]
 
 
 def _note_unused(images: ImageIndex, found: FoundDataset) -> list[str]:
-    """Return notes on the images, tables and links to folders that are not used."""
+    """Return notes on unused images, tables and links to folders."""
     used = {image.path for part in found.splits.values() for image in part}
     left = Counter(path.rpartition("/")[0] or "." for path in images.paths if path not in used)
     notes = []
@@ -257,10 +257,10 @@ def _name_classes(
     names: Mapping[str, str],
     notes: tuple[str, ...],
 ) -> FoundDataset:
-    """Return the dataset of rows with class names, which determine the labels."""
+    """Return the dataset. Its labels are derived from the rows' class names."""
     keys = {key for part in rows.values() for _, key in part}
     if odd := [key for key in sorted(keys) if "\t" in key or "\n" in key]:
-        raise DatasetError(f"{root}: the class folder {odd[0]!r} contains a tab or line break → rename it")
+        raise DatasetError(f"{root}: the class folder {odd[0]!r} contains a tab or line break → rename the folder")
     classes, more = order_names(keys, root)
     if not names and any((root / name).is_file() for name in NAME_FILES):
         names = read_synset_names(root)
@@ -275,11 +275,11 @@ def _name_classes(
 def _require_images(found: FoundDataset, root: Path) -> None:
     """Raise an error if there are no training images, or if all images belong to one class."""
     if not found.splits.get("train"):
-        raise DatasetError(f"{root}: {found.layout}: no image is in train → add training images")
+        raise DatasetError(f"{root}: {found.layout}: no training images → add images to train")
     labels = {image.label for part in found.splits.values() for image in part}
     if len(labels) < 2:
         name = found.classes[labels.pop()].name
-        raise DatasetError(f"{root}: {found.layout}: all images are of the class {name} → add images of other classes")
+        raise DatasetError(f"{root}: {found.layout}: all images belong to class {name} → add images of other classes")
 
 
 def _require_one_split(found: FoundDataset, root: Path) -> None:
@@ -289,12 +289,13 @@ def _require_one_split(found: FoundDataset, root: Path) -> None:
         for image in part:
             if split_of.setdefault(image.path, split) != split:
                 raise DatasetError(
-                    f"{root}: {image.path} is in {split_of[image.path]} and in {split} → remove it from one of the two"
+                    f"{root}: {image.path} is in both {split_of[image.path]} and {split} → remove the image from one "
+                    "of the splits"
                 )
 
 
 def _add_groups(found: FoundDataset, choices: Choices) -> FoundDataset:
-    """Return the dataset with the groups that a regular expression finds in the paths."""
+    """Return the dataset with the groups that a regular expression extracts from the paths."""
     is_column = any(image.group for part in found.splits.values() for image in part)
     if choices.group_by is None or is_column:
         return found
@@ -302,7 +303,7 @@ def _add_groups(found: FoundDataset, choices: Choices) -> FoundDataset:
         pattern = re.compile(choices.group_by)
     except re.error as error:
         raise DatasetError(
-            f"--group-by {choices.group_by}: is neither a column nor a regular expression ({error})"
+            f"--group-by {choices.group_by}: neither a column nor a valid regular expression ({error})"
         ) from error
     unmatched = 0
     splits: dict[Split, list[LabeledImage]] = {}
@@ -316,23 +317,23 @@ def _add_groups(found: FoundDataset, choices: Choices) -> FoundDataset:
     total = sum(map(len, splits.values()))
     if unmatched == total:
         raise DatasetError(
-            f"--group-by {choices.group_by}: matches nothing in the paths, such as {found.splits['train'][0].path}, "
-            "and is no column with values in a table that is used → correct the expression"
+            f"--group-by {choices.group_by}: matches none of the paths (such as {found.splits['train'][0].path}) and "
+            "no column with values in the tables in use → correct the expression or the column name"
         )
-    notes = (f"--group-by matches {total - unmatched:,} of {total:,} paths; the others are in no group",)
+    notes = (f"--group-by matches {total - unmatched:,} of {total:,} paths; the other images have no group",)
     return replace(found, splits=splits, notes=(*found.notes, *(notes if unmatched else ())))
 
 
 def _describe_nearest(images: ImageIndex) -> str:
-    """Describe what was found instead, and the closest layout."""
+    """Describe what was found instead, and suggest a next step."""
     tops = Counter(path.partition("/")[0] if "/" in path else "" for path in images.paths)
     where = ", ".join(
-        f"{count:,} in {top}/" if top else f"{count:,} directly in it" for top, count in tops.most_common(5)
+        f"{count:,} in {top}/" if top else f"{count:,} directly in the folder" for top, count in tops.most_common(5)
     )
     found = f"Found {pluralize(len(images.paths), 'image')}: {where}"
     if images.tables:
         found += f"; and {list_names(images.tables, _MOST_NAMED)}"
     below = {path.split("/")[1] for path in images.paths if path.count("/") > 1}
     if len(tops) == 1 and "" not in tops and len(below) > 1:
-        return f"{found}\n→ adopt the folder below: kedro adopt {images.root / next(iter(tops))}"
-    return f"{found}\n→ the nearest layout: one folder per class, or a table with a header such as path,label"
+        return f"{found}\n→ adopt the subfolder: kedro adopt {images.root / next(iter(tops))}"
+    return f"{found}\n→ move the images into one folder per class, or add a table with a header such as path,label"

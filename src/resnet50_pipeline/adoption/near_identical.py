@@ -1,15 +1,18 @@
-"""Finds images that differ only by their encoding, size or brightness, so that a split keeps them on one side.
+"""Finds images that differ only in encoding, size or brightness, so that they can be kept in the same split.
 
-All images in a cluster are near its center. Without this rule, a chain of small changes could join most images of a
-class, such as all handwritten ones. The drawback is that a long series, such as the frames of a video, is divided into
-several clusters.
+Small images of similar objects, such as pairs of trousers, can have similar hashes even though their pixels differ.
+Near-identical images must therefore have correlated thumbnails too.
+
+All images in a cluster are near its center. Otherwise, chains of small changes could join most images of a class, as
+with handwritten digits. The drawback is that a long series, such as the frames of a video, is divided among several
+clusters.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,17 +22,23 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.imagenet.worker_pool import count_workers, map_in_processes
-from resnet50_pipeline.imaging.difference_hash import HASH_BITS, MAX_DISTANCE, compute_difference_hash
+from resnet50_pipeline.imaging.content.difference_hash import (
+    HASH_SIDE,
+    MIN_CORRELATION,
+    compute_thumbnail,
+    correlate,
+    hash_thumbnails,
+)
+from resnet50_pipeline.imaging.content.near_pairs import MAX_PAIRS, find_near_pairs
 from resnet50_pipeline.progress import show_progress
 from resnet50_pipeline.text import format_duration, pluralize
 
 logger = logging.getLogger(__name__)
 
 _IMAGES_PER_TASK = 64
-# With fewer images, starting the processes takes longer than decoding the images.
+# With fewer images, starting processes takes longer than decoding.
 _MIN_IMAGES_FOR_POOL = 1000
-_MAX_PRODUCTS = 1 << 24  # 64 MiB
-_MAX_PAIRS = 20_000_000  # a few times 160 MB of memory
+_PAIRS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,10 @@ class NearIdentical:
     """Clusters of near-identical images.
 
     Attributes:
-        contents: content keys, by path. Near-identical images and copies have the same key.
+        contents: content keys, by path. Copies and near-identical images in a cluster share a key.
         kept_pairs: number of near-identical pairs within clusters, without copies.
-        separated_pairs: number of near-identical pairs in different clusters, which occur if a series is too long.
+        separated_pairs: number of near-identical pairs whose images are in different clusters because they belong to a
+            long series.
         example: paths of a pair within a cluster, or None if there is none.
     """
 
@@ -55,12 +65,12 @@ class _Task(NamedTuple):
 
 
 def find_near_identical(root: Path, digests: Mapping[str, str], workers: int = 0) -> NearIdentical:
-    """Hash the images, and cluster the ones whose hashes differ in at most `MAX_DISTANCE` bits.
+    """Cluster the images whose hashes differ in at most `MAX_DISTANCE` bits and whose thumbnails are correlated.
 
     Args:
         root: dataset folder.
-        digests: digest of each image's content, keyed by path relative to `root`. Images without a digest could not be
-            read and are skipped. Only one copy of an image is hashed.
+        digests: digest of each image's content, keyed by path relative to `root`. Copies are hashed once. Unreadable
+            images have no digest and are skipped.
         workers: number of processes; 0 means one per core.
 
     Raises:
@@ -70,81 +80,65 @@ def find_near_identical(root: Path, digests: Mapping[str, str], workers: int = 0
     for path in sorted(path for path, digest in digests.items() if digest):
         first_path.setdefault(digests[path], path)
     paths = list(first_path.values())
-    hashes, rows = _hash_images(root, paths, count_workers(workers))
-    unique, unique_of = np.unique(hashes, axis=0, return_inverse=True)
-    unique_of = unique_of.reshape(-1)  # NumPy 2.0 returns a different shape
-    sizes = np.bincount(unique_of, minlength=len(unique))
-    pairs = find_near_pairs(unique)
-    centers = cluster(pairs, sizes)
+    thumbnails, rows = _read_thumbnails(root, paths, count_workers(workers))
+    pairs = find_near_identical_pairs(thumbnails)
+    centers = cluster(pairs, len(thumbnails))
     contents = {path: digest for path, digest in digests.items() if digest}
     member_of_center: dict[int, str] = {}
     example = None
     key_of: dict[str, str] = {}
-    for row, at in zip(rows.tolist(), unique_of.tolist(), strict=True):
+    for row, center in zip(rows.tolist(), centers.tolist(), strict=True):
         path = paths[row]
-        other = member_of_center.setdefault(int(centers[at]), path)
+        other = member_of_center.setdefault(center, path)
         if other != path and example is None:
             example = (other, path)
         key_of[digests[path]] = digests[other]
     contents = {path: key_of.get(digest, digest) for path, digest in contents.items()}
-    is_kept = centers[pairs[:, 0]] == centers[pairs[:, 1]]
-    products = sizes[pairs[:, 0]] * sizes[pairs[:, 1]]
-    same_hash = int((sizes * (sizes - 1) // 2).sum())
-    return NearIdentical(contents, same_hash + int(products[is_kept].sum()), int(products[~is_kept].sum()), example)
+    kept_pairs = int((centers[pairs[:, 0]] == centers[pairs[:, 1]]).sum())
+    return NearIdentical(contents, kept_pairs, len(pairs) - kept_pairs, example)
 
 
-def find_near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return all pairs of hashes that differ in at most `MAX_DISTANCE` bits, int64 [P, 2], with the smaller row first.
+def find_near_identical_pairs(thumbnails: NDArray[np.uint8], max_pairs: int = MAX_PAIRS) -> NDArray[np.int64]:
+    """Return the pairs of near-identical images as row numbers, int64 [P, 2], with the smaller number first.
 
-    The bits are divided into `MAX_DISTANCE` + 1 bands. Two near hashes agree in at least one band, so only hashes that
-    share a band are compared.
+    Among more than 10,000 images, up to 1% of the pairs can be missing.
 
     Args:
-        hashes: uint8 [N, HASH_BITS / 8], all different.
+        thumbnails: uint8 [N, HASH_SIDE, HASH_SIDE + 1].
+        max_pairs: largest number of pairs with similar hashes.
 
     Raises:
         DatasetError: if there are too many pairs to store.
     """
-    count, bands = len(hashes), MAX_DISTANCE + 1
-    # Neighboring bits are often the same in many images, for example above a horizon. Each band therefore contains bits
-    # from all parts of the image.
-    order = np.random.default_rng(0).permutation(HASH_BITS)
-    codes = np.zeros(0, np.int64)
-    for band in range(bands):
-        bits = order[band::bands]
-        values = np.unpackbits(hashes, axis=1)[:, bits].astype(np.int64) @ (1 << np.arange(len(bits)))
-        rows = np.argsort(values, kind="stable")
-        buckets = np.split(rows, np.flatnonzero(np.diff(values[rows])) + 1)
-        found, stored = [codes], len(codes)
-        for code in (code for bucket in buckets if len(bucket) > 1 for code in _compare(hashes, bucket)):
-            found.append(code)
-            stored += len(code)
-            if stored > _MAX_PAIRS:
-                raise DatasetError(
-                    f"over {_MAX_PAIRS:,} pairs of images are near-identical, such as frames of a fixed camera → name "
-                    "the images that belong together with --group-by, and add --ignore-similar"
-                )
-        codes = np.unique(np.concatenate(found))
-    return np.stack([codes // max(count, 1), codes % max(count, 1)], axis=1)
+    near = find_near_pairs(hash_thumbnails(thumbnails), max_pairs=max_pairs)
+    if not near.is_complete:
+        raise DatasetError(
+            f"more than {max_pairs:,} pairs of images are near-identical, like frames from a fixed camera → group "
+            "related images with --group-by and add --ignore-similar"
+        )
+    starts = range(0, len(near.rows), _PAIRS_AT_ONCE)
+    found = [
+        rows[correlate(thumbnails[rows[:, 0]], thumbnails[rows[:, 1]]) >= MIN_CORRELATION]
+        for rows in (near.rows[start : start + _PAIRS_AT_ONCE] for start in starts)
+    ]
+    return np.concatenate([near.rows[:0], *found])
 
 
-def cluster(pairs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the center of each row. The center of a center is the row itself; every other row is near its center.
+def cluster(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the center of each row. A center is its own center, and every other row is near its center.
 
-    The row with the most near images becomes the first center, and its near rows join its cluster. The next center is
-    the row with the most near images among the remaining rows. A row without near rows forms its own cluster.
+    The algorithm is greedy: the row with the most near rows becomes a center, and its near rows join its cluster. This
+    step repeats with the remaining rows, until each row is in a cluster, possibly on its own.
 
     Args:
-        pairs: near rows, int64 [P, 2].
-        sizes: number of images that each row represents, int64 [N].
+        pairs: pairs of near rows, int64 [P, 2].
+        count: number of rows.
     """
-    count = len(sizes)
     centers = np.arange(count)
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.argsort(both[:, 0], kind="stable")]
     starts = np.searchsorted(both[:, 0], np.arange(count + 1))
-    degrees = sizes.astype(np.int64).copy()
-    np.add.at(degrees, both[:, 0], sizes[both[:, 1]])
+    degrees = np.diff(starts)
     is_taken = np.zeros(count, np.bool_)
     for row in np.lexsort((np.arange(count), -degrees)).tolist():
         if is_taken[row] or starts[row] == starts[row + 1]:
@@ -156,46 +150,36 @@ def cluster(pairs: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.in
     return centers
 
 
-def _compare(hashes: NDArray[np.uint8], bucket: NDArray[np.int64]) -> Iterable[NDArray[np.int64]]:
-    """Yield the near pairs of a bucket of rows, each as the smaller row times N plus the larger row."""
-    # The product of two rows of -1 and 1 is the number of equal bits minus the number of different bits.
-    bucket = np.sort(bucket)
-    signs = np.unpackbits(hashes[bucket], axis=1).astype(np.float32) * 2 - 1
-    step = max(1, _MAX_PRODUCTS // len(bucket))
-    for start in range(0, len(bucket), step):
-        products = signs[start : start + step] @ signs[start:].T
-        left, right = np.nonzero(products >= HASH_BITS - 2 * MAX_DISTANCE)
-        is_pair = left < right
-        yield bucket[start + left[is_pair]] * len(hashes) + bucket[start + right[is_pair]]
+def _read_thumbnails(root: Path, paths: Sequence[str], workers: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the thumbnails, uint8 [M, HASH_SIDE, HASH_SIDE + 1], and the index in `paths` of each one.
 
-
-def _hash_images(root: Path, paths: Sequence[str], workers: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the hashes, uint8 [M, HASH_BITS / 8], and each hash's position in `paths`. Some images have no hash."""
+    Images that cannot be decoded or have almost no edges are left out.
+    """
     started = time.monotonic()
     tasks = [_Task(str(root), paths[at : at + _IMAGES_PER_TASK]) for at in range(0, len(paths), _IMAGES_PER_TASK)]
     in_processes = workers > 1 and len(paths) >= _MIN_IMAGES_FOR_POOL
-    results = map_in_processes(_hash_task, tasks, workers) if in_processes else map(_hash_task, tasks)
+    results = map_in_processes(_read_task, tasks, workers) if in_processes else map(_read_task, tasks)
     found: list[NDArray[np.uint8] | None] = []
     with show_progress(len(paths)) as advance:
-        for hashes in results:
-            found += hashes
-            advance(len(hashes))
+        for thumbnails in results:
+            found += thumbnails
+            advance(len(thumbnails))
     rows = [row for row, one in enumerate(found) if one is not None]
     seconds = time.monotonic() - started
     logger.info(
         "compared %s in %s, %.0f images/s",
         *(pluralize(len(paths), "image"), format_duration(seconds), len(paths) / max(seconds, 1e-9)),
     )
-    hashed = [one for one in found if one is not None]
-    return np.array(hashed, np.uint8).reshape(-1, HASH_BITS // 8), np.array(rows, np.int64)
+    read = [one for one in found if one is not None]
+    return np.array(read, np.uint8).reshape(-1, HASH_SIDE, HASH_SIDE + 1), np.array(rows, np.int64)
 
 
-def _hash_task(task: _Task) -> list[NDArray[np.uint8] | None]:
-    """Return the hash of each image in a task; None if an image has no hash."""
-    hashes: list[NDArray[np.uint8] | None] = []
+def _read_task(task: _Task) -> list[NDArray[np.uint8] | None]:
+    """Return the thumbnail of each image in a task; None if an image has none."""
+    thumbnails: list[NDArray[np.uint8] | None] = []
     for path in task.paths:
         try:
-            hashes.append(compute_difference_hash(Path(task.root, path).read_bytes()))
+            thumbnails.append(compute_thumbnail(Path(task.root, path).read_bytes()))
         except OSError:
-            hashes.append(None)  # the scan has already reported this image
-    return hashes
+            thumbnails.append(None)  # unreadable; already reported by the scan
+    return thumbnails

@@ -1,4 +1,4 @@
-"""Groups images that must stay together, and orders images by a key that depends only on the seed and the path."""
+"""Groups images that must stay together, and orders images in a way that depends only on the seed and each path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def join_related(images: Sequence[LabeledImage], digests: Mapping[str, str]) -> 
 
     Two images are related if they share a digest or a group, directly or through other images.
 
-    The first index of each list belongs to the list's first path in alphabetical order.
+    Each list starts with the index of its alphabetically first path.
     """
     parent = list(range(len(images)))
 
@@ -36,5 +36,5 @@ def join_related(images: Sequence[LabeledImage], digests: Mapping[str, str]) -> 
 
 
 def hash_path(seed: int, path: str) -> bytes:
-    """Return a sort key for an image. The resulting order does not depend on the file system."""
+    """Return a sort key for an image. The order is the same on every file system."""
     return hashlib.sha256(f"{seed}\t{path}".encode("utf-8", "surrogateescape")).digest()

@@ -1,6 +1,6 @@
 """Splits images into train, val and test, stratified by class. The same seed gives the same splits on every machine.
 
-If images are added to a dataset, few of the existing ones move to another split.
+When images are added to a dataset, few existing images move to another split.
 """
 
 from __future__ import annotations
@@ -19,28 +19,27 @@ def split_images(
     seed: int,
     digests: Mapping[str, str],
 ) -> dict[Split, list[LabeledImage]]:
-    """Return the images of train and of each split in `fractions`. Each split keeps the order of `images`.
+    """Return the images for train and for each split in `fractions`. Each split keeps the order of `images`.
 
-    Images that have the same content or belong to the same group are in the same split. Every class has an image in
-    train, and one in each other split if it has enough independent images.
+    Images with the same content or in the same group share a split. Every class has an image in train. Classes with
+    enough independent images have one in every other split too.
 
     Args:
         images: images to split.
         fractions: fraction of the images for each split, such as `{"val": 0.2}`. The sum is less than 1.
         seed: seed for the order in which images are chosen.
-        digests: digest of the content, keyed by path. Images without one are treated as unique.
+        digests: digest of each image's content, keyed by path. Images without a digest are treated as unique.
     """
     units = join_related(images, digests)
     ordered = sorted(units, key=lambda unit: hash_path(seed, images[unit[0]].path))
     totals = Counter(image.label for image in images)
-    # Number of units that contain the class and are still in train.
+    # Number of units in train that contain the class.
     left = Counter(label for unit in units for label in {images[index].label for index in unit})
     split_of: dict[int, Split] = {}
     for split, fraction in fractions.items():
         needed = {label: max(1, round(fraction * total)) for label, total in totals.items()}
         absent = set(totals)
-        # In the second pass, classes that are still missing from the split get their smallest group, even if it is
-        # larger than needed.
+        # In the second pass, classes still missing from the split get their smallest unit, even if it is too large.
         for units_to_try, is_for_absent in ((ordered, False), (sorted(ordered, key=len), True)):
             for unit in units_to_try:
                 counts = Counter(images[index].label for index in unit)

@@ -30,7 +30,7 @@ def describe(
         found: the dataset.
         splits: the images that will be used, keyed by split.
         manifest: result of `scan_dataset` at the `header` or `full` level.
-        folds: images of each fold, keyed by split.
+        folds: images in each fold, keyed by split.
     """
     names = [one.name for one in found.classes]
     counts = Counter(image.label for part in splits.values() for image in part)
@@ -73,7 +73,7 @@ def find_doubts(
     if len(broken):
         first = broken.iloc[0]
         yield (
-            f"{pluralize(len(broken), 'image')} cannot be used, and runs fail until they are repaired or removed: "
+            f"{pluralize(len(broken), 'image')} cannot be used; runs fail until each is repaired or removed: "
             f"{first['path']}: {first['problem']}"
         )
     copies = manifest[(manifest["status"] == "ok") & (manifest["sha256"] != "")]
@@ -82,12 +82,12 @@ def find_doubts(
         by_content = copies.groupby("sha256")
         contradictions = int((by_content["label"].nunique() > 1).sum())
         shared = int((_find_splits(copies, splits).groupby(copies["sha256"]).nunique() > 1).sum())
-        in_one = "" if shared else "; copies are in one split"
-        yield f"{len(copies):,} images are copies of each other ({copies['path'].iloc[0]}, …){in_one}"
+        in_one = "" if shared else "; copies stay in the same split"
+        yield f"{len(copies):,} images are duplicates ({copies['path'].iloc[0]}, …){in_one}"
         if contradictions:
-            yield f"{pluralize(contradictions, 'image')} in several classes: runs fail until each is in only one class"
+            yield f"several classes share {pluralize(contradictions, 'image')}: runs fail until each is in only one"
         if shared:
-            yield f"{pluralize(shared, 'image')} in several splits: runs fail until each is in only one split"
+            yield f"several splits share {pluralize(shared, 'image')}: runs fail until each is in only one"
     splits_of_group = defaultdict(set)
     for split, part in splits.items():
         for image in part:
@@ -95,15 +95,15 @@ def find_doubts(
     torn = [group for group, found_in in splits_of_group.items() if group and len(found_in) > 1]
     if torn:
         yield (
-            f"{pluralize(len(torn), 'group')} of --group-by in several splits ({list_names(torn, _MOST_NAMED)}), "
-            "because the dataset is split already"
+            f"several splits share {pluralize(len(torn), 'group')} of --group-by ({list_names(torn, _MOST_NAMED)}), "
+            "because the dataset was already split"
         )
     counted = {split: Counter(image.label for image in part) for split, part in splits.items()}
     for split in splits:
         missing = [names[label] for label in range(len(names)) if not counted[split][label]]
         if missing and split != "test":
             yield (
-                f"{pluralize(len(missing), 'class', 'classes')} without {split} images "
+                f"there are no {split} images for {pluralize(len(missing), 'class', 'classes')} "
                 f"({list_names(missing, _MOST_NAMED)}): runs fail until there are more independent images"
             )
     train = counted["train"]
@@ -119,15 +119,37 @@ def find_doubts(
         )
 
 
+def find_weak_gate(
+    found: FoundDataset, evaluated: Sequence[LabeledImage], metric: str, min_accuracy: float
+) -> Iterator[str]:
+    """Yield a note if a model that always predicts the same class would pass the registration gate.
+
+    Args:
+        found: the dataset.
+        evaluated: the images on which the model will be evaluated.
+        metric: the gate's metric, `top1` or `balanced_accuracy`.
+        min_accuracy: the gate's bound, 0..1.
+    """
+    counts = Counter(image.label for image in evaluated)
+    label, most = counts.most_common(1)[0]
+    reached = most / len(evaluated) if metric == "top1" else 1 / len(counts)
+    if reached >= min_accuracy:
+        yield (
+            f"a model that always predicts {found.classes[label].name} reaches {reached:.1%} and passes the gate: "
+            f"raise model_registration.gate.min_accuracy ({min_accuracy:g})"
+        )
+
+
 def describe_near_identical(near: NearIdentical | None) -> Iterator[str]:
     """Yield a note on near-identical images, if any were found."""
     if near is not None and near.example is not None:
         apart = (
-            f"; {pluralize(near.separated_pairs, 'more pair')} in long series, such as frames of a video, may be in "
-            "different splits: use --group-by"
+            f"; {pluralize(near.separated_pairs, 'more pair')} in chains of similar images, such as video frames, "
+            "may be in different splits: use --group-by"
         )
         yield (
-            f"{pluralize(near.kept_pairs, 'pair')} of near-identical images kept together ({near.example[0]} and "
+            f"{pluralize(near.kept_pairs, 'pair')} of near-identical images kept in the same split ({near.example[0]} "
+            "and "
             f"{near.example[1]}, …){apart if near.separated_pairs else ''}"
         )
 

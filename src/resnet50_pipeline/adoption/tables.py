@@ -1,6 +1,6 @@
 r"""Reads lists and tables that label images.
 
-jpg/image_00001.jpg 76              PaddleClas' lists, with a space or a tab in between
+jpg/image_00001.jpg 76              a PaddleClas list, with path and label separated by a space or tab
 file_name,label,patient             a CSV or TSV file with a header; Hugging Face calls it metadata.csv
 """
 
@@ -18,8 +18,8 @@ from resnet50_pipeline.exceptions import ListFileError
 from resnet50_pipeline.imagenet.lists.files import ListEntries, parse_list
 from resnet50_pipeline.imagenet.lists.text_file import read_text_file
 
-# Names of label columns, with the most specific last, because a table may contain both a number and a name for each
-# class.
+# Names of label columns. The most specific names are last, because a table can contain both a number and a name for
+# each class.
 LABEL_COLUMNS = (
     *("label", "labels", "class", "class_name", "label_name", "category", "target", "y"),
     *("species", "breed", "diagnosis", "dx", "variety", "tag"),
@@ -49,7 +49,7 @@ class Table:
 
 
 def read_list(path: Path) -> ListEntries:
-    """Read a list with `path label` lines. Unlike `read_list_file`, this function accepts a tab on every line.
+    """Read a list with `path label` lines. Unlike `read_list_file`, accept tabs on every line.
 
     Raises:
         ListFileError: if any line is invalid; the message lists each one.
@@ -59,7 +59,7 @@ def read_list(path: Path) -> ListEntries:
     if all(line.count(b"\t") == 1 and b" " not in line for line in lines):
         data = data.replace(b"\t", b" ")
     elif all(line.count(b"\t") == 0 for line in lines) and any(line.count(b" ") > 1 for line in lines):
-        # The label is the last field, so a path with spaces is unambiguous here. PaddleClas could not read such a line.
+        # The label is the last field, so paths with spaces are unambiguous, although PaddleClas cannot read them.
         data = b"\n".join(b"\t".join(line.rstrip(b"\r").rsplit(b" ", 1)) for line in lines) + b"\n"
     return parse_list(data, None, source=str(path))
 
@@ -79,16 +79,16 @@ def read_table(root: Path, path: str) -> Table | None:
         if len(columns) < 2:
             return None
         if repeated := [name for name, count in Counter(columns).items() if count > 1]:
-            raise ListFileError([f"{root / path}:1: several columns are called {repeated[0]} → rename all but one"])
+            raise ListFileError([f"{root / path}:1: several columns are named {repeated[0]} → rename all but one"])
         return Table(path, columns, [{name: row[name] or "" for name in columns} for row in reader])
     except csv.Error as error:
         raise ListFileError([f"{root / path}:{reader.line_num + 1}: {error} → correct the line"]) from error
 
 
 def find_path_column(table: Table, images: ImageIndex, folders: Sequence[str]) -> str | None:
-    """Return the column in which most rows name images of the dataset, or None.
+    """Return the column whose values mostly refer to images in the dataset, or None.
 
-    A label such as 7 may also be the name of an image, so the column that names the most distinct images is used.
+    A label such as 7 can also be an image's name, so prefer the column that refers to the most distinct images.
     """
     rows = table.rows[:_SAMPLED_ROWS]
     hits = {name: [images.resolve(row[name], folders) for row in rows] for name in table.columns}
@@ -97,9 +97,9 @@ def find_path_column(table: Table, images: ImageIndex, folders: Sequence[str]) -
 
 
 def find_label_column(table: Table, path_column: str, chosen: str | None, others: Sequence[str]) -> str | None:
-    """Return `chosen`, the only remaining column, or a column with a common label name. Return None if it is unclear.
+    """Return `chosen`, the only remaining column, or a column with a usual label name; None if the choice is ambiguous.
 
-    A column with a different value in most rows, such as a caption, contains no labels.
+    A column whose values are mostly distinct, such as captions, does not contain labels.
 
     Args:
         table: the table.

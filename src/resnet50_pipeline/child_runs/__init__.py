@@ -1,1 +1,1 @@
-"""Starts `kedro run` several times, as child runs of one MLflow run. Sweeps and cross-validation use it."""
+"""Starts several `kedro run` commands as child runs of one MLflow run, for sweeps and cross-validation."""

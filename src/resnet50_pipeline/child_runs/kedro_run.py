@@ -1,4 +1,4 @@
-"""Runs `kedro run` in a separate process, and stops it if the caller requests it or exits."""
+"""Runs `kedro run` in a separate process, and stops it on request or when the caller exits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnet50_pipeline.processes.interruption import raise_if_interrupted
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
-# Time that Kedro has, after the ranks have stopped, to upload results to MLflow and exit.
+# Time for Kedro to upload results to MLflow and exit after the ranks have stopped.
 _END_SECONDS = 60.0
 _TAIL_LINES = 15
 
@@ -38,19 +38,19 @@ def run_kedro(
     Args:
         run_file: file passed to `--config`.
         log: file to append the output to.
-        environment: variables to add to the environment of this process.
+        environment: variables that the run gets in addition to this process's environment.
         project_path: folder of the project.
-        should_continue: called regularly, and once more after the run has ended. If it returns False, the run is
-            stopped.
+        should_continue: called regularly, and once more after the run has ended. The run is stopped if this function
+            returns False.
         grace_seconds: time that the ranks of the run need to stop.
 
     Raises:
-        RunInterruptedError: if this process receives a signal. The function stops the run before it raises this error.
+        RunInterruptedError: if this process receives a signal. The run is stopped first.
     """
     with log.open("ab") as file:
         process = subprocess.Popen(
             [
-                # If this process is killed, the run receives SIGTERM and saves a checkpoint set.
+                # If this process is killed, the run gets SIGTERM and saves a checkpoint set.
                 *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())),
                 *(sys.executable, "-m", "kedro", "run", "--config", str(run_file)),
             ],
@@ -59,8 +59,8 @@ def run_kedro(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            # In its own session, the run does not receive Ctrl-C from the terminal. Only this process signals the run,
-            # because a second signal would end it before it has saved a checkpoint set.
+            # Its own session shields the run from Ctrl-C in the terminal. Only this process may signal it, because a
+            # second signal would end it before it has saved a checkpoint set.
             start_new_session=True,
         )
     try:
@@ -76,7 +76,7 @@ def run_kedro(
 
 
 def describe_end(log: Path, exit_code: int) -> str:
-    """Describe the end of a run, including its error message or the last lines of its log."""
+    """Describe how a run ended, including its error message or the last lines of its log."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     end = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
@@ -85,27 +85,27 @@ def describe_end(log: Path, exit_code: int) -> str:
 
 
 def wait_for_orphan(folder: Path, grace_seconds: float) -> None:
-    """Wait for a run whose parent process was killed. The run saves a checkpoint set before it ends.
+    """Wait until a run whose parent process was killed has saved a checkpoint set and ended.
 
     Args:
         folder: folder of the run.
         grace_seconds: time that the ranks of the run need to stop.
 
     Raises:
-        OutputDirectoryInUseError: if the run does not end.
+        OutputDirectoryInUseError: if the run does not end in time.
     """
     deadline = time.monotonic() + grace_seconds + _END_SECONDS
     while (holder := find_holder(folder)) is not None:
         if time.monotonic() > deadline:
             raise OutputDirectoryInUseError(
-                f"{folder}: process {holder} of an earlier command did not end → kill {holder}"
+                f"{folder}: process {holder} of an earlier command is still running → kill {holder}"
             )
         raise_if_interrupted()
         time.sleep(_POLL_SECONDS)
 
 
 def _stop(process: subprocess.Popen[bytes], log: Path, grace_seconds: float) -> None:
-    """Stop the run with SIGTERM, so that it saves a checkpoint set. Kill it if it does not end in time."""
+    """Stop the run with SIGTERM, and kill the run only after it has had time to save a checkpoint set."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)

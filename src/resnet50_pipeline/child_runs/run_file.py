@@ -1,4 +1,4 @@
-"""Writes the `kedro run --config` file of a child run. All results of the run are in that file's folder.
+"""Writes the `kedro run --config` file for a child run. The run's results go to the file's folder.
 
 09_sweeps/digits/trial-0003/run.yml
 09_sweeps/digits/trial-0003/06_models/training
@@ -40,7 +40,7 @@ def write_run_file(
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` updated with the values of `change`. Nested mappings are merged. Other values are replaced."""
+    """Return `base` updated with `change`. Nested mappings are merged; other values are replaced."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
@@ -56,3 +56,13 @@ def training_dir_of(folder: Path) -> Path:
 def metrics_path_of(folder: Path) -> Path:
     """Return the path of a child run's metrics. The path below `evaluation.output_dir` must match the catalog."""
     return folder / "08_reporting" / "metrics.json"
+
+
+def predictions_path_of(folder: Path) -> Path:
+    """Return the path of a child run's predictions. The path below `evaluation.output_dir` must match the catalog."""
+    return folder / "07_model_output" / "predictions.parquet"
+
+
+def label_map_path_of(folder: Path) -> Path:
+    """Return the path of a child run's label map. The path below `data_dir` must match the catalog."""
+    return folder / "05_model_input" / "label_map.json"

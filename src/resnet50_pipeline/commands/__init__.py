@@ -1,1 +1,1 @@
-"""Implements the project's commands for `kedro`, with one module per command."""
+"""Implements the project's `kedro` commands, one module each."""

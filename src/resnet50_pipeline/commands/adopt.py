@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resnet50_pipeline.imagenet.lists.files import Split
 
 _DEFAULT_VAL_FRACTION = 0.2
-# For smaller images, the settings of the sample are suitable. Its crops are 32 x 32 pixels.
+# Smaller images get the settings of the sample, whose crops are 32 x 32 pixels.
 _SMALL_SIDE = 64
 _DAY_SECONDS = 86_400.0
 _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
@@ -35,45 +35,45 @@ _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 @click.command("adopt")
 @click.argument("folder", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the environment; the default is the name of the folder.")
+@click.option("--name", help="Name of the environment; defaults to the folder's name.")
 @click.option("--recipe", help="Recipe in conf/recipes to train with.")
 @click.option(
     "--pretrained",
-    help="Weights to start from, a .pdparams or .safetensors file or models:/NAME@champion; the default recipe is then "
-    "finetune.",
+    help="Weights to start from: a .pdparams or .safetensors file, or models:/NAME@champion. The recipe then defaults "
+    "to finetune.",
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, gpu, or the name of a Paddle custom device.")
 @click.option(
     "--val-fraction",
     type=_FRACTION,
-    help=f"Part of the images for val, if there is no val split (default: {_DEFAULT_VAL_FRACTION}).",
+    help=f"Fraction of the images to hold out for val if there is no val split (default: {_DEFAULT_VAL_FRACTION}).",
 )
-@click.option("--test-fraction", type=_FRACTION, help="Part of the training images for a test split.")
+@click.option("--test-fraction", type=_FRACTION, help="Fraction of the training images to hold out for a test split.")
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
-    help="Number of folds for a cross-validation with `kedro folds`. If there is no val split, the first fold is val.",
+    help="Number of folds for cross-validation with `kedro folds`. If val does not exist, the first fold becomes val.",
 )
 @click.option(
     "--group-by",
-    help="Column of a table, or regular expression on the path, such as 'patient[0-9]+': images with the same value "
+    help="Column of a table, or regular expression for paths, such as 'patient[0-9]+'. Images with the same value "
     "stay in one split.",
 )
 @click.option(
     "--ignore-similar",
     is_flag=True,
-    help="Do not look for near-identical images, which decodes all images once more.",
+    help="Skip the search for near-identical images, which decodes every image a second time.",
 )
-@click.option("--no-probe", is_flag=True, help="Do not measure training steps to estimate the time per epoch.")
-@click.option("--label-column", help="Column of a CSV or TSV file that contains the labels.")
+@click.option("--no-probe", is_flag=True, help="Do not run training steps to estimate the time per epoch.")
+@click.option("--label-column", help="Label column of a CSV or TSV file.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the split.")
 @click.pass_context
 def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
     """Write the environment conf/NAME for the images in the folder PATH.
 
-    The command recognizes the layout, splits the images if there is no val split, and prints what it found, the time
-    per epoch on this machine, and the command that trains. It reads all images, but does not start a run and never
-    writes to the folder.
+    The command recognizes the layout, splits the images if there is no val split, and prints a summary, the time per
+    epoch on this machine, and the command for training. The command reads all images, but does not start a run and
+    never writes to the folder.
     """
     root = _make_absolute(folder)
     if options["pretrained"] is not None and not is_registered_reference(options["pretrained"]):
@@ -90,13 +90,13 @@ def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
 
 
 def _make_absolute(path: Path) -> Path:
-    with contextlib.suppress(RuntimeError):  # a folder may be named ~x even if there is no user x
+    with contextlib.suppress(RuntimeError):  # a folder can be named ~x even if there is no user x
         path = path.expanduser()
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
-    """Raise an error for invalid arguments before reading the images, because reading may take a long time.
+    """Raise an error for invalid arguments before spending time on reading the images.
 
     Raises:
         DatasetError: if `root` is not a folder, or if its path is not UTF-8.
@@ -106,7 +106,7 @@ def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
     from resnet50_pipeline.recipes import read_recipe
 
     if not os.access(conf, os.W_OK):
-        raise ParameterError(f"{conf} is not writable → make it writable, so that the environment can be added")
+        raise ParameterError(f"{conf} is not writable → make the folder writable to add the environment")
     try:
         f"{root}{options['pretrained']}".encode()
     except UnicodeEncodeError as error:
@@ -115,7 +115,7 @@ def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
     for split in ("val", "test"):
         fraction = options[f"{split}_fraction"]
         if fraction is not None and not 0 < fraction < 1:  # click accepts nan
-            raise ParameterError(f"--{split}-fraction {fraction} is not between 0 and 1 → choose a part such as 0.2")
+            raise ParameterError(f"--{split}-fraction {fraction} is not between 0 and 1 → use a fraction such as 0.2")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options["device"]):
         raise ParameterError(
             f"--device {options['device']} is not the name of a device → use cpu, gpu or a Paddle custom device such "
@@ -140,7 +140,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
 
     conf = project / settings.CONF_SOURCE
     if not conf.is_dir():
-        raise ParameterError(f"{project} has no folder {settings.CONF_SOURCE} → change to the project folder")
+        raise ParameterError(f"{project} has no {settings.CONF_SOURCE} folder → change to the project folder")
     _require_usable(root, conf, options)
     name = environment.name_environment(root, options["name"], conf)
     workspace = project / "data" / name
@@ -153,7 +153,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
     manifest = scan_dataset(
         root,
         {"train": environment.make_entries(images, str(root))},
-        # Digests identify copies, and only the split needs them.
+        # Digests identify duplicates, which matter only when images are split.
         level="full" if is_split_here else "header",
         cache_dir=cache,
         class_keys=[one.key for one in found.classes],
@@ -163,7 +163,12 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
     if near is not None:
         digests |= near.contents
     splits, folds = _split(found, fractions, options["folds"], options["seed"], digests)
-    doubts = [*summary.find_doubts(found, splits, manifest), *summary.describe_near_identical(near)]
+    gate = _load_base(project)["model_registration"]["gate"]
+    doubts = [
+        *summary.find_doubts(found, splits, manifest),
+        *summary.find_weak_gate(found, splits.get("test", splits["val"]), gate["metric"], gate["min_accuracy"]),
+        *summary.describe_near_identical(near),
+    ]
     recipe = _choose_recipe(options, summary.measure_short_side(manifest))
     needs_lists = found.parameters is None or is_split_here
     shown_lists = str(shorten_path(lists)) if needs_lists else None
@@ -176,14 +181,13 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         "training": _make_training(conf, recipe, len(splits["train"]), options),
         "evaluation": {"split": "test"} if "test" in splits else {},
     }
-    # An empty `training` group shows where to add values, and allows the stages in dvc.yaml to depend on it from the
-    # start.
+    # An empty `training` group shows where to add values, and lets the stages in dvc.yaml depend on it from the start.
     parameters = {group: values for group, values in parameters.items() if values or group == "training"}
     comment = [
         f"Written by `kedro adopt`: {found.layout}, {len(found.classes):,} classes, {len(images):,} images.",
         *([f"Split off with seed {options['seed']}: {_describe_fractions(fractions)}."] if fractions else []),
         *([f"Divided into {len(folds)} folds with seed {options['seed']}."] if folds else []),
-        f"Values that are not set here follow from the name {name} and from conf/base; see docs/own-data-set.md.",
+        f"All other values come from conf/base or follow from the name {name}; see docs/own-data-set.md.",
     ]
     files = {environment.PARAMETER_FILE: environment.render_parameters(comment, parameters)}
     template = conf / "imagenet" / "dvc.yaml"
@@ -204,7 +208,10 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         line, total_seconds = _estimate_time(project, name, root, readable, len(found.classes))
         table.append(line)
     if recipe is not None and options["device"] == "cpu" and (total_seconds or _DAY_SECONDS) >= _DAY_SECONDS:
-        doubts.append(f"the recipe {recipe} may take days on CPUs; --device gpu trains on a GPU")
+        doubts.append(
+            f"the recipe {recipe} can take days on CPUs: use --device gpu, or reduce the image size, network size and "
+            "number of epochs (docs/own-data-set.md)"
+        )
     _show(
         table,
         doubts,
@@ -228,7 +235,7 @@ def _find_near_identical(
 
 
 def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class_num: int) -> tuple[str, float | None]:
-    """Return the table line with the time per epoch, and the time for all epochs in seconds if it is known.
+    """Return the table line with the time per epoch, and the time for all epochs in seconds if known.
 
     Args:
         project: folder of the project.
@@ -249,7 +256,7 @@ def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class
         return f"  epoch     not measured: {measured}", None
     seconds = estimate_epoch_seconds(training, measured, len(paths), class_num)
     total = seconds * training.epochs
-    # If only batches of a single image were measured, the estimate is too high; see `probes.step_time.extrapolate`.
+    # With batches of a single image, the estimate is too high; see `probes.step_time.extrapolate`.
     degree = "at most" if measured.batch_size == 1 < training.batch_size_per_rank else "about"
     return (
         f"  epoch     {degree} {format_duration(seconds)}, so {format_duration(total)} for "
@@ -267,14 +274,15 @@ def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
 
 
 def _make_training(conf: Path, recipe: str | None, images: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the `training` parameters that follow from the number of images, the device, and the weights."""
+    """Return the `training` parameters derived from the number of images, the device and the weights."""
     from resnet50_pipeline.adoption.environment import lengthen
     from resnet50_pipeline.recipes import escape_value, read_recipe
 
     device = options["device"]
     training: dict[str, Any] = {}
-    if recipe == _RECIPE_WITH_WEIGHTS:
-        training |= lengthen(read_recipe(conf / "recipes", recipe), images, _CPU_RANKS if device == "cpu" else 1)
+    if recipe in (None, _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS):
+        values = read_recipe(conf / "recipes", recipe) if recipe else _load_base(conf.parent)["training"]
+        training |= lengthen(values, images, _CPU_RANKS if device == "cpu" else 1)
     if options["pretrained"] is not None:
         training["pretrained_model"] = escape_value(options["pretrained"])
     if device != "cpu":
@@ -282,12 +290,18 @@ def _make_training(conf: Path, recipe: str | None, images: int, options: dict[st
     return training
 
 
+def _load_base(project: Path) -> dict[str, Any]:
+    """Return the parameters in conf/base, which apply if an environment does not set them."""
+    configuration = load_configuration({"env": "base", "conf_source": None, "params": {}}, project)
+    return dict(configuration["parameters"])
+
+
 def _choose_fractions(found: FoundDataset, options: dict[str, Any]) -> dict[Split, float]:
-    """Return the fraction of the images to hold out for each split that must be created, with test first."""
+    """Return the fraction of images to hold out for each split to create, test first."""
     if options["folds"] is not None and options["val_fraction"] is not None:
         raise ParameterError(
-            f"--val-fraction {options['val_fraction']:g}: --folds {options['folds']} already decides the part of val → "
-            "use one of them"
+            f"--val-fraction {options['val_fraction']:g}: --folds {options['folds']} already determines the size of "
+            "val → use only one of the two options"
         )
     val_default = _DEFAULT_VAL_FRACTION if options["folds"] is None else None
     defaults: dict[Split, float | None] = {"test": None, "val": val_default}
@@ -298,13 +312,13 @@ def _choose_fractions(found: FoundDataset, options: dict[str, Any]) -> dict[Spli
         if split in found.splits:
             if given is not None:
                 raise ParameterError(
-                    f"--{split}-fraction {given:g}: the dataset has a {split} split with "
-                    f"{len(found.splits[split]):,} images → leave the option out"
+                    f"--{split}-fraction {given:g}: the dataset already has a {split} split with "
+                    f"{len(found.splits[split]):,} images → omit the option"
                 )
         elif fraction is not None:
             fractions[split] = fraction
     if sum(fractions.values()) >= 1:
-        raise ParameterError("--val-fraction and --test-fraction together leave no image for training → reduce them")
+        raise ParameterError("--val-fraction and --test-fraction leave no images for training → use smaller fractions")
     return fractions
 
 
@@ -325,9 +339,9 @@ def _split(
         for split in fractions:
             if not splits[split]:
                 raise DatasetError(
-                    f"no image can be split off for {split}: train has to keep an image of each class, and copies, "
-                    "near-identical images and the groups of --group-by stay together → add images or a "
-                    f"{split} split, choose smaller groups, or use --ignore-similar"
+                    f"no images can be split off for {split}: train needs at least one image of each class, and "
+                    "duplicates, near-identical images and groups stay together → add images or a "
+                    f"{split} split, choose smaller groups with --group-by, or use --ignore-similar"
                 )
     made: list[dict[Split, list[LabeledImage]]] = []
     if folds is not None:

@@ -11,7 +11,7 @@ from kedro.framework.cli.utils import _config_file_callback
 
 
 class ConfigOption(click.Option):
-    """Kedro's `--config` option. If the file has no `run` group, Kedro's own callback fails with a traceback."""
+    """Kedro's `--config` option, with an error message instead of Kedro's traceback if the file has no `run` group."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -23,7 +23,7 @@ class ConfigOption(click.Option):
 
 
 def _read_config(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Set the defaults of the other options.
+    """Use the values in the file as the defaults of the other options.
 
     Raises:
         click.BadParameter: if the file is not YAML or has no `run` group.
@@ -36,8 +36,8 @@ def _read_config(context: click.Context, option: click.Parameter, value: str | N
         group = content.get(context.info_name) if isinstance(content, dict) else None
         if not isinstance(group, dict):
             raise click.BadParameter(
-                f"{value} has no `{context.info_name}` group → add one with options of `kedro run`, for example "
-                "`run: {env: imagenet}`"
+                f"{value} has no `{context.info_name}` group → add the group and its options for `kedro run`, for "
+                "example `run: {env: imagenet}`"
             )
     path: str | None = _config_file_callback(context, option, value)
     return path

@@ -1,4 +1,4 @@
-"""Reports an error as a single message and exits with the matching exit code."""
+"""Reports errors as a single message with the matching exit code."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _EXPECTED_ERRORS = (PipelineError, ParameterValidationError, MissingConfigExcept
 def reporting_errors(
     context: click.Context, *, verbose: bool = False, result_in_stdout: bool = False
 ) -> Iterator[None]:
-    """Stop the block on a signal, and report an error that the user can fix as a single message on stderr.
+    """Stop the block on a signal, and report errors that the user can fix as a single message on stderr.
 
     The command exits with the error's exit code, or with 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM. Unexpected
-    errors are raised again. If the log format is JSON, they are logged as a JSON line instead. The traceback is always
-    written to the log file. A closed terminal does not change the exit code.
+    errors are raised again, or logged as a JSON line if the log format is JSON. The traceback always goes to the log
+    file. A closed terminal does not change the exit code.
     """
     ensure_utf8_mode()
     survive_closed_terminal(result_in_stdout=result_in_stdout)
@@ -55,8 +55,8 @@ def reporting_errors(
         log = current_log()
         cause = None if log.has_traceback else error
         logger.log(logging.ERROR, "%s", message, exc_info=cause, extra={SHOWN_ELSEWHERE: IN_STREAM})
-        # Print the path of the log before the error message. Omit it before the first node and after a signal, because
-        # the message is sufficient in these cases.
+        # Print the log's path before the error message. Before the first node and after a signal, the message alone is
+        # enough.
         may_help = expected is None or (log_context.stage and received_interruption() is None)
         if may_help and log.path is not None and not log.is_json:
             click.echo(f"log: {log.path}", err=True)
@@ -70,7 +70,7 @@ def reporting_errors(
 
 
 def find_expected_error(error: BaseException) -> Exception | None:
-    """Return the first error in the `__cause__` chain that the user can fix, or None if there is no such error.
+    """Return the first error in the `__cause__` chain that the user can fix, or None.
 
     Kedro wraps errors raised by datasets in its own DatasetError.
     """

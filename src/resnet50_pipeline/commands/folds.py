@@ -14,6 +14,7 @@ from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
     enter_configured_project,
     environment_of,
+    find_dataset_root,
     load_configuration,
 )
 from resnet50_pipeline.exceptions import ParameterError
@@ -23,7 +24,7 @@ from resnet50_pipeline.preflight.dataset import require_dataset
 from resnet50_pipeline.preflight.parameter_groups import require_known_groups
 from resnet50_pipeline.preflight.training_tags import describe_training
 from resnet50_pipeline.recipes import RECIPE
-from resnet50_pipeline.text import format_duration, pluralize
+from resnet50_pipeline.text import align_columns, format_duration, pluralize
 from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ _FOLDER = "09_folds"
 def folds(context: click.Context, /, **options: Any) -> None:
     """Train and evaluate one model per fold of `kedro adopt --folds`, and print the mean and spread of the metrics.
 
-    To continue a command that was stopped or killed, start it again. Finished folds are kept, and the unfinished fold
-    resumes from its last checkpoint set.
+    If the command is stopped or killed, run it again: finished folds are kept, and the unfinished one resumes from its
+    last checkpoint set.
     """
     with reporting_errors(context):
         plan = plan_folds(options, enter_configured_project(options))
@@ -69,14 +70,16 @@ def plan_folds(options: dict[str, Any], project_path: Path) -> FoldsPlan:
     if not lists:
         where = "dataset.lists is not set" if dataset.lists is None else f"{dataset.lists} contains no fold-1"
         raise ParameterError(
-            f"the environment {environment or 'local'} has no folds ({where}) → adopt the images with "
-            "`kedro adopt PATH --folds 5`, and run `kedro folds --env NAME`"
+            f"the environment {environment or 'local'} has no folds ({where}) → run `kedro adopt PATH --folds 5`, "
+            "then `kedro folds --env NAME`"
         )
-    require_dataset(project_path / configuration["catalog"]["dataset_root"]["filepath"], dataset)
+    require_no_moves(dataset.patches)
+    require_dataset(find_dataset_root(configuration, project_path), dataset)
     from pathlib import Path
 
     return FoldsPlan(
         lists=tuple(lists),
+        patches=dataset.patches,
         folder=Path(configuration["globals"]["workspace"]) / _FOLDER,
         recipe=parameters.get(RECIPE),
         training=read_group(parameters, "training", TrainingParameters),
@@ -86,6 +89,22 @@ def plan_folds(options: dict[str, Any], project_path: Path) -> FoldsPlan:
         conf_source=options["conf_source"],
         given={key: value for key, value in given.items() if key not in (RUN_DIR, DATA_DIR)},
     )
+
+
+def require_no_moves(patches: Path | None) -> None:
+    """Raise an error if a patch moves an image, because the folds divide the images of train and val themselves.
+
+    Raises:
+        ParameterError: if a patch contains a move.
+    """
+    from resnet50_pipeline.imagenet.lists.patches import read_patches
+
+    moving = [str(patch.file) for patch in read_patches(patches) if "move" in patch.content.counts]
+    if moving:
+        raise ParameterError(
+            f"{', '.join(moving)}: moves images between train and val, which are divided differently in each fold → "
+            "set dataset.patches to a folder without moves"
+        )
 
 
 def render_table(results: Sequence[FoldResult]) -> list[str]:
@@ -101,9 +120,8 @@ def render_table(results: Sequence[FoldResult]) -> list[str]:
     table.append(["mean", "", f"{top1.mean:.2%}", f"{balanced.mean:.2%}", f"{loss.mean:.4f}", ""])
     if top1.std is not None and balanced.std is not None and loss.std is not None:
         table.append(["std", "", f"{top1.std:.2%}", f"{balanced.std:.2%}", f"{loss.std:.4f}", ""])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
-        *("  ".join(map(str.ljust, line, widths)).rstrip() for line in table),
+        *align_columns(table),
         f"mean and sample standard deviation over n = {pluralize(top1.n, 'fold')}",
     ]
 

@@ -32,15 +32,13 @@ def package(context: click.Context, /) -> None:
     Both files are written to dist/. The archive, conf-resnet50_pipeline.tar.gz, does not include the files in
     conf/local.
 
-    This command replaces Kedro's own command, which downloads the newest setuptools for the build and includes
-    subfolders of conf/local in the archive.
+    Replaces Kedro's own command, which downloads the newest setuptools for the build and adds subfolders of conf/local
+    to the archive.
     """
     with reporting_errors(context):
         project = enter_project()
         if not (project / "pyproject.toml").is_file():
-            raise ParameterError(
-                f"{project} has no pyproject.toml, which the build needs → change to the project folder"
-            )
+            raise ParameterError(f"{project} has no pyproject.toml → change to the project folder")
         dist = project / "dist"
         archive = dist / f"conf-{PACKAGE_NAME}.tar.gz"
         wheel = build_wheel(project, dist)
@@ -53,11 +51,11 @@ def build_wheel(project: Path, folder: Path) -> Path:
     """Build the project's wheel in `folder` with the installed setuptools, and return its path.
 
     Raises:
-        ParameterError: if the build fails; the message contains the last part of its output.
+        ParameterError: if the build fails; the message ends with its output.
     """
     state = describe_git(project)
-    # Build from a copy. The project's build/lib may still contain modules that have been deleted since an earlier
-    # build, and setuptools would add them to the wheel.
+    # Build from a copy. Otherwise, the wheel would also contain deleted modules that are still in the project's
+    # build/lib.
     with tempfile.TemporaryDirectory(prefix="package-") as staged:
         for name in _SOURCES:
             source, copy = project / name, Path(staged) / name
@@ -88,7 +86,7 @@ def build_wheel(project: Path, folder: Path) -> Path:
 def write_configuration_archive(conf: Path, archive: Path) -> None:
     """Write a configuration folder to a tar file. The same files always produce the same bytes.
 
-    The archive contains conf/local as an empty folder, because `local` is the default environment of a run.
+    conf/local is included as an empty folder, because `local` is the default environment of a run.
     """
     local = conf / _LOCAL
     members = [path for path in sorted(conf.rglob("*")) if not path.is_relative_to(local) and not _is_hidden(path)]

@@ -24,7 +24,7 @@ _WEB_SITE = "For further information visit"
 
 
 def describe_invalid_parameters(text: str) -> str:
-    """Rewrite an error message so that each invalid value has one line with its name, the rule and the value found.
+    """Rewrite an error message with one line per invalid value: its name, the rule and the value.
 
     Links to pydantic's website are removed. Other lines are left unchanged.
     """
@@ -52,8 +52,8 @@ def describe_invalid_parameters(text: str) -> str:
 def _describe(finding: re.Match[str], model: str, field: str) -> str:
     if finding["kind"] != "extra_forbidden":
         rule = finding["rule"].removeprefix("Value error, ")
-        # For a rule that compares several values of a group, pydantic shows the entire group, truncated in the middle.
-        # The message of such a rule already states the values.
+        # For rules that compare several values of a group, pydantic shows the entire group, truncated in the middle.
+        # The messages of such rules already state the values.
         found = "" if finding["kind"] == "value_error" and finding["type"] == "dict" else f"; found {finding['value']}"
         return f"{rule[:1].lower()}{rule[1:]}{found}"
     *path, name = field.split(".")

@@ -2,9 +2,9 @@
 
     --params training.epochs=3,training.launch.devices=[0,1] --params 'dataset.root="/data/a, b"'
 
-Kedro's own option splits at every comma, keeps only the last `--params`, and reads every value as YAML. It would
-read a folder named `2024`, `1e3` or `null` as a number or None. With this option, values in brackets or quotes may
-contain commas, and text parameters receive the text exactly as it was typed.
+Kedro's own option splits at every comma, keeps only the last `--params`, and reads every value as YAML, so that a
+folder named `2024`, `1e3` or `null` becomes a number or None. Here, values in brackets or quotes may contain commas,
+and text parameters get the text exactly as typed.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _MODELS: dict[str, type[BaseModel]] = {
     "tracking": parameters.TrackingParameters,
     "training": parameters.TrainingParameters,
 }
-# Folders that only the catalog reads. They are not fields of a parameter model.
+# Folders that only the catalog reads, and that are in no parameter model.
 _FOLDERS = ("dataset.root", RUN_DIR, DATA_DIR)
 _CLOSING = {"[": "]", "{": "}", '"': '"', "'": "'"}
 # OmegaConf would replace `${…}` with the value of another key.
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 _HELP = (
-    "Parameters that override those in conf/, as key=value pairs separated by commas, for example "
-    "training.epochs=3,training.launch.devices=[0,1]. Quote a value that contains commas: "
-    "--params 'dataset.root=\"/data/a, b\"'. If the option is repeated, later values win."
+    "Parameters that override the parameters in conf/, as comma-separated key=value pairs, such as "
+    "training.epochs=3,training.launch.devices=[0,1]. Quote values that contain commas: --params "
+    "'dataset.root=\"/data/a, b\"'. If the option is repeated, later values win."
 )
 
 
 class ParamsOption(click.Option):
-    """The `--params` option. It may be repeated, and its value is a nested dictionary."""
+    """The `--params` option. The option can be repeated, and its value is a nested dictionary."""
 
     def __init__(self) -> None:
         super().__init__(["--params"], multiple=True, type=click.UNPROCESSED, callback=_read, help=_HELP)
@@ -111,8 +111,8 @@ def _split(text: str) -> Iterator[str]:
             continue
         if "=" not in item or item.startswith("="):
             raise ValueError(
-                f"{item!r} is not a key=value pair → if it is part of a value that contains a comma, quote the "
-                f"value, as in --params 'dataset.root=\"/data/a,b\"'"
+                f"{item!r} is not a key=value pair → if this is part of a value that contains a comma, quote the "
+                "value, as in --params 'dataset.root=\"/data/a,b\"'"
             )
         yield item
 
@@ -140,7 +140,7 @@ def _parse_value(key: str, text: str) -> Any:
     except UnicodeEncodeError:
         name = text.encode(errors="surrogateescape")
         raise ValueError(
-            f"{key} is {name!r}, which is not UTF-8 → rename the folder, or give it another name with `ln -s`"
+            f"{key} is {name!r}, which is not UTF-8 → rename the folder, or add a symbolic link with `ln -s`"
         ) from None
     kind = _text_kind(key)
     if kind is not None and Path in kind:

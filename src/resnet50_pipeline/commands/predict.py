@@ -18,7 +18,7 @@ import click
 
 from resnet50_pipeline.commands.errors import reporting_errors
 from resnet50_pipeline.commands.project import CONFIGURATION_OPTIONS
-from resnet50_pipeline.commands.registry import open_registry
+from resnet50_pipeline.commands.tracking.registry import open_registry
 from resnet50_pipeline.exceptions import DatasetNotFoundError, ExportError
 from resnet50_pipeline.frozen_model import refuse_url
 from resnet50_pipeline.text import pluralize
@@ -39,7 +39,7 @@ def predict(
 ) -> None:
     """Classify the images at PATHS, including all images inside folders.
 
-    If an image cannot be read or decoded, its line shows the error, and the exit code is 1. All other images are
+    If an image cannot be read or decoded, its line shows the error, and the exit code is 1. The other images are still
     classified.
     """
     started = Path.cwd()
@@ -76,8 +76,8 @@ class FoundImages:
     """The images to classify.
 
     Attributes:
-        images: absolute paths, in the order of the arguments; the images of a folder are sorted.
-        notes: one sentence for each folder that contains other files.
+        images: absolute paths, in the order of the arguments; images from the same folder are sorted.
+        notes: one sentence for each folder that also contains other files.
     """
 
     images: list[Path]
@@ -85,9 +85,9 @@ class FoundImages:
 
 
 def find_images(start: Path, paths: Iterable[str]) -> FoundImages:
-    """Find the given files, and the images inside the given folders. An image in a folder is recognized by its suffix.
+    """Find the given files, and the images in the given folders, which are recognized by their suffix.
 
-    Missing files are included so that the output shows an error for each of them.
+    Missing files are included, so that the output shows an error for each of them.
 
     Raises:
         DatasetNotFoundError: if a folder contains no image.
@@ -120,14 +120,14 @@ def find_images(start: Path, paths: Iterable[str]) -> FoundImages:
 
 
 def show_text(text: str) -> str:
-    r"""Return text that the terminal can show. Bytes of file names that are not UTF-8 become escapes such as `\xe9`."""
+    r"""Return text for the terminal, with invalid UTF-8 in file names escaped, as in `\xe9`."""
     shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     encoding = sys.stdout.encoding or "utf-8"
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _as_json(answer: dict[str, Any]) -> str:
-    """Return one line of JSON. A path that is not UTF-8 keeps the escapes of `os.fsdecode`."""
+    """Return one line of JSON. Paths that are not UTF-8 keep the escapes of `os.fsdecode`."""
     line = json.dumps(answer, ensure_ascii=False)
     return line if show_text(line) == line else json.dumps(answer)
 
@@ -140,16 +140,19 @@ def _count_suffixes(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
-def classify(inference_model: Path, images: list[Path], top_k: int) -> Iterator[dict[str, Any]]:
+def classify(
+    inference_model: Path, images: list[Path], top_k: int, *, with_features: bool = False
+) -> Iterator[dict[str, Any]]:
     """Classify images in a separate process, because this process must not import Paddle.
 
-    Yields one result per image, in the given order.
+    Yields one result per image, in the given order. `with_features` adds the pooled features.
 
     Raises:
         ExportError: if the process fails; the message ends with the process's output.
     """
     package_home = Path(__file__).parents[2]
     command = [sys.executable, "-m", "resnet50_pipeline.serving", str(inference_model), "--top-k", str(top_k)]
+    command += ["--features"] * with_features
     environment = {**os.environ, "PYTHONPATH": str(package_home), "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "ignore"}
     with (
         tempfile.TemporaryDirectory() as home,
@@ -164,7 +167,7 @@ def classify(inference_model: Path, images: list[Path], top_k: int) -> Iterator[
         ) as process,
     ):
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        # A separate thread writes the paths. A single thread would deadlock when both pipes are full.
+        # A separate thread writes the paths: a single thread would deadlock if both pipes filled up.
         threading.Thread(target=_send_paths, args=(process, images), daemon=True).start()
         answered = 0
         for line in process.stdout:
@@ -187,4 +190,4 @@ def _send_paths(process: subprocess.Popen[str], images: list[Path]) -> None:
         with process.stdin as stdin:  # type: ignore[union-attr] # it is a pipe
             stdin.writelines(json.dumps(str(image)) + "\n" for image in images)
     except (BrokenPipeError, ValueError):
-        pass  # the process failed, as its exit code shows, or the caller stopped reading
+        pass  # either the process failed, as its exit code shows, or the caller stopped reading

@@ -1,4 +1,4 @@
-"""Prepares a command: changes to the project folder, sets up the log and loads the configuration."""
+"""Prepares a command: changes to the project folder, sets up logging and loads the configuration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from resnet50_pipeline.commands.params_option import ParamsOption
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.logs import set_up
 from resnet50_pipeline.logs.set_up import RunLog, is_in_terminal, logging_run
-from resnet50_pipeline.parameters import LogParameters, read_group
+from resnet50_pipeline.parameters import LogParameters
 
 _LOGGING_VARIABLE = "KEDRO_LOGGING_CONFIG"
 
-# Options of `kedro run`, and the subset that other commands share to load the same configuration. The project replaces
-# two of Kedro's options.
+# Options of `kedro run`, and the subset with which other commands load the same configuration. Two of Kedro's options
+# are replaced.
 _REPLACED = {"params": ParamsOption, "config": ConfigOption}
 RUN_OPTIONS = [_REPLACED[option.name]() if option.name in _REPLACED else option for option in kedro_run.params]
 CONFIGURATION_OPTIONS = [option for option in RUN_OPTIONS if option.name in ("env", "conf_source", "params")]
@@ -34,8 +34,8 @@ CONFIGURATION_OPTIONS = [option for option in RUN_OPTIONS if option.name in ("en
 def enter_project() -> Path:
     """Change to the project folder, set up the log, and return the folder.
 
-    The log levels come from `conf/logging.yml`. Kedro looks for this file only in the current folder. A command that is
-    started in a subfolder would otherwise silently use Kedro's own levels.
+    The log levels come from `conf/logging.yml`, which Kedro looks for only in the current folder. If this
+    function did not change the folder, a command started in a subfolder would silently use Kedro's own levels.
     """
     started = Path.cwd()
     project_path = find_kedro_project(started) or started
@@ -50,7 +50,7 @@ def enter_project() -> Path:
 def enter_configured_project(options: dict[str, Any]) -> Path:
     """Enter the project for a command that accepts CONFIGURATION_OPTIONS.
 
-    With --conf-source, the log levels come from that configuration. An installed package has no project folder and uses
+    If --conf-source is given, the log levels are read from it. Installed packages have no project folder and use
     the current folder.
 
     Raises:
@@ -66,8 +66,8 @@ def enter_configured_project(options: dict[str, Any]) -> Path:
             log_to_stderr()  # called again because `configure` replaces the handlers
     elif not (project_path / settings.CONF_SOURCE).is_dir():
         raise ParameterError(
-            f"{project_path} has no folder {settings.CONF_SOURCE} → change to the project folder, or pass the archive "
-            "that `kedro package` writes: --conf-source conf-resnet50_pipeline.tar.gz"
+            f"{project_path} has no {settings.CONF_SOURCE} folder → change to the project folder, or pass the archive "
+            "written by `kedro package`: --conf-source conf-resnet50_pipeline.tar.gz"
         )
     return project_path
 
@@ -83,6 +83,11 @@ def load_configuration(options: dict[str, Any], project_path: Path) -> AbstractC
     return loader
 
 
+def find_dataset_root(configuration: AbstractConfigLoader, project_path: Path) -> Path:
+    """Return the dataset folder that a configuration names. A relative path is relative to the project."""
+    return project_path / str(configuration["catalog"]["dataset_root"]["filepath"])
+
+
 def environment_of(options: dict[str, Any]) -> str | None:
     """Return the Kedro environment set by the options or KEDRO_ENV, or None for the default environment."""
     return options["env"] or os.environ.get("KEDRO_ENV")
@@ -92,15 +97,6 @@ def log_to_stderr() -> None:
     """Log to stderr: plain lines, or colored lines and progress bars in a terminal."""
     set_up.log_to_stderr()
     _use_plain_tracebacks()
-
-
-def read_log_parameters(options: dict[str, Any], project_path: Path) -> LogParameters:
-    """Return the log parameters for a run with these options.
-
-    Raises:
-        ParameterError: if the parameter group `logs` is invalid.
-    """
-    return read_group(load_configuration(options, project_path)["parameters"], "logs", LogParameters)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Checks the options of `kedro run` that name nodes, datasets, tags or a runner, before Kedro uses them."""
+"""Checks the nodes, datasets, tags and runner in the options of `kedro run` before Kedro uses them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _node_names(pipeline: Pipeline) -> set[str]:
     return {node.name for node in pipeline.nodes}
 
 
-# For each option: the flag, the noun for its values, and a function that returns the values that exist in a pipeline.
+# For each option: the flag, the noun for its values, and a function that lists the valid values of a pipeline.
 _SELECTIONS: Mapping[str, tuple[str, str, Callable[[Pipeline], Iterable[str]]]] = {
     "node_names": ("--nodes", "node", _node_names),
     "from_nodes": ("--from-nodes", "node", _node_names),
@@ -33,7 +33,7 @@ _SELECTIONS: Mapping[str, tuple[str, str, Callable[[Pipeline], Iterable[str]]]] 
 
 
 def require_known_selection(options: Mapping[str, Any], environment: str | None) -> None:
-    """Check that all names in the options that select nodes exist, and that the options select at least one node.
+    """Check that all names in the options exist, and that the options select at least one node.
 
     Raises:
         ParameterError: if a name does not exist, or if no node is selected.
@@ -55,7 +55,7 @@ def require_known_selection(options: Mapping[str, Any], environment: str | None)
         pipeline.filter(**{_filter_argument(option): names for option, names in given.items()})
     except ValueError as error:
         flags = ", ".join(_SELECTIONS[option][0] for option in given)
-        raise ParameterError(f"{flags}: together, these options do not select any node → remove one of them") from error
+        raise ParameterError(f"{flags}: no node matches all of these options → remove one of the options") from error
 
 
 def require_known_runner(runner: str | None) -> None:

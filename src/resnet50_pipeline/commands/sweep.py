@@ -14,6 +14,7 @@ from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
     enter_configured_project,
     environment_of,
+    find_dataset_root,
     load_configuration,
 )
 from resnet50_pipeline.parameters import (
@@ -28,7 +29,7 @@ from resnet50_pipeline.preflight.dataset import require_dataset
 from resnet50_pipeline.preflight.parameter_groups import require_known_groups
 from resnet50_pipeline.preflight.training_tags import describe_training
 from resnet50_pipeline.recipes import RECIPE
-from resnet50_pipeline.text import pluralize
+from resnet50_pipeline.text import align_columns, pluralize
 from resnet50_pipeline.training_dir import RUN_DIR
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 def sweep(context: click.Context, /, *, show: bool, give_up: int | None, **options: Any) -> None:
     """Run trials with values from `sweep.space` until the study has `sweep.trials` trials.
 
-    To continue a sweep that was stopped or killed, start it again. Finished trials still count, and the unfinished
-    trial resumes from its last checkpoint set. Several sweeps can work on one study at the same time.
+    If a sweep is stopped or killed, run the command again: finished trials count, and the unfinished one resumes from
+    its last checkpoint set. Several sweeps can work on the same study at once.
     """
     with reporting_errors(context):
         project_path = enter_configured_project(options)
@@ -64,9 +65,13 @@ def sweep(context: click.Context, /, *, show: bool, give_up: int | None, **optio
                 study.give_up(give_up)
             rows = study.rows()
         else:
-            click.echo(f"study {plan.sweep.study} does not exist in {plan.sweep.folder} → start it with `kedro sweep`")
+            click.echo(
+                f"study {plan.sweep.study} does not exist in {plan.sweep.folder} → start the study with `kedro sweep`"
+            )
             return
         click.echo("\n".join(render_table(rows, plan.sweep)))
+        if (page := plan.sweep.folder / "report" / "index.html").is_file():
+            click.echo(f"report: {page}")
 
 
 def plan_sweep(options: dict[str, Any], project_path: Path) -> tuple[SweepPlan, str | None]:
@@ -98,33 +103,29 @@ def plan_sweep(options: dict[str, Any], project_path: Path) -> tuple[SweepPlan, 
     )
     require_space(plan.sweep.ranges, parameters["training"])
     if not is_own_sample:
-        root = project_path / configuration["catalog"]["dataset_root"]["filepath"]
+        root = find_dataset_root(configuration, project_path)
         require_dataset(root, dataset)
     return plan, parameters.get(RECIPE)
 
 
 def render_table(rows: Sequence[TrialRow], sweep: SweepParameters) -> list[str]:
     """Return the lines of the trial table, followed by a line with the number of trials in each state."""
+    from resnet50_pipeline.reporting.run_pages.sweep_page import format_cell
+    from resnet50_pipeline.sweeps.study import count_states
+
     paths = list(sweep.ranges)
     names = [path.removeprefix("training.") for path in paths]
     table = [["", "trial", "state", sweep.metric, "epochs", "time", *names, ""]]
     for row in rows:
         value = "" if row.value is None else f"{row.value:.4f}"
-        params = [_format(row.params.get(path, "")) for path in paths]
+        params = [format_cell(row.params.get(path)) for path in paths]
         mark, error = "*" if row.is_best else "", "".join(row.detail.splitlines()[:1])
         table.append([mark, str(row.number), row.state, value, str(row.epochs), f"{row.seconds:.0f} s", *params, error])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    states = [row.state for row in rows]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none yet"
     best = "".join(f"; best: trial {row.number}, {sweep.metric} {row.value:.4f}" for row in rows if row.is_best)
     return [
-        *("  ".join(map(str.ljust, line, widths)).rstrip() for line in table),
-        f"study {sweep.study}, {pluralize(sweep.trials, 'trial')}: {counts}{best}",
+        *align_columns(table),
+        f"study {sweep.study}, {pluralize(sweep.trials, 'trial')}: {count_states(rows)}{best}",
     ]
-
-
-def _format(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _describe(plan: SweepPlan, recipe: str | None) -> RunDescription:

@@ -19,16 +19,16 @@ from resnet50_pipeline.text import pluralize
     "--root",
     type=click.Path(path_type=Path),
     required=True,
-    help="Dataset folder to fill. Created if it does not exist.",
+    help="Dataset folder to fill. The folder is created if it does not exist.",
 )
 @click.option(
-    "--verify", is_flag=True, help="First verify the archives against the MD5 digests published on image-net.org."
+    "--verify", is_flag=True, help="First check the archives against the MD5 digests published on image-net.org."
 )
 @click.pass_context
 def unpack(context: click.Context, /, train: Path | None, val: Path | None, root: Path, *, verify: bool) -> None:
     """Unpack ImageNet's archives to train/ and val/.
 
-    If the command is interrupted, run it again. It continues after the last complete folder.
+    If the command is interrupted, run it again to continue after the last complete folder.
     """
     from resnet50_pipeline.imagenet.archives.published_md5 import require_published_md5
     from resnet50_pipeline.imagenet.archives.unpack import unpack_archives

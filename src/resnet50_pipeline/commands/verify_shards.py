@@ -1,4 +1,4 @@
-"""Implements `kedro verify-shards`, which compares packed images with their digests."""
+"""Implements `kedro verify-shards`, which checks packed images against their digests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet50_pipeline.text import format_bytes, pluralize
 )
 @click.pass_context
 def verify_shards(context: click.Context, /, folder: Path, workers: int) -> None:
-    """Compare packed images with their digests.
+    """Check packed images against their digests.
 
     The command reads every shard in FOLDER. The exit code is 1 if any image differs.
     """

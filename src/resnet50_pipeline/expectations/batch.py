@@ -8,13 +8,15 @@ instead of half a second. The categories are not sorted, because sorting takes l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from resnet50_pipeline.expectations.near_duplicates import OTHER_LABEL, OTHER_SPLIT, NearDuplicates
+from resnet50_pipeline.expectations.odd_images import OddImages, find_odd_images
 from resnet50_pipeline.imagenet.lists.files import SPLITS
 from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 from resnet50_pipeline.imagenet.scan.manifest import find_listed
@@ -23,19 +25,27 @@ KNOWN_IMAGES = KNOWN_PNG | KNOWN_CMYK
 EMPTY = ""
 
 
-def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
+def build_batch(
+    manifest: pd.DataFrame,
+    reference: pd.DataFrame | None = None,
+    near: NearDuplicates | None = None,
+    odd: Mapping[str, OddImages] | None = None,
+) -> pd.DataFrame:
     """Return the manifest columns that the expectations use, with the following additional columns.
 
     - `suffix`: file name extension.
     - `known_name`: file name if it is one of the known PNG and CMYK images in ILSVRC2012, otherwise "".
     - `known_as_is`: same as `known_name`, but "" if the scan found a different format or color mode than expected.
-    - `images_in_class`: number of images in the class and split. Set only in the first listed row of each class and
+    - `images_in_class`: number of images in the class and split, set only in the first listed row of each class and
     split.
-    - `sorted_label`: position of the synset among all sorted synsets. Set only in the first listed row of each class
-      in train/.
-    - `synsets_digest`: SHA-256 of the sorted synsets, one per line. Set only in the first listed row of train/.
+    - `sorted_label`: position of the synset among all sorted synsets, set only in the first listed row of each class in
+      train/.
+    - `synsets_digest`: SHA-256 of the sorted synsets, one per line, set only in the first listed row of train/.
     - `sha256_before`: digest of the image in `reference`, or None.
     - `has_other_label`: whether a listed image with the same digest has a different label.
+    - `splits_share_no_near_duplicates`, `near_duplicates_have_one_label`: whether the image has a near-duplicate in
+      another split, or with another label; only if `near` is given.
+    - a column for each name in `ODD_EXPECTATIONS`: whether the image is odd.
 
     Class columns have one value per class, and split columns one value per split, so that each problem is counted
     only once.
@@ -43,6 +53,8 @@ def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
     Args:
         manifest: result of `imagenet.scan.scan_dataset`, indexed 0..N-1.
         reference: an earlier manifest.
+        near: near-duplicates in the manifest.
+        odd: result of `find_odd_images`. If None, it is computed from the manifest.
     """
     paths: list[str] = manifest["path"].tolist()
     names = [path[path.rfind("/") + 1 :] for path in paths]
@@ -64,6 +76,8 @@ def build_batch(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
             column: _as_categories(manifest[column].to_numpy(dtype=object))
             for column in ("split", "synset", "format", "mode", "sha256", "ignored", "status")
         },
+        **({name: near.mark_rows(name, len(labels)) for name in (OTHER_SPLIT, OTHER_LABEL)} if near else {}),
+        **{name: images.mark_rows(len(labels)) for name, images in (odd or find_odd_images(manifest)).items()},
         **_describe_classes(manifest["synset"].to_numpy(dtype=object), labels, splits, is_listed),
     }
     return pd.DataFrame(batch, copy=False)

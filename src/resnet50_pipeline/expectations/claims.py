@@ -65,7 +65,7 @@ CLAIMS = {
         Claim(
             "images_decode",
             "Every pixel of every image can be decoded.",
-            "Decoders make up pixels of damaged files and only warn. Training and serving reject the same files.",
+            "Decoders invent pixels for damaged files and only warn. Training and serving reject such files.",
             reads="content",
         ),
         Claim(
@@ -81,7 +81,7 @@ CLAIMS = {
         Claim(
             "paths_are_unique",
             "No image is listed twice.",
-            "An image with two labels is ambiguous, and a repeated image carries more weight than the others.",
+            "An image with two labels is ambiguous, and a repeated image carries more weight than other images.",
         ),
         Claim(
             "copies_have_one_label",
@@ -96,10 +96,21 @@ CLAIMS = {
             reads="content",
         ),
         Claim(
+            "splits_share_no_near_duplicates",
+            "No image looks nearly the same as an image in another split.",
+            "A copy of a training image is easy to recognize, so it raises the measured accuracy.",
+            reads="content",
+        ),
+        Claim(
+            "near_duplicates_have_one_label",
+            "Images that look nearly the same have the same label.",
+            "The model learns two answers for one picture. Usually, at least one of the labels is wrong.",
+            reads="content",
+        ),
+        Claim(
             "every_class_has_train_images",
             "Each of the labels 0..class_num-1 has images in train/.",
-            "The model cannot learn a class without images. The usual cause is a wrong class_num or an incomplete "
-            "copy.",
+            "The model cannot learn a class without images. Usual causes: a wrong class_num or an incomplete copy.",
         ),
         Claim(
             "val_has_the_classes_of_train",
@@ -109,18 +120,60 @@ CLAIMS = {
         Claim(
             "no_unlisted_images",
             "Every image in train/ and val/ is in a list.",
-            "Unlisted images are not used, so the list may be out of date.",
+            "Unlisted images are not used. The list may be out of date.",
         ),
         Claim(
             "no_other_files",
             "Every file in train/ and val/ is in a list or has an image suffix.",
-            "Images with no suffix or another one, such as .jfif or .heic, are used only if they are in a list.",
+            "Images without a recognized suffix, such as .jfif or .heic files, are used only if a list contains them.",
         ),
         Claim(
             "images_are_unique",
             "No two images in the same split have the same content.",
             "Duplicates carry more weight than other images. ImageNet itself contains some duplicates.",
             reads="content",
+        ),
+        Claim(
+            "images_are_not_blank",
+            "No image has a single color.",
+            "A blank image shows no class. It may be a placeholder or the result of a failed download.",
+            reads="content",
+        ),
+        Claim(
+            "images_are_not_dark",
+            "No image is much darker than the rest of the dataset.",
+            "The class may be invisible in an underexposed image.",
+            reads="content",
+        ),
+        Claim(
+            "images_are_not_bright",
+            "No image is much brighter than the rest of the dataset.",
+            "The class may be invisible in an overexposed image.",
+            reads="content",
+        ),
+        Claim(
+            "images_are_not_blurred",
+            "No image is much less sharp than the rest of the dataset.",
+            "A blurred image lacks the details that distinguish similar classes.",
+            reads="content",
+        ),
+        Claim(
+            "images_have_detail",
+            "No image has much less detail than the rest of the dataset.",
+            "An image with few gray values is often an icon, a scan or a screenshot instead of a photograph.",
+            reads="content",
+        ),
+        Claim(
+            "aspect_ratios_are_usual",
+            "No image has an unusual aspect ratio.",
+            "The crops for training and evaluation show only a small part of a very wide or tall image.",
+            reads="header",
+        ),
+        Claim(
+            "sizes_fit_their_class",
+            "No image is much smaller or larger than the other images of its class.",
+            "Such images often come from another source, such as a thumbnail, or have a wrong label.",
+            reads="header",
         ),
         Claim(
             "images_are_as_they_were",
@@ -137,7 +190,8 @@ CLAIMS = {
         Claim(
             "images_are_used_in_full",
             "Each image has one frame, 8 bits per channel, and no orientation outside EXIF data.",
-            "Decoding returns the first frame and the upper 8 bits, and applies the orientation in EXIF data only.",
+            "Decoding returns only the first frame and the upper 8 bits of each sample. It applies the EXIF "
+            "orientation, but ignores orientation stored anywhere else.",
             reads="header",
         ),
         Claim(
@@ -154,7 +208,7 @@ CLAIMS = {
         ),
         Claim(
             "images_are_upright",
-            "No image has an EXIF orientation that rotates it, and all EXIF data is readable.",
+            "No image is rotated by its EXIF orientation, and all EXIF data is readable.",
             "This project rotates such images in training, evaluation and serving; other programs may not.",
             reads="header",
         ),
@@ -198,7 +252,7 @@ ILSVRC2012_CLAIMS = {
         Claim(
             "train_classes_have_732_to_1300_images",
             "Each class has 732 to 1300 images in train/.",
-            "A smaller class was not fully unpacked. A larger one contains images from another class.",
+            "A class with fewer images was not fully unpacked, and one with more contains images of another class.",
         ),
         Claim(
             "val_classes_have_50_images",
@@ -208,13 +262,13 @@ ILSVRC2012_CLAIMS = {
         Claim(
             "known_png_is_there",
             "The only PNG in ILSVRC2012, n02105855_2933.JPEG, is present and still a PNG.",
-            "If it is missing or a JPEG, the images were converted or come from another copy.",
+            "If this image is missing or is a JPEG, the images were converted or come from another copy.",
             reads="header",
         ),
         Claim(
             "known_cmyk_are_there",
             "The 22 CMYK images in ILSVRC2012 are present and still CMYK.",
-            "If they are missing or RGB, the images were converted or come from another copy.",
+            "If any of these images are missing or RGB, the images were converted or come from another copy.",
             reads="header",
         ),
     )
@@ -241,5 +295,5 @@ def require_known_names(names: Iterable[str], suite: SuiteName = "imagenet_layou
     if foreign := sorted(names - set(SUITES[suite])):
         raise ParameterError(
             f"data_validation.blocking contains expectations that are not in the {suite} suite: {', '.join(foreign)} → "
-            "remove them, or set data_validation.suite: ilsvrc2012"
+            "remove these expectations, or set data_validation.suite: ilsvrc2012"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from resnet50_pipeline.imagenet.lists.files import SPLITS, Split
 from resnet50_pipeline.imagenet.scan.manifest import select_listed
 
-# Bin edges: four bins per doubling of a side in pixels, two per doubling of a file size in bytes.
+# Bin edges: four bins for each doubling of a side in pixels, two for each doubling of a file size in bytes.
 SIDE_EDGES = 2.0 ** np.arange(3, 14.01, 0.25)
 BYTES_EDGES = 2.0 ** np.arange(7, 28.01, 0.5)
 _QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
@@ -20,22 +21,17 @@ _QUANTILES = {"min": 0.0, "p05": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Number of images of one class in one split.
+    """Number of images for one class in one split.
 
     Attributes:
         label: 0-based label.
-        synset: class folder in train/, or "" if the class has no folder.
+        name: the class name, or the class folder if it has no name, or `label 3` if it has neither.
         images: number of listed images.
     """
 
     label: int
-    synset: str
+    name: str
     images: int
-
-    @property
-    def name(self) -> str:
-        """The synset, or a string such as `label 3` if the synset is unknown."""
-        return self.synset or f"label {self.label}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +55,13 @@ class Distributions:
     quantiles: dict[str, dict[str, float]]
 
 
-def compute_distributions(manifest: pd.DataFrame) -> Distributions:
-    """Count the listed images of a manifest by class, size in pixels and file size."""
+def compute_distributions(manifest: pd.DataFrame, class_names: Mapping[int, str] | None = None) -> Distributions:
+    """Count the images listed in a manifest by class, pixel dimensions and file size.
+
+    Args:
+        manifest: result of `imagenet.scan.scan_dataset`.
+        class_names: name of each label. Classes without a name get the name of their class folder.
+    """
     listed = select_listed(manifest)
     width, height = (listed[name].to_numpy(dtype=np.int64) for name in ("width", "height"))
     was_read = (width > 0) & (height > 0)
@@ -72,7 +73,7 @@ def compute_distributions(manifest: pd.DataFrame) -> Distributions:
     bins = len(SIDE_EDGES) - 1
     cells = _find_bins(width, SIDE_EDGES) * bins + _find_bins(height, SIDE_EDGES)
     return Distributions(
-        class_counts={split: _count_classes(listed, split) for split in SPLITS},
+        class_counts={split: _count_classes(listed, split, class_names or {}) for split in SPLITS},
         sides=np.bincount(cells, minlength=bins * bins).reshape(bins, bins),
         short_sides=np.bincount(_find_bins(short, SIDE_EDGES), minlength=bins),
         file_sizes=np.bincount(_find_bins(file_bytes, BYTES_EDGES), minlength=len(BYTES_EDGES) - 1),
@@ -102,13 +103,15 @@ def summarize(values: NDArray[np.int64]) -> dict[str, float]:
     return dict(zip(_QUANTILES, found.tolist(), strict=True))
 
 
-def _count_classes(listed: pd.DataFrame, split: Split) -> tuple[ClassCount, ...]:
+def _count_classes(listed: pd.DataFrame, split: Split, names: Mapping[int, str]) -> tuple[ClassCount, ...]:
     images = listed[listed["split"] == split]
     first = images.drop_duplicates("label")
     synsets = dict(zip(first["label"].tolist(), first["synset"].tolist(), strict=True))
     labels, counts = np.unique(images["label"].to_numpy(dtype=np.int64), return_counts=True)
-    counted = zip(labels.tolist(), counts.tolist(), strict=True)
-    return tuple(ClassCount(label, str(synsets[label]), count) for label, count in counted)
+    return tuple(
+        ClassCount(label, names.get(label) or synsets[label] or f"label {label}", count)
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
+    )
 
 
 def _find_bins(values: NDArray[np.int64], edges: NDArray[np.float64]) -> NDArray[np.int64]:

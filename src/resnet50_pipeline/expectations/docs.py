@@ -20,6 +20,7 @@ from resnet50_pipeline.expectations.findings import (
     write_findings_json,
 )
 from resnet50_pipeline.expectations.pictures import draw_pictures
+from resnet50_pipeline.expectations.thumbnails import Gallery
 from resnet50_pipeline.expectations.validation import Validation
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.text import format_bytes
@@ -32,7 +33,11 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_data_docs(
-    folder: Path, validation: Validation, report: Mapping[str, Any], distributions: Distributions
+    folder: Path,
+    validation: Validation,
+    report: Mapping[str, Any],
+    distributions: Distributions,
+    gallery: Gallery,
 ) -> None:
     """Write `index.html`, `findings.txt` and `findings.jsonl` to `folder`. The `findings` files list every problem.
 
@@ -43,6 +48,7 @@ def write_data_docs(
         validation: results of the expectations.
         report: report that `expectations.report.build_report` built from the same validation.
         distributions: distributions of the manifest, shown in the figures.
+        gallery: thumbnails of the classes and of the images that failed an expectation.
     """
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
@@ -58,7 +64,10 @@ def write_data_docs(
         page,
         template="data_docs.j2",
         report=report,
-        pictures=draw_pictures(distributions),
+        picture_groups=draw_pictures(distributions),
+        gallery=gallery,
+        examples={finding.name: finding.shown_paths for finding in validation.findings},
+        galleries={finding.name: finding.gallery for finding in validation.findings},
         format_bytes=format_bytes,
         reasons={name: claim.reason for name, claim in SUITES[validation.suite_name].items()},
     )

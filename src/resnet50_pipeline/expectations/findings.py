@@ -17,6 +17,8 @@ from resnet50_pipeline.files import write_text
 
 FINDINGS_FILE = "findings.txt"
 FINDINGS_JSON_FILE = "findings.jsonl"
+PROBLEMS_SHOWN = 10
+"""Number of problems per expectation in the report and in Data Docs."""
 _BLOCKING = "blocking: "
 _WARNING = "warning: "
 
@@ -25,11 +27,12 @@ class Problem(NamedTuple):
     """One problem in the dataset, with a suggested fix.
 
     Attributes:
-        file: name of the list file, or "" if the image is not in any list, or only in a generated one.
+        file: name of the list file, or "" if no list file contains the image.
         line: 1-based line number in that file, or 0 if the problem is not about a single line.
         path: image path relative to the dataset root, or "" if the problem is not about a single image.
         text: description of the problem. If there is a path, the text completes a sentence that begins with the path.
         fix: suggested next step.
+        other_path: path of the image that the text compares the image with, or "".
     """
 
     file: str
@@ -37,6 +40,7 @@ class Problem(NamedTuple):
     path: str
     text: str
     fix: str
+    other_path: str = ""
 
     @property
     def location(self) -> str:
@@ -63,6 +67,8 @@ class Finding:
         is_checked: whether the scan read enough of at least one image to check the claim. If False, `success` is
             meaningless.
         unread_images: number of images that could not be checked because the scan did not read enough of them.
+        examples: paths of the first images that failed, if the expectation is about individual images.
+        gallery: paths of images to show side by side, in addition to those of the first problems.
     """
 
     name: str
@@ -73,6 +79,15 @@ class Finding:
     problems: tuple[Problem, ...] = ()
     is_checked: bool = True
     unread_images: int = 0
+    examples: tuple[str, ...] = ()
+    gallery: tuple[str, ...] = ()
+
+    @property
+    def shown_paths(self) -> tuple[str, ...]:
+        """Paths of the images to show for this finding: from the first problems, or `examples` if there are none."""
+        shown = self.problems[:PROBLEMS_SHOWN]
+        paths = (path for problem in shown for path in (problem.path, problem.other_path) if path)
+        return tuple(dict.fromkeys([*paths, *self.gallery])) or self.examples
 
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:

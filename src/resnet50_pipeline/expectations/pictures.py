@@ -32,9 +32,12 @@ from resnet50_pipeline.figures import (
 from resnet50_pipeline.imagenet.lists.files import SPLITS, Split
 from resnet50_pipeline.text import format_bytes
 
-MAX_NAMED_CLASSES = 24
+MAX_NAMED_CLASSES = 50
 """Up to this number of classes, each class is drawn as a named bar. More classes are drawn as a single outline."""
-_SIZE_INCHES = 5.0, 3.0
+_CLASSES_INCHES = 5.6, 3.2
+_SIZES_INCHES = 4.0, 3.2
+_INCHES_PER_CLASS = 0.21
+_MAX_NAME_LENGTH = 18
 _CLASSES_IN_CAPTION = 3
 # Number of empty bins on each side of the data. Without them, a single occupied bin would fill the entire axis.
 _MARGIN_BINS = 4
@@ -62,11 +65,19 @@ class Picture:
     dark: str
 
 
-def draw_pictures(distributions: Distributions) -> list[Picture]:
-    """Draw the class balance of each split, the image sizes and the file sizes. Figures without data are omitted."""
-    pictures = [
+def draw_pictures(distributions: Distributions) -> dict[str, list[Picture]]:
+    """Draw the class balance of each split, the image sizes and the file sizes, in groups that each have a heading.
+
+    Figures without data are omitted.
+    """
+    groups = {"Images per class": _draw_classes(distributions), "Sizes": _draw_sizes(distributions)}
+    return {heading: pictures for heading, pictures in groups.items() if pictures}
+
+
+def _draw_classes(distributions: Distributions) -> list[Picture]:
+    return [
         _make_picture(
-            f"Class balance in {split}/",
+            f"{split}/",
             describe_class_balance(counts),
             f"Images per class in {split}/",
             partial(draw_class_balance, split, counts),
@@ -74,6 +85,10 @@ def draw_pictures(distributions: Distributions) -> list[Picture]:
         for split in SPLITS
         if (counts := distributions.class_counts[split])
     ]
+
+
+def _draw_sizes(distributions: Distributions) -> list[Picture]:
+    pictures = []
     if distributions.sides.any():
         pictures += [
             _make_picture(
@@ -104,30 +119,40 @@ def draw_pictures(distributions: Distributions) -> list[Picture]:
 def draw_class_balance(split: Split, counts: Sequence[ClassCount], theme: Theme = LIGHT) -> Figure:
     """Draw the number of images per class.
 
-    A few classes are drawn as named bars, sorted by label. Many classes are drawn as an outline in descending order.
+    Up to `MAX_NAMED_CLASSES` classes are drawn as named bars, sorted by label. More classes are drawn as an outline in
+    descending order.
     """
-    figure, axes = _new_axes(theme)
     color = theme.main if split == "train" else theme.contrast
-    images = [one.images for one in counts]
     if len(counts) <= MAX_NAMED_CLASSES:
-        bars = axes.bar(range(len(counts)), images, width=0.8, color=color)
-        if len(counts) <= MAX_NAMED_CLASSES // 2:
-            axes.bar_label(bars, [f"{count:,}" for count in images], padding=2, color=theme.muted, fontsize=SMALL_SIZE)
-        names = [shorten(one.name, 14) for one in counts]
-        # Class folder names may contain `$`, which matplotlib would interpret as math.
-        axes.set_xticks(range(len(counts)), names, rotation=90, parse_math=False)
-        axes.set_xlim(-0.6, len(counts) - 0.4)
-    else:
-        # A bar per class would be narrower than a pixel.
-        axes.stairs(sorted(images, reverse=True), fill=True, color=color)
-        axes.set_xlim(0, len(counts))
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(count_ticks())
-        axes.set_xlabel(f"{len(counts):,} classes, largest first")
+        return _draw_named_classes(counts, theme, color)
+    images = [one.images for one in counts]
+    figure, axes = _new_axes(theme, _CLASSES_INCHES)
+    # A bar per class would be narrower than a pixel.
+    axes.stairs(sorted(images, reverse=True), fill=True, color=color)
+    axes.set(xlim=(0, len(counts)), ylim=(0, 1.1 * max(images)), ylabel="images")
+    axes.set_xlabel(f"{len(counts):,} classes, largest first")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(count_ticks())
     if min(images) < max(images):
         axes.axhline(median(images), color=theme.text, linewidth=1.2, linestyle=_DASHES)
-    axes.set_ylim(0, 1.1 * max(images))
-    axes.set_ylabel("images")
+    return figure
+
+
+def _draw_named_classes(counts: Sequence[ClassCount], theme: Theme, color: str) -> Figure:
+    width, height = _CLASSES_INCHES
+    figure, axes = _new_axes(theme, (width, max(height, 0.8 + _INCHES_PER_CLASS * len(counts))))
+    images = [one.images for one in counts]
+    bars = axes.barh(range(len(counts)), images, height=0.74, color=color)
+    axes.bar_label(bars, [f"{count:,}" for count in images], padding=3, color=theme.muted, fontsize=SMALL_SIZE)
+    # Class names may contain `$`, which matplotlib would interpret as math.
+    axes.set_yticks(range(len(counts)), [shorten(one.name, _MAX_NAME_LENGTH) for one in counts], parse_math=False)
+    axes.set(xlim=(0, 1.14 * max(images)), ylim=(len(counts) - 0.4, -0.6), xlabel="images")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(count_ticks())
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color=theme.grid, linewidth=0.9)
+    if min(images) < max(images):
+        axes.axvline(median(images), color=theme.text, linewidth=1.2, linestyle=_DASHES)
     return figure
 
 
@@ -191,8 +216,8 @@ def _make_picture(title: str, caption: str, alt: str, draw: Callable[[Theme], Fi
     return Picture(title, caption, alt, light, dark)
 
 
-def _new_axes(theme: Theme) -> tuple[Figure, Axes]:
-    figure = new_figure(*_SIZE_INCHES, theme)
+def _new_axes(theme: Theme, inches: tuple[float, float] = _SIZES_INCHES) -> tuple[Figure, Axes]:
+    figure = new_figure(*inches, theme)
     axes: Axes = figure.subplots()
     style_axes(axes, theme)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -229,31 +254,34 @@ def _scale_to_bins(
 
 
 def _describe_sides(quantiles: dict[str, dict[str, float]]) -> str:
-    width, height = (_show_quantiles(quantiles[name]) for name in ("width", "height"))
-    return (
-        f"Width {width} pixels, height {height} pixels (minimum / median / maximum). "
-        "The dashed line marks square images."
-    )
+    width, height = (_show_range(quantiles[name], _format_pixels) for name in ("width", "height"))
+    return f"Width: {width}. Height: {height}. The dashed line marks square images."
 
 
 def _describe_short_sides(quantiles: dict[str, float]) -> str:
-    return (
-        f"{_show_quantiles(quantiles)} pixels (minimum / median / maximum); 90% of the images are between "
-        f"{quantiles['p05']:,.0f} and {quantiles['p95']:,.0f} pixels. Images smaller than the crop size are enlarged."
+    most = (
+        f"90% of the images are between {quantiles['p05']:,.0f} and {quantiles['p95']:,.0f} pixels. "
+        if quantiles["p05"] < quantiles["p95"]
+        else ""
     )
+    return f"{_show_range(quantiles, _format_pixels)}. {most}Images smaller than the crop size are enlarged."
 
 
 def _describe_file_sizes(quantiles: dict[str, float]) -> str:
-    values = " / ".join(format_bytes(quantiles[name]) for name in ("min", "median", "max"))
-    return f"{values} (minimum / median / maximum)."
+    return f"{_show_range(quantiles, format_bytes)}."
 
 
 def _list_classes(classes: Sequence[ClassCount]) -> str:
     return ", ".join(f"{one.name} ({one.images:,})" for one in classes)
 
 
-def _show_quantiles(quantiles: dict[str, float]) -> str:
-    return " / ".join(f"{quantiles[name]:,.0f}" for name in ("min", "median", "max"))
+def _show_range(quantiles: dict[str, float], show: Callable[[float], str]) -> str:
+    low, middle, high = (quantiles[name] for name in ("min", "median", "max"))
+    return f"{show(low)} to {show(high)}, median {show(middle)}" if low < high else f"{show(low)} each"
+
+
+def _format_pixels(pixels: float) -> str:
+    return f"{pixels:,.0f} pixels"
 
 
 def _format_side(pixels: float) -> str:

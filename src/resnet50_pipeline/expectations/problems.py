@@ -17,8 +17,8 @@ from resnet50_pipeline.text import pluralize
 
 # Number of images named in a finding about many images.
 _MOST_NAMED = 3
-# Expectations about properties that all images of a dataset may share. Their problems are merged if more than this
-# number of problems are the same.
+# Expectations about properties that all images in a dataset can share. If more than `_MAX_ALIKE` of their problems are
+# the same, these problems are merged.
 _ABOUT_KINDS_OF_IMAGES = frozenset(
     {"images_are_jpeg", "images_are_rgb_or_grey", "images_are_upright", "no_unlisted_images"}
 )
@@ -41,7 +41,7 @@ def explain_rows(
     """
     if not rows:
         return []
-    broken = manifest.loc[list(rows)].assign(location=_find_locations(manifest, rows, list_names))
+    broken = manifest.loc[list(rows)].assign(location=find_locations(manifest, rows, list_names))
     if name in _EXPLAINERS:
         problems = _EXPLAINERS[name](broken, manifest, class_num)
         return _merge_alike(problems) if name in _ABOUT_KINDS_OF_IMAGES else problems
@@ -67,7 +67,7 @@ def _merge_alike(problems: Sequence[Problem]) -> list[Problem]:
     return merged
 
 
-def _find_locations(manifest: pd.DataFrame, rows: Sequence[int], list_names: Mapping[Split, str]) -> pd.Series[Any]:
+def find_locations(manifest: pd.DataFrame, rows: Sequence[int], list_names: Mapping[Split, str]) -> pd.Series[Any]:
     """Return the list file, line and path of each row, or only the path if the image is not in any list file."""
     lines = (manifest.groupby("split", observed=True).cumcount() + 1).loc[list(rows)]
     broken = manifest.loc[list(rows)]
@@ -102,7 +102,7 @@ def _explain_folder(broken: pd.DataFrame, manifest: pd.DataFrame, _: int) -> lis
             text = f"has label {label}, which belongs to {folders} in train/; there is no train folder {folder}"
             fix = "correct the label or the folder"
         elif label_of_folder[folder] != label:
-            text = f"has label {label}, but training images of {folder} have label {label_of_folder[folder]}"
+            text = f"has label {label}, but the training images in {folder} have label {label_of_folder[folder]}"
             fix = "correct the label; if all lines are wrong, the list uses a different class order"
         else:
             text, fix = f"has label {label}, which is used by {folders}", "give each folder a different label"
@@ -119,14 +119,14 @@ def _explain_repeated_path(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> li
 
 
 def _explain_shared_content(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
-    # In the manifest, train comes first and test last. An image in test/ may be a copy of an image in val/.
+    # In the manifest, train comes first and test last. An image in test/ can be a duplicate of an image in val/.
     first_split = dict(_columns(broken.drop_duplicates("sha256"), "sha256", "split"))
     location_of_content = dict(_columns(broken.drop_duplicates("sha256"), "sha256", "location"))
     return [
         _make_problem(
             location,
-            f"has the same content as {_show(location_of_content[content])}",
-            "remove one of the two from its list or folder",
+            f"has the same content as {show_location(location_of_content[content])}",
+            "remove one of the two images from its list or folder",
         )
         for location, content, split in _columns(broken, "location", "sha256", "split")
         if split != first_split[content]
@@ -140,9 +140,9 @@ def _explain_contradiction(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> li
         problems += [
             _make_problem(
                 location,
-                f"has {_name_label(label, synset)}, but {_show(first['location'])} has the same content and "
+                f"has {_name_label(label, synset)}, but {show_location(first['location'])} has the same content and "
                 f"{_name_label(first['label'], first['synset'])}",
-                "keep the image only in its own class",
+                "keep the image only in the correct class",
             )
             for location, label, synset in _columns(same, "location", "label", "synset")
             if label != first["label"]
@@ -158,8 +158,8 @@ def _explain_copies(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Prob
     return [
         _make_problem(
             location,
-            f"has the same content as {_show(first)}",
-            "remove one of them unless the duplicate is intended",
+            f"has the same content as {show_location(first)}",
+            "remove one of the images unless the duplicate is intended",
         )
         for _content, same in broken.groupby(["split", "sha256"], sort=False, observed=True)
         for first, location in _pair_with_first(same)
@@ -171,7 +171,8 @@ def _explain_change(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Prob
         _make_problem(
             location,
             f"has digest {content[:12]}…, which differs from the reference manifest, so the file was changed",
-            "restore it (run `dvc checkout` or copy it again), or set reference_manifest to a newer manifest",
+            "restore the file (run `dvc checkout` or copy the file again), or set reference_manifest to a newer "
+            "manifest",
         )
         for location, content in _columns(broken, "location", "sha256")
     ]
@@ -179,7 +180,9 @@ def _explain_change(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Prob
 
 def _explain_trailing(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
     return [
-        _make_problem(location, f"has {count} bytes after the end of the image", "inspect them, or re-save the image")
+        _make_problem(
+            location, f"has {count} bytes after the end of the image", "inspect these bytes, or save the image again"
+        )
         for location, count in _columns(broken, "location", "trailing_bytes")
     ]
 
@@ -187,7 +190,7 @@ def _explain_trailing(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Pr
 def _explain_ignored(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
     return [
         _make_problem(
-            location, f"has content that decoding ignores: {ignored}", "check that you want to train on the rest"
+            location, f"has content that decoding ignores: {ignored}", "make sure that you want to train on the rest"
         )
         for location, ignored in _columns(broken, "location", "ignored")
     ]
@@ -195,7 +198,9 @@ def _explain_ignored(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Pro
 
 def _explain_format(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Problem]:
     return [
-        _make_problem(location, f"contains {image_format} data", "check its origin; you can still train on it")
+        _make_problem(
+            location, f"contains {image_format} data", "check the origin of the image; you can still train on it"
+        )
         for location, image_format in _columns(broken, "location", "format")
     ]
 
@@ -271,7 +276,8 @@ def _make_problem(location: _Location, text: str, fix: str) -> Problem:
     return Problem(*location, text, fix)
 
 
-def _show(location: _Location) -> str:
+def show_location(location: tuple[str, int, str]) -> str:
+    """Format a list file, line and image path, as in `train_list.txt:17: train/….JPEG`."""
     return _make_problem(location, "", "").location
 
 

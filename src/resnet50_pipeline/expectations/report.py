@@ -14,7 +14,7 @@ import pandas as pd
 from resnet50_pipeline.exceptions import DatasetError, ValidationFailedError
 from resnet50_pipeline.expectations.claims import SuiteName
 from resnet50_pipeline.expectations.distributions import Distributions, as_json, compute_distributions
-from resnet50_pipeline.expectations.findings import Finding
+from resnet50_pipeline.expectations.findings import PROBLEMS_SHOWN, Finding
 from resnet50_pipeline.files import digest_file
 from resnet50_pipeline.imagenet.lists.files import SPLITS
 from resnet50_pipeline.imagenet.scan.digest import compute_data_digest
@@ -22,8 +22,6 @@ from resnet50_pipeline.imagenet.scan.inspection import SCAN_LEVELS
 from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 from resnet50_pipeline.imagenet.scan.manifest import select_listed
 from resnet50_pipeline.text import pluralize
-
-PROBLEMS_IN_REPORT = 10
 
 
 def build_report(
@@ -37,9 +35,10 @@ def build_report(
 
     The keys are `suite`, `is_valid`, `data_digest`, `statistics`, `distributions` (size quantiles and images per
     class), `notices` (repaired lists, known PNG and CMYK images in ILSVRC2012, skipped checks) and `expectations`. Each
-    expectation contains the number of problems and the first `PROBLEMS_IN_REPORT` problems. `problems` contains them as
-    lines of text, and `findings` as objects with `file`, `line`, `path`, `text` and `fix`. The file `findings.jsonl` in
-    the Data Docs contains all problems. The node adds `manifest_digest`, which `require_report_of` checks.
+    expectation contains the number of problems and the first `PROBLEMS_SHOWN` problems. `problems` contains these
+    problems as lines of text, and `findings` contains them as objects with `file`, `line`, `path`, `text` and `fix`.
+    The file `findings.jsonl` in the Data Docs contains all problems. The node adds `manifest_digest`, which
+    `require_report_of` checks.
 
     Args:
         manifest: result of `imagenet.scan.scan_dataset`.
@@ -64,8 +63,8 @@ def build_report(
                 "unread_images": finding.unread_images,
                 "success": finding.success,
                 "observed": finding.observed,
-                "problems": [str(problem) for problem in finding.problems[:PROBLEMS_IN_REPORT]],
-                "findings": [problem._asdict() for problem in finding.problems[:PROBLEMS_IN_REPORT]],
+                "problems": [str(problem) for problem in finding.problems[:PROBLEMS_SHOWN]],
+                "findings": [problem._asdict() for problem in finding.problems[:PROBLEMS_SHOWN]],
                 "problem_count": len(finding.problems),
             }
             for finding in findings
@@ -102,7 +101,7 @@ def require_valid(report: Mapping[str, Any]) -> None:
     """Raise an error if a blocking expectation in the report failed.
 
     Raises:
-        ValidationFailedError: if a blocking expectation failed. The error contains its problems from the report.
+        ValidationFailedError: if a blocking expectation failed. The error contains the problems from the report.
     """
     if not report["is_valid"]:
         raise ValidationFailedError(
@@ -125,7 +124,7 @@ def require_report_of(manifest_file: Path, report_file: Path) -> None:
     if report.get("manifest_digest") != digest_file(manifest_file):
         raise DatasetError(
             f"{report_file} was not written for {manifest_file}: data_validation was probably interrupted after "
-            "writing only one of them, or one of them was replaced → run data_validation again"
+            "writing only one of the two files, or one of the files was replaced → run data_validation again"
         )
 
 
@@ -139,8 +138,8 @@ def _describe_known_images(manifest: pd.DataFrame) -> list[str]:
     if not png_count + cmyk_count:
         return []
     return [
-        f"{png_count} PNG and {cmyk_count} CMYK images with .JPEG names are known ILSVRC2012 images; "
-        "they can be used for training"
+        f"{png_count} PNG and {cmyk_count} CMYK images with .JPEG names are known ILSVRC2012 images; these images can "
+        "be used for training"
     ]
 
 

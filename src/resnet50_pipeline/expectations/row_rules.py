@@ -21,7 +21,7 @@ def find_folder_labels(manifest: pd.DataFrame) -> pd.Series[int]:
 
 
 def follows_folder(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Return a boolean per row: True if the label of the row belongs to its class folder and to no other folder.
+    """Return a boolean per row: True if the row's label belongs to its class folder and to no other folder.
 
     The training images define the label of a folder. A folder that exists only in val/ must not use the label of a
     train folder.

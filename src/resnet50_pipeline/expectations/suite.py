@@ -13,6 +13,8 @@ from great_expectations.expectations.row_conditions import Column
 from resnet50_pipeline.expectations import claims
 from resnet50_pipeline.expectations.batch import EMPTY
 from resnet50_pipeline.expectations.claims import SUITES, SuiteName
+from resnet50_pipeline.expectations.near_duplicates import OTHER_LABEL, OTHER_SPLIT
+from resnet50_pipeline.expectations.odd_images import ODD_EXPECTATIONS
 from resnet50_pipeline.expectations.row_expectations import ExpectContentToBeInOneSplit, ExpectLabelsToFollowFolders
 from resnet50_pipeline.imagenet.scan.known_images import KNOWN_CMYK, KNOWN_PNG
 from resnet50_pipeline.imagenet.synsets import IMAGENET_SYNSETS_DIGEST
@@ -21,7 +23,7 @@ _LISTED = (Column("status") != "unlisted") & (Column("status") != "other_file")
 _TRAIN = (Column("split") == "train") & _LISTED
 _VAL = (Column("split") == "val") & _LISTED
 _DECODED = Column("status") == "ok"
-# Scans below the `full` level leave a column empty if they did not read its value.
+# Scans below the `full` level leave a column empty if they do not read its values.
 _WITH_DIGEST = _DECODED & (Column("sha256") != "")
 _WITH_HEADER_AND_NOT_KNOWN = _DECODED & (Column("format") != "") & (Column("known_name") == "")
 _KNOWN = _LISTED & (Column("known_as_is") != "")
@@ -34,6 +36,7 @@ def build_suite(
     suite: SuiteName = "imagenet_layout",
     *,
     has_reference: bool = False,
+    has_near_duplicates: bool = False,
 ) -> ExpectationSuite:
     """Build a suite that validates a table from `expectations.batch.build_batch`.
 
@@ -43,6 +46,7 @@ def build_suite(
         blocking: names of the expectations with severity critical. All others have severity warning.
         suite: name of the suite.
         has_reference: whether to include `images_are_as_they_were`, which needs an earlier manifest.
+        has_near_duplicates: whether to include the expectations about near-duplicates, which must be searched for.
     """
     blocking = set(blocking)
     expectations = _expect_imagenet_layout(class_num, sorted(set(train_labels)))
@@ -50,6 +54,8 @@ def build_suite(
         expectations |= _expect_ilsvrc2012()
     if not has_reference:
         del expectations["images_are_as_they_were"]
+    if not has_near_duplicates:
+        del expectations[OTHER_SPLIT], expectations[OTHER_LABEL]
     for name, expectation in expectations.items():
         claim = SUITES[suite][name]
         expectation.description = f"{claim.description} {claim.reason}"
@@ -78,6 +84,7 @@ def _expect_imagenet_layout(class_num: int, train_labels: list[int]) -> dict[str
             column="has_other_label", value_set=[False], row_condition=_WITH_DIGEST
         ),
         "splits_share_no_image": ExpectContentToBeInOneSplit(row_condition=_LISTED),
+        **{name: _expect_unmarked(name) for name in (OTHER_SPLIT, OTHER_LABEL, *ODD_EXPECTATIONS)},
         "every_class_has_train_images": gxe.ExpectColumnDistinctValuesToContainSet(
             column="label", value_set=list(range(class_num)), row_condition=_TRAIN
         ),
@@ -114,6 +121,11 @@ def _expect_imagenet_layout(class_num: int, train_labels: list[int]) -> dict[str
             column="suffix", value_set=[".JPEG"], row_condition=_LISTED
         ),
     }
+
+
+def _expect_unmarked(name: str) -> Expectation:
+    """Expect False in the column of the same name, which marks the near-duplicates or the odd images."""
+    return gxe.ExpectColumnValuesToBeInSet(column=name, value_set=[False], row_condition=_DECODED)
 
 
 def _expect_ilsvrc2012() -> dict[str, Expectation]:

@@ -19,12 +19,24 @@ from resnet50_pipeline.expectations.class_problems import (
     explain_known_images,
     explain_missing_classes,
 )
-from resnet50_pipeline.expectations.findings import Finding, Problem
+from resnet50_pipeline.expectations.findings import PROBLEMS_SHOWN, Finding, Problem
+from resnet50_pipeline.expectations.near_duplicates import (
+    OTHER_LABEL,
+    OTHER_SPLIT,
+    NearDuplicates,
+    explain_near_duplicates,
+)
+from resnet50_pipeline.expectations.odd_images import (
+    GALLERY_IMAGES,
+    OddImages,
+    explain_odd_images,
+    find_odd_images,
+)
 from resnet50_pipeline.expectations.problems import explain_rows
 from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.imagenet.scan.manifest import select_listed
 
-# Importing Great Expectations takes seconds, so only the functions that call it do.
+# Importing Great Expectations takes seconds, so only the functions that call it import it.
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.core.expectation_suite import ExpectationSuite
@@ -59,6 +71,7 @@ def validate_manifest(
     suite_name: SuiteName = "imagenet_layout",
     reference: pd.DataFrame | None = None,
     class_folders: Mapping[int, str] | None = None,
+    near: NearDuplicates | None = None,
 ) -> Validation:
     """Validate a manifest against all expectations in a suite.
 
@@ -70,6 +83,7 @@ def validate_manifest(
         suite_name: name of the suite.
         reference: an earlier manifest. Images that are in both manifests must have the same digest.
         class_folders: class folder of each label, if the lists were generated from folders.
+        near: near-duplicates in the manifest. If None, the expectations about near-duplicates are omitted.
 
     Raises:
         ParameterError: if `blocking` contains a name that is not in the suite.
@@ -78,11 +92,19 @@ def validate_manifest(
 
     require_known_names(blocking, suite_name)
     manifest = manifest.reset_index(drop=True)
-    batch = build_batch(manifest, reference)
+    odd = find_odd_images(manifest)
+    batch = build_batch(manifest, reference, near, odd)
     train_labels = select_listed(manifest, "train")["label"].unique().tolist()
-    suite = build_suite(class_num, train_labels, blocking, suite_name, has_reference=reference is not None)
-    result = _run_suite(suite, batch)
-    context = _Context(manifest, batch, class_num, list_names, class_folders or {})
+    suite = build_suite(
+        class_num,
+        train_labels,
+        blocking,
+        suite_name,
+        has_reference=reference is not None,
+        has_near_duplicates=near is not None,
+    )
+    result = run_suite(suite, batch)
+    context = _Context(manifest, batch, class_num, list_names, class_folders or {}, near, odd)
     by_name = {one.expectation_config.meta["name"]: one for one in result.results}
     findings = tuple(
         _make_finding(claim, by_name[name], context, is_blocking=name in blocking)
@@ -95,7 +117,8 @@ def validate_manifest(
 _READ = {"header": "headers", "content": "content"}
 
 
-def _run_suite(suite: ExpectationSuite, batch: pd.DataFrame) -> ExpectationSuiteValidationResult:
+def run_suite(suite: ExpectationSuite, batch: pd.DataFrame) -> ExpectationSuiteValidationResult:
+    """Validate a table with a suite. Nothing is written."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -133,13 +156,21 @@ def _make_finding(
         problems=() if success else tuple(problems),
         is_checked=is_checked,
         unread_images=unread,
+        examples=_list_examples(result, context.manifest),
+        gallery=tuple(problem.path for problem in problems[:GALLERY_IMAGES]) if claim.name in context.odd else (),
     )
+
+
+def _list_examples(result: ExpectationValidationResult, manifest: pd.DataFrame) -> tuple[str, ...]:
+    rows = result.result.get("unexpected_index_list") or []
+    return tuple(manifest.loc[rows[:PROBLEMS_SHOWN], "path"])
 
 
 def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
     """Count the readable images.
 
-    Return the number of images that can be checked for the claim, and the number that were not read far enough.
+    Return the number of images that can be checked for the claim, and the number of images that were not read far
+    enough.
     """
     is_readable = batch["status"] == "ok"
     if claim.reads == "folders":
@@ -151,7 +182,7 @@ def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
 def _require_evaluated(name: str, result: ExpectationValidationResult) -> Mapping[str, Any]:
     """Return the values of a result.
 
-    Raise RuntimeError if Great Expectations failed to compute them, which is a bug.
+    Raise RuntimeError if Great Expectations failed to compute the values, which is a bug.
     """
     if result.exception_info.get("raised_exception", True):
         raise RuntimeError(f"expectation {name} could not be evaluated, which is a bug: {result.exception_info}")
@@ -168,6 +199,8 @@ class _Context:
     class_num: int
     list_names: Mapping[Split, str]
     class_folders: Mapping[int, str]
+    near: NearDuplicates | None
+    odd: Mapping[str, OddImages]
 
 
 def _describe(name: str, values: Mapping[str, Any], context: _Context) -> tuple[str, list[Problem]]:
@@ -175,7 +208,13 @@ def _describe(name: str, values: Mapping[str, Any], context: _Context) -> tuple[
     if "unexpected_index_list" not in values:
         return _describe_whole(name, values, context)
     rows = values["unexpected_index_list"] or []
-    if name in CLASS_EXPECTATIONS:
+    if name in (OTHER_SPLIT, OTHER_LABEL) and context.near is not None:
+        count, noun = values["element_count"], "images"
+        problems = explain_near_duplicates(name, context.near, context.manifest, context.list_names)
+    elif name in context.odd:
+        count, noun = values["element_count"], "images"
+        problems = explain_odd_images(context.odd[name], context.manifest, context.list_names)
+    elif name in CLASS_EXPECTATIONS:
         count, noun = context.class_num, "classes"
         problems = explain_class_rows(name, context.manifest, context.batch, rows, context.list_names)
     else:

@@ -1,4 +1,4 @@
-"""Runs the folds that have no result yet, one after another, as child runs of a single MLflow run."""
+"""Runs the unfinished folds one after another, as child runs of a single MLflow run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ import time
 from dataclasses import replace
 
 from resnet50_pipeline.child_runs.kedro_run import describe_end, run_kedro, wait_for_orphan
-from resnet50_pipeline.child_runs.parent_run import child_environment
+from resnet50_pipeline.child_runs.parent_run import ChildRow, child_environment, describe_parent
 from resnet50_pipeline.exceptions import FoldFailedError, OutputDirectoryInUseError, ParameterError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.folds.plan import FoldsPlan
-from resnet50_pipeline.folds.results import METRICS, FoldResult, read_result, save_result, summarize, write_table
+from resnet50_pipeline.folds.results import (
+    METRICS,
+    FoldResult,
+    read_result,
+    save_result,
+    summarize,
+    write_out_of_fold_predictions,
+    write_table,
+)
 from resnet50_pipeline.frozen_model import FrozenModel
 from resnet50_pipeline.processes.locks import claiming
+from resnet50_pipeline.text import pluralize
 from resnet50_pipeline.tracking.delivery.operations import EndState
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
@@ -24,11 +33,11 @@ _MOST_DIFFERENCES = 5
 
 
 class State(FrozenModel):
-    """The information that a later command needs to continue.
+    """What a later command needs to continue.
 
     Attributes:
         session: key of the MLflow run.
-        definition: what the results depend on; see `FoldsPlan.describe`.
+        definition: everything that affects the results; see `FoldsPlan.describe`.
         is_recorded: whether the MLflow run contains the results of all folds.
     """
 
@@ -44,12 +53,14 @@ def run_folds(plan: FoldsPlan, description: RunDescription) -> list[FoldResult]:
         ParameterError: if earlier folds were trained with other parameters or lists.
         FoldFailedError: if a fold's run failed.
         OutputDirectoryInUseError: if another process is running the folds.
-        RunInterruptedError: if this process received a signal. By then, the running fold has saved a checkpoint set.
+        RunInterruptedError: if this process received a signal. The running fold saves a checkpoint set first.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     with claiming(plan.folder / ".folds.lock") as holder:
         if holder is not None:
-            raise OutputDirectoryInUseError(f"{plan.folder}: process {holder} runs these folds → wait until it ends")
+            raise OutputDirectoryInUseError(
+                f"{plan.folder}: process {holder} is running these folds → wait until that process ends"
+            )
         state = _read_state(plan)
         if state is None:
             state = State(session=description.session, definition=plan.describe())
@@ -78,10 +89,10 @@ def run_folds(plan: FoldsPlan, description: RunDescription) -> list[FoldResult]:
 
 
 def _read_state(plan: FoldsPlan) -> State | None:
-    """Return the state of an earlier command, or None if there is none.
+    """Return the state of an earlier command, or None if there was no earlier command.
 
     Raises:
-        ParameterError: if the earlier folds cannot be compared with the folds of this plan.
+        ParameterError: if the earlier folds are not comparable with the folds in this plan.
     """
     path = plan.folder / _STATE
     if not path.is_file():
@@ -95,9 +106,9 @@ def _read_state(plan: FoldsPlan) -> State | None:
     if differences:
         more = len(differences) - _MOST_DIFFERENCES
         shown = [*differences[:_MOST_DIFFERENCES], *([f"  and {more} more"] if more > 0 else [])]
-        problem = f"{plan.folder}: contains folds that cannot be compared with new ones:"
+        problem = f"{plan.folder}: the folds there are not comparable with new folds:"
         raise ParameterError(
-            "\n".join([problem, *shown, "→ restore the values, or move the folder away to start again"])
+            "\n".join([problem, *shown, "→ restore the values, or move the folder elsewhere to start from scratch"])
         )
     return state
 
@@ -133,7 +144,7 @@ def _run_fold(plan: FoldsPlan, parent: TrackedRun, number: int) -> None:
     if exit_code:
         raise FoldFailedError(
             f"fold {number} failed: the run {describe_end(log, exit_code)}\n"
-            "→ fix the cause and start the command again, which continues with this fold"
+            "→ fix the cause, then run the command again to continue with this fold"
         )
     result = save_result(folder, number, time.monotonic() - started)
     parent.log_metrics({f"folds/{name}": getattr(result, name) for name in METRICS}, step=number)
@@ -141,7 +152,7 @@ def _run_fold(plan: FoldsPlan, parent: TrackedRun, number: int) -> None:
 
 
 def _record(plan: FoldsPlan, parent: TrackedRun, results: list[FoldResult]) -> None:
-    """Add the mean and the standard deviation of each metric, and the table of the folds, to the MLflow run."""
+    """Add the mean and the standard deviation of each metric, the tables of the folds and a description to MLflow."""
     for name, summary in summarize(results).items():
         values = {f"folds/{name}_mean": summary.mean}
         if summary.std is not None:
@@ -150,4 +161,23 @@ def _record(plan: FoldsPlan, parent: TrackedRun, results: list[FoldResult]) -> N
     parent.set_tags({"folds.count": str(len(results))})
     table = plan.folder / "folds.csv"
     write_table(table, results)
-    parent.log_artifact(table, "folds")
+    folders = [plan.fold_folder(result.fold) for result in results]
+    tables = (table, *write_out_of_fold_predictions(plan.folder, folders))
+    for path in tables:
+        parent.log_artifact(path, "folds")
+    top1 = summarize(results)["top1"]
+    spread = "" if top1.std is None else f" ± {top1.std:.2%}"
+    describe_parent(
+        parent,
+        f"top-1 {top1.mean:.2%}{spread} (mean and standard deviation of {pluralize(top1.n, 'fold')})",
+        ["fold", "images", "top-1", "balanced accuracy", "loss"],
+        [
+            ChildRow(
+                f"fold {one.fold}",
+                [f"{one.images:,}", f"{one.top1:.2%}", f"{one.balanced_accuracy:.2%}", f"{one.loss:.4f}"],
+                plan.fold_folder(one.fold),
+            )
+            for one in results
+        ],
+        {path.name: f"folds/{path.name}" for path in tables if path.suffix == ".csv"},
+    )

@@ -1,4 +1,4 @@
-"""Stores the result of each fold, and summarizes the results by their mean and standard deviation."""
+"""Stores the result of each fold, and summarizes them by mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from resnet50_pipeline.child_runs.run_file import metrics_path_of
-from resnet50_pipeline.files import write_text
+from resnet50_pipeline.child_runs.run_file import label_map_path_of, metrics_path_of, predictions_path_of
+from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.frozen_model import FrozenModel
+from resnet50_pipeline.reporting.classes import read_class_names
+from resnet50_pipeline.reporting.data_quality.label_issues import CLASSES_ATTRIBUTE, tabulate_label_issues
+from resnet50_pipeline.reporting.prediction_table import read_prediction_table
 
 METRICS = ("top1", "balanced_accuracy", "loss")
 _RESULT = "result.json"
@@ -23,7 +26,7 @@ class FoldResult(FrozenModel):
     Attributes:
         fold: number of the fold, starting at 1.
         images: number of val images.
-        seconds: duration of the run that completed the fold. Earlier, interrupted runs do not count.
+        seconds: duration of the run that completed the fold, excluding earlier interrupted runs.
     """
 
     fold: int
@@ -35,7 +38,7 @@ class FoldResult(FrozenModel):
 
 
 class Summary(FrozenModel):
-    """The mean of a metric over n folds, and its sample standard deviation (divisor n - 1); None for one fold."""
+    """The mean of a metric over n folds, and its sample standard deviation (divisor n - 1; None for a single fold)."""
 
     mean: float
     std: float | None
@@ -70,3 +73,26 @@ def summarize(results: Sequence[FoldResult]) -> dict[str, Summary]:
 def write_table(path: Path, results: Sequence[FoldResult]) -> None:
     """Write one row per fold as CSV."""
     write_text(path, pd.DataFrame([result.model_dump() for result in results]).to_csv(index=False))
+
+
+def write_out_of_fold_predictions(folder: Path, fold_folders: Sequence[Path]) -> tuple[Path, Path]:
+    """Write the predictions for all images. Each comes from the fold whose model was not trained on the image.
+
+    Returns:
+        `out_of_fold_predictions.parquet` in `folder`, with the columns of the predictions and `fold` (from 1), and
+        `label_issues.csv`, a fix list of the images whose labels are probably wrong.
+    """
+    parts = [
+        pd.read_parquet(predictions_path_of(fold_folder)).assign(fold=number)
+        for number, fold_folder in enumerate(fold_folders, start=1)
+    ]
+    predictions = pd.concat(parts, ignore_index=True)
+    table, issues = folder / "out_of_fold_predictions.parquet", folder / "label_issues.csv"
+    names = read_class_names(json.loads(label_map_path_of(fold_folders[0]).read_text(encoding="utf-8")))
+    predictions.attrs[CLASSES_ATTRIBUTE] = names.keys
+    with replacing_file(table) as temporary:
+        predictions.to_parquet(temporary, index=False)
+    # Folds contain the images of both lists. Without a split, `kedro data-fix` changes the list that has the image.
+    found = tabulate_label_issues({"": read_prediction_table(predictions, len(names))}, names)
+    write_text(issues, found.to_csv(index=False, float_format="%.6f"))
+    return table, issues

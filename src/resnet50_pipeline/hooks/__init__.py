@@ -1,6 +1,6 @@
 """Implements the project's Kedro hooks: working folder, checks, progress, MLflow tracking and the final summary.
 
-Importing this package is fast. MLflow and other heavy libraries are imported after the first checks.
+Importing this package is fast: MLflow and other heavy libraries are imported only after the first checks.
 """
 
 from resnet50_pipeline.hooks.full_lists import FullListHooks

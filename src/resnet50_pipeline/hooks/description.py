@@ -1,4 +1,4 @@
-"""Sets the name, tags and parameters of the MLflow run before the first node of a Kedro run executes."""
+"""Determines the name, tags and parameters of the MLflow run before the first node."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from resnet50_pipeline.recipes import RECIPE
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.runs import RunDescription
 
-# Excluded, because this group does not affect the results, and a database URI may contain a password.
+# Excluded: does not affect the results, and a database URI may contain a password.
 _NOT_LOGGED = frozenset({"tracking"})
+# Groups whose changes appear in a run's name. MLflow's run list has no room for more.
+_NAMED_GROUPS = ("recipe", "training", "dataset", "data_preparation")
+_UNNAMED = ("training.launch.", "training.resume")
+_SHORT_NAMES = {"training.lr.learning_rate": "lr"}
+_MAX_CHANGES, _MAX_VALUE_LENGTH = 3, 24
 
 
 def describe_run(
     run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], project_path: Path
 ) -> RunDescription:
-    """Return the name, tags and parameters of a run. The parameters include only the groups that its nodes use."""
+    """Return the name, tags and parameters of a run. The parameters include only groups that its nodes use."""
     from resnet50_pipeline.tracking.parent import RUN_NAME_VARIABLE, find_parent, given_tags
     from resnet50_pipeline.tracking.runs import STAGE_TAG, RunDescription
 
@@ -44,7 +49,7 @@ def describe_run(
         tags[STAGE_TAG] = parent.stage
     started = datetime.now().astimezone()
     given = os.environ.get(RUN_NAME_VARIABLE)
-    what = [given] if given else _shorten(stages)
+    what = [given] if given else [*_name_changes(run_params.get("runtime_params") or {}), *_shorten(stages)]
     return RunDescription(
         session=str(run_params["run_id"]),
         name=" ".join([training.arch.name, environment, *what, f"{started:%Y-%m-%d %H:%M}"]),
@@ -61,8 +66,22 @@ def _used_groups(pipeline: Pipeline) -> list[str]:
 
 
 def _shorten(stages: list[str]) -> list[str]:
-    """Shorten the stages in a run name to at most two. Otherwise, MLflow's UI would cut off the date at the end."""
+    """Shorten the stages in a run name to at most two, so that MLflow's UI does not cut off the date at the end."""
     return stages if len(stages) < 3 else [f"{stages[0]}…{stages[-1]}"]
+
+
+def _name_changes(given: Mapping[str, Any]) -> list[str]:
+    """Return the values of `--params` that change the results, such as `lr=0.01`, to tell runs apart."""
+    from resnet50_pipeline.tracking.limits import shorten
+    from resnet50_pipeline.tracking.runs import flatten_params
+
+    changes = [
+        f"{_SHORT_NAMES.get(path, path.rpartition('.')[2])}={shorten(value, _MAX_VALUE_LENGTH)}"
+        for path, value in flatten_params({key: given[key] for key in _NAMED_GROUPS if key in given}).items()
+        if not path.startswith(_UNNAMED)
+    ]
+    rest = len(changes) - _MAX_CHANGES
+    return changes[:_MAX_CHANGES] + ([f"(+{rest})"] if rest > 0 else [])
 
 
 def _position_in_chain(stage: str) -> tuple[int, str]:

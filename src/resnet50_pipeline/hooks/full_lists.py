@@ -1,4 +1,4 @@
-"""Reports all problems in a list file next to the Data Docs, because the error message shows only the first few."""
+"""Writes all problems with a list file next to the Data Docs, because the error message shows only a few."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FILE_NAME = "list_problems.txt"
 
 
 class FullListHooks:
-    """Writes a report of all problems in a list file before the command prints the error."""
+    """Writes all problems with a list file to a report before the command prints the error."""
 
     @hook_impl
     def on_node_error(self, error: Exception, catalog: CatalogProtocol[Any, Any]) -> None:
-        """If the message cannot show all problems, write them to a file and add the file's path to the message."""
-        # The Data Docs cannot show these problems, because the run stops before the Data Docs are built.
+        """If the message does not show all problems, write all of them to a file, and add its path to the message."""
+        # The Data Docs do not include these problems, because the run stops before they are built.
         if isinstance(error, ListFileError) and len(error.problems) > MAX_PROBLEMS_SHOWN and "data_docs" in catalog:
             path = Path(catalog["data_docs"].filepath).parent / FILE_NAME
             write_text(path, "".join(problem + "\n" for problem in error.problems))

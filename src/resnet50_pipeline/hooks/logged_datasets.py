@@ -1,10 +1,15 @@
-"""Defines the artifacts, tags and metrics that are logged to MLflow when a run saves a catalog dataset."""
+"""Defines what is logged to MLflow when a run saves a catalog dataset: artifacts, tags and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from resnet50_pipeline.reporting.run_pages.results import name_metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _no_tags(_data: Any) -> dict[str, str]:
@@ -34,26 +39,37 @@ def _version_tag(model: Mapping[str, Any]) -> dict[str, str]:
     return {"registered_model": f"{model['name']} version {model['version']}"}
 
 
-def _evaluation_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"evaluation/{name}": float(value) for name, value in metrics.items()}
-
-
 def _training_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    names = ("best_top1", "best_epoch", "seconds", "images_per_second")
-    return {f"training/{name}": float(summary[name]) for name in names}
+    results = {f"training/{name}": float(summary[name]) for name in ("best_top1", "best_epoch")}
+    speeds = {f"speed/training_{name}": float(summary[name]) for name in ("seconds", "images_per_second")}
+    return results | speeds
+
+
+def _restart_tag(summary: Mapping[str, Any]) -> dict[str, str]:
+    restarts = summary.get("restarts", 0)  # a summary from DVC's cache may be older
+    return {"restarts": str(restarts)} if restarts else {}
+
+
+def _robustness_metrics(table: pd.DataFrame) -> dict[str, float]:
+    from resnet50_pipeline.reporting.data_quality.robustness import robustness_metrics
+
+    return {f"robustness/{name}": value for name, value in robustness_metrics(table).items()}
 
 
 LOGGED_DATASETS: dict[str, LoggedDataset] = {
     "validation_report": LoggedDataset("data_validation"),
     "data_docs": LoggedDataset("data_validation"),
     "label_map": LoggedDataset("data_preparation"),
-    "training_summary": LoggedDataset("training", metrics=_training_metrics),
+    "training_summary": LoggedDataset("training", tags=_restart_tag, metrics=_training_metrics),
     "predictions": LoggedDataset("evaluation"),
     "evaluation_summary": LoggedDataset("evaluation"),
     "comparison": LoggedDataset("evaluation"),
     "model_card": LoggedDataset("evaluation"),
-    "metrics": LoggedDataset("evaluation", metrics=_evaluation_metrics),
+    "metrics": LoggedDataset("evaluation", metrics=name_metrics),
     "per_class_metrics": LoggedDataset("evaluation"),
+    "label_issues": LoggedDataset("evaluation"),
+    "slices": LoggedDataset("evaluation"),
+    "robustness": LoggedDataset("evaluation", metrics=_robustness_metrics),
     "plots": LoggedDataset("evaluation"),
     "evaluation_report": LoggedDataset("evaluation"),
     "registered_model": LoggedDataset(tags=_version_tag),

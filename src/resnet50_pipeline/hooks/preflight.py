@@ -15,6 +15,7 @@ from kedro.pipeline import Pipeline
 from resnet50_pipeline.exceptions import DatasetNotFoundError
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir
+from resnet50_pipeline.paddleclas.mirror.runs import fetch_newer_sets
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     EvaluationParameters,
@@ -34,13 +35,14 @@ from resnet50_pipeline.preflight.parameter_groups import (
     require_known_groups,
 )
 from resnet50_pipeline.preflight.plan import find_workspace, make_plan
+from resnet50_pipeline.progress import show_activity
 from resnet50_pipeline.tracking.address import find_address
 from resnet50_pipeline.training_dir import RUN_DIR, events_path
 
-# Every node that starts ranks has this input.
+# An input of every node that starts ranks.
 RANK_PARAMETERS = "params:training"
 MANIFEST, VALIDATION_REPORT, TRAINING_SUMMARY = "manifest", "validation_report", "training_summary"
-# Stages after training. Their files and packages are checked before the ranks start.
+# Stages after training, whose files and packages are checked before the ranks start.
 LATER_STAGES = ("evaluation", "model_registration")
 
 
@@ -64,10 +66,11 @@ class PreflightHooks:
 
         Raises:
             ParameterError: if a parameter group is unknown, or if the sample would overwrite the user's dataset.
-            OutputDirectoryInUseError: if another run uses the workspace.
-            DatasetNotFoundError: if the dataset, a part of it, or a result of an earlier run is missing.
-            DatasetError: if the validation report does not belong to the manifest, or the training summary to the
-                training run.
+            OutputDirectoryInUseError: if another run is using the workspace.
+            DatasetNotFoundError: if the dataset, part of it, or a result of an earlier run is missing.
+            DatasetError: if the validation report does not belong to the manifest, or the training summary does not
+                belong to the training run.
+            CheckpointMirrorError: if `training.checkpoint_mirror` does not respond.
             PreflightError: if a check of the machine or MLflow has a blocking finding.
         """
         parameters = catalog.load("parameters")
@@ -85,7 +88,7 @@ class PreflightHooks:
         if workspace := Path(parameters[RUN_DIR]) if RUN_DIR in parameters else find_workspace(places):
             self._claims.enter_context(claim_output_dir(workspace))
         try:
-            # Validate the parameters only once. Later hooks get the models from the catalog.
+            # Validate the parameters only once: later hooks get the models from the catalog.
             tracking = read_group(parameters, "tracking", TrackingParameters)
             training = read_group(parameters, "training", TrainingParameters)
             parameters = {**parameters, "tracking": tracking, "training": training}
@@ -100,9 +103,14 @@ class PreflightHooks:
                     makes_sample=makes_sample(run_params["env"]),
                 )
                 trains = TRAINING_DIR in pipeline.all_outputs()
-                report_findings(check_start_of_ranks(plan, trains=trains, meanwhile=_import_mlflow))
+                if trains:
+                    # Later hooks and checks depend on whether there is a set to resume from.
+                    fetch_newer_sets(training, self._project_path / places[TRAINING_DIR])
+                with show_activity("checking the machine"):
+                    findings = check_start_of_ranks(plan, trains=trains, meanwhile=_import_mlflow)
+                report_findings(findings)
         except BaseException:
-            # If this hook raises an error, Kedro does not call another hook that could release the lock.
+            # If this hook raises an error, Kedro calls no other hook that could release the lock.
             self._claims.close()
             raise
 
@@ -118,7 +126,7 @@ class PreflightHooks:
 
 
 def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-    """Raise an error if this run needs a result of an earlier run that does not exist.
+    """Raise an error if results of earlier runs that this run needs are missing.
 
     Raises:
         DatasetNotFoundError: if results are missing; the message lists all their paths.
@@ -128,7 +136,7 @@ def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> No
     missing = []
     for name in read:
         path = _path_of(catalog, name)
-        # Two catalog entries, such as manifest and listed_images, may use the same file.
+        # Two catalog entries, such as manifest and listed_images, can use the same file.
         is_needed = path not in written and not getattr(catalog[name], "may_be_missing", False)
         if path is not None and is_needed and not path.exists():
             missing.append(str(path))
@@ -136,12 +144,12 @@ def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> No
         raise DatasetNotFoundError(
             f"this run needs results of earlier runs, but {', '.join(missing)} "
             f"{'does' if len(missing) == 1 else 'do'} not exist → run the pipelines that write "
-            f"{'it' if len(missing) == 1 else 'them'} first (`kedro registry describe` lists them)"
+            f"{'it' if len(missing) == 1 else 'them'} first (see `kedro registry describe`)"
         )
 
 
 def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-    """Raise an error if this run uses a manifest or report from earlier runs, and the two do not match.
+    """Raise an error if the manifest and the report that this run reads do not belong together.
 
     Raises:
         DatasetError: if the report was not written for the manifest.
@@ -159,7 +167,7 @@ def require_one_validation(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any
 
 
 def require_one_training(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any], parameters: Mapping[str, Any]) -> None:
-    """Raise an error if this run reads the summary of a training run that has been replaced since.
+    """Raise an error if this run reads the summary of a training run that has since been replaced.
 
     Raises:
         DatasetError: if the summary was not written for the run in the training folder.
@@ -167,7 +175,7 @@ def require_one_training(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any],
     if TRAINING_SUMMARY not in pipeline.inputs():
         return
     if read_group(parameters, "evaluation", EvaluationParameters).model is not None:
-        return  # the report of another model does not contain the summary
+        return  # reports on other models do not include the summary
     summary, folder = (_path_of(catalog, name) for name in (TRAINING_SUMMARY, TRAINING_DIR))
     if summary is not None and folder is not None and summary.is_file() and events_path(folder).is_file():
         # This module imports pandas, which would slow down every command.
@@ -183,7 +191,7 @@ def _path_of(catalog: CatalogProtocol[Any, Any], name: str) -> Path | None:
 
 
 def belongs_to_absent_stage(group: str, pipeline: Pipeline) -> bool:
-    """Check whether a parameter group belongs to a later stage that is not part of this run."""
+    """Return whether a parameter group belongs to a later stage that is not part of this run."""
     return group in LATER_STAGES and f"params:{group}" not in pipeline.inputs()
 
 

@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -16,16 +15,14 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import SequentialRunner
 
-from resnet50_pipeline.hooks.summary import describe_mlflow
+from resnet50_pipeline.hooks.mlflow_place import find_place
 from resnet50_pipeline.logs.context import log_context
 from resnet50_pipeline.logs.formats import FIELDS, SHOWN_ELSEWHERE
 from resnet50_pipeline.logs.set_up import FILE_ONLY, IN_STREAM, IN_VIEW, current_log
-from resnet50_pipeline.parameters import TrackingParameters, read_group
 from resnet50_pipeline.pipeline_registry import STAGES
 from resnet50_pipeline.processes.interruption import received_interruption
 from resnet50_pipeline.progress import Stage, current_view
 from resnet50_pipeline.text import format_clock, pluralize
-from resnet50_pipeline.tracking.address import find_address
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +59,9 @@ class ProgressHooks:
             extra={SHOWN_ELSEWHERE: IN_STREAM},
         )
         places = {} if log.path is None else {"log": str(log.path)}
-        current_view().open_run(list(self._stages.values()), places | _mlflow_place(catalog))
+        current_view().open_run(
+            list(self._stages.values()), places | {"MLflow": find_place(run_params, catalog).shown.strip("`")}
+        )
 
     @hook_impl(tryfirst=True)
     def before_node_run(self, node: Node) -> None:
@@ -72,14 +71,13 @@ class ProgressHooks:
         log_context.stage, log_context.node = stage.name, node.name
         if stage.done == 0 and not stage.node:
             self._log(f"stage {self._number(stage)} {stage.name}")
-        # Log the node's own number instead of counting nodes, because ParallelRunner runs each node in a separate
-        # process.
+        # Log the node's number instead of counting, because ParallelRunner runs each node in a separate process.
         self._log(f"{self._numbers[node.name]}/{self._nodes} {node.name}")
         stage.node, stage.node_started = node.name, time.monotonic()
 
     @hook_impl(trylast=True)
     def after_node_run(self, node: Node, outputs: dict[str, Any]) -> None:
-        """Record the outputs that must be saved before the node counts as finished. Saving may take a long time."""
+        """Record the outputs that must be saved before the node counts as finished. Saving may take a while."""
         self._unsaved[node.name] = set(outputs)
         if not outputs:
             self._end(node)
@@ -139,10 +137,10 @@ class ProgressHooks:
 
 
 def select_nodes(run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> list[Node]:
-    """Return the nodes that Kedro's runner will run, which depend on `--only-missing-outputs`."""
+    """Return the nodes that Kedro's runner will run, taking `--only-missing-outputs` into account."""
     if not run_params.get("only_missing_outputs"):
         return list(pipeline.nodes)
-    # Kedro passes the whole pipeline to hooks. The runner applies this function later, and logs the skipped nodes then.
+    # Kedro passes the whole pipeline to hooks. The runner applies this function later, and logs the skipped nodes.
     kedro_logger = logging.getLogger(SequentialRunner.__module__)
     level = kedro_logger.level
     kedro_logger.setLevel(logging.WARNING)
@@ -150,6 +148,11 @@ def select_nodes(run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Cat
         return list(SequentialRunner()._filter_pipeline_for_missing_outputs(pipeline, catalog).nodes)
     finally:
         kedro_logger.setLevel(level)
+
+
+def list_outputs(run_params: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> set[str]:
+    """Return the names of the datasets that the run will save. Call this before the run."""
+    return {name for node in select_nodes(run_params, pipeline, catalog) for name in node.outputs}
 
 
 def stage_of(node: Node) -> str:
@@ -163,8 +166,3 @@ def group_nodes(nodes: list[Node]) -> dict[str, Stage]:
     names = [stage_of(node) for node in nodes]
     ordered = sorted(set(names), key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
     return {name: Stage(name, names.count(name)) for name in ordered}
-
-
-def _mlflow_place(catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
-    address = find_address(read_group(catalog.load("parameters"), "tracking", TrackingParameters), Path.cwd())
-    return {"MLflow": describe_mlflow(address, Path.cwd()).strip("`")}

@@ -23,10 +23,10 @@ class ProjectHooks:
 
     @hook_impl
     def before_node_run(self) -> None:
-        """Stop the run if a library has suppressed the exception that a signal raised."""
+        """Stop the run if a library has swallowed the exception raised by a signal."""
         raise_if_interrupted()
 
     @hook_impl
     def after_node_run(self, outputs: dict[str, Any]) -> None:
-        """Stop the run before the results are saved if a library has suppressed the exception that a signal raised."""
+        """Stop the run before saving the results if a library has swallowed the exception raised by a signal."""
         raise_if_interrupted()

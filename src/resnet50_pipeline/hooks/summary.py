@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,40 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from resnet50_pipeline.files import shorten_path
+from resnet50_pipeline.hooks.index_page import index_path, writes_index
+from resnet50_pipeline.hooks.mlflow_place import find_place
+from resnet50_pipeline.hooks.progress import list_outputs
 from resnet50_pipeline.logs.formats import FIELDS, SHOWN_ELSEWHERE
 from resnet50_pipeline.logs.set_up import IN_STREAM, current_log
-from resnet50_pipeline.parameters import TrackingParameters, read_group
-from resnet50_pipeline.tracking.address import SQLITE, StoreAddress, find_address
+from resnet50_pipeline.reporting.run_pages.results import describe_result, describe_version
 
 logger = logging.getLogger(__name__)
-
-# The default of TRACKING_URI in the Makefile.
-_DEFAULT_URI = "sqlite:///mlflow.db"
 
 
 class SummaryHooks:
     """Prints the summary to stdout, regardless of the log level."""
 
+    def __init__(self) -> None:
+        self._outputs: set[str] = set()
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> None:
+        """Remember which datasets the run saves."""
+        self._outputs = list_outputs(run_params, pipeline, catalog)
+
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+    def after_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]) -> None:
         """Log the summary, and print it unless the log is quiet or in JSON format."""
         log = current_log()
-        lines = summarize(pipeline.all_outputs(), catalog)
+        lines = summarize(self._outputs, catalog, run_params)
         if log.path is not None:
             lines.append(("log", str(log.path)))
+        index = index_path(catalog)
+        if writes_index(self._outputs) and index is not None and index.is_file():
+            lines.append(("index", str(shorten_path(index))))
         for title, text in lines:
             logger.info("%s: %s", title, text, extra={FIELDS: {title: text}, SHOWN_ELSEWHERE: IN_STREAM})
         if lines and not (log.is_json or log.is_quiet):
@@ -43,55 +55,22 @@ class SummaryHooks:
                 click.echo(f"  {title:<{width}}  {text}")
 
 
-def summarize(saved: set[str], catalog: CatalogProtocol[Any, Any]) -> list[tuple[str, str]]:
+def summarize(
+    saved: set[str], catalog: CatalogProtocol[Any, Any], run_params: Mapping[str, Any]
+) -> list[tuple[str, str]]:
     """Return the title and text of each summary line for a run that has saved the datasets in `saved`."""
     lines = []
     if "metrics" in saved:
-        metrics = catalog.load("metrics")
-        lines.append(
-            ("result", f"top-1 {metrics['top1']:.2%}, top-5 {metrics['top5']:.2%} on {metrics['images']:.0f} images")
-        )
+        lines.append(("result", describe_result(catalog.load("metrics"))))
     for name, title, page in (
-        ("data_docs", "data", "index.html"),
+        ("data_docs", "Data Docs", "index.html"),
         ("training_dir", "training", ""),
         ("evaluation_report", "report", ""),
     ):
         if name in saved:
-            lines.append((title, _shorten_path(Path(catalog[name].filepath) / page)))
+            lines.append((title, str(shorten_path(Path(catalog[name].filepath) / page))))
     if "registered_model" in saved:
-        model = catalog.load("registered_model")
-        lines.append(("model", _describe_version(model)))
+        lines.append(("model version", describe_version(catalog.load("registered_model"))))
     if saved & {"training_dir", "metrics", "registered_model"}:
-        tracking = read_group(catalog.load("parameters"), "tracking", TrackingParameters)
-        place = describe_mlflow(find_address(tracking, Path.cwd()), Path.cwd())
-        lines.append(("MLflow", f"{place} shows runs, curves and models"))
+        lines.append(("MLflow run", find_place(run_params, catalog).shown))
     return lines
-
-
-def describe_mlflow(address: StoreAddress, project_path: Path) -> str:
-    """Return the address of a server, or the command that opens the MLflow UI for a database.
-
-    `make ui` exists only in a project folder, and shows `mlflow.db` there unless TRACKING_URI names another database.
-    """
-    if address.kind == "server":
-        return address.shown
-    uri = address.shown
-    if address.file is not None and address.file.is_relative_to(project_path):
-        uri = f"{SQLITE}{address.file.relative_to(project_path)}"
-    if not (project_path / "pyproject.toml").is_file():
-        return f"`{shlex.join(['mlflow', 'ui', '--backend-store-uri', uri])}`"
-    return "`make ui`" if uri == _DEFAULT_URI else f"`{shlex.join(['make', 'ui', f'TRACKING_URI={uri}'])}`"
-
-
-def _describe_version(model: Mapping[str, Any]) -> str:
-    """Return the registered version and its alias, or the gate checks that it failed."""
-    version = f"{model['name']} version {model['version']}"
-    if model["alias"]:
-        return f"{version}, {model['alias']}"
-    failed = [check["finding"] for check in model["gate"]["checks"] if not check["passed"]]
-    return f"{version}, no alias: {'; '.join(failed)}"
-
-
-def _shorten_path(path: Path) -> str:
-    """Make a path relative to the current folder if it is inside that folder."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from kedro.pipeline.node import Node
 
 from resnet50_pipeline.exceptions import RunInterruptedError
 from resnet50_pipeline.hooks.description import describe_run
+from resnet50_pipeline.hooks.index_page import describe_results
 from resnet50_pipeline.hooks.logged_datasets import LOGGED_DATASETS
+from resnet50_pipeline.hooks.progress import list_outputs
 from resnet50_pipeline.logs.set_up import current_log
 from resnet50_pipeline.paddleclas.launch.output_dir import should_resume
 from resnet50_pipeline.parameters import (
@@ -31,6 +34,8 @@ from resnet50_pipeline.training_dir import config_path
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.runs import TrackedRun
+
+logger = logging.getLogger(__name__)
 
 TRAINING_NODE = "train_network"
 DATASET_ROOT = "dataset_root"
@@ -49,6 +54,8 @@ class TrackingHooks:
         self._project_path = Path()
         self._catalog: CatalogProtocol[Any, Any] | None = None
         self._run: TrackedRun | None = None
+        self._outputs: set[str] = set()
+        self._saved: set[str] = set()
         self._curves = contextlib.ExitStack()
         self._system_metrics = contextlib.ExitStack()
 
@@ -61,11 +68,12 @@ class TrackingHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        """Open the MLflow run. MLflow is not imported before this, because the import takes seconds."""
+        """Open the MLflow run. MLflow is imported only here, because the import takes seconds."""
         from resnet50_pipeline.tracking.delivery.curve_cursor import read_session
         from resnet50_pipeline.tracking.runs import open_run
 
         self._catalog = catalog
+        self._outputs, self._saved = list_outputs(run_params, pipeline, catalog), set()
         description = describe_run(run_params, pipeline, catalog, self._project_path)
         if any(node.name == TRAINING_NODE for node in pipeline.nodes):
             training = read_group(catalog.load("parameters"), "training", TrainingParameters)
@@ -110,6 +118,7 @@ class TrackingHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         """Log the dataset as defined in `LOGGED_DATASETS`."""
+        self._saved.add(dataset_name)
         logged = LOGGED_DATASETS.get(dataset_name)
         if logged is None or self._run is None or self._catalog is None:
             return
@@ -123,24 +132,46 @@ class TrackingHooks:
             self._log_datasets(data)
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
-        """End the run as FINISHED."""
+    def after_pipeline_run(self, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]) -> None:
+        """Write the index page, and end the run as FINISHED."""
         if self._run is not None:
             self._system_metrics.close()
             self._log_file()
+            self._describe_results(self._run, run_params, self._outputs, catalog)
             self._run.end("FINISHED")
             self._run = None
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception) -> None:
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], catalog: CatalogProtocol[Any, Any]
+    ) -> None:
         """End the run as KILLED after a signal, or as FAILED otherwise. A tag contains the error."""
         if self._run is not None:
             self._system_metrics.close()
             was_killed = received_interruption() is not None or _was_interrupted(error)
             self._run.set_tags({"error": f"{type(error).__name__}: {error}"})
             self._log_file()
+            if not was_killed:
+                self._describe_results(self._run, run_params, self._saved, catalog, has_failed=True)
             self._run.end("KILLED" if was_killed else "FAILED")
             self._run = None
+
+    def _describe_results(
+        self,
+        run: TrackedRun,
+        run_params: Mapping[str, Any],
+        saved: set[str],
+        catalog: CatalogProtocol[Any, Any],
+        *,
+        has_failed: bool = False,
+    ) -> None:
+        """Write the index page. The results are complete without the page, so an error only causes a warning."""
+        try:
+            describe_results(run, run_params, saved, catalog, current_log().path, has_failed=has_failed)
+        except RunInterruptedError:
+            raise
+        except Exception as error:
+            logger.warning("the index page was not written: %s: %s", type(error).__name__, error)
 
     def _log_training_config(self) -> None:
         """Upload the YAML file that the ranks read."""
@@ -150,7 +181,7 @@ class TrackingHooks:
                 self._run.log_artifact(path, CONFIG_FOLDER)
 
     def _log_file(self) -> None:
-        """Upload the log file. Lines that the command writes after the end of the run are not included."""
+        """Upload the log file, without the lines that the command writes after the end of the run."""
         path = current_log().path
         if self._run is not None and path is not None:
             self._run.log_artifact(path, LOG_FOLDER)

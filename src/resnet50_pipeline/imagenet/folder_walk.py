@@ -1,8 +1,8 @@
-"""Walks folders and stats their files. Also runs as a standalone program that starts in milliseconds.
+"""Walks folders and stats their files. This module is also a standalone program that starts in milliseconds.
 
     python -I -S folder_walk.py ROOT    reads NUL-separated folders from standard input, writes `FoundFiles.pack()`
 
-The program starts quickly because this module imports almost nothing. Keep it that way.
+Startup is fast because this module imports almost nothing. Keep it that way.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterable
 
 # Modification time recorded for an entry that is not a regular file, such as a symbolic link, a FIFO or a device.
 NOT_A_FILE = -1
-# Bits of st_mode, as in the `stat` module. Importing `stat` takes longer than walking one folder.
+# Bits of st_mode, copied from the `stat` module, because importing `stat` takes longer than walking a folder.
 _KIND, _FOLDER, _REGULAR = 0o170000, 0o040000, 0o100000
-# lost+found is in the root of a mounted disk. The others come from Windows, Synology and macOS.
+# Linux creates lost+found at the root of a disk. The other folders are created by Windows, Synology and macOS.
 SYSTEM_FOLDERS = frozenset({"lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "__MACOSX"})
 _MAX_INT64 = 2**63 - 1
 
 
 def is_class_folder(name: str) -> bool:
-    """Return whether a folder in train/ or val/ may be a class: neither hidden nor created by a file system or NAS."""
+    """Return whether a folder in train/ or val/ can hold a class. Hidden and system folders cannot."""
     return not name.startswith(".") and name not in SYSTEM_FOLDERS
 
 
@@ -66,30 +66,30 @@ def walk_folders(root: str, folders: Iterable[str], found: FoundFiles, *, may_ch
     Args:
         root: dataset root, ending in a slash.
         folders: paths relative to `root`, each ending in a slash.
-        found: object to which the entries are added.
+        found: receives the entries.
         may_change_directory: whether the process may change its working directory, which makes the walk 10% faster.
     """
     pending = list(folders)
     while pending:
         folder = pending.pop()
-        # Given a folder descriptor, the kernel resolves only the file's name and not its full path. One `stat` call per
-        # listed name is faster than using the entries of os.scandir.
+        # With a folder descriptor, the kernel resolves only the file name, not the full path. Listing the names and
+        # calling `stat` on each one is faster than os.scandir.
         descriptor = os.open(root + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            names = os.listdir(descriptor)  # noqa: PTH208 - of a descriptor
+            names = os.listdir(descriptor)  # noqa: PTH208 - lists a descriptor
             if may_change_directory:
                 os.fchdir(descriptor)
                 statuses = list(map(os.lstat, names))
             else:
                 statuses = [os.stat(name, dir_fd=descriptor, follow_symlinks=False) for name in names]
         except OSError as error:
-            # The error contains the name of the file without its folder.
+            # `error` names the file without its folder.
             raise OSError(error.errno, error.strerror, root + folder) from error
         finally:
             os.close(descriptor)
         is_folder = [status.st_mode & _KIND == _FOLDER for status in statuses]
         if any(is_folder):
-            pending += [f"{folder}{name}/" for name, is_one in zip(names, is_folder) if is_one]  # noqa: B905 - one length
+            pending += [f"{folder}{name}/" for name, is_one in zip(names, is_folder) if is_one]  # noqa: B905 - same length
             names = [name for name, is_one in zip(names, is_folder) if not is_one]  # noqa: B905
             statuses = [status for status, is_one in zip(statuses, is_folder) if not is_one]  # noqa: B905
         found.add(folder, names, statuses)

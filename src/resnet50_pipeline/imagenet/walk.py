@@ -18,7 +18,7 @@ from resnet50_pipeline.imagenet import folder_walk
 from resnet50_pipeline.imagenet.folder_walk import NOT_A_FILE, SYSTEM_FOLDERS, FoundFiles, walk_folders
 from resnet50_pipeline.progress import show_activity
 
-# Below this number of folders per process, starting a process takes longer than it saves.
+# With fewer folders per process, starting another process costs more time than it saves.
 _MIN_FOLDERS_PER_WALKER = 100
 _MAX_WALKERS = 8
 
@@ -32,7 +32,7 @@ class WalkedFiles:
         sizes: [N] int64, bytes.
         mtimes: [N] int64, nanoseconds since 1970; -1 for links, FIFOs and devices.
         inodes: [N] int64, inode numbers; 0 for images in archives.
-        archives: archives that contain the images that are not separate files.
+        archives: archives of the images that are not separate files.
         file_numbers: [N] int32, index into `archives`; -1 for a separate file.
         offsets: [N] int64, position of the first byte within the archive; 0 for a separate file.
     """
@@ -52,13 +52,12 @@ class WalkedFiles:
 
 
 def walk_splits(root: Path, splits: Sequence[str], workers: int) -> WalkedFiles:
-    """Walk the split folders of a dataset and stat every file without opening any.
+    """Walk the split folders of a dataset and stat every file. No file is opened.
 
     Args:
         root: dataset root, with symbolic links resolved.
-        splits: names of the split folders; "" for the files directly in the root. A split folder may be a symbolic
-            link; its files are then not treated as regular files below the root, so the scan checks each of them
-            separately.
+        splits: names of the split folders; "" for the files directly in the root. If a split folder is a symbolic link,
+            its files do not count as regular files, so the scan checks each file separately.
         workers: maximum number of walker processes.
 
     Raises:
@@ -130,7 +129,7 @@ def _finish_walker(walker: subprocess.Popen[bytes]) -> _Part:
     packed, errors = walker.communicate()
     if walker.returncode != 0:
         last = errors.decode(errors="replace").strip().rpartition("\n")[2] or f"exit code {walker.returncode}"
-        raise DatasetError(f"the dataset folders cannot be read: {last} → make them readable")
+        raise DatasetError(f"the dataset folders cannot be read: {last} → make the folders readable")
     return _parse_packed(packed)
 
 

@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 def count_workers(workers: int) -> int:
-    """Return the number of worker processes, replacing 0 with the number of cores."""
+    """Return the number of worker processes: `workers`, or one per core if `workers` is 0."""
     return workers or len(os.sched_getaffinity(0))
 
 
@@ -30,7 +30,7 @@ def map_in_processes(
     *,
     setting: str = "data_validation.workers",
 ) -> Iterator[_Result]:
-    """Yield `function(task)` for each task, in the order of the tasks. The workers exit when this process exits.
+    """Yield `function(task)` for each task, in task order. The workers exit when this process exits.
 
     Args:
         function: picklable function to apply.
@@ -41,8 +41,8 @@ def map_in_processes(
     Raises:
         DatasetError: if a worker process is killed.
     """
-    # A plain fork would copy locks held at that moment by threads of Kedro, MLflow or rich, and a worker that needs one
-    # of them would wait forever. The fork server is a clean process with no other threads.
+    # A plain fork would copy the locks that threads of Kedro, MLflow or rich hold at that moment, and a worker that
+    # needs one of these locks would wait forever. The fork server has no other threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__])
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_start_worker) as pool:
@@ -50,8 +50,8 @@ def map_in_processes(
             yield from _map_in_order(pool, function, tasks, 4 * workers)
         except BrokenProcessPool as error:
             raise DatasetError(
-                "a worker process was killed, probably because the machine ran out of memory → set "
-                f"{setting} below {workers}"
+                "a worker process was killed, probably because the machine ran out of memory → lower "
+                f"{setting} (now {workers})"
             ) from error
         except GeneratorExit:
             # The caller stopped iterating. Drop the queued tasks so that closing the pool does not run them.
@@ -62,10 +62,10 @@ def map_in_processes(
 def _map_in_order(
     pool: ProcessPoolExecutor, function: Callable[[_Task], _Result], tasks: Sequence[_Task], ahead: int
 ) -> Iterator[_Result]:
-    """Yield the results in the order of the tasks, with at most `ahead` tasks submitted and unfinished.
+    """Yield the results in task order. At most `ahead` tasks are in flight.
 
-    This does not use `pool.map`, which submits all tasks at once and cancels them when a worker dies. At that moment,
-    Python 3.11's pool is about to mark the same futures as failed, and it then hangs forever (python/cpython#107219).
+    `pool.map` would submit all tasks at once and cancel them when a worker dies. At that moment, Python 3.11's pool
+    marks the same futures as failed, and can therefore hang forever (python/cpython#107219).
     """
     waiting: deque[Future[_Result]] = deque()
     for task in tasks:
@@ -77,7 +77,7 @@ def _map_in_order(
 
 
 def _start_worker() -> None:
-    """Ignore Ctrl-C and hangups, which the parent handles, and exit when the parent exits or is killed."""
+    """Ignore Ctrl-C and hangups, which the parent handles, and exit when the parent process exits or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_exit_after_parent, daemon=True).start()

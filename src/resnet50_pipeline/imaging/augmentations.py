@@ -1,6 +1,6 @@
-"""Lists the augmentations that a recipe can apply after the flip, keyed by their PaddleClas names.
+"""Registers the augmentations that a recipe can apply after the flip, under their PaddleClas names.
 
-This module and its imports need only Pillow and NumPy, so parameters can be checked on a machine without OpenCV.
+This module needs only Pillow and NumPy, so that parameters can be checked on a machine without OpenCV.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ AUGMENTATIONS: Mapping[str, type[Operator]] = {
 
 
 class AugmentOp(NamedOperator):
-    """One augmentation, as a mapping with a single key, its name."""
+    """One augmentation in YAML form: a mapping whose only key is its name."""
 
     known: ClassVar[Mapping[str, type[Operator]]] = AUGMENTATIONS

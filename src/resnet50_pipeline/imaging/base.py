@@ -1,4 +1,4 @@
-"""Defines the base classes of the preprocessing operators. Arguments have the same names as in PaddleClas."""
+"""Defines the base classes of the preprocessing operators. Their arguments are named as in PaddleClas."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from resnet50_pipeline.frozen_model import FrozenModel
 Pixels = NDArray[np.uint8]
 Interpolation = Literal["nearest", "bilinear", "area", "bicubic", "lanczos", "box", "hamming", "random"]
 
-# ImageNet's mean color and standard deviation. PaddleClas and timm also use the mean color to fill the area that
-# becomes empty when an image is shifted or rotated.
+# ImageNet's mean color and standard deviation. PaddleClas and timm also use the mean color to fill the area that a
+# shift or rotation leaves empty.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -26,13 +26,13 @@ class Operator(FrozenModel):
     """Arguments of one operator.
 
     Attributes:
-        omitted_defaults: arguments that are written to YAML only if they differ from their default.
+        omitted_defaults: arguments that are omitted from YAML if they have their default value.
     """
 
     omitted_defaults: ClassVar[frozenset[str]] = frozenset()
 
     def as_arguments(self) -> dict[str, Any]:
-        """Return the arguments in YAML form, including those left at their defaults."""
+        """Return the arguments in YAML form, including defaults other than `omitted_defaults`."""
         at_default = {
             name for name in self.omitted_defaults if getattr(self, name) == type(self).model_fields[name].default
         }
@@ -43,14 +43,14 @@ class PixelOperator(Operator):
     """An operator that maps pixels to pixels, uint8 [height, width, 3].
 
     Attributes:
-        needs_rgb: whether the channels must be red, green, blue. If no operator in a transform needs RGB, the pixels
-            keep the decoder's channel order, and the result is the same.
+        needs_rgb: whether the channels must be red, green, blue. If no operator of a transform needs RGB, the pixels
+            keep the decoder's channel order, which does not change the result.
     """
 
     needs_rgb: ClassVar[bool] = False
 
     def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
-        """Return the transformed pixels. Random operators take their random numbers from `rng`."""
+        """Return the transformed pixels. Random operators get their random numbers from `rng`."""
         raise NotImplementedError
 
 
@@ -63,7 +63,7 @@ class NormalizedOperator(Operator):
 
 
 class NamedOperator(BaseModel):
-    """An operator in YAML form: a mapping with a single key, the name of the operator.
+    """An operator in YAML form: a mapping whose only key is the operator's name.
 
     Attributes:
         known: the supported operators, keyed by name.
@@ -106,7 +106,7 @@ def require_rng(rng: random.Random | None, operator: Operator) -> random.Random:
     """
     if rng is None:
         raise TrainingConfigError(
-            f"{type(operator).__name__} is random, but evaluation must be reproducible → remove it from the "
+            f"{type(operator).__name__} is random, but evaluation must be reproducible → remove the operator from the "
             "evaluation transform_ops"
         )
     return rng

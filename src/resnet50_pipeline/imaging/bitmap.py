@@ -1,10 +1,10 @@
-"""Encodes pixels as a 24-bit BMP with the top row first, and reads that BMP without copying.
+"""Encodes pixels as a 24-bit BMP with the top row first, and reads such a file without copying.
 
-    a 54-byte header that starts with BM
-    the rows from the top: blue, green, red for each pixel, each row padded to 4 bytes
+    54-byte header, starting with BM
+    rows from top to bottom: blue, green, red for each pixel; each row padded to 4 bytes
 
-Any image viewer can open the file. The pixels have the same layout as OpenCV's decoded images, so reading the file
-only creates a view.
+Any image viewer can open the file. The pixels are laid out like OpenCV's decoded images, so reading only creates a
+view.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-# BITMAPFILEHEADER (type, size, two reserved words, offset of the pixels) and BITMAPINFOHEADER (its own size, width,
-# height, planes, bits per pixel, compression, size of the pixels, two resolutions, two color counts).
+# BITMAPFILEHEADER (type, file size, two reserved words, pixel offset) and BITMAPINFOHEADER (header size, width, height,
+# planes, bits per pixel, compression, pixel bytes, two resolutions, two color counts).
 _HEADER = struct.Struct("<2sIHHI IiiHHIIiiII")
 _MAGIC, _INFO_BYTES, _PLANES, _BITS, _UNCOMPRESSED = b"BM", 40, 1, 24, 0
 
@@ -38,7 +38,7 @@ def encode_bitmap(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def view_bitmap(data: bytes) -> NDArray[np.uint8] | None:
-    """Return a view of the pixels of a BMP file that `encode_bitmap` wrote, or None for other bytes.
+    """Return a view of the pixels in a BMP file from `encode_bitmap`, or None for any other data.
 
     Returns:
         Read-only uint8 [height, width, 3], channels blue, green, red.

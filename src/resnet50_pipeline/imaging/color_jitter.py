@@ -1,4 +1,4 @@
-"""Implements PaddleClas' `ColorJitter`, which applies Paddle's own `ColorJitter` with a given probability."""
+"""Implements PaddleClas' `ColorJitter`, which applies Paddle's `ColorJitter` with a given probability."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resnet50_pipeline.imaging.colors import enhance
 class ColorJitter(PixelOperator):
     """Changes brightness, contrast, saturation and hue in a random order, with probability `prob`.
 
-    Each factor is drawn from [max(0, 1 - value), 1 + value]. The hue rotation is drawn from [-value, value].
+    Each factor is sampled from [max(0, 1 - value), 1 + value]. The hue rotation is sampled from [-value, value].
     """
 
     needs_rgb: ClassVar[bool] = True
@@ -25,14 +25,12 @@ class ColorJitter(PixelOperator):
     prob: float = Field(
         default=2.0,
         ge=0,
-        description="Probability of changing the image. If it is 1 or more, every image is changed.",
+        description="Probability of changing the image. A value of 1 or more changes every image.",
     )
     brightness: float = Field(default=0.0, ge=0)
     contrast: float = Field(default=0.0, ge=0)
     saturation: float = Field(default=0.0, ge=0)
-    hue: float = Field(
-        default=0.0, ge=0, le=0.5, description="Maximum hue rotation; 0.5 is a half turn, to complementary colors."
-    )
+    hue: float = Field(default=0.0, ge=0, le=0.5, description="Maximum hue rotation; 0.5 is a half turn.")
 
     def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
         """Return the pixels with jittered colors, or the unchanged pixels with probability 1 - `prob`."""
@@ -55,7 +53,7 @@ class ColorJitter(PixelOperator):
 
 
 def rotate_hue(image: Image.Image, fraction: float) -> Image.Image:
-    """Rotate every hue by a fraction of the color circle, -0.5..0.5. Pillow divides the circle into 256 steps."""
+    """Rotate every hue by a fraction of the color circle, -0.5..0.5, in steps of 1/256."""
     hue, saturation, value = image.convert("HSV").split()
     rotated = (np.array(hue, dtype=np.int16) + int(fraction * 255)) % 256
     return Image.merge("HSV", (Image.fromarray(rotated.astype(np.uint8)), saturation, value)).convert(image.mode)

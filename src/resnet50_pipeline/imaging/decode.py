@@ -1,16 +1,16 @@
-"""Decodes image files to pixels, with one list of formats and one set of rules for every stage.
+"""Decodes image files to pixels. The formats and rules are the same in every stage.
 
-The scan, training, evaluation, `kedro predict` and the served model call `decode_image`, so they accept and reject the
-same files:
+The scan, training, evaluation, `kedro predict` and the served model all call `decode_image`, so they accept and reject
+the same files:
 
 - The format is detected from the content: JPEG, PNG, BMP, WebP, GIF, or TIFF if the caller allows it.
-- A decoder warning is treated as an error, because it means that the decoder made up pixels.
+- A decoder warning is an error, because it means that the decoder invented pixels.
 - The first frame of an animation is decoded. The EXIF orientation is applied. Transparency is dropped.
-- The number of pixels and the aspect ratio have limits, which are checked before decoding.
+- The number of pixels and the aspect ratio are limited and checked before decoding.
 
-simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV is not used for decoding, because it
-merely prints its decoders' warnings to stderr and returns the made-up pixels. For intact images, the pixels are
-identical to those from PaddleClas' `DecodeImage`, which calls OpenCV's `imdecode`.
+simplejpeg (libjpeg-turbo) decodes JPEG, and Pillow decodes everything else. OpenCV is not used, because OpenCV only
+prints decoder warnings to stderr and returns the invented pixels. For intact images, the pixels are identical to those
+of PaddleClas' `DecodeImage`, which calls OpenCV's `imdecode`.
 """
 
 from __future__ import annotations
@@ -58,12 +58,16 @@ from resnet50_pipeline.imaging.jpeg_stream import (
 MAX_BYTES = 64 << 20
 """Largest file, in bytes."""
 MAX_PIXELS = 89_478_485
-"""Largest image: 256 MiB as RGB, as in Pillow. The largest image of ILSVRC2012 has 61 million pixels."""
+"""Largest image: 256 MiB as RGB, as in Pillow. The largest image in ILSVRC2012 has 61 million pixels."""
 MAX_ASPECT_RATIO = 100
-"""Largest ratio of the sides. Resizing the short side of a longer strip to 256 pixels would take gigabytes."""
+"""Largest aspect ratio. Resizing the short side of a narrower strip to 256 pixels could take gigabytes."""
 
-_CONVERT, _REPLACE, _RESTORE = "convert it to JPEG or PNG", "replace it with a smaller one", "download or copy it again"
-_NAMES = "JPEG, PNG, BMP, WebP and GIF"
+_CONVERT, _REPLACE, _RESTORE = (
+    "convert it to JPEG or PNG",
+    "replace it with a smaller image",
+    "download or copy it again",
+)
+_NAMES, _NAMES_OR = "JPEG, PNG, BMP, WebP and GIF", "JPEG, PNG, BMP, WebP or GIF"
 _READERS: dict[str, Callable[[bytes], Container]] = {
     "PNG": read_png,
     "WEBP": read_webp,
@@ -78,13 +82,13 @@ _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     TIFF: TiffImagePlugin.TiffImageFile,
 }
-# Decoding a progressive JPEG passes over all pixels once per scan, and a small file can have thousands of scans. An
-# ordinary one has about ten.
+# A progressive JPEG takes one pass over all pixels per scan. Most files have about ten scans, but even a small file can
+# have thousands.
 _MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
 _HEADER_BYTES = 4096
-# Pillow modes that have three 8-bit channels, or can be converted to them.
+# Pillow modes that can be converted to three 8-bit channels.
 _CONVERTIBLE = frozenset({"1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
-# Below this 8-bit value, the brightest pixel of an image is invisible.
+# An image whose 8-bit values are all below this value looks black.
 _BLACK = 16
 
 
@@ -98,7 +102,7 @@ class StoredImage(NamedTuple):
         height: stored height in pixels, before the EXIF orientation is applied.
         exif_orientation: 1..8 as defined by EXIF; 1 if there is none, 0 if the EXIF data is damaged.
         end: position after the last byte of the image.
-        ignored: what decoding ignores, as a phrase such as `11 of 12 frames`; empty if it ignores nothing.
+        ignored: content that decoding ignores, such as `11 of 12 frames`; empty if nothing is ignored.
     """
 
     format: str
@@ -120,20 +124,20 @@ def decode_image(data: bytes, *, tiff: bool = False) -> NDArray[np.uint8]:
         tiff: whether to accept TIFF files.
 
     Raises:
-        ImageDecodeError: if the format is not accepted, a decoder reports an error or a warning, or the image exceeds
-            a limit.
+        ImageDecodeError: if the format is not accepted, the decoder reports an error or warning, or the image exceeds a
+            limit.
     """
     return decode_reduced(data, 0, tiff=tiff)
 
 
 def decode_reduced(data: bytes, min_side: int, *, tiff: bool = False) -> NDArray[np.uint8]:
-    """Return the pixels of an encoded image like `decode_image`, except that a JPEG may be reduced, which is faster.
+    """Decode an image like `decode_image`, but reduce the size of a JPEG if possible, which is faster.
 
-    libjpeg-turbo divides both sides by a factor from 1 to 8, chosen so that each side still has at least `min_side`
-    pixels. If `min_side` is 0, all pixels are returned.
+    libjpeg-turbo divides both sides by a factor from 1 to 8 such that each side keeps at least `min_side` pixels. If
+    `min_side` is 0, the size is not reduced.
 
     Raises:
-        ImageDecodeError: in the same cases as `decode_image`.
+        ImageDecodeError: for the same reasons as `decode_image`.
     """
     if (packed := view_bitmap(data)) is not None:
         _require_size(packed.shape[1], packed.shape[0])
@@ -143,14 +147,14 @@ def decode_reduced(data: bytes, min_side: int, *, tiff: bool = False) -> NDArray
         return _decode_with_pillow(data, image_format)
     header = _require_jpeg_header(data)
     pixels = _decode_jpeg(data, header, min_side)
-    return _turn(pixels, header.exif_orientation)
+    return _apply_orientation(pixels, header.exif_orientation)
 
 
 def describe_image(data: bytes, *, tiff: bool = False) -> StoredImage:
     """Read the structure of an image file without decoding it.
 
     Raises:
-        ImageDecodeError: if `decode_image` would raise it for a reason that can be detected without decoding.
+        ImageDecodeError: for the same reasons as `decode_image`, as far as these can be detected without decoding.
     """
     image_format = _require_format(data, tiff=tiff)
     if image_format == "JPEG":
@@ -166,7 +170,7 @@ def describe_image(data: bytes, *, tiff: bool = False) -> StoredImage:
 
 
 def find_plain_jpeg_header(data: bytes) -> JpegHeader | None:
-    """Return the header if the image is a JPEG with three channels and no EXIF rotation, or None otherwise.
+    """Return the header if the image is a JPEG with three channels and no EXIF rotation, otherwise None.
 
     Raises:
         ImageDecodeError: if the JPEG exceeds a limit, or its header is damaged.
@@ -178,13 +182,13 @@ def find_plain_jpeg_header(data: bytes) -> JpegHeader | None:
 
 
 def find_common_jpeg_header(start: bytes) -> JpegHeader | None:
-    """Return the header of a single-scan JPEG that is within all limits and contains nothing that decoding ignores.
+    """Return the header of an ordinary JPEG, which has one scan, is within all limits and has no ignored content.
 
     Args:
         start: the first bytes of the file.
 
     Returns:
-        None for any other file, or if the header extends beyond `start`.
+        The header, or None for any other file or if the header extends beyond `start`.
     """
     if identify_format(start) != "JPEG":
         return None
@@ -197,13 +201,13 @@ def find_common_jpeg_header(start: bytes) -> JpegHeader | None:
 
 
 def require_file_size(size: int) -> None:
-    """Raise ImageDecodeError if a file of `size` bytes is too large to be read."""
+    """Raise ImageDecodeError if a file of `size` bytes is too large."""
     if size > MAX_BYTES:
         raise ImageDecodeError(f"is {size:,} bytes, over the limit of {MAX_BYTES:,}", _REPLACE)
 
 
 def describe_decoders() -> str:
-    """Return the libraries that decode images and their versions: `simplejpeg 1.9.0, Pillow 13.0.0 (…)`."""
+    """Return the names and versions of the decoding libraries: `simplejpeg 1.9.0, Pillow 13.0.0 (…)`."""
     inside = [
         f"{name} {version}"
         for name, feature in (("libwebp", "webp"), ("libtiff", "libtiff"))
@@ -230,9 +234,9 @@ def _require_format(data: bytes, *, tiff: bool) -> str:
         article = "an" if found[0] in "AIHO" and found != "HEIC" else "a"
         raise ImageDecodeError(f"is {article} {found} file, but only {_NAMES} are accepted", _CONVERT)
     if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
-        raise ImageDecodeError(f"is a web page, not an image (begins with {data[:15]!r})", "download the image again")
+        raise ImageDecodeError(f"is a web page, not an image (starts with {data[:15]!r})", "download the image again")
     raise ImageDecodeError(
-        f"is not an image in an accepted format (begins with {data[:8]!r}); use {_NAMES}", "replace it"
+        f"is not in an accepted image format (starts with {data[:8]!r})", f"replace it with a {_NAMES_OR} file"
     )
 
 
@@ -241,13 +245,13 @@ def _require_size(width: int, height: int) -> None:
         raise ImageDecodeError(f"has {width} x {height} pixels, over the limit of {MAX_PIXELS}", _REPLACE)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageDecodeError(
-            f"has {width} x {height} pixels, but one side may be at most {MAX_ASPECT_RATIO} times the other",
+            f"has {width} x {height} pixels, but the longer side can be at most {MAX_ASPECT_RATIO} times the shorter",
             "crop it or remove it",
         )
 
 
 def _require_jpeg_header(data: bytes) -> JpegHeader:
-    """Return the header of a JPEG that does not exceed a limit."""
+    """Return the header of a JPEG after checking the limits."""
     try:
         try:
             header = read_jpeg_header(data[:_HEADER_BYTES])
@@ -260,16 +264,16 @@ def _require_jpeg_header(data: bytes) -> JpegHeader:
         scans = read_scans(data)
         if len(scans) * header.width * header.height > _MAX_SCANNED_PIXELS:
             raise ImageDecodeError(
-                f"has {len(scans)} scans of {header.width} x {header.height} pixels, which takes too long to decode",
+                f"has {len(scans)} scans of {header.width} x {header.height} pixels, which take too long to decode",
                 _CONVERT,
             )
         if not are_complete(header.components, scans):
-            raise ImageDecodeError(f"is truncated: scans are missing after the first {len(scans)}", _RESTORE)
+            raise ImageDecodeError(f"is truncated: it contains only the first {len(scans)} scans", _RESTORE)
     return header
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, min_side: int) -> NDArray[np.uint8]:
-    """Return the stored pixels, reduced as in `decode_reduced`. Warnings from libjpeg-turbo are errors."""
+    """Return the pixels before the EXIF rotation, reduced as in `decode_reduced`."""
     size = {"min_height": min_side, "min_width": min_side}
     try:
         if header.mode != "CMYK":
@@ -278,7 +282,7 @@ def _decode_jpeg(data: bytes, header: JpegHeader, min_side: int) -> NDArray[np.u
         cmyk: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "CMYK", strict=True, **size)
     except (ValueError, RuntimeError) as error:
         raise ImageDecodeError(f"cannot be decoded completely: libjpeg-turbo says {str(error)!r}", _RESTORE) from error
-    # OpenCV's formula. Like nearly all programs, it assumes that the channels are stored inverted.
+    # OpenCV's formula. It assumes inverted channels, as nearly all programs do.
     black = cmyk[..., 3:].astype(np.uint16)
     return (black - ((255 - cmyk[..., 2::-1]) * black >> 8)).astype(np.uint8)
 
@@ -302,11 +306,11 @@ def _read_container(data: bytes, image_format: str) -> Container:
 
 
 def _open_with_pillow(data: bytes, image_format: str, container: Container) -> ImageFile.ImageFile:
-    """Open an image with Pillow, which reads only its header, and check the limits."""
+    """Open an image with Pillow, which reads only the header, and check the limits."""
     try:
         with _raising_warnings(image_format):
             image = _PLUGINS[image_format](io.BytesIO(container.essential or data))
-    except Exception as error:  # Pillow's parsers raise many types of exceptions for damaged bytes
+    except Exception as error:  # Pillow raises many exception types for damaged files
         raise ImageDecodeError(f"cannot be decoded: {error}", _RESTORE) from error
     _require_size(*image.size)
     return image
@@ -326,15 +330,15 @@ def _decode_with_pillow(data: bytes, image_format: str) -> NDArray[np.uint8]:
             raise ImageDecodeError(f"cannot be decoded completely: {error}", _RESTORE) from error
     if bits > 8 and int(pixels.max()) < _BLACK:
         raise ImageDecodeError(
-            f"uses {bits} bits per channel, but its brightest value is below a sixteenth of the range, so its 8-bit "
-            "pixels are black",
-            "scale its values to 8 bits and save it again",
+            f"has {bits} bits per channel, but no value above a sixteenth of the range, so the image would be black in "
+            "8 bits",
+            "scale the values to 8 bits and save the image again",
         )
-    return _turn(pixels, read_exif_orientation(container.exif))
+    return _apply_orientation(pixels, read_exif_orientation(container.exif))
 
 
 def _raising_warnings(image_format: str) -> contextlib.AbstractContextManager[object]:
-    """Turn Pillow's warnings into exceptions. Only its TIFF decoder emits any."""
+    """Turn Pillow's warnings into exceptions. Only Pillow's TIFF decoder emits warnings."""
     return warnings.catch_warnings(action="error") if image_format == TIFF else contextlib.nullcontext()
 
 
@@ -365,12 +369,12 @@ def _read_tiff_bits(image: TiffImagePlugin.TiffImageFile) -> int:
 def _count_pages(image: TiffImagePlugin.TiffImageFile) -> int:
     try:
         return image.n_frames
-    except Exception:  # many types, as above; here, a page after the first is damaged
+    except Exception:  # many types, as above: a page after the first is damaged
         return 2
 
 
 def _list_ignored(frames: int, bits: int, orientation: int, hidden_orientation: int) -> str:
-    """Return what decoding ignores, as a phrase, or "" if it ignores nothing."""
+    """Describe the content that decoding ignores, or return "" if there is none."""
     parts = []
     if frames > 1:
         parts.append(f"{frames - 1} of {frames} frames")
@@ -381,8 +385,8 @@ def _list_ignored(frames: int, bits: int, orientation: int, hidden_orientation: 
     return ", ".join(parts)
 
 
-def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Apply an EXIF orientation: 2 to 4 flip, 5 to 8 also exchange rows and columns."""
+def _apply_orientation(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply an EXIF orientation: 2 to 4 flip the image, 5 to 8 also transpose it."""
     if orientation <= UPRIGHT:
         return pixels
     if orientation >= 5:

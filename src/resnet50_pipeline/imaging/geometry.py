@@ -16,14 +16,14 @@ Side = int | tuple[int, int]
 
 
 class ResizeImage(ResizingOperator):
-    """Scales the short side to `resize_short` pixels, or the whole image to `size` (one side, or width and height)."""
+    """Scales the short side to `resize_short` pixels, or the image to `size` (side, or width and height)."""
 
     omitted_defaults: ClassVar[frozenset[str]] = ResizingOperator.omitted_defaults | {"resize_short", "size"}
 
     resize_short: int | None = Field(default=None, ge=1)
     size: Side | None = Field(
         default=None,
-        description="Size of the result: one side, or width and height. Cannot be combined with resize_short.",
+        description="Size of the result: side of a square, or width and height. Cannot be combined with resize_short.",
     )
 
     @model_validator(mode="after")
@@ -59,7 +59,7 @@ class CropImage(PixelOperator):
 class RandCropImage(ResizingOperator):
     """Crops a random window (area fraction within `scale`, width / height within `ratio`) and scales it to `size`.
 
-    PaddleClas' `progress_size` argument is not supported, because only the trainer for EfficientNetV2 uses it. Use
+    PaddleClas' `progress_size` argument, which only its EfficientNetV2 trainer uses, is not supported. Use
     `DataLoader.Train.dataset.progressive_resize` instead.
     """
 
@@ -70,8 +70,7 @@ class RandCropImage(ResizingOperator):
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     use_log_aspect: bool = Field(
         default=False,
-        description="Draw the logarithm of the aspect ratio from a uniform distribution, so that 3/4 is as likely as "
-        "4/3.",
+        description="Sample the logarithm of the aspect ratio uniformly, so that 3/4 is as likely as 4/3.",
     )
 
     def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
@@ -82,13 +81,13 @@ class RandCropImage(ResizingOperator):
         return self.resize_window(pixels[top : top + crop_height, left : left + crop_width], rng)
 
     def resize_window(self, pixels: Pixels, rng: random.Random) -> Pixels:
-        """Draw a window with `draw_window`, and return its pixels, scaled to [size, size, 3]."""
+        """Return the pixels of a window, scaled to [size, size, 3]."""
         return self.resize(pixels, self.size, self.size, rng)
 
     def draw_window(self, width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
-        """Draw a random window and return its left, top, width and height.
+        """Return the left, top, width and height of a random window.
 
-        The random numbers are drawn in the same order as in PaddleClas: aspect ratio, area, left, top.
+        Random numbers are generated in the same order as in PaddleClas: aspect ratio, area, left, top.
         """
         if self.use_log_aspect:
             aspect_ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
@@ -116,5 +115,5 @@ class RandFlipImage(PixelOperator):
         return pixels
 
     def draw_flip(self, rng: random.Random) -> bool:
-        """Decide at random whether to flip an image."""
+        """Return True with probability 0.5."""
         return rng.randint(0, 1) == 1

@@ -1,4 +1,4 @@
-"""Resizes images with OpenCV or Pillow, the same way as PaddleClas' `UnifiedResize`."""
+"""Resizes images with OpenCV or Pillow, like PaddleClas' `UnifiedResize`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from resnet50_pipeline.exceptions import ImageDecodeError
 from resnet50_pipeline.imaging.base import Interpolation, PixelOperator, Pixels, require_rng
 
-# Ranks and DataLoader workers already use all cores; OpenCV's threads would compete with them.
+# Ranks and DataLoader workers already use all cores, and OpenCV's threads would compete with them.
 cv2.setNumThreads(0)
 
 _CV2 = {
@@ -33,23 +33,22 @@ _PIL = {
 }
 # The interpolations that `random` chooses from, for both backends.
 _RANDOM: tuple[Interpolation, ...] = ("bilinear", "bicubic")
-# Without this limit, resizing the short side of a 60000 x 1 JPEG (6 KB) to 256 would create an image of 4 gigapixels.
+# Without this limit, resizing the short side of a 60000 x 1 JPEG (6 KB) to 256 would take 4 gigapixels.
 _MAX_RESIZED_PIXELS = 1 << 26
 
 
 class ResizingOperator(PixelOperator):
     """An operator that resizes images, with PaddleClas' `interpolation` and `backend` arguments.
 
-    The results of the backends differ if an image is reduced considerably. Pillow averages all source pixels. OpenCV,
-    except with `area`, uses only the nearest source pixels, so the result is grainy.
+    The backends give different results when they shrink an image considerably. Pillow averages all source pixels.
+    OpenCV uses only the nearest source pixels (except with `area`), so the result is grainy.
     """
 
     omitted_defaults: ClassVar[frozenset[str]] = frozenset({"interpolation", "backend"})
 
     interpolation: Interpolation | None = Field(
         default=None,
-        description="Interpolation method. null means bilinear. random chooses between bilinear and bicubic for each "
-        "image.",
+        description="Interpolation method. null means bilinear; random picks bilinear or bicubic for each image.",
     )
     backend: Literal["cv2", "pil"] = "cv2"
 
@@ -71,8 +70,8 @@ class ResizingOperator(PixelOperator):
         """
         if width * height > _MAX_RESIZED_PIXELS:
             raise ImageDecodeError(
-                f"the image has {pixels.shape[1]} x {pixels.shape[0]} pixels and would become {width} x {height}; "
-                f"the limit is {_MAX_RESIZED_PIXELS} pixels → remove the image"
+                f"the image has {pixels.shape[1]} x {pixels.shape[0]} pixels and would be resized to {width} x "
+                f"{height}, over the limit of {_MAX_RESIZED_PIXELS} pixels → remove the image"
             )
         name = self.interpolation or "bilinear"
         if name == "random":

@@ -1,4 +1,4 @@
-"""Reads the header and finds the end of a JPEG from its markers (ITU-T T.81, annex B), without decoding it."""
+"""Reads the header and finds the end of a JPEG by its markers (ITU-T T.81, annex B), without decoding it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from resnet50_pipeline.imaging.formats.orientation import UPRIGHT, read_exif_ori
 
 END_OF_IMAGE = b"\xff\xd9"
 
-# The pattern begins with a literal byte because `re` finds that ten times as fast as a repetition. If fill bytes (FF)
-# precede a marker, the match starts at the last fill byte.
+# The pattern starts with a literal byte, which `re` finds ten times as fast as a repetition. If fill bytes (FF) precede
+# a marker, the match starts at the last of these bytes.
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _END, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -39,10 +39,7 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 class UnsupportedJpegError(Exception):
-    """The header is damaged, or the project does not support this kind of JPEG.
-
-    `is_damaged` distinguishes the two cases.
-    """
+    """The header is damaged (`is_damaged`), or this kind of JPEG is not supported."""
 
     def __init__(self, message: str, *, is_damaged: bool = True) -> None:
         super().__init__(message)
@@ -77,13 +74,13 @@ class JpegHeader(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """A scan header: a part of the coefficients of some channels.
+    """A scan header, which describes the coefficients in a scan.
 
     Attributes:
         components: identifiers of the channels.
         first: index of the first coefficient, 0..63.
         last: index of the last coefficient, 0..63.
-        missing_bits: number of low bits of the coefficients that later scans must provide.
+        missing_bits: number of low bits of each coefficient that are left to later scans.
     """
 
     components: bytes = b""
@@ -108,24 +105,24 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
 
 
 def find_end_of_image(data: bytes) -> int:
-    """Return the position after the end-of-image marker of a JPEG, or -1 if the JPEG is truncated.
+    """Return the position after the end-of-image marker, or -1 if the JPEG is truncated.
 
-    The search goes from segment to segment, because an embedded thumbnail also contains the marker's two bytes.
+    Segments are skipped, because an embedded thumbnail also contains an end-of-image marker.
     """
     return _walk(data)[0]
 
 
 def read_scans(data: bytes) -> list[Scan]:
-    """Return the scans of a JPEG, or of the part of it that is present."""
+    """Return the scans of a JPEG. The JPEG may be truncated."""
     return [_read_scan(data, position) for position in _walk(data)[1]]
 
 
 def are_complete(components: bytes, scans: Iterable[Scan]) -> bool:
-    """Return whether scans contain every bit of every coefficient.
+    """Return whether the scans contain every bit of every coefficient.
 
-    libjpeg does not warn about a missing scan. The image is then blurred, or its colors are missing.
+    libjpeg does not warn about missing scans. Without them, the image is blurred or has no colors.
     """
-    # The number of low bits that are still missing. A progressive JPEG sends the high bits of a coefficient first.
+    # Number of low bits still missing. A progressive JPEG stores the high bits of a coefficient first.
     missing = {component: [_UNSENT] * _COEFFICIENTS for component in components}
     for scan in scans:
         for component in scan.components:
@@ -135,7 +132,7 @@ def are_complete(components: bytes, scans: Iterable[Scan]) -> bool:
 
 
 def _read_scan(data: bytes, position: int) -> Scan:
-    """Read a scan header, starting at its number of components."""
+    """Read a scan header, starting at the number of components."""
     count = data[position] if position < len(data) else 0
     components = data[position + 1 : position + 1 + 2 * count : 2]
     spectrum = data[position + 1 + 2 * count : position + 4 + 2 * count]
@@ -143,7 +140,7 @@ def _read_scan(data: bytes, position: int) -> Scan:
 
 
 def _walk(data: bytes) -> tuple[int, list[int]]:
-    """Return the end of the image (-1 if it is missing), and the positions of the scan headers."""
+    """Return the end of the image (-1 if it is missing) and the positions of the scan headers."""
     position = 2
     scans: list[int] = []
     while True:

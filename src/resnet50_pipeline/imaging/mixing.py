@@ -1,13 +1,13 @@
-"""Mixes the images and labels of a batch with PaddleClas' Mixup and CutMix operators.
+"""Mixes the images and labels in a batch with PaddleClas' Mixup and CutMix operators.
 
     batch_transform_ops:
     - OpSampler:
         MixupOperator: {alpha: 0.2, prob: 0.5}
         CutmixOperator: {alpha: 1.0, prob: 0.5}
 
-The formulas come from `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream replaces the labels
-with mixed one-hot vectors. Here, a batch contains the label of each image, the label of the image it was mixed with
-(its partner), and the weight of the first label (the share).
+The formulas come from `ppcls/data/preprocess/batch_ops/batch_operators.py`, release/2.6. Upstream mixes one-hot label
+vectors. Here, a batch contains the label of each image, the label of the image that it was mixed with (the partner),
+and the weight of the image's own label (the share).
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class MixPlan:
 
     Attributes:
         partner: int64 [N], index of the image that each image is mixed with.
-        share: weight of each image and of its label, 0..1. The partner's weight is 1 - share.
-        window: top, bottom, left and right of the window that comes from the partner (CutMix); None to blend entire
-            images (Mixup).
+        share: weight of each image and its label, 0..1. The partner's weight is 1 - share.
+        window: top, bottom, left and right of the window to copy from the partner (CutMix); None blends entire images
+            (Mixup).
     """
 
     partner: NDArray[np.int64]
@@ -56,9 +56,7 @@ class MixPlan:
 class Mixup(Operator):
     """Blends every image with another image in the batch (arXiv:1710.09412)."""
 
-    alpha: float = Field(
-        default=1.0, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
-    )
+    alpha: float = Field(default=1.0, gt=0, description="Parameter of the share's distribution, Beta(alpha, alpha).")
 
     def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
         """Return the plan for `images` square images with sides of `side` pixels."""
@@ -69,14 +67,12 @@ class Mixup(Operator):
 class Cutmix(Operator):
     """Replaces a window of every image with the same window of another image in the batch (arXiv:1905.04899)."""
 
-    alpha: float = Field(
-        default=0.2, gt=0, description="Parameter of the distribution Beta(alpha, alpha) of the share."
-    )
+    alpha: float = Field(default=0.2, gt=0, description="Parameter of the share's distribution, Beta(alpha, alpha).")
 
     def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
         """Return the plan for `images` square images with sides of `side` pixels.
 
-        The share is the fraction of the area that is outside the window.
+        The share is the fraction of the area outside the window.
         """
         partner = rng.permutation(images)
         half = int(side * np.sqrt(1.0 - rng.beta(self.alpha, self.alpha))) // 2
@@ -87,19 +83,19 @@ class Cutmix(Operator):
 
 
 class SampledMixup(Mixup):
-    """Mixup, as one of the operators of `OpSampler`."""
+    """Mixup as an option of `OpSampler`."""
 
-    prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
+    prob: float = Field(ge=0, le=1, description="Probability of applying this operator to a batch.")
 
 
 class SampledCutmix(Cutmix):
-    """CutMix, as one of the operators of `OpSampler`."""
+    """CutMix as an option of `OpSampler`."""
 
-    prob: float = Field(ge=0, le=1, description="Probability that a batch is transformed by this operator.")
+    prob: float = Field(ge=0, le=1, description="Probability of applying this operator to a batch.")
 
 
 class _OmitsUnsetArguments(Operator):
-    """An operator that omits arguments from YAML if they are None."""
+    """An operator that omits unset arguments from YAML."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -117,7 +113,7 @@ class SampledOperators(_OmitsUnsetArguments):
         total = sum(operator.prob for operator in self._given)
         if not self._given or total > 1 + _ROUNDING:
             raise ValueError(
-                f"OpSampler requires MixupOperator, CutmixOperator or both, with probabilities that sum to at most 1; "
+                f"OpSampler needs MixupOperator, CutmixOperator or both, with probabilities that sum to at most 1; "
                 f"found {len(self._given)} with a sum of {total:g}"
             )
         return self
@@ -127,7 +123,7 @@ class SampledOperators(_OmitsUnsetArguments):
         return [operator for operator in (self.MixupOperator, self.CutmixOperator) if operator is not None]
 
     def plan(self, images: int, side: int, rng: np.random.Generator) -> MixPlan:
-        """Return the plan for `images` square images with sides of `side` pixels. The plan may leave them unchanged."""
+        """Return the plan for `images` square images with sides of `side` pixels. It may leave the images unchanged."""
         drawn = bisect(list(accumulate(operator.prob for operator in self._given)), float(rng.random()))
         if drawn == len(self._given):
             return MixPlan(np.arange(images), 1.0, (0, 0, 0, 0))
@@ -135,9 +131,9 @@ class SampledOperators(_OmitsUnsetArguments):
 
 
 class BatchTransformOp(_OmitsUnsetArguments):
-    """The only item of `batch_transform_ops`. It contains exactly one operator.
+    """The only item of `batch_transform_ops`, with exactly one operator.
 
-    PaddleClas accepts several operators, but would then mix each batch several times.
+    PaddleClas accepts several operators, but would mix every batch once with each of these operators.
     """
 
     MixupOperator: Mixup | None = None
@@ -148,7 +144,7 @@ class BatchTransformOp(_OmitsUnsetArguments):
     def _require_one_operator(self) -> Self:
         if len(self._given) != 1:
             raise ValueError(
-                f"an item of batch_transform_ops requires exactly one of MixupOperator, CutmixOperator, OpSampler; "
+                f"an item of batch_transform_ops needs exactly one of MixupOperator, CutmixOperator and OpSampler; "
                 f"found {len(self._given)}"
             )
         return self

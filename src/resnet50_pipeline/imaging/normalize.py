@@ -17,7 +17,7 @@ class NormalizeImage(Operator):
 
     scale: Literal["1.0/255.0"] = Field(
         default="1.0/255.0",
-        description="Factor that maps pixel values to 0..1, as a string, because PaddleClas' files contain a string.",
+        description="Factor that maps pixel values to 0..1. A string, as in PaddleClas' files.",
     )
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -25,7 +25,7 @@ class NormalizeImage(Operator):
 
     @cached_property
     def table(self) -> NDArray[np.float32]:
-        """Lookup table that contains the result for every pixel value: float32 [256, 3], channels red, green, blue."""
+        """Lookup table with the result for every pixel value: float32 [256, 3], channels red, green, blue."""
         values = np.arange(256, dtype=np.uint8).reshape(256, 1).astype("float32")
         mean, std = np.array(self.mean).astype("float32"), np.array(self.std).astype("float32")
         table: NDArray[np.float32] = (values * np.float32(1.0 / 255.0) - mean) / std
@@ -35,5 +35,5 @@ class NormalizeImage(Operator):
 class ToCHWImage(Operator):
     """Transposes [height, width, channel] to [channel, height, width].
 
-    Every transform ends with this operator, even if `transform_ops` does not list it.
+    This is the last step of every transform, even if `transform_ops` does not list it.
     """

@@ -1,6 +1,6 @@
-"""Builds transforms from PaddleClas' preprocessing operators, with the same names, arguments and results.
+"""Builds transforms from operators with the same names, arguments and results as PaddleClas' operators.
 
-In YAML, an operator is a mapping with one key, and a list of operators is a transform:
+In YAML, an operator is a mapping with one key, and a transform is a list of operators:
 
     - DecodeImage: {to_rgb: true, channel_first: false}
     - ResizeImage: {resize_short: 256}
@@ -40,12 +40,12 @@ class DecodeImage(Operator):
     to_rgb: Literal[True] = True
     channel_first: Literal[False] = False
     tiff: bool = Field(
-        default=False, description="*native*: whether to accept TIFF files, which PaddleClas always does."
+        default=False, description="*native*: whether to accept TIFF files. PaddleClas always accepts TIFF files."
     )
 
 
 class TransformOp(NamedOperator):
-    """One item of `transform_ops`, as a mapping with a single key, the name of the operator."""
+    """One item of `transform_ops`: a mapping whose only key is the operator's name."""
 
     known: ClassVar[Mapping[str, type[Operator]]] = {
         operator.__name__: operator
@@ -60,12 +60,12 @@ def build_transform(
 
     Args:
         transform_ops: the operators, in YAML form.
-        decodes_region: whether to decode only the window of a JPEG that RandCropImage needs. The setting has an effect
-            only if RandCropImage directly follows DecodeImage.
+        decodes_region: whether to decode only the window of a JPEG that RandCropImage needs. This has an effect only if
+            RandCropImage directly follows DecodeImage.
 
     Raises:
-        TrainingConfigError: if an operator or argument is unknown, or if the operators are in the wrong order. The
-            correct order is DecodeImage, operators on pixels, NormalizeImage, operators on normalized pixels.
+        TrainingConfigError: if an operator or argument is unknown, or the operators are in the wrong order. The correct
+            order is DecodeImage, operators on pixels, NormalizeImage, operators on normalized pixels.
     """
     try:
         operators = [TransformOp.model_validate(op).operator for op in transform_ops]
@@ -91,16 +91,16 @@ def _split_at_normalize(
     if len(pixel) != len(before):
         wrong = next(type(operator).__name__ for operator in before if not isinstance(operator, PixelOperator))
         raise TrainingConfigError(
-            f"transform_ops: {wrong} is not allowed between DecodeImage and NormalizeImage → move it"
+            f"transform_ops: {wrong} is not allowed between DecodeImage and NormalizeImage → move the operator"
         )
     if index == len(operators):
         raise TrainingConfigError(
-            f"transform_ops must contain NormalizeImage → add it after {type(operators[-1]).__name__}"
+            f"transform_ops must contain NormalizeImage → add this operator after {type(operators[-1]).__name__}"
         )
     if len(normalized) != len(after):
         wrong = next(type(operator).__name__ for operator in after if not isinstance(operator, NormalizedOperator))
         raise TrainingConfigError(
-            f"transform_ops: {wrong} is not allowed after NormalizeImage → move it before NormalizeImage"
+            f"transform_ops: {wrong} is not allowed after NormalizeImage → move the operator before NormalizeImage"
         )
     return pixel, NormalizeImage.model_validate(operators[index]), normalized
 

@@ -1,4 +1,4 @@
-"""Increases the size of training crops from epoch to epoch (`native` engine only)."""
+"""Increases the size of training crops during training (`native` engine only)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from resnet50_pipeline.imaging.base import Operator
 class ProgressiveResize(Operator):
     """*native*: increases the size of training crops from `initial_size` to the size of RandCropImage.
 
-    The size is `initial_size` until `start_epoch` and the full size from `end_epoch` onward. In between, it is
-    interpolated linearly and rounded to a multiple of `divisor`. FFCV's ImageNet recipes use the same schedule
+    The size is `initial_size` up to `start_epoch` and the full size from `end_epoch` on. In between, it is interpolated
+    linearly and rounded to a multiple of `divisor`. FFCV's ImageNet recipes use the same schedule
     (github.com/libffcv/ffcv-imagenet, train_imagenet.py, `resolution`). PaddleClas supports progressive crops only for
     EfficientNetV2.
     """
@@ -21,7 +21,7 @@ class ProgressiveResize(Operator):
     initial_size: int = Field(ge=8, description="Height and width of the smallest crops, in pixels.")
     start_epoch: int = Field(ge=0, description="Last epoch with the smallest crops, 1-based.")
     end_epoch: int = Field(ge=1, description="First epoch with the largest crops, 1-based.")
-    divisor: int = Field(default=32, ge=1, description="Sizes are rounded to a multiple of this number, in pixels.")
+    divisor: int = Field(default=32, ge=1, description="Round sizes to a multiple of this number of pixels.")
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

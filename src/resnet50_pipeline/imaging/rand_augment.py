@@ -1,6 +1,6 @@
-"""Implements PaddleClas' `RandAugment`: several random operations with the same magnitude (arXiv:1909.13719).
+"""Implements PaddleClas' `RandAugment`: several random operations at the same magnitude (arXiv:1909.13719).
 
-The formulas come from `ppcls/data/preprocess/ops/randaugment.py`, release/2.6. As in that file, `posterize` keeps more
+The formulas come from `ppcls/data/preprocess/ops/randaugment.py`, release/2.6. Like upstream, `posterize` keeps more
 bits at higher magnitudes, and `rotate` rotates in only one direction. Variants V2 to V4 are not supported.
 """
 
@@ -22,7 +22,7 @@ _GRAY = (128,) * 4
 
 
 class RandAugment(PixelOperator):
-    """Applies `num_layers` of 14 operations, drawn with replacement, with a magnitude of `magnitude` / 10."""
+    """Applies `num_layers` of 14 operations, sampled with replacement, at a strength of `magnitude` / 10."""
 
     needs_rgb: ClassVar[bool] = True
 
@@ -31,7 +31,7 @@ class RandAugment(PixelOperator):
     fillcolor: Fill = (128, 128, 128)
 
     def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
-        """Return the pixels after all drawn operations."""
+        """Apply the sampled operations in order and return the resulting pixels."""
         rng = require_rng(rng, self)
         image = Image.fromarray(pixels)
         for _ in range(self.num_layers):
@@ -91,7 +91,7 @@ def _enhancer(kind: str) -> _Operation:
     return lambda image, level, fill, rng: enhance(image, kind, 1 + 0.9 * level * _sign(rng))
 
 
-# The random choice depends on this order, which is the same as upstream's.
+# Same order as upstream, because the random choice depends on it.
 _OPERATIONS: tuple[_Operation, ...] = (
     *(_shear_x, _shear_y, _translate_x, _translate_y, _rotate, _enhancer("Color"), _posterize, _solarize),
     *map(_enhancer, ("Contrast", "Sharpness", "Brightness")),

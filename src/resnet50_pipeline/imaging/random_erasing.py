@@ -14,7 +14,7 @@ from resnet50_pipeline.imaging.base import NormalizedOperator, require_rng
 
 
 def _quotient(value: Any) -> Any:
-    """Return the value of a string such as "1.0/3.0", which PaddleClas evaluates as Python."""
+    """Return the value of a string such as "1.0/3.0", which PaddleClas evaluates as Python code."""
     if not isinstance(value, str):
         return value
     dividend, _, divisor = value.partition("/")
@@ -30,9 +30,9 @@ Number = Annotated[float, BeforeValidator(_quotient)]
 class RandomErasing(NormalizedOperator):
     """Overwrites a rectangle of the normalized pixels with probability `EPSILON`.
 
-    As in PaddleClas, the rectangle's share of the image area is drawn from `sl`..`sh` and its height / width from
-    `r1`..1/`r1`. Both are redrawn until the rectangle fits, at most `attempt` times. `mode` selects the content: the
-    color `mean` (`const`), one normally distributed color (`rand`), or one for each pixel (`pixel`).
+    As in PaddleClas, the rectangle's fraction of the image area is sampled from `sl`..`sh`, and its aspect ratio
+    (height / width) from `r1`..1/`r1`, up to `attempt` times until the rectangle fits. `mode` selects the content: the
+    color `mean` (`const`), one normally distributed color (`rand`), or one such color per pixel (`pixel`).
     """
 
     EPSILON: Number = Field(default=0.5, ge=0, le=1)
@@ -45,7 +45,7 @@ class RandomErasing(NormalizedOperator):
     mode: Literal["const", "rand", "pixel"] = "const"
 
     def apply(self, pixels: NDArray[np.float32], rng: random.Random | None) -> NDArray[np.float32]:
-        """Return the pixels, [height, width, 3], either with an overwritten rectangle or unchanged."""
+        """Return the pixels, [height, width, 3], with or without an erased rectangle."""
         rng = require_rng(rng, self)
         if rng.random() > self.EPSILON:
             return pixels
@@ -68,6 +68,6 @@ class RandomErasing(NormalizedOperator):
         """Return the content of the rectangle, [height, width, 3] or [1, 1, 3]."""
         if self.mode == "const":
             return np.array(self.mean).reshape(1, 1, 3)
-        # NumPy is faster than `rng` at drawing one number per pixel. `rng` provides its seed.
+        # NumPy generates many numbers faster than `rng`, which provides the seed.
         normal = np.random.default_rng(rng.getrandbits(64))
         return normal.normal(size=(1, 1, 3) if self.mode == "rand" else (height, width, 3))

@@ -1,11 +1,11 @@
-"""Decodes only the window of a JPEG that a random crop needs, with NVIDIA's nvImageCodec on the CPU.
+"""Decodes only the window of a JPEG that a random crop needs, using NVIDIA's nvImageCodec on the CPU.
 
-Above, to the left and to the right of the window, libjpeg-turbo reads the entropy-coded data but skips the inverse DCT
-and color conversion. Below the window, it skips everything. It decodes enough pixels around the window for chroma
+Above and to the sides of the window, libjpeg-turbo reads the entropy-coded data but skips the inverse DCT and color
+conversion. Below the window, libjpeg-turbo skips everything. The decoder includes enough surrounding pixels for chroma
 upsampling, so the result is bit-identical to a crop of the full image.
 
-The decoder does not report damage: it prints libjpeg-turbo's warnings to stderr and returns gray pixels. A process
-therefore decodes each image in full the first time (see `IntactImages`).
+The decoder does not report damage. It prints libjpeg-turbo's warnings to stderr and returns gray pixels. When a process
+reads an image for the first time, it therefore decodes the image in full (see `IntactImages`).
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class _Codec(NamedTuple):
 
 
 class IntactImages:
-    """Remembers which images of a list this process has decoded completely and without a warning."""
+    """Keeps track of the images that this process has decoded completely, without warnings."""
 
     def __init__(self, images: int) -> None:
-        """Start without any known images.
+        """Start with no intact images.
 
         Args:
             images: number of images in the list.
@@ -62,13 +62,13 @@ class IntactImages:
 
 
 def decode_window(data: bytes, crop: RandCropImage, rng: random.Random, *, tiff: bool = False) -> NDArray[np.uint8]:
-    """Draw a random window for a crop, and return its pixels [height, width, 3], channels blue, green, red.
+    """Return the pixels of a random window, uint8 [height, width, 3], channels blue, green, red.
 
-    If nvImageCodec is not installed, or if the image is not a plain JPEG, the full image is decoded and cropped.
+    If nvImageCodec is not installed or the image is not a plain JPEG, the full image is decoded and cropped.
 
     Args:
-        data: an intact image, see `IntactImages`.
-        crop: crop operator that draws the window.
+        data: bytes of an intact image (see `IntactImages`).
+        crop: crop operator that samples the window.
         rng: random number generator for the window.
         tiff: whether to accept TIFF files.
 
@@ -99,20 +99,17 @@ def can_decode_regions() -> bool:
 
 
 def _checksum(data: bytes) -> int:
-    return zlib.adler32(data) or 1  # 0 marks an image that is not known yet
+    return zlib.adler32(data) or 1  # 0 means that the image has not been added
 
 
 def _codec() -> _Codec | None:
-    """Return the codec of this process.
-
-    A forked child needs its own, because it does not inherit the decoder's thread.
-    """
+    """Return this process's codec. A forked child needs a new one, because it does not inherit the decoder's thread."""
     if os.getpid() not in _codecs:
         _codecs[os.getpid()] = _load_codec() if can_decode_regions() else None
     return _codecs[os.getpid()]
 
 
-# A forked child keeps its parent's codec here, because the codec's destructor would wait for the missing thread.
+# Also keeps the parent's codec alive in a forked child, where the codec's destructor would wait for the missing thread.
 _codecs: dict[int, _Codec | None] = {}
 
 
@@ -128,14 +125,14 @@ def _load_codec() -> _Codec | None:
             )
             parameters = module.DecodeParams(apply_exif_orientation=False, sample_format=module.SampleFormat.I_BGR)
     except (ImportError, AttributeError, RuntimeError, TypeError) as error:
-        logger.warning("cannot load %s (%s); full images are decoded instead, with the same result", PACKAGE, error)
+        logger.warning("cannot load %s (%s); decoding full images instead, which gives the same result", PACKAGE, error)
         return None
     return _Codec(module, decoder, parameters)
 
 
 @contextlib.contextmanager
 def _silence_stderr() -> Iterator[None]:
-    """Discard the messages that the libraries write to file descriptor 2 on machines without a GPU."""
+    """Discard what the libraries print to file descriptor 2 on machines without a GPU."""
     original = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as null:

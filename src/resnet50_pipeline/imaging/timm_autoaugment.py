@@ -1,13 +1,13 @@
 """Implements PaddleClas' `TimmAutoAugment`: timm's RandAugment, configured by a string such as `rand-m9-mstd0.5-inc1`.
 
-    rand     RandAugment (arXiv:1909.13719): operations drawn with replacement, each applied with probability 0.5
+    rand     RandAugment (arXiv:1909.13719): operations sampled with replacement, each applied with probability 0.5
     m9       magnitude 9 of 10
     n3       three operations per image; the default is 2
-    mstd0.5  standard deviation of the magnitude, which is normally distributed
-    inc1     a higher magnitude means more distortion for every operation
+    mstd0.5  standard deviation of the normally distributed magnitude
+    inc1     every operation distorts more at a higher magnitude
 
-The formulas come from `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. Upstream's AugMix and AutoAugment
-are not supported (upstream's `auto…` fails with an assertion).
+The formulas come from `ppcls/data/preprocess/ops/timm_autoaugment.py`, release/2.6. AugMix and AutoAugment are not
+supported (upstream, `auto…` fails an assertion).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def parse_config_str(text: str) -> RandAugmentForm:
         values[match[1]] = match[2]
     if values.get("inc", "1") != "1":
         raise ValueError(
-            f"config_str {text!r}: PaddleClas reads inc{values['inc']} as inc1 → use inc1, or remove the section"
+            f"config_str {text!r}: PaddleClas treats inc{values['inc']} as inc1 → use inc1, or remove the section"
         )
     try:
         return RandAugmentForm(
@@ -81,7 +81,7 @@ def parse_config_str(text: str) -> RandAugmentForm:
         )
     except ValueError as error:
         raise ValueError(
-            f"config_str {text!r}: m and n must be followed by integers → write, for example, m9 or n2"
+            f"config_str {text!r}: m and n must be followed by integers → use a form such as m9 or n2"
         ) from error
 
 
@@ -93,10 +93,10 @@ class TimmAutoAugment(PixelOperator):
     config_str: str = "rand-m9-mstd0.5-inc1"
     interpolation: Literal["bilinear", "bicubic", "random"] = "bicubic"
     img_size: int | tuple[int, int] = Field(
-        default=224, description="Ignored, because `rand-…` has no absolute translations."
+        default=224, description="Ignored, because `rand-…` does not use absolute translations."
     )
     mean: tuple[float, float, float] = Field(
-        default=IMAGENET_MEAN, description="Color of areas that become empty when an image is shifted or rotated."
+        default=IMAGENET_MEAN, description="Color of the areas that shifts and rotations leave empty."
     )
     prob: float = Field(default=1.0, ge=0, le=1)
 
@@ -119,7 +119,7 @@ class TimmAutoAugment(PixelOperator):
         geometry = _Geometry(rng, _RESAMPLES[self.interpolation], (red, green, blue))
         operations = _INCREASING if self._form.is_increasing else _OPERATIONS
         image = Image.fromarray(pixels)
-        # As in upstream, draw all operations for an image first. Then each operation draws its own random numbers.
+        # Like upstream, choose all operations before any operation generates its own random numbers.
         for operation in [rng.choice(operations) for _ in range(self._form.operations)]:
             if rng.random() > _PROBABILITY:
                 continue
@@ -130,8 +130,8 @@ class TimmAutoAugment(PixelOperator):
         return np.asarray(image)
 
 
-# An operation takes an image, the level in 0..1 and the geometry. Random numbers are drawn in upstream's order: sign,
-# then interpolation.
+# An operation takes an image, a level in 0..1 and the geometry. Like upstream, it samples the sign before
+# the interpolation.
 _Operation = Callable[[Image.Image, float, _Geometry], Image.Image]
 
 
@@ -140,7 +140,7 @@ def _flip_sign(value: float, rng: random.Random) -> float:
 
 
 def _resample(geometry: _Geometry) -> Image.Resampling:
-    # With a single interpolation, upstream draws no random number.
+    # With a single interpolation, upstream generates no random number.
     return geometry.rng.choice(geometry.resamples) if len(geometry.resamples) > 1 else geometry.resamples[0]
 
 

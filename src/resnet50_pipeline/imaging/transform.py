@@ -1,7 +1,7 @@
-"""Applies a list of operators to an image. The result is bit-identical to PaddleClas' result.
+"""Applies a list of operators to an image. The result is bit-identical to that of PaddleClas.
 
-Pixels keep the decoder's channel order unless an operator needs RGB. Normalization uses a lookup table and writes
-directly into the batch. Optionally, only the window of a JPEG that a random crop needs is decoded.
+Pixels keep the decoder's channel order unless an operator needs RGB. Normalization is a table lookup that writes
+directly into the batch. Optionally, only the part of a JPEG that a random crop needs is decoded.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class Transform:
     The channels of the result are red, green, blue. The random number generator may be None if no operator is random.
 
     Attributes:
-        normalize: NormalizeImage operator that can normalize uint8 results later.
-        supports_uint8: whether the transform can return uint8 results, which are normalized later. This is possible
-            only if no operator follows NormalizeImage.
-        size: height and width of every result, or None if they depend on the image.
+        normalize: the NormalizeImage operator, which can also normalize uint8 results later.
+        supports_uint8: whether the transform can return uint8 results to be normalized later, which is possible only if
+            no operator follows NormalizeImage.
+        size: height and width of every result, or None if the size depends on the image.
+        is_rgb: whether the pixels from `apply` are in RGB order. If not, they are in BGR order.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Transform:
         self.supports_uint8 = not after
         self.size = _output_size_of(before)
         self._before, self._after = tuple(before), tuple(after)
-        self._is_rgb = any(operator.needs_rgb for operator in before)
+        self.is_rgb = any(operator.needs_rgb for operator in before)
         self._crop = before[0] if decodes_region and before and isinstance(before[0], RandCropImage) else None
         self._tiff = tiff
         self._tables = [np.ascontiguousarray(normalize.table[:, channel]) for channel in range(3)]
@@ -69,8 +70,8 @@ class Transform:
         Args:
             data: bytes of the file.
             rng: random number generator; may be None if no operator is random.
-            is_intact: whether this process has decoded the same bytes completely before, so that it is safe to decode
-                only a part of them.
+            is_intact: whether this process has already decoded the same bytes completely. If not, it is unsafe to
+                decode only a part of the bytes.
 
         Raises:
             ImageDecodeError: if the image cannot be decoded.
@@ -81,7 +82,7 @@ class Transform:
             operators = operators[1:]
         else:
             pixels = decode_image(data, tiff=self._tiff)
-        if self._is_rgb:
+        if self.is_rgb:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
         for operator in operators:
             pixels = operator.apply(pixels, rng)
@@ -90,26 +91,26 @@ class Transform:
     def write(
         self, pixels: Pixels, into: NDArray[np.float32] | NDArray[np.uint8], rng: random.Random | None = None
     ) -> None:
-        """Write pixels from `apply` into one image of a batch, contiguous [3, height, width].
+        """Write pixels from `apply` into one image in a batch, contiguous [3, height, width].
 
-        In a float32 batch, the pixels are normalized. In a uint8 batch, they are not (see `supports_uint8`).
+        The pixels are normalized for a float32 batch, but not for a uint8 batch (see `supports_uint8`).
 
         Raises:
             TrainingConfigError: if the batch has a different image size.
         """
         if into.shape[1:] != pixels.shape[:2]:
-            # OpenCV would allocate new memory and leave the batch unchanged.
+            # OpenCV would silently write to new memory instead of the batch.
             raise TrainingConfigError(
                 f"transform_ops: all images in a batch must have the same size; found {pixels.shape[0]} x "
                 f"{pixels.shape[1]} and {into.shape[1]} x {into.shape[2]} → add CropImage or "
-                "RandCropImage after the resizing"
+                "RandCropImage after the resize"
             )
-        planes = [into[0], into[1], into[2]] if self._is_rgb else [into[2], into[1], into[0]]
+        planes = [into[0], into[1], into[2]] if self.is_rgb else [into[2], into[1], into[0]]
         if into.dtype == np.uint8:
             cv2.split(pixels, planes)
             return
         for plane, target, table in zip(
-            cv2.split(pixels), planes, self._tables if self._is_rgb else self._tables[::-1], strict=True
+            cv2.split(pixels), planes, self._tables if self.is_rgb else self._tables[::-1], strict=True
         ):
             cv2.LUT(plane, table, target)
         if self._after:
@@ -120,7 +121,7 @@ class Transform:
 
 
 def _output_size_of(operators: Sequence[PixelOperator]) -> tuple[int, int] | None:
-    """Return the height and width that the operators produce, or None if they depend on the image."""
+    """Return the height and width of the operators' output, or None if it depends on the image."""
     size = None
     for operator in operators:
         if isinstance(operator, RandCropImage | CropImage):

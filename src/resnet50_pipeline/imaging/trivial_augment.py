@@ -1,7 +1,7 @@
-"""Implements TrivialAugment (arXiv:2103.10158): one operation of random strength per image (engine `native`).
+"""Implements TrivialAugment (arXiv:2103.10158): one operation of random strength per image (`native` engine only).
 
-The operations and strengths match torchvision's `TrivialAugmentWide` (`--auto-augment ta_wide`). Torchvision's ResNet50
-with 80.9% top-1 accuracy was trained with it. PaddleClas has no such operator.
+The operations and strengths match torchvision's `TrivialAugmentWide` (`--auto-augment ta_wide`), which was used to
+train torchvision's ResNet50 with 80.9% top-1 accuracy. PaddleClas has no such operator.
 """
 
 from __future__ import annotations
@@ -25,21 +25,16 @@ _RESAMPLES = {
 
 
 class TrivialAugmentWide(PixelOperator):
-    """*native*: applies one of 14 operations, with one of `num_magnitude_bins` strengths."""
+    """*native*: applies one of 14 operations at one of `num_magnitude_bins` strengths."""
 
     needs_rgb: ClassVar[bool] = True
 
     num_magnitude_bins: int = Field(default=31, ge=2)
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest"
-    fillcolor: Fill = Field(
-        default=(0, 0, 0), description="Color of areas that become empty when an image is shifted or rotated."
-    )
+    fillcolor: Fill = Field(default=(0, 0, 0), description="Color of the areas that shifts and rotations leave empty.")
 
     def apply(self, pixels: Pixels, rng: random.Random | None) -> Pixels:
-        """Return the augmented pixels.
-
-        The operation, strength and (for two-sided operations) sign are drawn from `rng`.
-        """
+        """Return the augmented pixels. The operation, its strength and its sign, if any, are sampled with `rng`."""
         rng = require_rng(rng, self)
         name = rng.choice(_NAMES)
         level = rng.randrange(self.num_magnitude_bins) / (self.num_magnitude_bins - 1)
@@ -51,8 +46,8 @@ class TrivialAugmentWide(PixelOperator):
 
 _Operation = Callable[[Image.Image, float, Image.Resampling, Fill], Image.Image]
 
-# At level 1, each operation has its full strength: shear by 0.99, translation by 32 pixels, rotation by 135 degrees,
-# enhancement by 0.01 or 1.99, posterization to two bits.
+# Full strength (level 1) means shearing by 0.99, translating by 32 pixels, rotating by 135 degrees, enhancing by a
+# factor of 0.01 or 1.99, and posterizing to two bits.
 _OPERATIONS: dict[str, _Operation] = {
     "Identity": lambda image, level, resample, fill: image,
     "ShearX": lambda image, level, resample, fill: shear(image, 0.99 * level, 0, resample, fill),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class LogContext:
-    """Current session, stage and node of the process. An attribute is "" if it does not apply.
+    """The process's current session, stage and node. An attribute is "" if it does not apply.
 
     Attributes:
         session: Kedro's session ID, which is also the `session` tag of the MLflow run.

@@ -17,9 +17,9 @@ LINE = "%(asctime)s %(levelname)-7s %(message)s"
 TIME = "%Y-%m-%d %H:%M:%S"
 # Keys in the `extra` argument of a log call.
 FIELDS = "fields"
-"""Mapping with numbers and strings that become fields of the JSON line."""
+"""Mapping of additional numbers and strings to include in the JSON line."""
 SHOWN_ELSEWHERE = "shown_elsewhere"
-"""States whether a message is also shown in another form, and where. `set_up.py` defines the values."""
+"""Where else the message is shown, in another form. `set_up.py` defines the values."""
 _PYTHON_WARNINGS = "py.warnings"
 _INDENT = "  "
 
@@ -27,14 +27,14 @@ Mask = Callable[[str], str]
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a record as one line. If the message has several lines, the other lines are indented."""
+    """Formats a record as one line. Further lines of a multi-line message are indented."""
 
     def __init__(self, mask: Mask, *, with_traceback: bool, layout: str = LINE) -> None:
         super().__init__(layout, TIME)
         self._mask, self._with_traceback = mask, with_traceback
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record. The result has several lines if the message or the traceback does."""
+        """Format a record. The result has several lines if the message or the traceback has several lines."""
         message = message_of(record)
         if record.name == _PYTHON_WARNINGS and not self._with_traceback:
             message = message.splitlines()[0]  # keep `file:line: Category: text`, and drop the source line
@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
             "stage": getattr(record, "stage", ""),
             "node": getattr(record, "node", ""),
         }
-        # The standard keys take precedence over fields with the same name.
+        # Standard keys take precedence over fields with the same name.
         line = {**getattr(record, FIELDS, {}), **line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

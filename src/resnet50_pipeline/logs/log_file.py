@@ -18,9 +18,9 @@ SUFFIX = ".log"
 
 
 class RunLogHandler(logging.FileHandler):
-    """Writes a log file that is initially named after its start time and is renamed when the session is known.
+    """Writes a log file, which is named after its start time until the session is known.
 
-    The process locks the file so that other runs do not delete it.
+    The file stays locked to keep other runs from deleting it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -37,12 +37,12 @@ class RunLogHandler(logging.FileHandler):
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.path = path
         self._has_failed = False
-        # If the file system does not support locks, only the age of a file protects it from being deleted.
+        # On file systems without locks, only the age of the file protects it from deletion.
         with contextlib.suppress(OSError):
             try_lock(self.stream.fileno())  # type: ignore[union-attr] # opened by the constructor above
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name in `logging`
-        """Report the first failed write, for example on a full disk, to stderr. Other handlers are not affected."""
+        """Report the first failed write to stderr, for example if the disk is full. Other handlers are not affected."""
         self._report(sys.exc_info()[1])
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class RunLogHandler(logging.FileHandler):
     def _report(self, error: BaseException | None) -> None:
         if not self._has_failed:
             self._has_failed = True
-            sys.stderr.write(f"the log file {self.path} cannot be written: {error}\n")
+            sys.stderr.write(f"cannot write to the log file {self.path}: {error}\n")
 
     def rename_to_session(self, session: str) -> None:
         """Rename the file to `<session>.log` unless a file with that name exists."""
@@ -66,9 +66,8 @@ class RunLogHandler(logging.FileHandler):
 
 
 def prune_log_files(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` log files. Log files of running processes are not deleted."""
-    # The names are start times, so sorting by name sorts by age. If two runs delete log files at the same time, a file
-    # may already be gone.
+    """Delete all but the newest `keep` log files. The files of running processes are kept."""
+    # The names are start times, so they sort by age. If two runs prune at the same time, a file may already be gone.
     for path in sorted(directory.glob(f"*{SUFFIX}"))[:-keep]:
         with contextlib.suppress(OSError), path.open("rb") as file:
             if try_lock(file.fileno()):

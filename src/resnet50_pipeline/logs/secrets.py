@@ -9,7 +9,7 @@ MASK = "***"
 _SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
 # `user:password@` in a URL.
 _PASSWORD_IN_URL = re.compile(r"(?P<before>[a-zA-Z][\w+.-]*://[^\s:/@]*:)[^\s/@]+@")
-# Shorter values are not masked, because they also occur inside ordinary words.
+# Shorter values are not masked, because such short values also occur in ordinary words.
 _MIN_LENGTH = 6
 
 
@@ -22,7 +22,7 @@ def make_mask(environment: Mapping[str, str]) -> Callable[[str], str]:
     values = {
         value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value.strip()) >= _MIN_LENGTH
     }
-    # Replace the longest value first, because one secret may contain another secret.
+    # Replace the longest values first, because one secret can contain another.
     secrets = sorted({text for value in values for text in (value, value.strip())}, key=len, reverse=True)
 
     def mask(text: str) -> str:

@@ -14,31 +14,33 @@ from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.logs.context import ContextFilter, LogContext, log_context
 from resnet50_pipeline.logs.formats import SHOWN_ELSEWHERE, JsonFormatter, LineFormatter, Mask
 from resnet50_pipeline.logs.log_file import RunLogHandler, prune_log_files
+from resnet50_pipeline.logs.metrics_file import MetricsFile
 from resnet50_pipeline.logs.secrets import make_mask
 from resnet50_pipeline.parameters import LogParameters
 from resnet50_pipeline.progress import ProgressLines, View, set_view, showing_in
 
 IN_STREAM = "stream"
-"""`SHOWN_ELSEWHERE` value for messages that are also printed in another form: the summary and the final error."""
+"""`SHOWN_ELSEWHERE` value for messages that are printed in another form too: the summary and the final error."""
 FILE_ONLY = "streams"
-"""`SHOWN_ELSEWHERE` value for messages that go only to the log file, because stderr gets a separate record."""
+"""`SHOWN_ELSEWHERE` value for messages that go only to the log file, because stderr gets its own record."""
 IN_VIEW = "view"
 """`SHOWN_ELSEWHERE` value for messages that the terminal view shows: stages, nodes and progress."""
 
 
-# This node only reads the validation report, so a run that starts from this node would stop at the same findings again.
+# Resuming from this node is pointless: it reads only the validation report, and would stop at the same findings.
 _STOPPING_NODE = "stop_on_blocking_findings"
 
 
 @dataclass
 class RunLog:
-    """Log settings of the process.
+    """The process's log settings.
 
     Attributes:
         is_json: whether stderr gets JSON lines and nothing else.
         is_quiet: whether stderr gets only warnings and errors; the log file gets everything.
         mask: function that replaces secrets with `***`.
         file: handler for the log file; None if there is no file.
+        metrics: file with the latest values of a training run; None if there is no file.
         has_traceback: whether the log file already contains the traceback of the error that ends the run.
     """
 
@@ -46,6 +48,7 @@ class RunLog:
     is_quiet: bool = False
     mask: Mask = str
     file: RunLogHandler | None = None
+    metrics: MetricsFile | None = None
     has_traceback: bool = False
 
     @property
@@ -67,16 +70,16 @@ _current = RunLog()
 
 
 def current_log() -> RunLog:
-    """Return the log settings of the process; the default is plain text without a file."""
+    """Return the process's log settings, which default to plain text without a file."""
     return _current
 
 
 @contextlib.contextmanager
 def logging_run(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog]:
-    """Log to stderr and to the log file of a run.
+    """Log to stderr and to a run's log file.
 
     Raises:
-        ParameterError: if the log file cannot be created.
+        ParameterError: if the log file or the metrics file cannot be created.
     """
     global _current  # noqa: PLW0603 - a process has one set of log handlers
     previous, root = _current, logging.getLogger()
@@ -85,13 +88,15 @@ def logging_run(parameters: LogParameters, *, is_quiet: bool) -> Iterator[RunLog
     lines = ProgressLines(parameters.progress_interval_seconds)
     view, stream = _stream_handler(lines, mask, is_json=is_json, is_quiet=is_quiet)
     run_log = RunLog(is_json, is_quiet, mask)
+    if parameters.metrics_file is not None:
+        run_log.metrics = MetricsFile(parameters.metrics_file, parameters.progress_interval_seconds)
     if parameters.directory is not None:
         try:
             run_log.file = RunLogHandler(parameters.directory)
         except OSError as error:
             raise ParameterError(
-                f"logs.directory: cannot create a log file in {parameters.directory}: {error.strerror} → set it to "
-                "another folder, or to null"
+                f"logs.directory: cannot create a log file in {parameters.directory}: {error.strerror} → choose "
+                "another folder, or set it to null to write no log file"
             ) from error
         run_log.file.addFilter(ContextFilter())
         run_log.file.setFormatter(JsonFormatter(mask) if is_json else LineFormatter(mask, with_traceback=True))
@@ -149,11 +154,16 @@ def _stream_handler(lines: ProgressLines, mask: Mask, *, is_json: bool, is_quiet
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
-    """Return False for Kedro's advice after a run that failed before its first node.
+    """Return False for Kedro's advice on how to resume if this advice is wrong or the error contains better advice.
 
-    The error message is sufficient.
+    Kedro suggests `--from-nodes`, which does not resume a training run. Training errors contain a command that resumes
+    the run, in the message or in a note.
     """
     if not record.name.startswith("kedro.runner"):
         return True
     hint = str(record.msg)
-    return not (hint.startswith("No nodes ran.") or ("--from-nodes" in hint and _STOPPING_NODE in hint))
+    if "--from-nodes" in hint:
+        error = sys.exception()
+        advice = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        return _STOPPING_NODE not in hint and "training.resume=" not in advice
+    return not hint.startswith("No nodes ran.")

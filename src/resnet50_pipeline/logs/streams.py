@@ -1,4 +1,4 @@
-"""Keeps a process running after its terminal is closed or its pipe has no reader, by dropping further output."""
+"""Keeps a process alive after its terminal closes or its pipe loses its reader, by dropping further output."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import os
 import sys
 from typing import TextIO
 
-# Errors raised when writing to a closed terminal and to a pipe without a reader.
+# Errors from writing to a closed terminal and to a pipe without a reader.
 _GONE = (errno.EIO, errno.EPIPE)
 
 
 def survive_closed_terminal(*, result_in_stdout: bool = False) -> None:
-    """Drop all output to stdout and stderr after the terminal is closed or the pipe has no reader.
+    """Drop all output to stdout and stderr once the terminal is closed or the pipe has no reader.
 
-    Without this function, the next printed line would raise OSError and the run would fail.
+    Otherwise, the next printed line would raise OSError and end the run.
 
     Args:
         result_in_stdout: whether the command prints its result to stdout. Such a command still exits when its
@@ -26,7 +26,7 @@ def survive_closed_terminal(*, result_in_stdout: bool = False) -> None:
 
 
 class _SurvivingFile(io.FileIO):
-    """A file descriptor that is redirected to /dev/null once a write fails with one of the errors in `gone`."""
+    """A file descriptor that is redirected to /dev/null when a write fails with one of the errors in `gone`."""
 
     def __init__(self, descriptor: int, gone: tuple[int, ...]) -> None:
         super().__init__(descriptor, "wb", closefd=False)
@@ -46,10 +46,7 @@ class _SurvivingFile(io.FileIO):
 
 
 def _surviving_stream(stream: TextIO, own: TextIO | None, gone: tuple[int, ...]) -> TextIO:
-    """Wrap a stream so that it drops output instead of failing.
-
-    Streams that a test or tool has replaced are not wrapped.
-    """
+    """Wrap a stream so that it drops output instead of failing, unless a test or tool has replaced the stream."""
     if stream is not own or not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()

@@ -1,9 +1,9 @@
-"""Draws the live view of a run in a terminal: stages, current activity, last evaluation, log and MLflow.
+"""Draws the live view of a run in a terminal: stages, current activity, last evaluation, log file and MLflow.
 
      ✓ data_validation       0:14
      ▶ training              3:21  train_network
        ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━━━━━━━   42%   1:55 left
-       epoch 3/8 · loss 0.412 · top-1 88.1% · 34 images/s
+       epoch 3/8 · loss 0.412 · train top-1 88.1% · 34 images/s
        evaluation
     last evaluation   epoch 2: top-1 91.33%, top-5 99.10% on 600 images
     log               data/sample/09_logs/2026-11-24T17.00.00.000Z.log
@@ -31,7 +31,7 @@ from resnet50_pipeline.progress import Progress, ProgressLines, Stage
 from resnet50_pipeline.text import format_clock
 
 _REFRESHES_PER_SECOND = 2
-# A terminal with fewer lines shows only the running stage.
+# Terminals with fewer lines show only the running stage.
 _MIN_LINES_FOR_ALL_STAGES = 18
 _SEPARATOR = " · "
 
@@ -40,7 +40,7 @@ class TerminalView:
     """A `progress.View` that redraws the bottom lines of a terminal while activities are running."""
 
     def __init__(self, console: Console, lines: ProgressLines) -> None:
-        """Draw on `console`, and use `lines` to log the same progress to the log file."""
+        """Draw on `console`, and log the same progress to the log file through `lines`."""
         self.console = console
         self._lines = lines
         self._live: Live | None = None
@@ -82,7 +82,7 @@ class TerminalView:
         self._lines.close_run()
         with self._lock:
             self._work.clear()
-            self._places = {}  # the summary or the error message also shows these paths
+            self._places = {}  # the summary or the error message repeats these paths
             self._stop()
             self._stages = []
 
@@ -93,8 +93,7 @@ class TerminalView:
                 console=self.console,
                 refresh_per_second=_REFRESHES_PER_SECOND,
                 transient=not self._stages,
-                # Redirect output from libraries so that it scrolls above the view. If stdout is a pipe, do not redirect
-                # it.
+                # Let output from libraries scroll above the view, unless stdout is a pipe.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._live.start(refresh=True)
@@ -134,21 +133,12 @@ class TerminalHandler(logging.Handler):
         self._formatter = LineFormatter(mask, with_traceback=False, layout="%(message)s")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record.
-
-        Long warnings and errors are wrapped by the terminal, so that a command can be copied in one piece.
-        """
-        started = (f"{datetime.fromtimestamp(record.created):%H:%M:%S} ", "dim")
-        message = self._formatter.format(record)
+        """Print a record as one line and let the terminal wrap it, so that a command can be copied in one piece."""
+        parts: list[str | tuple[str, str]] = [(f"{datetime.fromtimestamp(record.created):%H:%M:%S} ", "dim")]
         if record.levelno >= logging.WARNING:
-            level = (f"{record.levelname.lower()}: ", "bold red" if record.levelno >= logging.ERROR else "yellow")
-            self._console.print(Text.assemble(started, level, message), soft_wrap=True)
-            return
-        line = Table.grid()
-        line.add_column(no_wrap=True)
-        line.add_column(overflow="fold")
-        line.add_row(Text.assemble(started), Text(message))
-        self._console.print(line)
+            style = "bold red" if record.levelno >= logging.ERROR else "yellow"
+            parts.append((f"{record.levelname.lower()}: ", style))
+        self._console.print(Text.assemble(*parts, self._formatter.format(record)), soft_wrap=True)
 
 
 def _stage_line(stage: Stage) -> Text:

@@ -1,9 +1,10 @@
-"""Renders `params:training` as one complete PaddleClas YAML file."""
+"""Renders `params:training` as a complete PaddleClas YAML file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from resnet50_pipeline.exceptions import TrainingConfigError
 from resnet50_pipeline.imaging.base import Interpolation, NormalizedOperator
@@ -54,7 +55,7 @@ class TrainingPaths:
         train_list: list file of the training images, one `train/<synset>/<file> <label>` pair per line.
         val_list: list file of the val images.
         training_dir: folder for the events, checkpoint sets and logs.
-        shards: folder of the shard set that contains the images of both lists. If None, training reads loose files.
+        shards: folder of the shard set that contains the images in both lists. If None, training reads loose files.
     """
 
     dataset_root: Path
@@ -78,18 +79,25 @@ def render_training_config(
         training: the recipe and the launch settings.
         class_num: number of classes.
         paths: files and folders to write into the configuration.
-        delimiters: characters between path and label in the train list and in the val list.
+        delimiters: characters between path and label in the train list and the val list.
         tiff: whether to accept TIFF files.
 
     Raises:
-        TrainingConfigError: if the number of class weights differs from the number of classes.
+        TrainingConfigError: if the number of class weights differs from the number of classes, or if there is only one
+            class and `training.record_margins` is true.
     """
+    if training.record_margins and class_num < 2:
+        raise TrainingConfigError(
+            "training.record_margins is true, but there is only one class, and a margin is the distance between the "
+            "logits of two classes; set training.record_margins to false"
+        )
     topk = min(5, class_num)
     metrics = (MetricItem(TopkAcc=TopkAccConfig(topk=tuple(sorted({1, topk})))),)
     side, decode = training.eval_transform.size, DecodeImage(tiff=tiff)
     return TrainingConfig(
         Global=GlobalConfig(
-            **training.model_dump(include=set(Run.model_fields)),
+            **training.model_dump(include=set(Run.model_fields) - {"virtual_ranks"}),
+            virtual_ranks=training.shared_virtual_ranks,
             output_dir=str(paths.training_dir),
             device=training.launch.device,
             image_shape=(3, side, side),
@@ -116,8 +124,49 @@ def render_training_config(
     )
 
 
+def has_recipe(config: TrainingConfig, training: TrainingParameters) -> bool:
+    """Return whether a configuration has the same recipe as the parameters.
+
+    Paths, devices, workers and the intervals for printing, evaluating and saving are not compared.
+
+    Raises:
+        TrainingConfigError: if the parameters cannot be rendered for the number of classes in the configuration.
+    """
+    train = config.DataLoader.Train.dataset
+    decoders = [op.operator for op in train.transform_ops if isinstance(op.operator, DecodeImage)]
+    rendered = render_training_config(
+        training,
+        config.Arch.class_num,
+        TrainingPaths(
+            Path(train.image_root),
+            train_list=Path(train.cls_label_path),
+            val_list=Path(config.DataLoader.Eval.dataset.cls_label_path),
+            training_dir=Path(config.Global.output_dir),
+        ),
+        tiff=any(decoder.tiff for decoder in decoders),
+    )
+    return (
+        config.Global.virtual_ranks in (None, training.virtual_ranks)  # None if the ranks could not share the parts
+        and (config.Global.pretrained_model is None) == (training.pretrained_model is None)
+        and _select_recipe(config) == _select_recipe(rendered)
+    )
+
+
+def _select_recipe(config: TrainingConfig) -> dict[str, Any]:
+    """Return the values that a recipe sets, and the seed."""
+    document = config.model_dump(mode="json")
+    run, train, evaluation = document["Global"], document["DataLoader"]["Train"], document["DataLoader"]["Eval"]
+    operators = ("transform_ops", "batch_transform_ops", "progressive_resize")
+    return {
+        **{name: run.get(name) for name in ("epochs", "update_freq", "seed", "best_metric", "patience", "use_dali")},
+        **{name: document.get(name) for name in ("AMP", "EMA", "Arch", "Loss", "Optimizer")},
+        "sampler": train["sampler"],
+        "operators": [split["dataset"].get(name) for split in (train, evaluation) for name in operators],
+    }
+
+
 def _render_loss(training: TrainingParameters, class_num: int) -> LossConfig:
-    """Return the `Loss` section. Evaluation always uses plain cross entropy.
+    """Return the `Loss` section. Evaluation always uses plain cross-entropy.
 
     Raises:
         TrainingConfigError: if the number of class weights differs from the number of classes.

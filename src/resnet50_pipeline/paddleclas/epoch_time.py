@@ -1,4 +1,4 @@
-"""Estimates the time per epoch from a few training steps, which trainer/probes/step_time.py measures in a process."""
+"""Estimates the time per epoch from a few training steps that trainer/probes/step_time.py times."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST_PATHS = 64
 
 @dataclass(frozen=True)
 class MeasuredSteps:
-    """Times that the probe measured within five seconds.
+    """Times measured by the probe.
 
     Attributes:
-        batch_seconds: time to process a batch on the device, excluding reading.
+        batch_seconds: time to process a batch on the device, excluding the time to read it.
         image_seconds: time to read and transform an image in one process.
         batches: number of timed batches.
         batch_size: number of images per timed batch. If it is smaller than the run's batch size, `batch_seconds` is
@@ -42,7 +42,7 @@ class MeasuredSteps:
 def measure_steps(
     training: TrainingParameters, class_num: int, root: Path, paths: Sequence[str]
 ) -> MeasuredSteps | str:
-    """Train for about five seconds in a separate process, as a single rank. No files are written.
+    """Train for about five seconds in a separate process, as a single rank, without writing any files.
 
     Args:
         training: the recipe, including the device and the batch size.
@@ -51,7 +51,7 @@ def measure_steps(
         paths: some of the training images, relative to `root`.
 
     Returns:
-        The measured times, or the reason why there are none, such as a missing device.
+        The measured times, or the reason why nothing could be measured, such as a missing device.
     """
     config = render_training_config(training, class_num, TrainingPaths(root.absolute(), root, root, root))
     step = max(1, len(paths) // _MOST_PATHS)
@@ -74,7 +74,7 @@ def measure_steps(
         except subprocess.TimeoutExpired:
             return f"the probe did not finish within {_TIMEOUT_SECONDS:.0f} s"
     if done.returncode or not done.stdout.strip():
-        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"code {done.returncode}"
+        how = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
         messages = [line for line in done.stderr.splitlines() if line.strip()]
         return f"the probe ended with {how}: {messages[-1] if messages else 'no error message'}"[:300]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

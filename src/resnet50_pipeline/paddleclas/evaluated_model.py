@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from resnet50_pipeline.checkpoint_set import find_weights
+from resnet50_pipeline.checkpoint_set import STATE, find_weights
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.imaging.operators import TransformOp
 from resnet50_pipeline.recipe.document import TrainingConfig, read_training_config
@@ -47,15 +47,24 @@ def find_best_model(training_dir: Path) -> ModelToEvaluate:
     return ModelToEvaluate(checkpoint, config, str(checkpoint.relative_to(training_dir)), is_best=True)
 
 
+def trained_list_digest(checkpoint: Path) -> str | None:
+    """Return the digest of a checkpoint set's train list. PaddleClas' own checkpoints do not contain this digest."""
+    state = checkpoint / STATE
+    if not state.is_file():
+        return None
+    digest: str | None = json.loads(state.read_text(encoding="utf-8"))["recipe"].get("DataLoader.Train.list_digest")
+    return digest
+
+
 def find_model(path: Path, config: TrainingConfig, name: str) -> ModelToEvaluate:
     """Return the model at `path`, with its configuration.
 
-    The training configuration of a checkpoint set is in the run's folder. An exported model includes its preprocessing
+    A checkpoint set uses the training configuration in its run's folder. An exported model includes its preprocessing
     and classes. A weights file has no configuration, so `config` is used.
 
     Args:
         path: checkpoint set, `.pdparams` or `.safetensors` file, or folder of an exported model.
-        config: configuration from the parameters, used for settings that the model does not specify.
+        config: configuration from the parameters, for settings that the model does not include.
         name: name of the model in results.
 
     Raises:

@@ -53,7 +53,7 @@ def export_inference_model(
         program += ["--onnx"] if model_registration.onnx else []
         launch = training.launch.on_this_machine_alone()
         environment = dict(build_launch_command(launch, Path(logs), []).environment)
-        with show_activity("exporting and comparing with the checkpoint"):
+        with show_activity("exporting the model and comparing it with the checkpoint"):
             run_program(program, environment, Path(logs) / "export.log", launch.hang_timeout_seconds)
     check = json.loads((staged / "export_check.json").read_text(encoding="utf-8"))
     onnx = check.get("max_onnx_probability_difference")

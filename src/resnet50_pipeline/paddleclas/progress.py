@@ -15,28 +15,55 @@ from resnet50_pipeline.events import (
     EvalEnd,
     EvalProgress,
     Finished,
+    Restarted,
     Started,
     TrainStep,
     WarningRaised,
 )
+from resnet50_pipeline.logs.set_up import current_log
 from resnet50_pipeline.progress import Progress, current_view
 
 logger = logging.getLogger(__name__)
 
 _TRAINING = "training"
 _EVALUATION = "evaluating"
+# Weight of the latest interval in the average, and the largest relative change of the average per interval.
+_WEIGHT, _MAX_CHANGE = 0.1, 0.1
+
+
+class StepTime:
+    """An exponential average of the step duration, used to estimate the remaining time.
+
+    On a busy machine, intervals vary by a factor of two, and the first interval includes the startup of the workers.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._intervals = 0
+
+    def add(self, seconds: float) -> float:
+        """Add the mean duration of the steps in an interval, and return the average."""
+        self._intervals += 1
+        if self._intervals == 1:
+            self.seconds = seconds
+            return seconds
+        change = max(_WEIGHT, 1 / self._intervals) * (seconds - self.seconds)
+        limit = _MAX_CHANGE * self.seconds
+        self.seconds += min(max(change, -limit), limit)
+        return self.seconds
 
 
 class TrainingProgress:
-    """Shows loss, top-1, images/s, and the remaining time.
+    """Shows loss, top-1, images/s and the remaining time.
 
     Use it as a context manager, and call it with each event.
     """
 
     def __init__(self) -> None:
-        self._view = current_view()
+        self._view, self._metrics = current_view(), current_log().metrics
         self._started: Started | None = None
         self._best = 0.0
+        self._step_time = StepTime()
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +73,13 @@ class TrainingProgress:
     ) -> None:
         self._view.end(_TRAINING)
         self._view.end(_EVALUATION)
+        if self._metrics is not None:
+            self._metrics.finish()
 
     def __call__(self, event: AnyEvent) -> None:
-        """Update the display with an event."""
+        """Update the display and the metrics file with an event."""
+        if self._metrics is not None:
+            self._metrics.update(event)
         match event:
             case Started():
                 self._start(event)
@@ -56,7 +87,7 @@ class TrainingProgress:
                 self._step(event)
             case EpochEnd():
                 logger.info(
-                    "epoch %d/%s: train loss %.4f, top-1 %.2f%%, %.1f images/s",
+                    "epoch %d/%s: train loss %.4f, train top-1 %.2f%%, %.1f images/s",
                     *(event.epoch, self._started.epochs if self._started else "?"),
                     *(event.loss, 100 * event.top1, event.images_per_second),
                     extra={"fields": event.model_dump(include={"epoch", "loss", "top1", "images_per_second"})},
@@ -69,6 +100,8 @@ class TrainingProgress:
                 logger.debug("checkpoint %s saved in %.1f s", event.path, event.seconds)
             case WarningRaised():
                 logger.warning("%s", event.message)
+            case Restarted():
+                pass  # `train.py` logs restarts, because no ranks are running
             case Finished():
                 early = "" if event.patience is None else f"; stopped early (training.patience: {event.patience})"
                 logger.info(
@@ -98,11 +131,12 @@ class TrainingProgress:
 
     def _step(self, event: TrainStep) -> None:
         start = self._started
+        step_seconds = self._step_time.add(event.batch_seconds)
         total = None if start is None else start.epochs * start.steps_per_epoch
         figures = {
             "epoch": f"{event.epoch}" if start is None else f"{event.epoch}/{start.epochs}",
             "loss": f"{event.loss:.3f}",
-            "top-1": f"{100 * event.top1:.1f}%",
+            "train top-1": f"{100 * event.top1:.1f}%",
             "lr": f"{event.learning_rate:.4g}",
         }
         fields: dict[str, str | int | float] = event.model_dump(
@@ -120,7 +154,7 @@ class TrainingProgress:
                 total=total,
                 rate=event.images_per_second,
                 rate_unit="images",
-                seconds_left=None if total is None else (total - event.step) * event.batch_seconds,
+                seconds_left=None if total is None else (total - event.step) * step_seconds,
                 figures=figures,
                 fields=fields,
             )
@@ -147,7 +181,7 @@ class TrainingProgress:
 
 @contextlib.contextmanager
 def showing_evaluation(images: int) -> Iterator[Callable[[AnyEvent], None]]:
-    """Show the progress of evaluating `images` images. Yields a function to call with each event."""
+    """Show the progress of an evaluation of `images` images. Yield a function to call with each event."""
     view = current_view()
     view.show(Progress(what=_EVALUATION, unit="images", total=images))
     try:

@@ -1,8 +1,8 @@
 """Defines each `params:` group of `conf/` as a frozen model that rejects unknown keys.
 
-Node functions annotate their arguments with these models, so Kedro builds the models before the first node runs. A
-mistyped key or an out-of-range value stops the run, and the error identifies the field. The parts of `training` that
-belong to a recipe are defined in `resnet50_pipeline.recipe`.
+Nodes annotate their arguments with these models, so Kedro validates all groups before the first node runs. For a
+mistyped key or an out-of-range value, the error names the field. The parts of `training` that belong to a recipe are
+defined in `resnet50_pipeline.recipe`.
 """
 
 from resnet50_pipeline.parameters.base import Group, read_group

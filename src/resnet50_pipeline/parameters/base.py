@@ -13,13 +13,13 @@ Group = TypeVar("Group", bound=BaseModel)
 
 
 def read_group(parameters: Mapping[str, Any], group: str, model: type[Group]) -> Group:
-    """Validate the parameter group `group` and return it as an instance of `model`.
+    """Validate a parameter group and return it as an instance of `model`.
 
     Raises:
-        ParameterError: if a key in the group is unknown or missing, or a value is invalid.
+        ParameterError: if a key is unknown or missing, or a value is invalid.
     """
     value = parameters.get(group, {})
-    if isinstance(value, model):  # Kedro has already built the model if a node in the run uses the group
+    if isinstance(value, model):  # built by Kedro, if a node of the run uses the group
         return value
     try:
         return model.model_validate(value)

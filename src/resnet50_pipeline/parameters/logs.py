@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from resnet50_pipeline.frozen_model import FiniteModel
 
@@ -20,10 +20,22 @@ class LogParameters(FiniteModel):
     )
     directory: Path | None = Field(
         default=None,
-        description="Folder for log files, one per run. null: do not write log files. Defaults to 09_logs in the "
-        "workspace if the key is missing.",
+        description="Folder for log files, one per run. null: no log files. If the key is missing: 09_logs in the "
+        "workspace.",
     )
-    keep_files: int = Field(default=50, ge=1, description="Number of log files to keep. Older ones are deleted.")
+    metrics_file: Path | None = Field(
+        default=None,
+        description="File for the latest values of a training run, for node_exporter's textfile collector: "
+        "`<folder of the collector>/<name>.prom`. null: no file.",
+    )
+    keep_files: int = Field(default=50, ge=1, description="Number of log files to keep. Older log files are deleted.")
     progress_interval_seconds: float = Field(
         default=10.0, ge=0.1, description="Minimum time between two progress lines for the same operation."
     )
+
+    @field_validator("metrics_file")
+    @classmethod
+    def _require_prom(cls, path: Path | None) -> Path | None:
+        if path is not None and path.suffix != ".prom":
+            raise ValueError(f"metrics_file is {path}, but node_exporter reads only *.prom; change the suffix to .prom")
+        return path

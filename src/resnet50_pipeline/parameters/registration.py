@@ -12,26 +12,28 @@ from resnet50_pipeline.frozen_model import FiniteModel
 class GateParameters(FiniteModel):
     """`model_registration.gate`: the conditions that a version must meet to receive an alias.
 
-    Two more conditions always apply: all blocking expectations of the data validation are met, and the export check
-    has passed.
+    Two conditions always apply: no blocking expectation of the data validation has failed, and the export check has
+    passed.
     """
 
     metric: Literal["top1", "balanced_accuracy"] = Field(
         default="top1",
-        description="Accuracy that the gate compares. top1: share of correctly classified images. balanced_accuracy: "
-        "mean of this share over the classes, for classes of different sizes.",
+        description="Metric that the gate checks. top1: fraction of correctly classified images. balanced_accuracy: "
+        "mean of the per-class accuracies, for classes of different sizes.",
     )
-    min_accuracy: float = Field(default=0.0, ge=0, le=1, description="Minimum metric, a fraction from 0 to 1.")
+    min_accuracy: float = Field(
+        default=0.0, ge=0, le=1, description="Minimum value of the metric, a fraction from 0 to 1."
+    )
     max_accuracy_drop: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Maximum drop in the metric compared with the champion on the same data, a fraction from 0 to 1.",
+        description="Maximum drop in the metric relative to the champion on the same data, a fraction from 0 to 1.",
     )
     allow_other_data: bool = Field(
         default=False,
-        description="Whether a version passes if the champion was evaluated on different data, so that their "
-        "accuracies cannot be compared. false: the version does not pass, and a person decides (`kedro promote "
+        description="Whether a version passes although it cannot be compared with the champion, because the champion "
+        "was evaluated on different data. false: the version does not pass, and a person decides (`kedro promote "
         "VERSION`).",
     )
 
@@ -44,7 +46,7 @@ class ModelRegistrationParameters(FiniteModel):
     )
     alias: Literal["champion", "candidate"] = Field(
         default="champion",
-        description="Alias for a version that passes the gate. With candidate, a person can then make the version the "
+        description="Alias for a version that passes the gate. With candidate, a person promotes the version to "
         "champion (`kedro promote VERSION`).",
     )
     gate: GateParameters = GateParameters()
@@ -64,7 +66,7 @@ class ModelRegistrationParameters(FiniteModel):
     @field_validator("model_name")
     @classmethod
     def _require_mlflow_name(cls, name: str) -> str:
-        # MLflow checks its rules only after training. In models:/name@champion, @ separates the alias.
+        # MLflow would reject the name only after training. In models:/name@champion, @ separates the alias.
         if not name.strip() or name == "." or name.startswith("..") or set("/:@") & set(name):
-            raise ValueError(f"{name!r} is not a valid name for a registered model; set a name without /, : and @")
+            raise ValueError(f"{name!r} is not a valid name for a registered model; choose a name without /, : and @")
         return name

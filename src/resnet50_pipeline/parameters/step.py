@@ -4,17 +4,17 @@ from __future__ import annotations
 
 
 def divide_step(images_per_step: int, ranks: int, most: int) -> tuple[int, int]:
-    """Return the batch size per rank, and the number of batches whose gradients a rank accumulates.
+    """Return the batch size per rank and the number of batches per step.
 
-    Each rank processes the same number of images, in as few equally sized batches as possible.
+    All ranks process the same number of images, in as few equally sized batches as possible.
 
     Args:
-        images_per_step: images per step over all ranks, at least 1.
+        images_per_step: total number of images per step for all ranks, at least 1.
         ranks: number of ranks, at least 1.
         most: maximum batch size per rank, at least 1.
 
     Raises:
-        ValueError: if the images cannot be divided. The message suggests the nearest numbers that can be divided.
+        ValueError: if the images cannot be divided; the message suggests the nearest divisible numbers.
     """
     divided = _divide(images_per_step, ranks, most)
     if divided is None:
@@ -23,7 +23,7 @@ def divide_step(images_per_step: int, ranks: int, most: int) -> tuple[int, int]:
         nearest = f"{below} or {above}" if below else str(above)
         raise ValueError(
             f"images_per_step {images_per_step} cannot be divided among {ranks} ranks in equal batches of at most "
-            f"{most} images (max_batch_size_per_rank); set images_per_step to {nearest}, or use another number of ranks"
+            f"{most} images (max_batch_size_per_rank); set images_per_step to {nearest}, or change the number of ranks"
         )
     return divided
 
@@ -33,6 +33,6 @@ def _divide(images_per_step: int, ranks: int, most: int) -> tuple[int, int] | No
     if rest or share == 0:
         return None
     batches = next(n for n in range(-(-share // most), share + 1) if share % n == 0)
-    # Only an unlucky number of images, such as a prime, leads to batches smaller than half the maximum. Such batches
-    # are slow, and too small for BatchNorm.
+    # Reject batches of less than half the maximum, which are slow and too small for BatchNorm. Such batches occur only
+    # for unlucky numbers of images, such as primes.
     return (share // batches, batches) if 2 * share > most * batches or batches == 1 else None

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from resnet50_pipeline.frozen_model import FiniteModel
 
 Choice = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
-# Metrics of the evaluation after each epoch. All other metrics are available only after the trial has ended.
+# Metrics that are evaluated after each epoch. All others are available only after the trial.
 _BETTER_DIRECTION = {"top1": "maximize", "top5": "maximize", "loss": "minimize"}
 
 
@@ -19,7 +19,7 @@ class FloatRange(FiniteModel):
 
     low: float = Field(description="Smallest value.")
     high: float = Field(description="Largest value.")
-    log: bool = Field(default=False, description="Sample on a logarithmic scale, as is usual for learning rates.")
+    log: bool = Field(default=False, description="Sample on a logarithmic scale, as usual for learning rates.")
     step: float | None = Field(
         default=None, gt=0, description="Sample only low, low + step, and so on. Cannot be combined with log."
     )
@@ -28,7 +28,7 @@ class FloatRange(FiniteModel):
     def _check_range(self) -> Self:
         _require_order(self.low, self.high, log=self.log)
         if self.log and self.step is not None:
-            raise ValueError(f"step {self.step:g} cannot be combined with log: true; remove one of them")
+            raise ValueError(f"step {self.step:g} cannot be combined with log: true; remove one of the two")
         return self
 
 
@@ -47,28 +47,28 @@ class IntegerRange(FiniteModel):
 
 
 class Choices(FiniteModel):
-    """A list of values without a natural order."""
+    """A list of unordered values."""
 
     choices: tuple[Choice, ...] = Field(min_length=2, description="All values to try.")
 
     @model_validator(mode="after")
     def _check_distinct(self) -> Self:
         if len({repr(choice) for choice in self.choices}) < len(self.choices):
-            raise ValueError(f"choices contains the same value twice: {list(self.choices)}; remove the duplicate")
+            raise ValueError(f"choices contains a duplicate: {list(self.choices)}; remove it")
         return self
 
 
 def _require_order(low: float, high: float, *, log: bool) -> None:
     if low >= high:
         raise ValueError(
-            f"low {low:g} must be below high {high:g}; to set a fixed value, use --params or a configuration file"
+            f"low {low:g} must be less than high {high:g}; to set a fixed value, use --params or a configuration file"
         )
     if log and low <= 0:
-        raise ValueError(f"log: true requires low above 0, but low is {low:g}")
+        raise ValueError(f"with log: true, low must be greater than 0, but it is {low:g}")
 
 
 def _kind_of(value: Any) -> str:
-    """Return the kind of a search range. With this tag, pydantic reports only the errors for that kind."""
+    """Return the kind of a search range, so that pydantic reports only the errors for that kind."""
     names = value if isinstance(value, dict) else vars(value) if isinstance(value, FiniteModel) else ()
     return "choices" if "choices" in names else "integer" if "integer" in names else "float"
 
@@ -81,11 +81,12 @@ _TaggedRange = Annotated[
 
 
 class SamplerParameters(FiniteModel):
-    """`sweep.sampler`: Optuna's sampler and its options. The options have the same names as in Optuna."""
+    """`sweep.sampler`: Optuna's sampler and its options, named as in Optuna."""
 
     name: Literal["tpe", "random"] = Field(
         default="tpe",
-        description="Sampling method. tpe: near the values of good trials (Bergstra et al. 2011). random: uniformly.",
+        description="Sampling method. tpe: favors values near the values of good trials (Bergstra et al. 2011). "
+        "random: samples uniformly.",
     )
     n_startup_trials: int = Field(default=10, ge=0, description="tpe: number of random trials at the start.")
     multivariate: bool = Field(default=False, description="tpe: model the parameters jointly.")
@@ -101,11 +102,13 @@ class MedianPrunerParameters(FiniteModel):
 
 
 class HalvingPrunerParameters(FiniteModel):
-    """Prunes trials with asynchronous successive halving (Li et al. 2018). At each rung, only the best continue."""
+    """Prunes trials with asynchronous successive halving (Li et al. 2018): only the best trials pass each rung."""
 
     name: Literal["successive_halving"]
-    min_resource: int = Field(default=1, ge=1, description="Number of epochs that every trial trains.")
-    reduction_factor: int = Field(default=4, ge=2, description="One in this many trials continues to the next rung.")
+    min_resource: int = Field(default=1, ge=1, description="Minimum number of epochs per trial.")
+    reduction_factor: int = Field(
+        default=4, ge=2, description="One out of this many trials continues to the next rung."
+    )
     min_early_stopping_rate: int = Field(default=0, ge=0, description="Number of rungs to skip at the start.")
 
 
@@ -120,12 +123,11 @@ class SweepParameters(FiniteModel):
 
     study: str = Field(
         pattern=r"^[A-Za-z0-9][\w.-]*$",
-        description="Name of the study and of its folder in output_dir. A later sweep with the same name continues the "
+        description="Name of the study and its folder in output_dir. A later sweep with the same name continues the "
         "study.",
     )
     output_dir: Path = Field(
-        description="Folder for studies, with one folder per trial. Defaults to 09_sweeps in the workspace if the key "
-        "is missing."
+        description="Folder for studies, with one folder per trial. If the key is missing: 09_sweeps in the workspace."
     )
     storage: str | None = Field(
         default=None,
@@ -133,10 +135,10 @@ class SweepParameters(FiniteModel):
         "file in the study's folder.",
     )
     space: dict[str, _TaggedRange | None] = Field(
-        description="Search ranges, keyed by the parameter's path in `training`. null removes a parameter that another "
+        description="Search ranges, keyed by the path of a `training` parameter. null removes a range that another "
         "configuration file defines."
     )
-    trials: int = Field(ge=1, description="Total number of trials, including pruned ones.")
+    trials: int = Field(ge=1, description="Total number of trials, including pruned trials.")
     metric: str = Field(
         default="val/top1",
         pattern=r"^(val/(top1|top5|loss)|evaluation/\w+)$",
@@ -147,7 +149,7 @@ class SweepParameters(FiniteModel):
         default="maximize", description="Whether to maximize or minimize the metric."
     )
     seed: int = Field(
-        default=0, ge=0, le=2**32 - 1, description="Seed for the sampler. Training has its own seed: training.seed."
+        default=0, ge=0, le=2**32 - 1, description="Seed for the sampler. The seed for training is training.seed."
     )
     sampler: SamplerParameters = SamplerParameters()
     pruner: Annotated[
@@ -155,18 +157,18 @@ class SweepParameters(FiniteModel):
     ] = MedianPrunerParameters(name="median")
     keep: Literal["best", "all"] = Field(
         default="best",
-        description="Trials whose checkpoint sets are kept. Events, logs and reports of all trials are always kept.",
+        description="Trials whose checkpoint sets are kept. Events, logs and reports are kept for all trials.",
     )
     on_error: Literal["stop", "next"] = Field(
         default="stop",
-        description="Action after a failed trial. stop: end the sweep; the next `kedro sweep` resumes the trial. "
+        description="What to do after a failed trial. stop: end the sweep; the next `kedro sweep` resumes the trial. "
         "next: record the trial as failed and start another. A trial with a non-finite loss is always pruned.",
     )
     register_best: bool = Field(default=False, description="Register the best trial's model at the end of the sweep.")
 
     @property
     def ranges(self) -> dict[str, SearchRange]:
-        """The search ranges, keyed and sorted by path. Parameters set to null are excluded."""
+        """The search ranges that are not null, keyed and sorted by path."""
         return {path: values for path, values in sorted(self.space.items()) if values is not None}
 
     @property
@@ -189,7 +191,7 @@ class SweepParameters(FiniteModel):
             raise ValueError(f"direction {self.direction} is wrong for metric {self.metric}; set direction to {better}")
         if self.pruning_metric is None and self.pruner.name != "none":
             raise ValueError(
-                f"pruner {self.pruner.name} cannot use metric {self.metric}, which is computed after a trial ends; "
+                f"pruner {self.pruner.name} cannot use metric {self.metric}, which is computed only after the trial; "
                 f"set pruner.name to none"
             )
         return self

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from resnet50_pipeline.frozen_model import refuse_url
+from resnet50_pipeline.parameters.determinism import add_deterministic_flags, list_nondeterministic_operators
 from resnet50_pipeline.parameters.evaluation import is_registered_reference
 from resnet50_pipeline.parameters.launch import LaunchParameters
 from resnet50_pipeline.parameters.step import divide_step
@@ -17,14 +18,16 @@ from resnet50_pipeline.recipe.optimization import Momentum, Optimizer, Schedule
 from resnet50_pipeline.recipe.precision import Amp
 from resnet50_pipeline.recipe.run import Arch, Run
 from resnet50_pipeline.recipe.transforms import EvalTransform, TrainTransform
+from resnet50_pipeline.recipe.virtual_ranks import can_share
 from resnet50_pipeline.text import pluralize
 
 # Settings of the run, such as devices and checkpoint intervals. All other fields belong to the recipe.
 RUN_SETTINGS = frozenset(
     {
         *("engine", "paddleclas_home", "resume", "seed", "pretrained_model", "pretrained_digest", "to_static"),
-        *("eval_batch_size_per_rank", "print_batch_step", "eval_interval"),
-        *("save_interval", "save_interval_steps", "keep_checkpoints", "launch", "loader"),
+        *("eval_batch_size_per_rank", "print_batch_step", "eval_interval", "deterministic_reduction"),
+        *("save_interval", "save_interval_steps", "keep_checkpoints", "replica_check_interval", "launch", "loader"),
+        *("checkpoint_mirror", "record_margins", "update_ratios", "profile_steps", "deterministic"),
     }
 )
 
@@ -35,55 +38,69 @@ class TrainingParameters(Run):
     engine: Literal["native", "paddleclas"] = Field(
         default="native",
         description="Training program. native: this project's training loop with PaddleClas' networks. paddleclas: "
-        "tools/train.py of a PaddleClas checkout.",
+        "tools/train.py from a PaddleClas checkout.",
     )
     paddleclas_home: Path | None = Field(
         default=None,
-        description="Checkout of PaddleClas release/2.6 for engine: paddleclas. null: the value of PADDLECLAS_HOME.",
+        description="Checkout of PaddleClas release/2.6 for the paddleclas engine. null: $PADDLECLAS_HOME.",
     )
     resume: bool | Literal["auto"] = Field(
         default=False,
-        description="Whether to resume. true: resume from the newest checkpoint set. auto: resume if there is an "
-        "unfinished run, and start from scratch otherwise. false: start from scratch.",
+        description="Whether to resume. true: resume from the latest checkpoint set. auto: resume an unfinished run; "
+        "without one, start from scratch. false: start from scratch.",
     )
     batch_size_per_rank: int = Field(
-        ge=1, description="Images per rank and batch. If it is not set, it follows from images_per_step."
+        ge=1, description="Images per rank and batch. If unset, it is derived from images_per_step."
     )
     max_batch_size_per_rank: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum batch size that follows from images_per_step. Choose it for the memory of a device.",
+        description="Upper limit for a batch size derived from images_per_step. Choose a value that fits the device "
+        "memory.",
     )
     eval_batch_size_per_rank: int = Field(ge=1, description="Images per rank and evaluation batch.")
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each target that is distributed evenly over all classes."
+        default=0.0, ge=0, lt=1, description="Fraction of each target to distribute evenly over all classes."
     )
     images_per_step: int | None = Field(
         default=None,
         ge=1,
-        description="Number of images per step (over all ranks) that the learning rate was chosen for. From it follow "
-        "batch_size_per_rank and update_freq, if they are not set: each rank processes its share in as few batches of "
-        "at most max_batch_size_per_rank images as possible. If both are set, a run with a different number of images "
-        "fails. null: no check.",
+        description="Total number of images per step, for all ranks together, for which the learning rate was chosen. "
+        "If batch_size_per_rank and update_freq are unset, they are derived from this number, with as few batches of "
+        "at most max_batch_size_per_rank images as possible. If both are set, they must result in this number. null: "
+        "no check.",
     )
     ema_decay: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Decay per step of a moving average of the weights. The average is evaluated and exported. null: "
-        "no averaging.",
+        description="Decay per step for the moving average of the weights, which is evaluated and exported. null: no "
+        "averaging.",
     )
     pretrained_model: Path | None = Field(
         default=None,
         description="Weights to start from: a local .pdparams file, .safetensors file or checkpoint set, the folder of "
         "an exported model, or a registered version (models:/name@champion, models:/name/3). If the number of classes "
-        "differs, the head starts from random weights.",
+        "differs, the head is initialized randomly.",
     )
     pretrained_digest: str | None = Field(
         default=None,
         pattern=r"^(sha256:)?[0-9a-f]{64}$",
-        description="SHA-256 digest of the weights file in pretrained_model, as printed by `sha256sum`. If the file "
-        "does not match, the run fails. null: no check.",
+        description="SHA-256 digest of the file in pretrained_model, as printed by `sha256sum`. The run fails if the "
+        "file does not match. null: no check.",
+    )
+    checkpoint_mirror: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9+.-]*://.+",
+        description="*native*: folder in an object store, such as s3://bucket/prefix, for copies of the checkpoint "
+        "sets, from which a run resumes on another machine. Each run needs its own folder. null: no copies.",
+    )
+    deterministic: bool = Field(
+        default=False,
+        strict=True,  # the validator that sets the flags sees the value before pydantic converts it
+        description="Whether a repeated run on the same NVIDIA GPUs gives bit-identical weights. true sets "
+        "environment variables for cuDNN, cuBLAS and NCCL, which makes convolutions slower. On a CPU, runs are always "
+        "deterministic.",
     )
     launch: LaunchParameters
     arch: Arch = Arch()
@@ -98,15 +115,45 @@ class TrainingParameters(Run):
     _refuse_urls = field_validator("pretrained_model", "paddleclas_home", mode="before")(refuse_url)
 
     def describe_step(self) -> str:
-        """Return how a step is divided, such as "256 images per step: 4 ranks x 2 batches of 32 images"."""
+        """Describe the division of a step, such as "256 images per step: 4 ranks x 2 batches of 32 images"."""
         ranks, batches, size = self.launch.ranks, self.update_freq, self.batch_size_per_rank
         each = f"{pluralize(batches, 'batch', 'batches')} of {pluralize(size, 'image')}"
-        return f"{pluralize(ranks * batches * size, 'image')} per step: {pluralize(ranks, 'rank')} x {each}"
+        if self.parts > ranks:
+            each = f"{self.parts // ranks} virtual ranks x {each}"
+        text = f"{pluralize(self.parts * batches * size, 'image')} per step: {pluralize(ranks, 'rank')} x {each}"
+        is_fixed = self.engine == "paddleclas" or self.launch.is_elastic
+        if self.virtual_ranks is None or self.shared_virtual_ranks is not None or is_fixed:
+            return text
+        return (
+            f"{text}. {self.virtual_ranks} virtual ranks cannot be divided among these ranks, so the weights depend on "
+            "the number of ranks"
+        )
+
+    def describe_determinism(self) -> str:
+        """Describe what keeps a run from being repeatable, or return "" on a CPU or if `deterministic` is false."""
+        if not self.deterministic or self.launch.device == "cpu":
+            return ""
+        operators = list_nondeterministic_operators(
+            ranks=self.launch.ranks,
+            has_fixed_reduction=self.shared_virtual_ranks is not None and self.deterministic_reduction is not False,
+            use_dali=self.loader.use_dali,
+        )
+        return f"deterministic; operators without a deterministic version: {'; '.join(operators) or 'none'}"
+
+    @property
+    def parts(self) -> int:
+        """The number of parts of a step: `virtual_ranks` if the ranks can share them, otherwise the number of ranks."""
+        return self.shared_virtual_ranks or self.launch.ranks
+
+    @property
+    def shared_virtual_ranks(self) -> int | None:
+        """`virtual_ranks` if the ranks can share them, otherwise None. Always None with PaddleClas or elastic runs."""
+        return _share(self.virtual_ranks, self.launch, self.engine, self.deterministic_reduction)
 
     @model_validator(mode="before")
     @classmethod
     def _divide_images_per_step(cls, values: Any) -> Any:
-        """Set the batch size and the accumulation if unset, so that a recipe works with any number of ranks."""
+        """Derive an unset batch size and update_freq, so that a recipe works with any number of ranks."""
         keys = ("batch_size_per_rank", "update_freq")
         if not isinstance(values, dict) or not isinstance(values.get("images_per_step"), int):
             return values
@@ -115,14 +162,31 @@ class TrainingParameters(Run):
         if batches is not None or not isinstance(most, int) or most < 1 or values["images_per_step"] < 1:
             return values  # nothing to derive, or a value that the field's validator rejects
         try:
-            ranks = LaunchParameters.model_validate(values.get("launch")).ranks
+            launch = LaunchParameters.model_validate(values.get("launch"))
         except ValidationError:
             return values  # the field reports the error
+        virtual_ranks = values.get("virtual_ranks")
+        if not isinstance(virtual_ranks, int) or virtual_ranks < 1:
+            virtual_ranks = None
+        deterministic = values.get("deterministic_reduction")
+        parts = _share(virtual_ranks, launch, values.get("engine"), deterministic) or launch.ranks
         if batch is None:
-            batch, batches = divide_step(values["images_per_step"], ranks, most)
+            batch, batches = divide_step(values["images_per_step"], parts, most)
         else:
-            batches = max(values["images_per_step"] // (ranks * batch), 1)
+            batches = max(values["images_per_step"] // (parts * batch), 1)
         return values | dict(zip(keys, (batch, batches), strict=True))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_deterministic_flags(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("deterministic") is not True:
+            return values
+        try:
+            launch = LaunchParameters.model_validate(values.get("launch"))
+        except ValidationError:
+            return values  # the field reports the error
+        environment = add_deterministic_flags(launch.environment)
+        return values | {"launch": launch.model_copy(update={"environment": environment})}
 
     @model_validator(mode="after")
     def _require_warmup_within_the_run(self) -> Self:
@@ -132,16 +196,35 @@ class TrainingParameters(Run):
 
     @model_validator(mode="after")
     def _require_images_per_step(self) -> Self:
-        images = self.batch_size_per_rank * self.launch.ranks * self.update_freq
+        images = self.batch_size_per_rank * self.parts * self.update_freq
         if self.images_per_step in (None, images) or self.launch.is_elastic:
             return self
-        fitting, rest = divmod(self.images_per_step or 0, self.launch.ranks)
+        fitting, rest = divmod(self.images_per_step or 0, self.parts)
         advice = f"set training.batch_size_per_rank x update_freq to {fitting}, " if not rest else ""
         raise ValueError(
-            f"images_per_step is {self.images_per_step}, but {pluralize(self.launch.ranks, 'rank')} x "
+            f"images_per_step is {self.images_per_step}, but {self._describe_parts()} x "
             f"batch_size_per_rank {self.batch_size_per_rank} x update_freq {self.update_freq} = {images}, which does "
-            f"not match the learning rate; {advice}or scale training.lr and set training.images_per_step=null"
+            f"not match the learning rate; {advice}or scale training.lr and set training.images_per_step to null"
         )
+
+    def _describe_parts(self) -> str:
+        return pluralize(self.parts, "virtual rank" if self.parts > self.launch.ranks else "rank")
+
+    @model_validator(mode="after")
+    def _require_deterministic_reduction(self) -> Self:
+        if self.deterministic_reduction and self.shared_virtual_ranks is None:
+            raise ValueError(
+                f"deterministic_reduction is true, but {pluralize(self.launch.ranks, 'rank')} cannot share "
+                f"virtual_ranks: {self.virtual_ranks}; use a number of ranks that is a power of two and divides "
+                "virtual_ranks (engine native, not elastic), or set deterministic_reduction to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_native_mirror(self) -> Self:
+        if self.checkpoint_mirror is not None and self.engine != "native":
+            raise ValueError(f"checkpoint_mirror works only with engine: native, but engine is {self.engine}")
+        return self
 
     @model_validator(mode="after")
     def _require_file_for_digest(self) -> Self:
@@ -149,8 +232,8 @@ class TrainingParameters(Run):
             raise ValueError("pretrained_digest is set, but pretrained_model is null; set both or neither")
         if self.pretrained_digest is not None and is_registered_reference(str(self.pretrained_model)):
             raise ValueError(
-                f"pretrained_digest is for files, but pretrained_model is {self.pretrained_model}; set "
-                f"pretrained_digest to null, and choose the version by its number, because a version never changes"
+                f"pretrained_digest works only for files, but pretrained_model is {self.pretrained_model}; set "
+                f"pretrained_digest to null and refer to the version by its number, because versions never change"
             )
         return self
 
@@ -159,7 +242,8 @@ class TrainingParameters(Run):
         thaw_epoch = self.arch.thaw_epoch
         if thaw_epoch is not None and thaw_epoch > self.epochs:
             raise ValueError(
-                f"arch.thaw_epoch {thaw_epoch} is above epochs {self.epochs}; set it to null to keep layers frozen"
+                f"arch.thaw_epoch {thaw_epoch} is greater than epochs {self.epochs}; set thaw_epoch to null to keep "
+                "the layers frozen"
             )
         if thaw_epoch is not None and self.to_static:
             raise ValueError(
@@ -174,7 +258,16 @@ class TrainingParameters(Run):
         if self.loader.images_per_class is not None and isinstance(rule, str):
             raise ValueError(
                 f"loss.class_weights is {rule} and loader.images_per_class is {self.loader.images_per_class}: both "
-                f"compensate for the sizes of the classes, so rare classes would count twice; set one of them to null"
+                "compensate for class imbalance, so rare classes would count twice; set one of the two to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_unmixed_images(self) -> Self:
+        if self.record_margins and self.train_transform.batch_transform_ops:
+            raise ValueError(
+                "record_margins is true, but train_transform.batch_transform_ops mixes images, and a mixed image has "
+                "no margin because it has two labels; set one of the two to its default (false or [])"
             )
         return self
 
@@ -188,7 +281,7 @@ class TrainingParameters(Run):
         if self.loader.use_dali and self.train_transform.augment_ops:
             names = ", ".join(type(op.operator).__name__ for op in self.train_transform.augment_ops)
             raise ValueError(
-                f"loader.use_dali: with DALI, this project supports only cropping, flipping and normalization, but "
+                f"loader.use_dali: with DALI, only cropping, flipping and normalization are supported, but "
                 f"train_transform.augment_ops contains {names}; set loader.use_dali to false"
             )
         return self
@@ -199,8 +292,8 @@ class TrainingParameters(Run):
             return self
         if self.launch.device == "cpu":
             raise ValueError(
-                "amp.use_amp: on launch.device cpu, Paddle does not support half precision and would silently train in "
-                "float32; set amp.use_amp to false"
+                "amp.use_amp: launch.device is cpu, where Paddle does not support half precision and would silently "
+                "train in float32; set amp.use_amp to false"
             )
         if self.to_static and self.amp.level == "O2":
             raise ValueError(
@@ -208,3 +301,11 @@ class TrainingParameters(Run):
                 "weights; set amp.level to O1"
             )
         return self
+
+
+def _share(virtual_ranks: int | None, launch: LaunchParameters, engine: object, deterministic: object) -> int | None:
+    # PaddleClas has one part per rank. In elastic training, the number of ranks is unknown until training starts.
+    if virtual_ranks is None or engine == "paddleclas" or launch.is_elastic:
+        return None
+    fits = can_share(virtual_ranks, launch.ranks, deterministic=deterministic is not False)
+    return virtual_ranks if fits else None

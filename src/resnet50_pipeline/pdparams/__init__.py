@@ -1,1 +1,1 @@
-"""Reads and writes files with PaddleClas weights and optimizer states, without executing code from them."""
+"""Reads and writes PaddleClas' weights and optimizer states without executing code from the files."""

@@ -93,7 +93,7 @@ def require_plain_data(path: Path) -> None:
 
 
 def _read(path: Path) -> Any:
-    """Return the content of a file: strings, numbers, lists, dicts, and `PickledArray`s."""
+    """Return the content of a file: strings, numbers, lists, dicts and `PickledArray`s."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -136,10 +136,11 @@ def _joined(arrays: dict[str, Array], cut: object, path: Path) -> dict[str, Arra
                     arrays[name] = np.concatenate([arrays.pop(piece) for piece in slices]).reshape(shape)
                 except (ValueError, TypeError, KeyError) as error:
                     raise CheckpointError(
-                        f"{path}: the {len(slices)} pieces of {name!r:.60} do not fit together"
+                        f"{path}: the {len(slices)} pieces of {name!r:.60} do not fit together; download or write the "
+                        f"file again"
                     ) from error
             case _:
-                raise CheckpointError(f"{path}: pieces of {name!r:.60} are missing")
+                raise CheckpointError(f"{path}: pieces of {name!r:.60} are missing; download or write the file again")
     return arrays
 
 

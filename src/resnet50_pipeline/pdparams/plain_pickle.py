@@ -1,8 +1,8 @@
 """Reads pickles of plain data and NumPy arrays without executing code from the file.
 
-A pickle is a program that can call any function in any module by name. This reader accepts only eight names, and maps
-each of them to a function in this module instead of the named function. It rejects all other names, and all
-instructions that plain data does not need.
+A pickle is a program that can call any function in any module by name. This reader accepts only eight names, and
+substitutes a function in this module for each. It rejects all other names, and all instructions that plain data does
+not need.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 _MAX_PROTOCOL: Final = 4
 _DTYPE_CODES: Final = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2"})
 _BYTE_ORDERS: Final = frozenset({"<", ">", "|", "="})
-# Instructions for strings, numbers, tuples, lists, dicts, and calls, in protocols 2 to 4 as written by Python 2 and 3.
+# Instructions for strings, numbers, tuples, lists, dicts and calls, in protocols 2 to 4 as written by Python 2 and 3.
 _INSTRUCTIONS: Final = (
     *(pickle.FRAME, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
     *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINFLOAT),
@@ -43,7 +43,7 @@ class PickledArray:
         self._reader = reader
 
     def __setstate__(self, state: object) -> None:
-        """Set the shape, the type, and the bytes of the array."""
+        """Set the shape, type and bytes of the array."""
         match state:
             case (_, tuple(shape), _Dtype() as dtype, fortran, data) if all(
                 type(side) is int and side >= 0 for side in shape
@@ -51,7 +51,7 @@ class PickledArray:
                 flat = np.frombuffer(self._reader.as_bytes(data), dtype.as_numpy())
                 self.value = flat.reshape(shape, order="F" if fortran is True else "C")
             case _:
-                raise RefusedPickleError("something other than an array of numbers")
+                raise RefusedPickleError("it contains an array whose elements are not numbers")
 
 
 class _Dtype:
@@ -60,7 +60,7 @@ class _Dtype:
     def __init__(self, code: object, *_: object) -> None:
         if not isinstance(code, str) or code not in _DTYPE_CODES:
             raise RefusedPickleError(
-                f"an array of type {code if isinstance(code, str) else '?':.40}; numbers are expected"
+                f"it contains an array of type {code if isinstance(code, str) else '?':.40} instead of numbers"
             )
         self._code, self._order = code, "="
 
@@ -70,7 +70,7 @@ class _Dtype:
             case (_, str(order), None, None, None, *_) if order in _BYTE_ORDERS:
                 self._order = order
             case _:
-                raise RefusedPickleError("something other than an array of numbers")
+                raise RefusedPickleError("it contains an array whose elements are not numbers")
 
     def as_numpy(self) -> np.dtype[Any]:
         """Return the type as a NumPy dtype."""
@@ -78,7 +78,7 @@ class _Dtype:
 
 
 class _Name:
-    """A placeholder for a named function. A pickle can call it, but cannot set attributes on it."""
+    """A placeholder for a named function. A pickle can call the placeholder, but cannot set attributes on it."""
 
     __slots__ = ("_function",)
 
@@ -89,16 +89,16 @@ class _Name:
         return self._function(*arguments)
 
     def __setstate__(self, state: object) -> None:
-        raise RefusedPickleError("a state for a function")
+        raise RefusedPickleError("it sets the state of a function")
 
 
 # The base class is the Python version of `pickle.Unpickler`. The C version allocates the length that a file claims
-# before it reads. It also accepts nested tuples as dict keys, and hashing them can overflow the stack or run forever.
-# In this class, the file is in memory, and a read beyond its end returns only the remaining bytes.
+# before it reads any data. It also accepts nested tuples as dict keys, and hashing them can overflow the stack or run
+# forever. In this class, the file is in memory, and a read beyond its end returns only the remaining bytes.
 class PickleReader(pickle._Unpickler):
     """Loads a pickle as strings, numbers, tuples, lists and dicts, with a `PickledArray` for each array."""
 
-    # Attributes of the base class, which lacks type hints.
+    # Attributes of the base class, which has no type hints.
     read: Callable[[int], bytes]
     stack: list[Any]
 
@@ -108,7 +108,7 @@ class PickleReader(pickle._Unpickler):
         self._known: dict[str, Callable[..., Any]] = {
             "_codecs.encode": self._encode,
             "collections.OrderedDict": lambda: {},
-            "numpy.ndarray": _refuse_call,  # only passed as an argument
+            "numpy.ndarray": _refuse_call,  # pickles pass it as an argument, but never call it
             "numpy.dtype": _Dtype,
             "multiarray._reconstruct": lambda *_: PickledArray(self),
             "multiarray.scalar": self._make_scalar,
@@ -131,8 +131,8 @@ class PickleReader(pickle._Unpickler):
         known = self._known.get(f"{place.get(module, module)}.{name}")
         if known is None:
             raise RefusedPickleError(
-                f"it names {module[:60]}.{name[:60]}, which weights do not need and pickle.load would run (do not "
-                f"trust the source of this file)"
+                f"it names {module[:60]}.{name[:60]}, which weights do not need and which pickle.load would run (do "
+                f"not trust the source of this file)"
             )
         return _Name(known)
 
@@ -147,7 +147,7 @@ class PickleReader(pickle._Unpickler):
                 return data
             case str():
                 return self._encode(data, "latin1")
-        raise RefusedPickleError("an array without bytes")
+        raise RefusedPickleError("it contains an array without bytes")
 
     def _encode(self, text: object, encoding: object) -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
@@ -165,7 +165,7 @@ class PickleReader(pickle._Unpickler):
 
     def _load_protocol(self) -> None:
         if (protocol := self.read(1)[0]) > _MAX_PROTOCOL:
-            raise RefusedPickleError(f"pickle protocol {protocol} is not supported, only 2 to {_MAX_PROTOCOL}")
+            raise RefusedPickleError(f"it uses pickle protocol {protocol}, but only 2 to {_MAX_PROTOCOL} are supported")
 
     def _load_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -174,15 +174,15 @@ class PickleReader(pickle._Unpickler):
     def _set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
-            raise RefusedPickleError("items for something other than a dict")
+            raise RefusedPickleError("it sets items on an object that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str | int):
-                raise RefusedPickleError("a key that is neither a string nor a number")
+                raise RefusedPickleError("it contains a key that is neither a string nor a number")
             target[key] = value
 
     class _Instructions(dict[int, Callable[[Any], None]]):
         def __missing__(self, code: int) -> NoReturn:
-            raise RefusedPickleError(f"instruction {bytes([code])!r}, which plain data does not need")
+            raise RefusedPickleError(f"it contains instruction {bytes([code])!r}, which plain data does not need")
 
     dispatch = _Instructions(
         {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _INSTRUCTIONS}
@@ -201,4 +201,4 @@ def _make_tuple(values: object) -> tuple[Any, ...]:
 
 
 def _refuse_call(*_: object) -> NoReturn:
-    raise RefusedPickleError("a call that arrays do not need")
+    raise RefusedPickleError("it makes a call that arrays do not need")

@@ -1,1 +1,1 @@
-"""Checks within seconds whether a run can succeed with this machine, dataset and configuration. Writes no files."""
+"""Checks within seconds that the machine, dataset and configuration are fit for a run. Writes no files."""

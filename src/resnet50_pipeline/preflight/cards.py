@@ -15,8 +15,8 @@ from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.preflight.findings import Finding, Status, judge
 from resnet50_pipeline.text import format_bytes, pluralize
 
-# Clock limits that indicate a fault in the card, its cooling or its power supply (nvml.h, nvmlClocksEventReason*). The
-# power cap and the idle clock are normal.
+# Reasons for reduced clocks that point to a fault in the card, its cooling or its power supply (nvml.h,
+# nvmlClocksEventReason*). The power cap and idle clocks are normal.
 _SLOWDOWNS = {
     0x08: "hardware slowdown",
     0x20: "too hot (software slowdown)",
@@ -40,9 +40,9 @@ class Card:
         bus: PCI bus ID, such as 0000:3b:00.0.
         free_bytes: free memory.
         total_bytes: total memory.
-        ecc_errors: uncorrected memory errors since the driver was loaded; None if the card does not count them.
-        needs_reset: whether a damaged memory row will be replaced at the next reset.
-        slowdowns: faults that currently reduce the clocks.
+        ecc_errors: uncorrected memory errors since the driver was loaded; None if the card has no ECC counter.
+        needs_reset: whether a faulty memory row is waiting to be remapped at the next reset.
+        slowdowns: faults that are currently reducing the clocks.
     """
 
     number: int
@@ -74,11 +74,11 @@ class Cards:
 
 
 def read_cards(numbers: Sequence[int]) -> Cards | str:
-    """Return the state of the cards with these nvidia-smi numbers, or a message if the state cannot be read."""
+    """Return the state of the cards with these nvidia-smi numbers, or an error message if the state cannot be read."""
     try:
         import pynvml
     except ImportError:
-        return "the package nvidia-ml-py is missing"
+        return "the nvidia-ml-py package is missing"
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -107,9 +107,9 @@ def check_cards(
     """Yield the findings about the driver and the cards.
 
     Args:
-        training: the cards, and the parameters that determine the memory of a rank.
-        probed: JSON object that the probe printed. If it lacks a value, the checks that need the value are skipped.
-        read: result of `read_cards`. If None, `read_cards` is called.
+        training: the cards, and the parameters that determine how much memory a rank needs.
+        probed: JSON object printed by the probe. Checks whose values are missing from this object are skipped.
+        read: result of `read_cards`, which is called if this is None.
     """
     read = read_cards(training.launch.devices) if read is None else read
     if isinstance(read, str):
@@ -128,23 +128,23 @@ def check_cards(
             not pairs,
             "warning",
             "peer access",
-            found=f"not between {pairs}" if pairs else "between all cards",
+            found=f"none between {pairs}" if pairs else "between all cards",
             needed="direct transfers between cards",
-            remedy="without peer access, gradients go through host memory; check `nvidia-smi topo -p2p r`, and whether "
-            "an IOMMU or a virtual machine prevents direct transfers",
+            remedy="without it, gradients go through host memory; check `nvidia-smi topo -p2p r`, and whether an IOMMU "
+            "or virtualization blocks peer access",
         )
 
 
 def rank_memory_bytes(training: TrainingParameters, activations: int, parameters: int) -> int:
-    """Return an estimate of the memory that a rank needs on its card.
+    """Estimate the memory that a rank needs on its card.
 
-    The estimate is a sum of three parts: 1000 MiB for CUDA and the workspaces; 4 bytes per parameter for each of the
-    weights, their gradients, the momentum and the moving average; and the outputs of all convolutions and ReLUs for
-    each image, which the backward pass needs (4 bytes per value, or 2 in half precision).
+    The estimate is the sum of three parts: 1000 MiB for CUDA and the workspaces; 4 bytes per parameter each for the
+    weights, gradients, momentum and moving average; and the outputs of all convolutions and ReLUs, which are kept for
+    the backward pass (4 bytes per value, or 2 in half precision).
 
     Args:
         training: batch size, image size and precision.
-        activations: number of output values for one image of 224 x 224 pixels.
+        activations: number of output values for one 224 x 224 image.
         parameters: number of parameters.
     """
     copies = 3 + (training.ema_decay is not None) + (training.optimizer.name == "AdamW")
@@ -195,7 +195,8 @@ def _has_peer_access(nvml: Any, handles: dict[int, Any], pair: tuple[int, int]) 
 def _check_driver(read: Cards, cuda: str) -> Finding:
     needed = tuple(int(part) for part in cuda.split(".")[:2])
     found = f"{read.driver}, which supports CUDA {read.cuda[0]}.{read.cuda[1]}"
-    # Within a major version, newer CUDA libraries run on older drivers, but lack some functions.
+    # CUDA's minor version compatibility: within a major version, newer libraries run on older drivers, with limited
+    # features.
     status: Status = "blocking" if read.cuda[0] < needed[0] else "warning"
     remedy = f"update NVIDIA's driver, or install a Paddle build for CUDA {read.cuda[0]}.{read.cuda[1]}"
     needed_text = f"CUDA {cuda} or later (Paddle's version)"
@@ -207,18 +208,18 @@ def _check_state(card: Card, xids: tuple[int, ...] | None) -> Finding:
     if card.ecc_errors:
         problems.append(pluralize(card.ecc_errors, "uncorrected memory error"))
     if card.needs_reset:
-        problems.append("a damaged memory row will be replaced at the next reset")
+        problems.append("reset pending to remap a faulty memory row")
     if xids:
         problems.append(f"Xid {', '.join(map(str, xids))} in the kernel log")
-    unknown = "" if xids is not None else "; Xid errors not checked (the kernel log cannot be read)"
+    unknown = "" if xids is not None else "; Xid errors not checked (cannot read the kernel log)"
     return judge(
         not problems,
         "warning",
         f"card {card.number}",
         found=f"{card.name}: {', '.join(problems) or 'no errors'}{unknown}",
-        needed="no memory errors, Xid errors or reduced clocks",
+        needed="no memory errors, Xid errors or slowdowns",
         remedy="see `nvidia-smi -q -d ECC,PERFORMANCE,ROW_REMAPPER`; remove the card from training.launch.devices, or "
-        "reset it while it is not in use",
+        "reset the card while it is idle",
     )
 
 

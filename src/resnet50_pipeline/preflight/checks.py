@@ -9,6 +9,7 @@ from resnet50_pipeline.preflight.cards import check_cards
 from resnet50_pipeline.preflight.engine import check_engine
 from resnet50_pipeline.preflight.findings import Finding, blocking
 from resnet50_pipeline.preflight.later_stages import check_evaluation, check_registration
+from resnet50_pipeline.preflight.pairs import check_pairs
 from resnet50_pipeline.preflight.plan import RunPlan
 from resnet50_pipeline.preflight.ranks import check_ranks, probing
 from resnet50_pipeline.preflight.schedule import check_schedule
@@ -21,13 +22,18 @@ def check_run(plan: RunPlan) -> list[Finding]:
     with probing(plan.command(), launch, plan.checkout, every_device=True, network=network) as wait:
         before = [machine.check_python(), machine.check_opencv()]
         if blocking(before):
-            return before  # the other checks import these libraries
+            return before  # the remaining checks import these libraries
         quick = [machine.check_decoders(), *check_machine(plan, trains=True), *check_data(plan)]
+        quick += checkpoints.check_save_interval(plan.training, plan.project_path / plan.training_dir)
         answers = list(mlflow_store.check_store_answers(plan.tracking, plan.project_path))
         probed = wait()
         uses_cuda = launch.device == "gpu" and probed.found.get("has_cuda")
         cards = check_cards(plan.training, probed.found) if uses_cuda else ()
-        return [*before, *check_ranks(probed, launch), *cards, *quick, *answers]
+        ranks = list(check_ranks(probed, launch))
+        # Ranks on a CPU share memory, so there is no connection to check.
+        has_pairs = len(launch.devices) > 1 and launch.device != "cpu" and not blocking(ranks)
+        pairs = [check_pairs(launch)] if has_pairs else []
+        return [*before, *ranks, *cards, *pairs, *quick, *answers]
 
 
 def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[], None] = lambda: None) -> list[Finding]:
@@ -46,7 +52,7 @@ def check_start_of_ranks(plan: RunPlan, *, trains: bool, meanwhile: Callable[[],
 
 
 def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
-    """Check within milliseconds that the machine is suitable for the ranks and the later stages."""
+    """Check within milliseconds that the machine is ready for the ranks and the later stages."""
     training = plan.training
     yield from network.check_network(training.launch, plan.command().environment)
     yield from slurm.check_slurm(training.launch)
@@ -61,6 +67,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
         yield check_schedule(training)
         yield checkpoints.check_disk(training, plan.class_num, plan.project_path / plan.training_dir)
         yield checkpoints.check_start(training, plan.project_path / plan.training_dir)
+        yield from checkpoints.check_mirror(training, plan.project_path / plan.training_dir)
     if plan.evaluation is not None:
         yield from check_evaluation(plan.evaluation, plan.workspace)
     if plan.registration is not None:
@@ -68,7 +75,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
 
 
 def check_data(plan: RunPlan) -> Iterator[Finding]:
-    """Check the dataset, MLflow's database file and the outbox, and check that no other run uses the workspace."""
+    """Check the dataset, MLflow's database file, the outbox, and whether another run is using the workspace."""
     yield dataset.check_dataset(plan.dataset_root, plan.dataset, makes_sample=plan.makes_sample)
     yield from checkpoints.check_claims(plan.workspace, plan.project_path / plan.training_dir)
     yield from mlflow_store.check_store_file(plan.tracking, plan.project_path)

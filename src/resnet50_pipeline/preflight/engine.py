@@ -1,4 +1,4 @@
-"""Checks that the PaddleClas engine has a checkout and supports the recipe."""
+"""Checks that the PaddleClas engine has its checkout and supports the recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resnet50_pipeline.preflight.plan import RunPlan
 
 
 def check_engine(plan: RunPlan) -> Iterator[Finding]:
-    """Check the PaddleClas engine now, because the `train_network` node would report the same errors much later."""
+    """Check the PaddleClas engine early. The `train_network` node would report the same errors, but much later."""
     if plan.training.engine == "native":
         return
     from resnet50_pipeline.paddleclas.upstream.train import check_engine as require_engine

@@ -22,7 +22,7 @@ class Finding:
         check: name of the check, in one or two words.
         status: `warning` if the run may be slow or incomplete, `blocking` if it would fail.
         found: the actual state.
-        needed: the required state, with its formula if it is computed.
+        needed: the required state, with the formula if it is computed.
         remedy: the next step; "" if there is none, or if `found` includes it.
     """
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 def judge(is_ok: bool, otherwise: Status, check: str, *, found: str, needed: str, remedy: str) -> Finding:
-    """Return an OK finding if `is_ok`; otherwise, return a finding with the status `otherwise` and the remedy."""
+    """Return an OK finding if `is_ok`; otherwise, one with the status `otherwise` and the remedy."""
     if is_ok:
         return Finding(check, "ok", found, needed)
     return Finding(check, otherwise, found, needed, remedy)

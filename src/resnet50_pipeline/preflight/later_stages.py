@@ -1,4 +1,4 @@
-"""Checks files and packages for the stages after training, because these stages may start days later."""
+"""Checks the files and packages that the stages after training need, because training may take days."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from resnet50_pipeline.parameters import EvaluationParameters, ModelRegistration
 from resnet50_pipeline.preflight.findings import Finding, judge
 from resnet50_pipeline.text import pluralize
 
-# The packages that trainer/onnx.py imports. The ranks use the same interpreter as this process.
+# Packages that trainer/onnx.py imports. The ranks use the same interpreter as this process.
 ONNX_PACKAGES = ("paddle2onnx", "onnxruntime")
 INSTALL_ONNX = "pip install -e '.[onnx]' in the project folder, or set model_registration.onnx=false"
 
 
 def check_evaluation(evaluation: EvaluationParameters, workspace: Path) -> Iterator[Finding]:
-    """Check that the files named in `evaluation` exist.
-
-    Files in the workspace are skipped, because the run may create them.
-    """
+    """Check that the files named in `evaluation` exist, except files in the workspace, which the run may create."""
     if evaluation.true_labels is not None:
         yield _check_true_labels(evaluation.true_labels)
     named: dict[str, Path | None] = {"image_list": evaluation.image_list, "image_root": evaluation.image_root}
@@ -50,13 +47,13 @@ def check_registration(registration: ModelRegistrationParameters) -> Iterator[Fi
             "blocking",
             "ONNX",
             found=f"{' and '.join(missing)} not installed" if missing else " and ".join(ONNX_PACKAGES),
-            needed="the extra `onnx`, for model_registration.onnx",
+            needed="the `onnx` extra, for model_registration.onnx",
             remedy=INSTALL_ONNX,
         )
 
 
 def _is_model(path: Path) -> bool:
-    # This module loads OpenCV, which another check imports first.
+    # Imported late: this module loads OpenCV, which has its own check.
     from resnet50_pipeline.paddleclas.evaluated_model import EXPORTED
 
     return (path / EXPORTED).is_file() or find_weights(path) is not None

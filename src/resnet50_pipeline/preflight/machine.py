@@ -26,15 +26,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 _RANK_BYTES = 800 * 2**20
 _LOADER_BYTES = 100 * 2**20
 _CONTROL_BYTES = 600 * 2**20
-# Number of open files in a rank, and the number that each loader process adds to it (pipes, queues and mapped batches).
+# Open files of a rank, and how many more each loader process adds (pipes, queues and mapped batches).
 _RANK_FILES, _LOADER_FILES = 256, 32
 _CLOCK_SKEW_SECONDS = 5.0
-# The prefetch_factor of paddle.io.DataLoader: the number of batches that each loader process prefetches.
+# The prefetch_factor of paddle.io.DataLoader, in batches per loader process.
 _PREFETCHED = 2
 
 
 def check_python() -> Finding:
-    """Check that the lock files support this Python version."""
+    """Check that this Python version is covered by the lock files."""
     return judge(
         _LOWEST_PYTHON <= sys.version_info[:2] <= _HIGHEST_PYTHON,
         "blocking",
@@ -55,7 +55,7 @@ def check_decoders() -> Finding:
 
 
 def check_opencv() -> Finding:
-    """Check that OpenCV can be imported. The package `opencv-python` cannot be imported without libGL and GLib."""
+    """Check that OpenCV can be imported. Unlike the headless package, `opencv-python` requires libGL and GLib."""
     try:
         import cv2
     except ImportError as error:
@@ -65,13 +65,13 @@ def check_opencv() -> Finding:
 
 
 def shared_memory_bytes(training: TrainingParameters) -> int:
-    """Return the maximum size, in bytes, of the batches that loader processes share with their ranks.
+    """Return the peak size, in bytes, of the batches that loader processes share with their ranks.
 
     The PaddleClas engine shares batches in /dev/shm. The formula is ranks x (2 x num_workers + 1) x bytes per batch:
     each worker prefetches 2 batches (DataLoader's prefetch_factor), and one batch is in use. An image consists of a
-    float32 array [3, size, size] and two int64 values. Training and evaluation never prefetch at the same time, so the
-    larger batch determines the size. The native engine keeps the memory of both loaders, so it needs the sum of both.
-    Without workers, no memory is shared.
+    float32 array [3, size, size] and two int64 values. Training and evaluation never prefetch at the same time, so only
+    the larger batch counts. The native engine, however, keeps the memory of both loaders, so it needs the sum of the
+    two. Without workers, no memory is shared.
     """
     workers = training.loader.num_workers
     if workers == 0:
@@ -88,7 +88,7 @@ def shared_memory_bytes(training: TrainingParameters) -> int:
 
 
 def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -> Finding:
-    """Check the free space in /dev/shm. If it runs out, loader processes are killed by SIGBUS."""
+    """Check the free space in /dev/shm. If there is not enough space, loader processes die with SIGBUS."""
     if training.engine == "native":
         return Finding(_SHM, "ok", "not used", "nothing (the native engine keeps batches in the ranks' memory)")
     needed = shared_memory_bytes(training)
@@ -110,9 +110,9 @@ def check_shared_memory(training: TrainingParameters, path: Path = Path(_SHM)) -
 
 
 def check_memory(training: TrainingParameters, cgroup: Path = _CGROUP) -> Finding:
-    """Compare the available memory with the minimum that the run needs, not counting activations on CPU ranks."""
+    """Check that the run's minimum memory is available. The minimum does not include activations on CPU ranks."""
     ranks, workers = len(training.launch.devices), training.loader.num_workers
-    # Training and evaluation have separate loader processes, which run until the rank exits.
+    # Training and evaluation have separate loader processes, all alive until the rank exits.
     needed = _CONTROL_BYTES + ranks * (_RANK_BYTES + 2 * workers * _LOADER_BYTES)
     if training.engine == "native":
         needed += shared_memory_bytes(training)
@@ -123,7 +123,7 @@ def check_memory(training: TrainingParameters, cgroup: Path = _CGROUP) -> Findin
         "memory",
         found=f"{format_bytes(available)} available{limit}",
         needed=f"{format_bytes(needed)} (0.6 + ranks x (0.8 + 0.2 x workers) + prefetched batches)",
-        remedy="free memory, or lower training.loader.num_workers, or use fewer training.launch.devices",
+        remedy="free memory, lower training.loader.num_workers, or use fewer training.launch.devices",
     )
 
 
@@ -139,10 +139,10 @@ def available_memory(cgroup: Path = _CGROUP) -> tuple[int, str]:
 
 
 def check_processors(training: TrainingParameters) -> Finding:
-    """Check that there is one processor per busy thread. With fewer processors, all ranks wait for the slowest rank."""
+    """Check that there is a processor for each busy thread. Otherwise, all ranks wait for the slowest one."""
     launch = training.launch
     ranks = len(launch.devices)
-    # On the CPU, a rank and its loader processes rarely compute at the same time, so count only the rank's threads.
+    # On the CPU, a rank and its loader processes rarely compute at the same time, so only the rank's threads count.
     busy = launch.threads_per_rank + (training.loader.num_workers if launch.device != "cpu" else 0)
     needed = ranks * busy
     processors = len(os.sched_getaffinity(0))
@@ -157,7 +157,7 @@ def check_processors(training: TrainingParameters) -> Finding:
 
 
 def check_open_files(training: TrainingParameters, limit: int | None = None) -> Finding:
-    """Check the limit on open files. Each loader process adds open pipes and mapped batches to its rank."""
+    """Check the limit on open files. Each loader process adds pipes and mapped batches to its rank's open files."""
     if limit is None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     needed = _RANK_FILES + 2 * training.loader.num_workers * _LOADER_FILES
@@ -172,7 +172,7 @@ def check_open_files(training: TrainingParameters, limit: int | None = None) -> 
 
 
 def check_encoding() -> Finding:
-    """Check that Python encodes file names as UTF-8, which is the encoding of list files."""
+    """Check that Python encodes file names as UTF-8, which is the encoding of the list files."""
     encoding = sys.getfilesystemencoding()
     return judge(
         encoding.lower() == "utf-8",
@@ -187,7 +187,7 @@ def check_encoding() -> Finding:
 def check_clock(folder: Path) -> Finding:
     """Check that the workspace is writable, and that the file server's clock agrees with this machine's clock.
 
-    Heartbeats are file modification times. If the clock of the file server is wrong, healthy ranks appear to hang.
+    Heartbeats are file modification times. If the file server's clock is wrong, healthy ranks appear to hang.
     """
     existing = nearest_folder(folder)
     before = time.time()
@@ -205,7 +205,7 @@ def check_clock(folder: Path) -> Finding:
             "a writable folder",
             "make the folder writable, or set workspace in conf/<environment>/globals.yml",
         )
-    # File timestamps have a resolution of up to 10 ms.
+    # File timestamps may be as coarse as 10 ms.
     skew = max(before - written - 0.02, written - time.time() - 0.02, 0.0)
     return judge(
         skew <= _CLOCK_SKEW_SECONDS,

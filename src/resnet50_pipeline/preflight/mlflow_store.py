@@ -32,32 +32,34 @@ _PROBE_BYTES = 4096
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 1.0
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-# SQLAlchemy's default drivers for URIs without a driver name. `postgresql+psycopg2://…` is a URI with a driver name.
+# SQLAlchemy's default drivers, for URIs that do not name one as in `postgresql+psycopg2://…`.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mssql": "pyodbc"}
 _DRIVERS_BEFORE_SQLALCHEMY_2_1 = {"postgresql": "psycopg2"}
-_WITHOUT_STORE = "training would run and upload its results later, but model_registration would fail"
+_WITHOUT_STORE = "otherwise, training runs and uploads its results later, but model_registration fails"
 
 
 def check_store_file(tracking: TrackingParameters, project_path: Path) -> Iterator[Finding]:
-    """Check, within one second, that a database file is intact and that the artifact folder is writable."""
+    """Check within a second that a database file is intact and that the artifact folder is writable."""
     try:
         address = find_address(tracking, project_path)
     except ParameterError as error:
         yield Finding("MLflow", "blocking", str(error), "a server or a database")
         return
     if (ignored := find_ignored_address(tracking, project_path)) is not None:
-        found = f"{URI_VARIABLE} is {ignored}, but tracking.uri is {address.shown}, which is used"
-        yield Finding("MLflow", "warning", found, "one address", "unset the variable, or set tracking.uri")
+        found = f"{URI_VARIABLE} ({ignored}) is ignored, because tracking.uri is {address.shown}"
+        yield Finding("MLflow", "warning", found, "one address", "unset the variable, or change tracking.uri")
     if address.file is not None:
         yield _check_file(address.file)
         yield _check_artifacts(find_home(project_path) / tracking.artifact_root)
 
 
 def check_outbox(project_path: Path) -> Finding:
-    """Check that the outbox is writable, because it stores results that cannot be uploaded during the run."""
+    """Check that the outbox, which stores results while MLflow is down, is writable."""
     outbox = find_home(project_path) / OUTBOX
     needed = "a writable folder"
-    remedy = f"make {outbox} a writable folder on a disk with free space; it stores results while MLflow is down"
+    remedy = (
+        f"make {outbox} a writable folder on a disk with free space; this folder stores results while MLflow is down"
+    )
     try:
         if not outbox.is_dir() and (outbox.exists() or outbox.is_symlink()):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -71,7 +73,7 @@ def check_outbox(project_path: Path) -> Finding:
 
 
 def check_store_answers(tracking: TrackingParameters, project_path: Path) -> Iterator[Finding]:
-    """Query the experiment on an MLflow server, or connect to a database server and look for its Python driver."""
+    """Query the experiment on an MLflow server, or connect to a database server and check its Python driver."""
     try:
         address = find_address(tracking, project_path)
     except ParameterError:
@@ -101,7 +103,7 @@ def find_file_problem(path: Path) -> str | None:
         finally:
             connection.close()
     except sqlite3.OperationalError as error:
-        # Neither error indicates damage: the file is too large for the time limit, or another run is using it.
+        # Neither means damage: the file is too large for the time limit, or another run is using it.
         return None if str(error) in ("interrupted", "database is locked") else str(error)
     except sqlite3.DatabaseError as error:
         return str(error)
@@ -109,7 +111,7 @@ def find_file_problem(path: Path) -> str | None:
 
 
 def _check_file(path: Path) -> Finding:
-    remedy = f"restore a copy of {path.name}, or move it aside; the run then creates a new one"
+    remedy = f"restore {path.name} from a backup, or move it elsewhere to start with a new database"
     if problem := find_file_problem(path):
         return Finding("MLflow", "blocking", f"{path}: {problem}", "an intact file", remedy)
     # SQLite writes its journal next to the file, so the folder must be writable too.
@@ -139,28 +141,28 @@ def _check_artifacts(root: Path) -> Finding:
 
 
 def _check_server(address: StoreAddress, tracking: TrackingParameters) -> Iterator[Finding]:
-    """Query the experiment with MLflow's own credentials, certificates and proxies, without creating it."""
+    """Query the experiment without creating it, using MLflow's own credentials, certificates and proxies."""
     from resnet50_pipeline.tracking.store import read_experiment, require_answer
 
-    needed = f"an MLflow server on which experiment {tracking.experiment!r} is not deleted"
+    needed = f"an MLflow server with a usable experiment {tracking.experiment!r}"
     try:
         require_answer(address.uri)
     except OSError as error:
-        found = f"{address.shown} does not answer: {error}"
+        found = f"{address.shown} does not respond: {error}"
         yield Finding("MLflow", "warning", found, needed, f"start the server, or set tracking.uri; {_WITHOUT_STORE}")
         return
     try:
         state = read_experiment(address.uri, tracking.experiment)
     except Exception as error:  # MLflow, requests and urllib3 errors have no common base class
         words = " ".join(f"{type(error).__name__}: {error}".split()).replace(address.uri, address.shown)
-        found = f"{address.shown} answers, but not like an MLflow server: {words[:160]}"
+        found = f"{address.shown} does not respond like an MLflow server: {words[:160]}"
         yield Finding("MLflow", "warning", found, needed, f"check the address and credentials; {_WITHOUT_STORE}")
         return
     yield judge(
         state.deleted_id is None,
         "blocking",
         "MLflow",
-        found=f"{address.shown} answers"
+        found=f"{address.shown} responds"
         + ("" if state.deleted_id is None else f", but experiment {tracking.experiment!r} is deleted"),
         needed=needed,
         remedy=f"mlflow experiments restore -x {state.deleted_id}, or set tracking.experiment",
@@ -169,7 +171,7 @@ def _check_server(address: StoreAddress, tracking: TrackingParameters) -> Iterat
 
 
 def _check_artifact_location(location: str) -> Iterator[Finding]:
-    """Check a server's artifact folder. Without an artifact proxy, clients must write to the folder themselves."""
+    """Check that this machine can write to a server's artifact folder, which is necessary without an artifact proxy."""
     parts = urlsplit(location)
     if parts.scheme not in ("", "file") or not parts.path:
         return
@@ -186,15 +188,15 @@ def _check_artifact_location(location: str) -> Iterator[Finding]:
 
 
 def _check_database_server(address: StoreAddress) -> Finding:
-    needed = "a store that answers"
+    needed = "a database server that responds"
     parts = urlsplit(address.uri)
     port = parts.port or _PORTS[parts.scheme.split("+")[0]]
     try:
         socket.create_connection((parts.hostname or "localhost", port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        found = f"{address.shown} does not answer: {error.strerror or error}"
+        found = f"{address.shown} does not respond: {error.strerror or error}"
         return Finding("MLflow", "warning", found, needed, f"start the server, or set tracking.uri; {_WITHOUT_STORE}")
-    return Finding("MLflow", "ok", f"{address.shown} answers", needed)
+    return Finding("MLflow", "ok", f"{address.shown} responds", needed)
 
 
 def _check_driver(scheme: str) -> Finding:

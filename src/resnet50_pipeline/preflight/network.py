@@ -1,4 +1,4 @@
-"""Checks the host names, addresses and ports that the ranks use to connect to each other."""
+"""Checks the host names, addresses and ports through which the ranks connect to each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnet50_pipeline.paddleclas.launch.machines import resolve_master, try_to_
 from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 
-# Sets the port of the first rank; the other ranks use the next ports. By default, free ports are used
+# Port of the first rank; the other ranks use the following ports. By default, the launcher picks free ports
 # (launch/context/node.py).
 FIXED_PORT = "FLAGS_FIXED_PORT"
 _ETCD = "etcd://"
@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 3.0
 
 
 def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check that the ranks can connect to each other. With a wrong address, they would hang.
+    """Check that the ranks can connect to each other. With a wrong address, the ranks would hang.
 
     Args:
         launch: the ranks on this machine and the other machines.
@@ -40,10 +40,10 @@ def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> I
 
 
 def _check_own_address(launch: LaunchParameters) -> Finding:
-    """Check the address that the launcher's `get_host_ip` returns: the address of the full host name, or 127.0.0.1.
+    """Check the result of the launcher's `get_host_ip`: the address of the full host name, or 127.0.0.1.
 
-    On a single machine, the launcher ignores `training.launch.host`. This setting then only selects the network
-    interface for the ranks.
+    On a single machine, the launcher ignores `training.launch.host`, which in this case only selects the network
+    interface of the ranks.
     """
     name, needed = socket.gethostname(), "an address of this machine"
     address = None if launch.is_one_machine else launch.host
@@ -76,7 +76,7 @@ def _check_own_address(launch: LaunchParameters) -> Finding:
 
 
 def _check_master(launch: LaunchParameters) -> Finding:
-    """On machine 0, check that the port is free. On other machines, check that the name of machine 0 resolves."""
+    """Check that the port is free on machine 0, or that the name of machine 0 resolves on the other machines."""
     needed = "a free port here" if launch.rank == 0 else "the address of machine 0"
     try:
         master = resolve_master(launch).master or ""
@@ -88,18 +88,18 @@ def _check_master(launch: LaunchParameters) -> Finding:
         return Finding("machine 0", "ok", f"this machine; {master} is free", needed)
     host, _, port = master.rpartition(":")
     answers = _answers(host, int(port))
-    return Finding("machine 0", "ok", f"{master} {'answers' if answers else 'does not answer yet'}", needed)
+    return Finding("machine 0", "ok", f"{master} {'responds' if answers else 'does not respond yet'}", needed)
 
 
 def _check_etcd(address: str) -> Iterator[Finding]:
-    """Check the etcd server for elastic training, and the Python client that Paddle imports but does not install."""
+    """Check the etcd server for elastic training, and its Python client, which Paddle imports but does not install."""
     host, _, port = address.rpartition(":")
     answers = _answers(host, int(port))
     yield judge(
         answers,
         "blocking",
         "etcd",
-        found=f"{address} {'answers' if answers else 'does not answer'}",
+        found=f"{address} {'responds' if answers else 'does not respond'}",
         needed="an etcd server for elastic training",
         remedy="start the etcd server, or set training.launch.master",
     )
@@ -123,22 +123,22 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _try_to_connect(address: str) -> str | None:
-    """Return the reason why a program cannot connect to a port on this machine, or None if it can.
+    """Return the reason why a program cannot connect to a port on this machine, or None if the connection succeeds.
 
-    A rank that cannot reach another rank hangs. Binding alone is not enough, because it succeeds even if the interface
-    is down.
+    A rank that cannot reach another rank hangs. Binding a port is not a sufficient test, because it succeeds even if
+    the interface is down.
     """
     try:
         with socket.create_server((address, 0)) as server:
             socket.create_connection(server.getsockname(), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
-        return f"connecting to this address fails ({error.strerror or error})"
+        return f"cannot connect to this address ({error.strerror or error})"
     return None
 
 
 def _check_fixed_ports(first: str, ranks: int) -> Finding:
     if not first.isdecimal() or not 0 < int(first) <= 65536 - ranks:
-        return Finding("ports", "blocking", f"{FIXED_PORT}={first}", "a port number", f"unset {FIXED_PORT}")
+        return Finding("ports", "blocking", f"{FIXED_PORT}={first}", "a port number", f"correct or unset {FIXED_PORT}")
     ports = range(int(first), int(first) + ranks)
     taken = [port for port in ports if try_to_bind("", port)]
     return judge(
@@ -147,5 +147,5 @@ def _check_fixed_ports(first: str, ranks: int) -> Finding:
         "ports",
         found=f"in use: {', '.join(map(str, taken))}" if taken else "free",
         needed=f"{ports[0]} to {ports[-1]} ({FIXED_PORT})",
-        remedy=f"set another {FIXED_PORT}, or unset it; the launcher then uses free ports",
+        remedy=f"change {FIXED_PORT}, or unset the variable to use any free ports",
     )

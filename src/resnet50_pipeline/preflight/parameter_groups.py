@@ -10,7 +10,7 @@ from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR
 
 DATASET_ROOT = "dataset_root"
 TRAINING_DIR = "training_dir"
-# The checks need the paths of these catalog entries.
+# Catalog entries whose paths the checks need.
 CHECKED_PATHS = (DATASET_ROOT, "manifest", "train_list", "val_list", "shards", TRAINING_DIR)
 
 PARAMETER_GROUPS = (
@@ -25,12 +25,13 @@ PARAMETER_GROUPS = (
     "logs",
     "sweep",
 )
-# Top-level parameters that are not groups. The configuration loader reads the first; the catalog refers to the others.
+# Top-level parameters that are not groups. The configuration loader reads the first one; the catalog
+# uses all others.
 _TOP_LEVEL_PARAMETERS = ("recipe", RUN_DIR, DATA_DIR)
 
 
 def require_known_groups(groups: Iterable[str]) -> None:
-    """Raise an error if a parameter group is not read by any stage. Kedro would silently ignore the group.
+    """Raise an error if there is a parameter group that no stage reads. Kedro would silently ignore such a group.
 
     Raises:
         ParameterError: if a group is unknown; the message suggests the closest known name.

@@ -1,4 +1,4 @@
-"""Defines the plan of a run: its parameters, paths, launch command and YAML."""
+"""Defines the plan of a run: parameters, paths, launch command and YAML file."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Start:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Parameters and paths that the checks use to compute the requirements of a run.
+    """Parameters and paths from which the checks derive a run's requirements.
 
     Attributes:
-        project_path: project folder. Relative paths are relative to this folder.
+        project_path: project folder, the base of relative paths.
         dataset: `params:dataset`.
         training: `params:training`.
         tracking: `params:tracking`.
@@ -77,14 +77,14 @@ class RunPlan:
 
     @property
     def workspace(self) -> Path:
-        """Path of the folder that contains all of the run's results."""
+        """Folder that contains all results of the run."""
         return find_workspace(self.paths) or self.training_dir.parent
 
     @functools.cached_property
     def class_num(self) -> int:
         """Number of classes: `dataset.class_num` or, if unset, the number in the dataset's lists or class folders.
 
-        The value is 1 if the dataset cannot be read, which other checks report.
+        1 if the dataset cannot be read, which other checks report.
         """
         if self.dataset.class_num is not None:
             return self.dataset.class_num
@@ -97,7 +97,7 @@ class RunPlan:
         return count_classes(prefixed.entries for prefixed in lists.values())
 
     def command(self, inherited: Mapping[str, str] | None = None) -> LaunchCommand:
-        """Return the command that the `train_network` node runs; see `build_launch_command` for `inherited`.
+        """Return the command that the `train_network` node will run; see `build_launch_command` for `inherited`.
 
         If the PaddleClas engine has no checkout, the command contains $PADDLECLAS_HOME instead.
 
@@ -123,7 +123,7 @@ class RunPlan:
         return None
 
     def training_config(self) -> TrainingConfig:
-        """Return the PaddleClas configuration that the `train_network` node renders."""
+        """Return the PaddleClas configuration that the `train_network` node will write."""
         from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
 
         names = ("dataset_root", "train_list", "val_list", "training_dir")
@@ -173,8 +173,7 @@ def make_plan(
     """Return the plan of a run.
 
     Args:
-        parameters: parameter groups keyed by name, as mappings or models. Omit the groups of later stages that are
-            not part of the run.
+        parameters: parameter groups keyed by name, as mappings or models. Groups of later stages are optional.
         paths: catalog paths keyed by dataset name.
         project_path: project folder.
         makes_sample: whether the run creates the sample dataset.

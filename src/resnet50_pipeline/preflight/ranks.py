@@ -1,4 +1,4 @@
-"""Checks Paddle, its devices and its collectives with trainer/probes/environment.py, in a process like a rank's."""
+"""Checks Paddle, its devices and its collectives by running trainer/probes/environment.py as a rank would."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _BROKEN = f"make setup; for the complete error, run: python {PROBE_PROGRAM} --de
 
 @dataclass(frozen=True)
 class Probed:
-    """Result of the probe, or the error that prevented it.
+    """Result of the probe, or the error that prevented a result.
 
     Attributes:
-        found: JSON object that the probe printed.
-        positions: positions of the devices among the visible ones. The ranks use these as Paddle's device numbers.
+        found: JSON object printed by the probe.
+        positions: positions of the devices among the visible devices. Paddle uses these positions as device numbers.
         problem: the probe's error message, or None if the probe printed a result.
     """
 
@@ -57,8 +57,9 @@ def probing(
         command: command that starts the ranks. The probe uses the same interpreter and environment.
         launch: the ranks' devices.
         checkout: checkout to import the PaddleClas engine from; None for the native engine.
-        every_device: whether to test every device or only the first. With CUDA, each device takes about a second.
-        network: name of the network whose size the result includes, if the device is gpu.
+        every_device: whether to test every device instead of only the first. With CUDA, each device takes about a
+            second.
+        network: network whose size to include in the result if the device is gpu.
     """
     numbers = positions(launch, command.environment)
     arguments = [command.arguments[0], "-W", "ignore", str(PROBE_PROGRAM)]
@@ -67,7 +68,7 @@ def probing(
         arguments += ["--network", network]
     if checkout is not None:
         arguments += ["--paddleclas", str(checkout.home)]
-    # Importing paddle creates ~/.cache/paddle, and the ranks' HOME is a folder that only the run may create.
+    # Importing paddle creates ~/.cache/paddle, but the ranks' HOME must not exist before the run.
     with tempfile.TemporaryDirectory(prefix="preflight-") as home:
         process = subprocess.Popen(
             arguments,
@@ -106,7 +107,7 @@ def check_ranks(probed: Probed, launch: LaunchParameters) -> Iterator[Finding]:
     if "trainer_problem" in found:
         yield Finding("trainer", "blocking", found["trainer_problem"], "a rank that can import it", _BROKEN)
     if launch.device == "gpu" and not found["has_cuda"]:
-        return  # in a build without CUDA, the checks for GPUs and NCCL would also fail
+        return  # without CUDA, the checks for GPUs and NCCL would fail too
     if missing := found.get("missing_libraries"):
         yield _missing_libraries(missing)
         return
@@ -150,15 +151,17 @@ def _check_devices(probed: Probed, launch: LaunchParameters) -> Finding:
         return Finding(
             "devices",
             "blocking",
-            f"gpu:{number} is an {card}, and this Paddle was built for {found['kernels']}",
-            "kernels for each card",
+            f"gpu:{number} is an {card}, but this Paddle was built for {found['kernels']}",
+            "kernels for every card",
             "install a build from Paddle's own index: docs/devices.md",
         )
     if found["unusable"]:
         place, message = next(iter(found["unusable"].items()))
         number = launch.devices[probed.positions.index(int(place))]
-        what = f"{launch.device}:{number} fails to compute: {message}"
-        return Finding("devices", "blocking", what, needed, "remove it from training.launch.devices, or reset it")
+        what = f"a test computation on {launch.device}:{number} failed: {message}"
+        return Finding(
+            "devices", "blocking", what, needed, "remove this device from training.launch.devices, or reset the device"
+        )
     return Finding("devices", "ok", f"{count} x {launch.device}", needed)
 
 
@@ -168,9 +171,9 @@ def _missing_libraries(missing: Mapping[str, str]) -> Finding:
         "CUDA libraries",
         "blocking",
         "; ".join(missing.values()),
-        "all that Paddle opens",
-        f"make setup GPU=1, which installs {', '.join(missing)}; or set LD_LIBRARY_PATH to the folders of a CUDA 11.8 "
-        "toolkit and of cuDNN 8",
+        "all libraries that Paddle loads",
+        f"make setup GPU=1, which installs {', '.join(missing)}; or set LD_LIBRARY_PATH to the folders of CUDA 11.8 "
+        "and cuDNN 8",
     )
 
 
@@ -180,7 +183,7 @@ def _check_collectives(found: dict[str, Any], launch: LaunchParameters) -> Findi
         has, name = found["has_nccl"], "NCCL"
     elif launch.device == "cpu":
         has, name = found["has_gloo"], "gloo"
-    else:  # the plug-in provides them (such as BKCL or XCCL), and Paddle has no function to query them
+    else:  # provided by the plug-in, such as BKCL or XCCL; Paddle cannot query them
         return Finding("collectives", "ok", f"those of {launch.device}", needed)
     return judge(
         has,

@@ -1,4 +1,4 @@
-"""Renders the result of `kedro preflight` as a table that fits the terminal, or as one JSON object."""
+"""Renders the result of `kedro preflight` as a table that fits the terminal, or as a JSON object."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from resnet50_pipeline.text import pluralize
 
 SYMBOLS: Mapping[Status, str] = {"ok": "✓", "warning": "!", "blocking": "✗"}
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)KEY|AUTH", re.IGNORECASE)
+_COMMAND = re.compile(r"`[^`]+`")
+_NO_BREAK = "\x1f"
 _INDENT = "  "
 _MIN_WIDTH, _MAX_WIDTH = 60, 120
 
@@ -25,7 +27,7 @@ _MIN_WIDTH, _MAX_WIDTH = 60, 120
 def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status | None, str]]:
     """Return the lines of the table, each with the status of its finding (None for headings and continuation lines).
 
-    The columns are the check, the state found and the state needed. A remedy follows on separate lines.
+    The columns are the check, the actual state and the required state. Remedies follow on separate lines.
 
     Args:
         findings: findings in the order of the rows.
@@ -47,10 +49,7 @@ def render_table(findings: Sequence[Finding], width: int) -> list[tuple[Status |
             lines.append((one.status if number == 0 else None, text))
         if one.remedy:
             margin = " " * (2 + name + 2)
-            wrapped = textwrap.wrap(
-                one.remedy, width, initial_indent=f"{margin}→ ", subsequent_indent=f"{margin}  ", break_on_hyphens=False
-            )
-            lines += [(None, line) for line in wrapped]
+            lines += [(None, line) for line in _wrap_remedy(one.remedy, width, margin)]
     return lines
 
 
@@ -77,20 +76,13 @@ def summarize(findings: Sequence[Finding]) -> str:
     )
 
 
-def render_command(command: LaunchCommand, width: int) -> list[str]:
-    """Return the launch command for a shell, with one group of arguments per line if it is longer than `width`."""
-    words = [shlex.quote(argument) for argument in command.arguments]
-    whole = " ".join(words)
-    if len(_INDENT + whole) <= width:
-        return [_INDENT + whole]
-    # python -u -m paddle.distributed.launch --gpus=… | --log_dir=… | program | train --config …
-    groups = [" ".join(words[:5]), *words[5:7], " ".join(words[7:])]
-    lines = [f"{_INDENT if number == 0 else 2 * _INDENT}{group}" for number, group in enumerate(groups) if group]
-    return [f"{line} \\" for line in lines[:-1]] + [lines[-1]]
+def render_command(command: LaunchCommand) -> str:
+    """Return the launch command for a shell, on one line."""
+    return _INDENT + shlex.join(command.arguments)
 
 
 def shown_environment(command: LaunchCommand) -> dict[str, str]:
-    """Return the ranks' environment, keyed by name, without the values of variables that may be secrets."""
+    """Return the ranks' environment, keyed by name, with the values of possible secrets hidden."""
     return {name: "…" if _SECRET.search(name) else value for name, value in sorted(command.environment.items())}
 
 
@@ -99,12 +91,12 @@ def render_environment(command: LaunchCommand) -> list[str]:
     return [f"{_INDENT}{name}={shlex.quote(value)}" for name, value in shown_environment(command).items()]
 
 
-def render_start(start: Start, width: int) -> list[tuple[str, list[str]]]:
+def render_start(start: Start) -> list[tuple[str, list[str]]]:
     """Return the title and lines of each section: the command, the environment and the YAML file."""
     command = start.command
     where = "" if command.working_dir is None else f", in {command.working_dir}"
     return [
-        (f"Command{where}", render_command(command, width)),
+        (f"Command{where}", [render_command(command)]),
         ("Complete environment of the command", render_environment(command)),
         (start.config_name, [f"{_INDENT}{line}" for line in start.config_text.splitlines()]),
     ]
@@ -125,6 +117,20 @@ def as_json(findings: Sequence[Finding], start: Start | None) -> str:
             "config": yaml.safe_load(start.config_text),
         }
     return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def _wrap_remedy(remedy: str, width: int, margin: str) -> list[str]:
+    """Wrap a remedy, but keep commands in backticks on one line, so that the commands can be copied."""
+    glued = _COMMAND.sub(lambda match: match[0].replace(" ", _NO_BREAK), remedy)
+    lines = textwrap.wrap(
+        glued,
+        width,
+        initial_indent=f"{margin}→ ",
+        subsequent_indent=f"{margin}  ",
+        break_on_hyphens=False,
+        break_long_words="`" not in remedy,
+    )
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _wrap(text: str, width: int) -> list[str]:

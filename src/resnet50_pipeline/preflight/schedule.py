@@ -1,4 +1,4 @@
-"""Checks that the learning rate schedule fits into the run."""
+"""Checks that the learning rate schedule fits the length of the run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from resnet50_pipeline.recipe.optimization import Piecewise
 
 
 def check_schedule(training: TrainingParameters) -> Finding:
-    """Check that every step of a Piecewise schedule is reached before the last epoch.
+    """Check that a Piecewise schedule reaches its last value before training ends.
 
-    Cosine and Linear always span the run. A Piecewise schedule does not: with fewer epochs than in its recipe, the rate
-    may never drop.
+    Cosine and Linear always span the run. With a Piecewise schedule and fewer epochs than in its recipe, the rate may
+    never drop.
     """
     schedule, epochs = training.lr, training.epochs
     if not isinstance(schedule, Piecewise):
         return Finding("schedule", "ok", f"{schedule.name} over {epochs} epochs", "spans the run")
-    # As in PaddleClas, decay_epochs count from the end of the warm-up.
+    # As in PaddleClas, decay_epochs are counted from the end of the warm-up.
     starts = [schedule.warmup_epoch + epoch for epoch in schedule.decay_epochs]
     late = [start for start in starts if start >= epochs]
     used = schedule.values[: len(schedule.values) - len(late)]
@@ -24,7 +24,7 @@ def check_schedule(training: TrainingParameters) -> Finding:
         not late,
         "warning",
         "schedule",
-        found=f"training ends after {epochs} epochs, so of lr.values {list(schedule.values)} only {list(used)} are used"
+        found=f"training ends after {epochs} epochs and uses only {list(used)} of lr.values {list(schedule.values)}"
         if late
         else f"Piecewise with changes after epochs {starts}",
         needed=f"every change before epoch {epochs} (training.epochs)",

@@ -1,4 +1,4 @@
-"""Compares the nodes, tasks and GPUs of a SLURM job with the parameters of the run."""
+"""Checks that the nodes, tasks and GPUs of a SLURM job match the parameters of the run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from resnet50_pipeline.parameters import LaunchParameters
 from resnet50_pipeline.preflight.findings import Finding, judge
 from resnet50_pipeline.text import pluralize
 
-# Variables set for the job and for the step that `srun` started in it; see sbatch(1) and srun(1).
+# Set for the job and for its `srun` step; see sbatch(1) and srun(1).
 _JOB, _NODES, _CARDS = "SLURM_JOB_ID", "SLURM_JOB_NUM_NODES", "SLURM_GPUS_ON_NODE"
 _STEP_NODES, _STEP_TASKS = "SLURM_STEP_NUM_NODES", "SLURM_STEP_NUM_TASKS"
 
 
 def check_slurm(launch: LaunchParameters, environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Compare the parameters with the SLURM job. Outside a job, there are no findings.
+    """Compare the parameters with the SLURM job, if there is one.
 
     Args:
         launch: machines and devices of the run.
@@ -43,7 +43,7 @@ def check_slurm(launch: LaunchParameters, environment: Mapping[str, str] = os.en
 
 
 def _check_machines(launch: LaunchParameters, nodes: int) -> Finding:
-    # A run may use fewer nodes than the job has. A run that needs more nodes would wait for machines that never join.
+    # A run may leave nodes of the job idle. A run that needs more nodes would wait for machines that never join.
     return judge(
         nodes == launch.machines,
         "blocking" if nodes < launch.machines else "warning",

@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 def describe_training(
     training: TrainingParameters, recipe: str | None, environment: str, project_path: Path
 ) -> dict[str, str]:
-    """Return the tags, keyed by name. `recipe` is None if the environment defines the training run without a recipe."""
+    """Return the tags, keyed by name. `recipe` is None if the environment does not use a recipe."""
     git = describe_git(project_path)
     if git.problem:
-        logger.warning("MLflow does not record the commit of this run, because git cannot read it: %s", git.problem)
+        logger.warning("the commit of this run is not recorded in MLflow, because git failed: %s", git.problem)
     tags = {
         "git_commit": git.commit,
         "git_dirty": str(git.is_dirty).lower(),

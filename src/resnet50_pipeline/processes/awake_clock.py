@@ -10,10 +10,10 @@ _LONGEST_GAP_SECONDS = 5.0
 
 
 class AwakeClock:
-    """Counts the seconds during which its process could run. Read it often, for example at every poll.
+    """Counts the seconds during which its process was able to run. Read it often, for example at every poll.
 
-    `docker pause`, SIGSTOP and a suspended machine or VM freeze the watching process together with the processes that
-    it watches. The time spent frozen must not count as silence.
+    `docker pause`, SIGSTOP and suspending the machine or VM freeze the watching process together with the processes it
+    watches. Time spent frozen must not count as silence.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,7 +22,7 @@ class AwakeClock:
         self._seconds = 0.0
 
     def __call__(self) -> float:
-        """Return the seconds since the clock was created, excluding the time during which the process was frozen."""
+        """Return the seconds since the clock was created, excluding any time that the process spent frozen."""
         now = self._clock()
         self._seconds += min(now - self._last_read, _LONGEST_GAP_SECONDS)
         self._last_read = now

@@ -12,7 +12,8 @@ def running_in_background(work: Callable[[threading.Event], None], name: str, *,
     """Run `work` in a daemon thread while the block runs.
 
     Args:
-        work: function to call once, with an event that is set when the block ends. It must not raise exceptions.
+        work: function to call once, with an event that is set when the block ends. The function must not raise
+            exceptions.
         name: name of the thread.
         join_seconds: maximum time to wait for the thread at the end of the block.
     """

@@ -32,10 +32,10 @@ def repeat_command(
     original: Sequence[str] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> str:
-    """Return the `kedro run` command that started this process, with additional options that override existing ones.
+    """Return the `kedro run` command that started this process, with additional options that override existing options.
 
-    If another command (such as `kedro predict`) or another program (such as a notebook) started this process, return a
-    new `kedro run` command.
+    If this process was started by another command (such as `kedro predict`) or another program (such as a notebook),
+    return a new `kedro run` command.
 
     Args:
         added: options to add, such as `--pipelines`, `training`.
@@ -61,7 +61,7 @@ def repeat_command(
 
 
 def _find_program(start: Sequence[str]) -> list[str] | None:
-    """Return the words that start Kedro, such as `kedro` or `python -m kedro`. Return None for other programs."""
+    """Return the words that start Kedro, such as `kedro` or `python -m kedro`, or None for another program."""
     if "-m" in start[:-1]:
         return list(start) if start[-1] in _MODULES else None
     path = Path(start[-1]) if start else Path()

@@ -15,7 +15,7 @@ _received: int | None = None
 def stop_signals() -> tuple[signal.Signals, ...]:
     """Return the signals that ask this process to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP (a closed terminal).
 
-    SIGHUP is not included if this process ignores it, for example because `nohup` started the process.
+    SIGHUP is excluded if this process ignores it, as it does under `nohup`.
     """
     asks_to_stop = (signal.SIGINT, signal.SIGTERM)
     return asks_to_stop if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*asks_to_stop, signal.SIGHUP)
@@ -23,11 +23,11 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """While the block runs, raise RunInterruptedError in the main thread on the first of `stop_signals`.
+    """While the block runs, raise RunInterruptedError in the main thread when the first of `stop_signals` arrives.
 
     After the first signal, the previous handlers are restored, so a second SIGINT or SIGTERM ends the process
-    immediately. Only SIGHUP is ignored from then on, because the kernel and the shell both send it when a terminal
-    closes. If the first signal was SIGHUP, it is ignored even after the block.
+    immediately. Only SIGHUP is ignored from then on, because the kernel and the shell both send SIGHUP when a terminal
+    closes. If the first signal was SIGHUP, further SIGHUPs are ignored even after the block.
     """
     global _received  # noqa: PLW0603 - a process has one set of signal handlers
     _received = None
@@ -56,12 +56,12 @@ def signals_interrupt() -> Iterator[None]:
 
 
 def received_interruption() -> RunInterruptedError | None:
-    """Return an error for the signal received in the `signals_interrupt` block, or None if there was none."""
+    """Return an error for the signal received in the `signals_interrupt` block, or None if no signal was received."""
     return None if _received is None else RunInterruptedError(_received)
 
 
 def raise_if_interrupted() -> None:
-    """Raise the error for a received signal again. A library's `except Exception` may have suppressed it before.
+    """Raise the error for a received signal again, in case a library's `except Exception` has suppressed it.
 
     Call this function where a run can safely stop.
 

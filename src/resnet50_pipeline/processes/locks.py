@@ -51,7 +51,7 @@ def _lock_or_warn(descriptor: int, path: Path, *, wait: bool = False) -> bool:
 
 @contextlib.contextmanager
 def holding(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Lock an existing file or folder while the block runs, without writing to it. Yields whether the lock is held.
+    """Lock an existing file or folder while the block runs, without writing to it. Yield whether the lock is held.
 
     Args:
         path: file or folder.
@@ -86,7 +86,7 @@ def claiming(path: Path) -> Iterator[str | None]:
 
 
 def find_holder(path: Path) -> str | None:
-    """Return the PID in a lock file, or `(unknown)` if the file has none. Return None if no process holds the lock."""
+    """Return the PID in a lock file, `(unknown)` if the file contains no PID, or None if no process holds the lock."""
     with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8") as file:
         try:
             # filelock does not support shared locks. With exclusive locks, two processes that check at the same time

@@ -1,11 +1,12 @@
-"""Ends a process when its parent process ends, even if the parent is killed (Linux).
+"""Ends a process when its parent process ends, even if the parent is killed (Linux only).
 
 Run as a program, this module executes a command that receives SIGTERM when its parent ends:
 
     python -I -S parent_death.py <PID of the parent> <command> <argument> …
 
 A separate program is needed, because a process with threads must not run Python code between fork and exec. The program
-then replaces itself with the command. It runs without the package on its path, so it imports only the standard library.
+asks the kernel for the signal, and then replaces itself with the command. This module runs without the package on its
+path, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def signal_on_parent_death(number: signal.Signals) -> None:
-    """Ask the kernel to send a signal to this process when its parent ends. The setting is kept across exec."""
+    """Ask the kernel to send a signal to this process when its parent ends. The setting survives exec."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 

@@ -6,7 +6,7 @@ import getpass
 
 
 def user_name() -> str:
-    """Return the user name, or `unknown` if the user has no name, which happens in some containers."""
+    """Return the user name, or `unknown` if the user has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -10,7 +10,7 @@ def ensure_utf8_mode() -> None:
     """Restart this program in UTF-8 mode unless Python already reads file names as UTF-8.
 
     In a Latin-1 locale, Python would read the UTF-8 folder name `ñandú` as `Ã±andÃº`, and lists would contain that
-    wrong name. The output keeps the encoding of the terminal.
+    wrong name. The output keeps the terminal's encoding.
     """
     if sys.getfilesystemencoding().lower().replace("-", "") == "utf8":
         return

@@ -1,4 +1,4 @@
-"""Models for training recipes. They define both `params:training` and the PaddleClas YAML file.
+"""Models for training recipes, which define both `params:training` and the PaddleClas YAML file.
 
     Global:
       device: gpu
@@ -6,13 +6,13 @@
       …
     Arch: {name: ResNet50, class_num: 1000, pretrained: false}
 
-The file has the schema of `ppcls/configs/ImageNet/ResNet/ResNet50.yaml` (release/2.6), key by key. A key that is not
-declared here is an error. The description of a key starts with *native* if upstream ignores it and only the native
-trainer reads it.
+The file has the same keys as `ppcls/configs/ImageNet/ResNet/ResNet50.yaml` (release/2.6). A key that is not declared
+here is an error. The description of a key starts with *native* if upstream ignores it and only the native trainer
+reads it.
 
 Models without the `Config` suffix contain the settings in `params:training`. Models with the suffix add the keys that
 only the YAML file has.
 
-Import from the individual modules, because `data_loader` and `document` import OpenCV, whereas the modules for the
-parameters do not.
+Import from the individual modules: `data_loader` and `document` import OpenCV, but the modules for the parameters do
+not.
 """

@@ -1,4 +1,4 @@
-"""The `DataLoader` and `Infer` sections of the YAML file. They describe how image files become batches."""
+"""The `DataLoader` and `Infer` sections of the YAML file, which describe how image files become batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resnet50_pipeline.recipe.loaders import LoaderConfig, SamplerConfig
 
 
 class DatasetConfig(FiniteModel):
-    """`DataLoader.*.dataset`: a folder, a list file, and the operators applied to each image."""
+    """`DataLoader.*.dataset`: a folder, a list file and the operators to apply to each image."""
 
     name: Literal["ImageNetDataset"] = "ImageNetDataset"
     image_root: str = Field(description="Folder that the paths in the list are relative to.")
@@ -31,12 +31,12 @@ class DatasetConfig(FiniteModel):
     shards: str | None = Field(
         default=None, description="*native*: folder of the shard set with the images. null: read loose files."
     )
-    transform_ops: tuple[TransformOp, ...] = Field(description="Operators applied to each image.")
+    transform_ops: tuple[TransformOp, ...] = Field(description="Operators to apply to each image.")
     batch_transform_ops: tuple[BatchTransformOp, ...] = Field(
-        default=(), max_length=1, description="Operator applied to each batch."
+        default=(), max_length=1, description="Operator to apply to each batch."
     )
     progressive_resize: ProgressiveResize | None = Field(
-        default=None, description="How the crop size grows over the epochs."
+        default=None, description="How the crop size grows during training."
     )
 
     @field_serializer("transform_ops")
@@ -45,7 +45,7 @@ class DatasetConfig(FiniteModel):
 
     @model_serializer(mode="wrap")
     def _without_unset_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Upstream passes every key of a dataset to its constructor, so unset keys must be absent.
+        # Upstream passes every key to the dataset's constructor, so unset keys must be absent.
         return {name: value for name, value in serialize(self).items() if value}
 
     @model_validator(mode="after")
@@ -56,11 +56,11 @@ class DatasetConfig(FiniteModel):
 
     @property
     def crop(self) -> RandCropImage | None:
-        """The `RandCropImage` operator, or None if there is none, as in evaluation."""
+        """The `RandCropImage` operator, or None if there is no such operator, as in evaluation."""
         return next((op.operator for op in self.transform_ops if isinstance(op.operator, RandCropImage)), None)
 
     def transform_ops_of(self, epoch: int) -> tuple[TransformOp, ...]:
-        """Return the operators for an epoch (1-based). They differ between epochs only with `progressive_resize`."""
+        """Return the operators for an epoch (1-based), which depend on the epoch only with `progressive_resize`."""
         if self.progressive_resize is None or self.crop is None:
             return self.transform_ops
         size = self.progressive_resize.size_of(epoch, self.crop.size)
@@ -86,15 +86,18 @@ class DataLoaderConfig(FiniteModel):
     def _require_deterministic_evaluation(self) -> Self:
         dataset = self.Eval.dataset
         if dataset.batch_transform_ops or dataset.crop is not None or self.Eval.sampler.name == "RASampler":
-            raise ValueError("Eval: an evaluation does not mix, repeat or randomly crop images")
+            raise ValueError(
+                "Eval: evaluation cannot mix, repeat or randomly crop images; remove batch_transform_ops, RASampler "
+                "and RandCropImage"
+            )
         if self.Eval.loader.max_skipped_images or self.Eval.sampler.drop_last or self.Eval.sampler.images_per_class:
             raise ValueError(
-                "Eval: an evaluation reads every image once; set max_skipped_images: 0, drop_last: false and "
+                "Eval: evaluation must read every image once; set max_skipped_images: 0, drop_last: false and "
                 "images_per_class: null"
             )
         if self.Eval.loader.normalize_on_device:
             raise ValueError(
-                "Eval: an evaluation uses the same pixel values as serving; set normalize_on_device only in Train"
+                "Eval: evaluation must use the same pixel values as serving; set normalize_on_device only in Train"
             )
         return self
 

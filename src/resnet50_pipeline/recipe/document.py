@@ -19,7 +19,7 @@ from resnet50_pipeline.recipe.yaml_form import without_none
 
 
 class TrainingConfig(FiniteModel):
-    """The content of a PaddleClas YAML file, with all sections."""
+    """A PaddleClas YAML file with all its sections."""
 
     Global: GlobalConfig
     AMP: AMPConfig | None = None
@@ -33,19 +33,19 @@ class TrainingConfig(FiniteModel):
 
     @model_serializer(mode="wrap")
     def _without_absent_sections(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Upstream enables EMA if the key exists, even with the value null (ppcls/engine/engine.py).
+        # Upstream enables EMA if the key exists, even if its value is null (ppcls/engine/engine.py).
         return without_none(serialize(self), ("AMP", "EMA"))
 
     def to_yaml(self) -> str:
-        """Return the YAML text. Sections are in PaddleClas' order, and default values are included."""
+        """Return the YAML text, with sections in PaddleClas' order and default values."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def parse_training_config(text: str, source: str) -> TrainingConfig:
-    """Parse YAML text. Error messages refer to the text as `source`.
+    """Parse YAML text. Error messages refer to it as `source`.
 
     Raises:
-        TrainingConfigError: if the text is not YAML, or contains unsupported keys or values. The message lists all of
+        TrainingConfigError: if the text is not YAML, or contains unsupported keys or values; the message lists all of
             them.
     """
     try:

@@ -14,29 +14,28 @@ class SamplerOptions(FiniteModel):
     """Options for the training sampler."""
 
     drop_last: bool = Field(
-        default=False, description="Drop the last batch of an epoch if it is smaller than the others."
+        default=False, description="Drop the last batch of an epoch if it is smaller than the other batches."
     )
     num_repeats: int | None = Field(
         default=None,
         ge=2,
-        description="Repeated augmentation (arXiv:1902.05509): number of times that an image occurs in an epoch. Each "
-        "occurrence is augmented differently. The length of the epoch stays the same, so it contains fewer distinct "
-        "images.",
+        description="Repeated augmentation (arXiv:1902.05509): number of differently augmented copies of an image per "
+        "epoch. The length of an epoch stays the same, so an epoch contains fewer distinct images.",
     )
     images_per_class: int | None = Field(
         default=None,
         ge=1,
-        description="*native*: class-balanced sampling: number of images per class in an epoch. If a class has fewer "
-        "images, they are repeated with different augmentation. If it has more images, the next epoch continues with "
-        "the remaining ones. null: an epoch follows the train list.",
+        description="*native*: number of images per class and epoch (class-balanced sampling). If a class has fewer "
+        "images, they are repeated with different augmentation. If a class has more images, the next epoch continues "
+        "with the rest. null: an epoch follows the train list.",
     )
 
     @model_validator(mode="after")
     def _require_one_kind_of_repetition(self) -> Self:
         if self.num_repeats is not None and self.images_per_class is not None:
             raise ValueError(
-                f"num_repeats is {self.num_repeats} and images_per_class is {self.images_per_class}; set one of them "
-                f"to null"
+                f"num_repeats is {self.num_repeats} and images_per_class is {self.images_per_class}, but only one of "
+                "the two can be used; set the other to null"
             )
         return self
 
@@ -52,24 +51,24 @@ class WorkerOptions(FiniteModel):
     max_skipped_images: int = Field(
         default=0,
         ge=0,
-        description="*native*: maximum number of unreadable training images per epoch, over all ranks. Each of them is "
-        "counted and replaced by the next readable image in the list. If there are more, the run fails. An evaluation "
-        "never skips images.",
+        description="*native*: maximum number of unreadable training images per epoch, for all ranks together. Each of "
+        "these images is counted and replaced with the next readable image in the list. If there are more, the run "
+        "fails. Evaluation never skips images.",
     )
     decode: Literal["whole", "region"] = Field(
         default="whole",
-        description="*native*: part of a train JPEG to decode. whole: the full image. region: only the region of the "
-        "random crop (needs the `region` extra). Both produce the same pixels.",
+        description="*native*: how much of a training JPEG to decode. whole: the full image. region: only the random "
+        "crop (extra `region`). Both give the same pixels.",
     )
     normalize_on_device: bool = Field(
         default=False,
-        description="*native*: copy train batches to the device as uint8 and normalize them there, so that only a "
-        "quarter of the bytes are copied. Has no effect with RandomErasing, which works on normalized pixels.",
+        description="*native*: copy training batches to the device as uint8 and normalize them there. Copying uint8 "
+        "takes a quarter of the bytes. Has no effect with RandomErasing, which works on normalized pixels.",
     )
 
 
 class Loader(WorkerOptions, SamplerOptions):
-    """Settings for loading train batches (`training.loader`)."""
+    """Settings for loading training batches (`training.loader`)."""
 
     use_dali: bool = Field(
         default=False, description="Whether NVIDIA DALI decodes and crops training images on the GPU."
@@ -91,7 +90,7 @@ class SamplerConfig(SamplerOptions):
 
     name: Literal["DistributedBatchSampler", "RASampler"] = "DistributedBatchSampler"
     batch_size: int = Field(description="Images per batch on each rank.")
-    shuffle: bool = Field(description="Whether the order changes from epoch to epoch.")
+    shuffle: bool = Field(description="Whether to shuffle the images in each epoch.")
 
     @model_validator(mode="after")
     def _require_matching_sampler(self) -> Self:

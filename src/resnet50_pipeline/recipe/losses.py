@@ -27,8 +27,8 @@ class MultiLabelOptions(FiniteModel):
         default=None,
         ge=0,
         lt=1,
-        description="*native*: targets above this threshold become 1, and all others become 0. Procedures A1 to A3 in "
-        "Wightman et al. 2021 use 0.2.",
+        description="*native*: targets above this threshold become 1, all others 0. Procedures A1 to A3 in Wightman et "
+        "al. 2021 use 0.2.",
     )
 
 
@@ -38,15 +38,15 @@ class ClassWeightOptions(FiniteModel):
     class_weights: Literal["balanced", "effective-number"] | tuple[PositiveFloat, ...] | None = Field(
         default=None,
         description="*native*: weight of each class in the loss, for classes of different sizes. balanced: inversely "
-        "proportional to the number of train images. effective-number: inversely proportional to the effective number "
-        "of images (Cui et al. 2019), which favors rare classes less. Both are scaled so that the mean over the train "
-        "images is 1. A list contains one weight per class. null: all images have the same weight.",
+        "proportional to the number of training images. effective-number: inversely proportional to the effective "
+        "number of images (Cui et al. 2019), which favors rare classes less. Both kinds of weights are scaled to a "
+        "mean of 1 over the training images. A list: one weight per class. null: no weighting.",
     )
     class_weights_beta: float = Field(
         default=0.999,
         ge=0,
         lt=1,
-        description="*native*: effective-number: β in the effective number of n images, (1 - β^n) / (1 - β). 0: no "
+        description="*native*: β in the effective number of n images, (1 - β^n) / (1 - β), for effective-number. 0: no "
         "weighting. Near 1: like balanced. null means 0.999.",
     )
 
@@ -63,7 +63,7 @@ class CELoss(ClassWeightOptions):
 
 
 class MultiLabelLoss(MultiLabelOptions):
-    """Binary cross entropy per class, as in A1 to A3 of "ResNet strikes back" (Wightman et al. 2021)."""
+    """Binary cross entropy per class, as in procedures A1 to A3 in "ResNet strikes back" (Wightman et al. 2021)."""
 
     name: Literal["MultiLabelLoss"] = Field(default="MultiLabelLoss", description="PaddleClas' name for the loss.")
 
@@ -72,14 +72,14 @@ Loss = Annotated[CELoss | MultiLabelLoss, chosen_by_name(CELoss, MultiLabelLoss)
 
 
 class WeightedLoss(FiniteModel):
-    """Keys that all losses in the YAML file share."""
+    """Keys shared by all losses in the YAML file."""
 
     weight: float = Field(default=1.0, ge=1.0, le=1.0, description="Always 1, because there is only one loss.")
     epsilon: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Label smoothing: share of each target that is distributed evenly over all classes.",
+        description="Label smoothing: fraction of each target to distribute evenly over all classes.",
     )
 
 
@@ -97,7 +97,7 @@ class CELossConfig(WeightedLoss, ClassWeightOptions):
 class MultiLabelLossConfig(WeightedLoss, MultiLabelOptions):
     """The `MultiLabelLoss` section of a loss in the YAML file.
 
-    Upstream's version needs target vectors. This project's version also accepts class ids.
+    Upstream's loss needs target vectors. This project's loss also accepts class ids.
     """
 
     @model_serializer(mode="wrap")
@@ -115,7 +115,7 @@ class LossItem(FiniteModel):
     @classmethod
     def _name_the_successor(cls, content: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(content, dict) and "MixCELoss" in content:
-            # Upstream's class with that name raises the same error (ppcls/loss/celoss.py).
+            # Upstream's MixCELoss raises the same error (ppcls/loss/celoss.py).
             raise ValueError("MixCELoss is deprecated; use CELoss, which also supports mixed images")
         return validate(content)
 

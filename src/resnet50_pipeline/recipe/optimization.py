@@ -16,18 +16,16 @@ _PRECISION = "Has no effect: weights are float32 with or without AMP."
 
 
 class Warmup(FiniteModel):
-    """Fields that all schedules share: linear warm-up, and whether the rate changes after each step or each epoch."""
+    """Fields shared by all schedules: the linear warm-up and the interval between changes of the rate."""
 
     warmup_epoch: int = Field(default=0, ge=0, description="Epochs of linear warm-up.")
     warmup_start_lr: float = Field(default=0.0, ge=0, description="Rate at the start of the warm-up.")
-    by_epoch: bool = Field(
-        default=False, description="Change the rate only at the end of each epoch, not at every step."
-    )
+    by_epoch: bool = Field(default=False, description="Change the rate after each epoch instead of after each step.")
 
     def _require_rising_warmup(self, peak: float) -> Self:
         if self.warmup_epoch and self.warmup_start_lr > peak:
             raise ValueError(
-                f"warmup_start_lr {self.warmup_start_lr:g} must not be above {peak:g}, the rate after the warm-up"
+                f"warmup_start_lr {self.warmup_start_lr:g} must not exceed {peak:g}, the rate after the warm-up"
             )
         return self
 
@@ -35,7 +33,7 @@ class Warmup(FiniteModel):
 class Piecewise(Warmup):
     """A piecewise constant learning rate that changes after the given epochs.
 
-    This schedule has no `learning_rate` field. If it were set, PaddleClas would silently ignore `decay_epochs` and
+    It has no `learning_rate` field, because if the field were set, PaddleClas would silently ignore `decay_epochs` and
     `values` (ppcls/optimizer/learning_rate.py).
     """
 
@@ -43,24 +41,26 @@ class Piecewise(Warmup):
     decay_epochs: tuple[int, ...] = Field(
         default=(), description="Epochs after which the rate changes, ascending, counted from the end of the warm-up."
     )
-    values: tuple[float, ...] = Field(description="Learning rates: one more than there are decay_epochs.")
+    values: tuple[float, ...] = Field(description="Learning rates, one more than decay_epochs.")
 
     @model_validator(mode="after")
     def _require_one_value_per_interval(self) -> Self:
         if len(self.values) != len(self.decay_epochs) + 1:
             raise ValueError(
-                "Piecewise needs one more value than decay_epochs, but there are "
-                f"{pluralize(len(self.values), 'value')} and {len(self.decay_epochs)} decay_epochs; "
-                f"set {pluralize(len(self.decay_epochs) + 1, 'value')}"
+                f"Piecewise needs one more value than decay_epochs, but has {pluralize(len(self.values), 'value')} for "
+                f"{len(self.decay_epochs)} decay_epochs; set {pluralize(len(self.decay_epochs) + 1, 'value')}"
             )
         if list(self.decay_epochs) != sorted(set(self.decay_epochs)):
-            raise ValueError(f"decay_epochs must be in ascending order, but are {list(self.decay_epochs)}")
+            raise ValueError(f"decay_epochs must be ascending, but are {list(self.decay_epochs)}")
         if min(self.decay_epochs, default=1) < 1:
             raise ValueError(f"decay_epochs must be at least 1, but are {list(self.decay_epochs)}")
         if min(self.values) < 0:
             raise ValueError(f"values must not be negative, but are {list(self.values)}")
         if self.values[0] == 0:
-            raise ValueError(f"values starts with 0, with which nothing is trained: {list(self.values)}; set a rate")
+            raise ValueError(
+                "values must start with a positive rate (otherwise the first epochs train nothing), but are "
+                f"{list(self.values)}"
+            )
         return self._require_rising_warmup(self.values[0])
 
 
@@ -74,7 +74,7 @@ class Cosine(Warmup):
     @model_validator(mode="after")
     def _require_decay(self) -> Self:
         if self.eta_min > self.learning_rate:
-            raise ValueError(f"eta_min {self.eta_min:g} must not be above learning_rate {self.learning_rate:g}")
+            raise ValueError(f"eta_min {self.eta_min:g} must not exceed learning_rate {self.learning_rate:g}")
         return self._require_rising_warmup(self.learning_rate)
 
 
@@ -89,15 +89,15 @@ class Linear(Warmup):
     @model_validator(mode="after")
     def _require_decay(self) -> Self:
         if self.end_lr > self.learning_rate:
-            raise ValueError(f"end_lr {self.end_lr:g} must not be above learning_rate {self.learning_rate:g}")
+            raise ValueError(f"end_lr {self.end_lr:g} must not exceed learning_rate {self.learning_rate:g}")
         return self._require_rising_warmup(self.learning_rate)
 
     @model_validator(mode="after")
     def _require_warmup_in_steps(self) -> Self:
         if self.by_epoch and self.warmup_epoch:
             raise ValueError(
-                f"Linear with by_epoch does not support warmup_epoch ({self.warmup_epoch}): PaddleClas counts its "
-                "warm-up in steps and its decay in epochs (ppcls/optimizer/learning_rate.py); set by_epoch: false"
+                f"Linear does not support warmup_epoch ({self.warmup_epoch}) together with by_epoch: PaddleClas counts "
+                "the warm-up in steps and the decay in epochs (ppcls/optimizer/learning_rate.py); set by_epoch: false"
             )
         return self
 
@@ -106,16 +106,16 @@ Schedule = Annotated[Piecewise | Cosine | Linear, chosen_by_name(Piecewise, Cosi
 
 
 class WeightDecayRules(FiniteModel):
-    """Fields that both optimizers share: exemptions from weight decay, and gradient clipping."""
+    """Fields shared by both optimizers: exemptions from weight decay, and gradient clipping."""
 
     no_weight_decay_name: str | None = Field(
         default=None,
-        description="Substrings of parameter names, separated by spaces. Parameters that match have no weight decay.",
+        description="Substrings of parameter names, separated by spaces. Matching parameters have no weight decay.",
     )
     one_dim_param_no_weight_decay: bool = Field(
         default=False,
         description="Exclude biases and BatchNorm's scales and shifts from weight decay. Upstream's Momentum ignores "
-        "this setting, unless no_weight_decay_name is set. In that case, it applies no weight decay at all "
+        "this setting, or, if no_weight_decay_name is set, applies no weight decay at all "
         "(ppcls/optimizer/optimizer.py).",
     )
     clip_norm: float | None = Field(default=None, gt=0, description="Maximum norm of each parameter's gradient.")
@@ -128,12 +128,12 @@ class Momentum(WeightDecayRules):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Factor for the previous velocity.")
     use_nesterov: bool = Field(default=False, description="Whether to use Nesterov momentum.")
     l2_coeff: float = Field(
-        default=1e-4, ge=0, description="L2 regularization: this value times the weight is added to the gradient."
+        default=1e-4, ge=0, description="L2 regularization: adds this value times the weight to the gradient."
     )
 
 
 class AdamW(WeightDecayRules):
-    """Adam with weight decay decoupled from the gradient (Loshchilov and Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     name: Literal["AdamW"] = Field(default="AdamW", description="PaddleClas' name for the optimizer.")
     beta1: float = Field(
@@ -144,7 +144,7 @@ class AdamW(WeightDecayRules):
     )
     epsilon: float = Field(default=1e-8, gt=0, description="Small number added to the denominator; null means 1e-8.")
     weight_decay: float = Field(
-        ge=0, description="Weight decay: each step subtracts this value times the learning rate times the weight."
+        ge=0, description="Weight decay: each step subtracts the weight times the learning rate times this value."
     )
 
     @model_validator(mode="before")

@@ -18,8 +18,8 @@ class Amp(FiniteModel):
     scale_loss: float = Field(default=128.0, ge=1, description="float16: initial loss scale.")
     use_dynamic_loss_scaling: bool = Field(
         default=True,
-        description="float16: whether to halve the loss scale if a gradient overflows, and to double it after 2000 "
-        "steps without an overflow.",
+        description="float16: whether to halve the loss scale when a gradient overflows and double it after 2000 steps "
+        "without an overflow.",
     )
     use_promote: bool = Field(
         default=False, description="O2: whether operators with at least one float32 input run in float32."
@@ -31,7 +31,7 @@ class Amp(FiniteModel):
     dtype: Literal["float16", "bfloat16"] = Field(
         default="float16",
         description="*native*: half-precision type. bfloat16 does not need loss scaling, but requires compute "
-        "capability 8.0 on NVIDIA GPUs. Upstream always uses float16.",
+        "capability 8.0 or higher on NVIDIA GPUs. Upstream always uses float16.",
     )
 
     @model_validator(mode="before")
@@ -57,8 +57,8 @@ class AMPConfig(Amp):
 
 
 class EMAConfig(FiniteModel):
-    """The `EMA` section of the YAML file: a moving average of the weights, which is evaluated and exported."""
+    """The `EMA` section of the YAML file: the moving average of the weights, which is evaluated and exported."""
 
     decay: float = Field(
-        default=0.9999, ge=0, lt=1, description="Weight of the previous average at every optimizer step."
+        default=0.9999, ge=0, lt=1, description="Weight of the previous average at each optimizer step."
     )

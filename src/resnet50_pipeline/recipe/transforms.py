@@ -1,7 +1,7 @@
 """Image transforms as parameters: `training.train_transform` and `training.eval_transform`.
 
 In the YAML file, each transform is a list of operators (see `resnet50_pipeline.paddleclas.config`). This module does
-not import OpenCV, so the parameters can be checked without it.
+not import OpenCV, so that the parameters can be checked without it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Backend = Literal["cv2", "pil"]
 def _require_square(size: object) -> object:
     if isinstance(size, list | tuple):
         raise ValueError(
-            f"size is {list(size)}, but crops are square; set one number of pixels (the images themselves can have any "
-            "shape)"
+            f"size is {list(size)}, but crops are square; set it to a single side length in pixels (the images can "
+            "have any shape)"
         )
     return size
 
@@ -32,36 +32,36 @@ Side = Annotated[int, BeforeValidator(_require_square), Field(ge=8)]
 
 
 class TrainTransform(FiniteModel):
-    """Transform of training images: decode → RandCropImage → (flip) → augment → normalize → (erase) → CHW → mix."""
+    """Transform for training: decode → RandCropImage → (flip) → augment → normalize → (erase) → CHW → mix."""
 
     size: Side = Field(description="Side of the square crop, in pixels.")
-    scale: tuple[float, float] = Field(default=(0.08, 1.0), description="Range of the crop's share of the image area.")
+    scale: tuple[float, float] = Field(
+        default=(0.08, 1.0), description="Range of the crop's area, as a fraction of the image area."
+    )
     ratio: tuple[float, float] = Field(
         default=(3 / 4, 4 / 3), description="Range of the crop's aspect ratio, width / height."
     )
     use_log_aspect: bool = Field(
         default=False,
-        description="Whether to draw the logarithm of the ratio uniformly, as torchvision and timm do, instead of the "
-        "ratio, as PaddleClas does.",
+        description="Whether to sample the logarithm of the ratio uniformly, as torchvision and timm do, instead of "
+        "the ratio itself, as PaddleClas does.",
     )
     interpolation: Interpolation = Field(default="bilinear", description="Interpolation for resizing a crop to `size`.")
-    backend: Backend = Field(
-        default="cv2", description="Library used for resizing: OpenCV, or Pillow with antialiasing."
-    )
-    flip: bool = Field(default=True, description="Whether to flip each image left to right with probability 0.5.")
+    backend: Backend = Field(default="cv2", description="Library for resizing: OpenCV, or Pillow with antialiasing.")
+    flip: bool = Field(default=True, description="Whether to flip images horizontally with probability 0.5.")
     augment_ops: tuple[AugmentOp, ...] = Field(
         default=(),
-        description="Operators applied after the flip, in PaddleClas' notation: `- TimmAutoAugment: {config_str: …}`. "
-        "RandomErasing is applied after the normalization.",
+        description="Operators to apply after the flip, in PaddleClas' notation: `- TimmAutoAugment: {config_str: …}`. "
+        "RandomErasing is applied after normalization.",
     )
     batch_transform_ops: tuple[BatchTransformOp, ...] = Field(
         default=(),
         max_length=1,
-        description="Operator applied to entire batches, in PaddleClas' notation: MixupOperator, CutmixOperator or "
+        description="Operator to apply to each batch, in PaddleClas' notation: MixupOperator, CutmixOperator or "
         "OpSampler.",
     )
     progressive_resize: ProgressiveResize | None = Field(
-        default=None, description="Settings for increasing the crop size during training, up to `size`."
+        default=None, description="How to increase the crop size during training, up to `size`."
     )
 
     @field_serializer("augment_ops")
@@ -74,7 +74,8 @@ class TrainTransform(FiniteModel):
         if places != sorted(places):
             names = [type(op.operator).__name__ for op in self.augment_ops]
             raise ValueError(
-                f"augment_ops are {', '.join(names)}, but RandomErasing works on normalized pixels, so it must be last"
+                f"augment_ops are {', '.join(names)}, but RandomErasing must be last, because it works on normalized "
+                f"pixels"
             )
         return self
 
@@ -82,8 +83,8 @@ class TrainTransform(FiniteModel):
     def _require_growth(self) -> Self:
         if self.progressive_resize is not None and self.progressive_resize.initial_size > self.size:
             raise ValueError(
-                f"progressive_resize.initial_size {self.progressive_resize.initial_size} is above size {self.size}; "
-                f"lower initial_size"
+                f"progressive_resize.initial_size {self.progressive_resize.initial_size} is greater than size "
+                f"{self.size}; lower initial_size"
             )
         return self
 
@@ -94,14 +95,12 @@ class EvalTransform(FiniteModel):
     resize_short: int = Field(ge=8, description="Short side after the resize, in pixels.")
     size: Side = Field(description="Side of the center crop, in pixels.")
     interpolation: Interpolation = Field(default="bilinear", description="Interpolation for resizing the image.")
-    backend: Backend = Field(
-        default="cv2", description="Library used for resizing: OpenCV, or Pillow with antialiasing."
-    )
+    backend: Backend = Field(default="cv2", description="Library for resizing: OpenCV, or Pillow with antialiasing.")
 
     @model_validator(mode="after")
     def _require_deterministic_crop(self) -> Self:
         if self.size > self.resize_short:
-            raise ValueError(f"size {self.size} is larger than resize_short {self.resize_short}; lower size")
+            raise ValueError(f"size {self.size} is greater than resize_short {self.resize_short}; lower size")
         if self.interpolation == "random":
-            raise ValueError("random interpolation is only supported in training; set interpolation to bilinear")
+            raise ValueError("random interpolation is supported only in training; set interpolation to bilinear")
         return self

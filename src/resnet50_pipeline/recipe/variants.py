@@ -11,13 +11,13 @@ from resnet50_pipeline.frozen_model import FiniteModel
 
 
 def chosen_by_name(*variants: type[FiniteModel]) -> BeforeValidator:
-    """Return a validator that selects one of the models by the `name` key and builds it from the mapping.
+    """Return a validator that selects a model by the `name` key and builds it from the mapping.
 
     With pydantic's discriminated unions, the path in an error would include the variant (`lr.Cosine.learning_rate`).
-    With this validator, the error contains the path as in the configuration file (`lr.learning_rate`).
+    With this validator, the path is the same as in the configuration file (`lr.learning_rate`).
 
-    Configuration files are merged, so a mapping can contain keys that a file with lower precedence sets for another
-    variant. Such keys are dropped if their value is null, false, zero or empty. Otherwise, they are errors.
+    Because configuration files are merged, a mapping can contain keys of another variant from a file with lower
+    precedence. These keys are dropped if their value is null, false, zero or empty. Otherwise, they are errors.
 
     The validator raises ValueError if no variant has the name, or if a key belongs only to other variants.
     """

@@ -60,8 +60,8 @@ def bin_confidences(table: PredictionTable) -> pd.DataFrame:
 def calibration_errors(table: PredictionTable) -> Mapping[str, float]:
     """Return calibration metrics, all in 0..1.
 
-    `ece` is the mean gap between confidence and accuracy over the bins, weighted by their number of images. `mce` is
-    the largest gap in any bin. `mean_confidence` is the mean probability of the predicted class.
+    `ece` is the mean gap between confidence and accuracy over the bins, weighted by the number of images in each bin.
+    `mce` is the largest gap in any bin. `mean_confidence` is the mean probability of the predicted class.
     """
     bins = bin_confidences(table)
     filled = bins[bins["images"] > 0]

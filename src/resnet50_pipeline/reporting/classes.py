@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,20 @@ class ClassNames:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def keys(self) -> list[str]:
+        """The synset of each class, or its label if it has no synset."""
+        return [synset or label for synset, label in zip(self.synsets, self.labels, strict=True)]
+
+
+def find_moved_classes(keys: Sequence[str], other: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return the two labels of each class that has another label in `other`. Repeated keys are left out."""
+    first, second = (
+        {key: label for label, key in enumerate(one) if repeats[key] == 1}
+        for one, repeats in ((keys, Counter(keys)), (other, Counter(other)))
+    )
+    return {key: (label, second[key]) for key, label in first.items() if second.get(key, label) != label}
+
 
 def read_class_names(label_map: Mapping[str, Any]) -> ClassNames:
     """Return the class names from a label map: `{"class_num": 2, "classes": [{"id": 0, "synset": …, "name": …}, …]}`.
@@ -38,8 +52,8 @@ def read_class_names(label_map: Mapping[str, Any]) -> ClassNames:
         raise EvaluationTableError(
             [
                 f"label_map: the ids must be 0..{label_map['class_num'] - 1}, in this order (class_num is "
-                f"{label_map['class_num']}), but the ids of its {len(ids)} classes are {_excerpt(ids)}; "
-                f"run data_preparation again"
+                f"{label_map['class_num']}), but the ids of the {len(ids)} classes are {_excerpt(ids)}; run "
+                "data_preparation again"
             ]
         )
     synsets = tuple(str(entry["synset"]) for entry in classes)

@@ -43,7 +43,7 @@ class _Events:
 
 
 def draw_training_curves(history: pd.DataFrame, theme: Theme = LIGHT) -> Figure:
-    """Return a figure of 1650 x 1140 pixels with four panels: loss, top-1 accuracy, learning rate and images/s by step.
+    """Return a 1650 x 1140-pixel figure with four panels: loss, top-1 accuracy, learning rate and images/s by step.
 
     Thin lines show `train_step` events. Bold lines show `epoch_end` (train) and `eval_end` (validation) events. Dashed
     vertical lines mark the steps at which training resumed.
@@ -154,7 +154,8 @@ def _draw_learning_rate(axes: Axes, events: _Events, theme: Theme) -> None:
     # A piecewise-constant rate drops by a factor each time, so the later values are visible only on a logarithmic axis.
     values = rates["learning_rate"].to_numpy()
     is_piecewise = len(np.unique(values)) > 1 and float(np.median(np.abs(np.diff(values)))) == 0
-    # The history contains the rates only at print intervals, so the peak of the schedule may lie between two of them.
+    # The history contains the rates only at print intervals, so the peak of the schedule may lie between two
+    # of these points.
     peak = f"highest logged value {values.max():.3g}" if len(values) else ""
     title_panel(axes, theme, "Learning rate", f"{peak}; logarithmic axis" if is_piecewise else peak)
     axes.plot(rates["step"], values, color=theme.main, linewidth=2)

@@ -1,7 +1,7 @@
 """Computes 95% confidence intervals with the bootstrap (Efron 1979).
 
-Each interval is a pair of percentiles over many resamples, drawn with replacement. The number of correct predictions
-among n resampled images has a binomial distribution, so this module draws that number directly. The result is
+Each interval is a pair of percentiles over many resamples, sampled with replacement. The number of correct predictions
+among n resampled images has a binomial distribution, so this module samples this number directly. The result is
 equivalent to resampling individual images, but the computation is much faster. The seed is fixed, so the same table
 always produces the same intervals.
 """

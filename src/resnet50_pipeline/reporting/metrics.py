@@ -26,8 +26,8 @@ def compute_metrics(
     """Return the metrics of an evaluation as a flat dictionary. Accuracies are fractions in 0..1.
 
     - `top1`, `top5` (true class among the first min(5, classes)) and `balanced_accuracy` (mean accuracy over the
-      classes with images, equal to macro-averaged recall). For each of them, `…_low` and `…_high` are the ends of its
-      95% confidence interval, computed from `resamples` bootstrap resamples.
+      classes with images, equal to macro-averaged recall). For each of these metrics, `…_low` and `…_high` are the ends
+      of the 95% confidence interval, computed from `resamples` bootstrap resamples.
     - `macro_precision` and `macro_f1`: means over the classes that have images or predictions, equal to the results of
       scikit-learn with zero_division=0.
     - `loss` (mean), and `ece`, `mce` and `mean_confidence` (see `calibration_errors`).
@@ -35,8 +35,8 @@ def compute_metrics(
       `seconds`.
 
     Raises:
-        EvaluationTableError: if the table is malformed, or if the summary lacks a value or has a different number of
-            images.
+        EvaluationTableError: if the table is malformed, a value is missing from the summary, or the summary has a
+            different number of images.
     """
     table = read_prediction_table(predictions)
     _check_summary(table, evaluation_summary)
@@ -97,7 +97,7 @@ def per_class_table(predictions: pd.DataFrame, label_map: Mapping[str, Any]) -> 
     - `id`, `synset`, `name`, `images`, `correct`
     - `top1`, `top5`: fractions in 0..1, or NaN for a class without images.
     - `predicted`: number of images that were predicted as this class.
-    - `precision`: fraction of these images that belong to the class, or NaN if there are none.
+    - `precision`: fraction of these images that belong to the class, or NaN if there are no such images.
     - `loss`: mean loss, or NaN for a class without images.
     - `confused_with_id`, `confused_with` (name), `confused_images`: the most frequent wrong prediction. Ties go to the
       lower id. The values are -1, "" and 0 if no image was misclassified.
@@ -171,7 +171,7 @@ def confident_mistakes(predictions: pd.DataFrame, label_map: Mapping[str, Any], 
     """Return the `limit` wrong predictions with the highest probability, highest first. Ties are sorted by path.
 
     Columns: `path`, `true_id`, `true_name`, `predicted_id`, `predicted_name`, `probability` (of the predicted class),
-    `true_probability` (of the true class, or NaN if it is not among the top 5).
+    `true_probability` (of the true class, or NaN if the true class is not among the top 5).
 
     Raises:
         EvaluationTableError: if the table or the label map is malformed.
@@ -226,8 +226,8 @@ def _check_summary(table: PredictionTable, evaluation_summary: Mapping[str, Any]
     images = evaluation_summary.get("images")
     if not problems and images != len(table.labels):
         problems.append(
-            f"evaluation_summary: images is {images}, but predictions has {len(table.labels)} rows, so they "
-            f"belong to different evaluations; run the evaluation pipeline again"
+            f"evaluation_summary: images is {images}, but predictions has {len(table.labels)} rows, so the two belong "
+            "to different evaluations; run the evaluation pipeline again"
         )
     if problems:
         raise EvaluationTableError(problems)

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from resnet50_pipeline.reporting.class_intervals import add_intervals
 from resnet50_pipeline.reporting.comparison import describe_comparison
 from resnet50_pipeline.reporting.metrics import confused_pairs
 from resnet50_pipeline.reporting.report import ReportInputs
-from resnet50_pipeline.text import pluralize
+from resnet50_pipeline.reporting.run_pages.results import MODEL
+from resnet50_pipeline.text import list_names, pluralize
 
-_ROWS = 5
+_ROWS, _CLASSES_SHOWN = 5, 10
+_USAGE = f"""```python
+import mlflow.pyfunc
+import pandas as pd
+
+model = mlflow.pyfunc.load_model("{MODEL}")
+print(model.predict(pd.DataFrame({{"path": ["image.jpg"]}}), params={{"top_k": 5}}))
+```"""
+_LIMITS = (
+    "The model always predicts one of its classes, even for any other kind of image. The accuracy holds for images "
+    "like the ones in the evaluated list; other cameras, places or times may lower the accuracy."
+)
 
 
-def render_model_card(inputs: ReportInputs) -> str:
+@dataclass(frozen=True)
+class DataOrigin:
+    """Where a dataset comes from, and the terms under which it may be used. "" means "not stated"."""
+
+    origin: str = ""
+    license: str = ""
+
+
+def render_model_card(inputs: ReportInputs, origin: DataOrigin = DataOrigin()) -> str:
     """Return the model card, with the same facts as the evaluation report.
 
     Raises:
@@ -21,9 +43,11 @@ def render_model_card(inputs: ReportInputs) -> str:
     """
     sections = [
         _describe_model(inputs),
+        "## Intended use\n\n" + _describe_use(inputs),
         "## Results\n\n" + _describe_results(inputs),
-        "## Limitations\n\n" + _describe_weak_points(inputs),
-        "## Data\n\n" + _describe_data(inputs),
+        "## Limits\n\n" + _describe_limits(inputs),
+        "## Usage\n\n" + _USAGE,
+        "## Data\n\n" + _describe_data(inputs, origin),
         "## Provenance\n\n" + _describe_provenance(inputs),
     ]
     return "\n\n".join(sections) + "\n"
@@ -48,19 +72,23 @@ def _describe_model(inputs: ReportInputs) -> str:
             lines.append(f"In the loss, class weights ranged from {weights[0]:.3g} to {weights[1]:.3g}.")
         if images := trained.get("balanced_images_per_epoch"):
             lines.append(f"Each epoch had {images:,} images, with the same number from each class.")
-    lines += [
-        "",
-        "The model expects an image of a single object. It always predicts one of its classes, even for any other "
-        "kind of image.",
-    ]
     return "\n".join(lines)
+
+
+def _describe_use(inputs: ReportInputs) -> str:
+    names = [_plain(row["name"] or row["synset"]) for row in inputs.per_class.to_dict("records")]
+    return (
+        f"Classify an image of a single object into {len(names):,} classes: {list_names(names, _CLASSES_SHOWN)}. The "
+        "model is not intended for images of several objects, for finding where an object is, or for decisions about "
+        "people."
+    )
 
 
 def _describe_results(inputs: ReportInputs) -> str:
     metrics = inputs.metrics
     split = inputs.evaluation_summary.get("split")
     where = f"`{inputs.evaluation_summary['list']}`" + (f" ({split} split)" if split else "")
-    rows = [("images", f"{metrics['images']:,.0f} of {where}", "")]
+    rows = []
     for name, key in (("top-1", "top1"), ("top-5", "top5"), ("balanced accuracy", "balanced_accuracy")):
         rows.append((name, f"{metrics[key]:.2%}", f"{metrics[f'{key}_low']:.2%} to {metrics[f'{key}_high']:.2%}"))
     if "real_top1" in metrics:
@@ -71,32 +99,43 @@ def _describe_results(inputs: ReportInputs) -> str:
         ("loss", f"{metrics['loss']:.4f}", ""),
         ("expected calibration error", f"{metrics['ece']:.2%}", ""),
     ]
-    table = _table(("", "value", "95% confidence interval"), rows)
+    table = f"{pluralize(int(metrics['images']), 'image')} of {where}:\n\n" + _table(
+        ("", "value", "95% confidence interval"), rows
+    )
     if inputs.comparison["rival"] is None:
         return table
     return f"{table}\n\nThe model is {describe_comparison(dict(inputs.comparison))}."
 
 
-def _describe_weak_points(inputs: ReportInputs) -> str:
-    classes = inputs.per_class[inputs.per_class["images"] > 0]
-    worst = classes.sort_values(["top1", "images", "id"], ascending=[True, False, True]).head(_ROWS)
+def _describe_limits(inputs: ReportInputs) -> str:
+    classes = add_intervals(inputs.per_class)
+    worst = classes[classes["is_below_average"]].sort_values(["top1", "id"]).head(_ROWS)
     rows = [
         (row["name"] or row["synset"], f"{row['top1']:.1%} of {row['images']}", row["confused_with"])
         for row in worst.to_dict("records")
     ]
-    table = _table(("class", "top-1", "most frequent wrong prediction"), rows)
+    table = (
+        "Classes significantly below the average accuracy:\n\n"
+        + _table(("class", "top-1", "most frequent wrong prediction"), rows)
+        if rows
+        else "No class is significantly below the average accuracy."
+    )
     pairs = confused_pairs(inputs.predictions, inputs.label_map, _ROWS).to_dict("records")
     listed = [
         f"- {_plain(one['true_name'])} predicted as {_plain(one['predicted_name'])}: {one['images']}" for one in pairs
     ]
-    return table + (
-        "\n\nMost confused pairs of classes, with the number of images:\n\n" + "\n".join(listed) if listed else ""
-    )
+    title = "\n\nMost confused pairs of classes, with the number of images:\n\n"
+    confused = title + "\n".join(listed) if listed else ""
+    return f"{_LIMITS}\n\n{table}{confused}"
 
 
-def _describe_data(inputs: ReportInputs) -> str:
+def _describe_data(inputs: ReportInputs, origin: DataOrigin) -> str:
     report = inputs.validation_report
     lines = [
+        f"- origin: {_plain(origin.origin) or 'not stated; set evaluation.data_origin'}",
+        f"- license: {_plain(origin.license) or 'not stated; set evaluation.data_license'}",
+    ]
+    lines += [
         f"- {split}: {numbers['images']:,} images in {numbers['classes']:,} classes, "
         f"{_range(numbers['min_images_per_class'], numbers['max_images_per_class'])} per class"
         for split, numbers in report["statistics"].items()
@@ -146,7 +185,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def _plain(cell: Any) -> str:
-    """Return the cell as text without line breaks, `|` or HTML tags. Class names from the dataset may contain them."""
+    """Return the cell as text without line breaks, `|` or HTML tags. Class names may contain all of these."""
     return " ".join(str(cell).split()).replace("|", "\\|").replace("<", "&lt;")
 
 

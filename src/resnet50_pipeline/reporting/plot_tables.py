@@ -31,7 +31,7 @@ def write_plot_tables(
 
     `classes.csv` and `reliability.csv` are always written. `train.csv` and `validation.csv` are written if there is a
     training history. `confusion.csv` is written if there are at most `max_classes` classes. It contains one row per
-    image with the columns `actual` and `predicted`, the format of DVC's confusion template.
+    image with the columns `actual` and `predicted`, as DVC's confusion template requires.
 
     Raises:
         EvaluationTableError: if a table is malformed.

@@ -36,7 +36,7 @@ from resnet50_pipeline.reporting.metrics import confused_pairs, confusion_matrix
 from resnet50_pipeline.reporting.plot_tables import write_plot_tables
 
 MAX_CLASSES_SHOWN_WHOLE = 30
-"""Maximum number of classes that figures show individually. With more classes, figures show a summary."""
+"""Maximum number of classes that figures show individually. With more classes, the figures show a summary."""
 
 TRAINING_CURVES = "training_curves.png"
 CONFUSION = "confusion.png"
@@ -235,7 +235,7 @@ def _histogram_bins(images_per_class: float) -> int:
     """Return a number of bins for which each bin covers the same number of possible accuracies.
 
     For example, a class with 50 images has 51 possible accuracies. With 20 bins, each bin would cover either two or
-    three of them, and the heights would vary for this reason alone.
+    three of these values, and the heights would vary for this reason alone.
     """
     if images_per_class >= 200:
         return 25

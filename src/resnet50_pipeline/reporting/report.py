@@ -1,10 +1,11 @@
-"""Renders the evaluation report as a self-contained HTML page."""
+"""Renders the evaluation report as a self-contained, interactive HTML page."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,33 +13,40 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from resnet50_pipeline.exceptions import EvaluationTableError
-from resnet50_pipeline.figures import DOTS_PER_INCH, data_uri, format_percent
+from resnet50_pipeline.figures import format_percent
 from resnet50_pipeline.files import digest_json
-from resnet50_pipeline.reporting.classes import read_class_names
-from resnet50_pipeline.reporting.comparison import describe_comparison
-from resnet50_pipeline.reporting.gallery import make_gallery
-from resnet50_pipeline.reporting.metrics import confident_mistakes, confused_pairs
-from resnet50_pipeline.reporting.plots import (
-    CLASS_ACCURACY,
-    CONFUSION,
-    DARK_FOLDER,
-    MAX_CLASSES_SHOWN_WHOLE,
-    RELIABILITY,
-    TRAINING_CURVES,
+from resnet50_pipeline.reporting.batch_samples import BatchSamples
+from resnet50_pipeline.reporting.class_intervals import add_intervals
+from resnet50_pipeline.reporting.classes import ClassNames, read_class_names
+from resnet50_pipeline.reporting.comparison import describe_comparison, describe_patches
+from resnet50_pipeline.reporting.curve_data import describe_curves, merge_curves
+from resnet50_pipeline.reporting.data_quality.explained import ExplainedImage
+from resnet50_pipeline.reporting.data_quality.label_gallery import (
+    LabelGallery,
+    describe_label_issues,
+    describe_low_margins,
 )
+from resnet50_pipeline.reporting.data_quality.robustness import describe_robustness
+from resnet50_pipeline.reporting.page_data import (
+    describe_classes,
+    describe_confusion,
+    describe_images,
+    describe_reliability,
+    pack,
+)
+from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
 from resnet50_pipeline.reporting.provenance import Provenance
-from resnet50_pipeline.text import format_bytes, format_duration, pluralize
+from resnet50_pipeline.reporting.recipe_difference import RecipeDifference, compare_parameters
+from resnet50_pipeline.reporting.run_pages.environment import make_environment
+from resnet50_pipeline.text import format_bytes, format_duration, list_names, pluralize
 
 TEMPLATE = "evaluation_report.html.jinja"
-_FIGURES = {
-    "curves": TRAINING_CURVES,
-    "confusion": CONFUSION,
-    "class_accuracy": CLASS_ACCURACY,
-    "reliability": RELIABILITY,
-}
+_SCRIPTS = ("charts.js", "image_browser.js", "evaluation_report.js")
 _SPLITS = ("train", "val", "test")
 _MAX_OBSERVED_CHARACTERS = 300
+_CLASSES_NAMED = 10
+# In bins with fewer images, the accuracy says little.
+_IMAGES_PER_RELIABLE_BIN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +59,43 @@ class ReportInputs:
     label_map: Mapping[str, Any]
     evaluation_summary: Mapping[str, Any]
     comparison: Mapping[str, Any]
-    """Result of `compare_predictions`. If there was no comparison, `rival` is None and `reason` explains why."""
+    """Result of `compare_predictions`, with the name of the rival.
+
+    `training` has the rival's `parameters` and `curves`, as in its own report, or is None if these are unknown. If
+    there was no comparison, `rival` is None and `reason` explains why.
+    """
     training_summary: Mapping[str, Any] | None
     """Summary of the training run, or None if this project did not train the model."""
+    training_history: pd.DataFrame | None
+    """History of the training run, or None if this project did not train the model."""
     validation_report: Mapping[str, Any]
     recipe: str
     """Text of the PaddleClas YAML file, or "" if this project did not train the model."""
+    parameters: Mapping[str, Any]
+    """Parameters of the training run as JSON values, for `kedro compare`, or {} if unknown."""
+    recipe_difference: RecipeDifference | None
+    """Differences from the recipe file, or None if unknown."""
+    samples: BatchSamples | None
+    """Images from a training and an evaluation batch, or None if this project did not train the model."""
+    explained: tuple[ExplainedImage, ...]
+    """Images with heat maps."""
+    label_issues: pd.DataFrame
+    """Images whose labels are probably wrong (`tabulate_label_issues`)."""
+    margins: pd.DataFrame | None
+    """Margins of the training images, or None if they were not recorded."""
+    slices: pd.DataFrame
+    """Accuracy on groups of images (`compute_slices`)."""
+    robustness: pd.DataFrame
+    """Errors on corrupted images (`tabulate_robustness`), without rows if they were not measured."""
     dataset_root: Path
-    plots_dir: Path
-    """Output folder of `write_plots`."""
+    """Folder that the paths of the evaluated images are relative to."""
+    train_root: Path
+    """Folder that the paths of the train images are relative to."""
     provenance: Provenance
     worst_classes: int
     """Number of rows in the tables of the worst classes and the most confused pairs."""
     gallery_images: int
+    """Maximum number of images that the report shows as thumbnails."""
 
     @property
     def evaluation_digest(self) -> str:
@@ -74,53 +106,125 @@ class ReportInputs:
         return digest_json(self.metrics, self.evaluation_summary, self.validation_report["data_digest"])
 
 
-@dataclass(frozen=True)
-class _Figure:
-    light: str
-    dark: str
-    width: int
-    height: int
-
-
 def render_report(inputs: ReportInputs) -> str:
-    """Return the HTML page. It has a light and a dark theme, and contains all images as `data:` URIs.
+    """Return the HTML page. The page has a light and a dark theme, and contains its script, its data and all images.
 
     Raises:
-        EvaluationTableError: if a table is malformed or a figure is missing.
+        EvaluationTableError: if a table is malformed.
     """
-    mistakes = confident_mistakes(inputs.predictions, inputs.label_map, inputs.gallery_images)
-    with_images = inputs.per_class[inputs.per_class["images"] > 0]
-    worst = with_images.sort_values(["top1", "images", "id"], ascending=[True, False, True]).head(inputs.worst_classes)
+    names = read_class_names(inputs.label_map)
+    table = read_prediction_table(inputs.predictions, len(names))
+    data = _collect_data(inputs, table, names)
+    robustness = describe_robustness(inputs.robustness, inputs.metrics)
     statistics = inputs.validation_report["statistics"]
-    return _environment().get_template(TEMPLATE).render(
+    environment = make_report_environment()
+    script, digest = read_script(_SCRIPTS)
+    return environment.get_template(TEMPLATE).render(
         inputs=inputs,
-        figures={
-            name: _inline_figure(inputs.plots_dir, file_name)
-            for name, file_name in _FIGURES.items()
-            if name != "curves" or inputs.training_summary is not None
-        },
-        compared=_describe_comparison(inputs),
+        script=script,
+        script_digest=digest,
+        packed=pack(data | {"robustness": robustness and robustness["panel"]}),
+        compared=_describe_comparison(inputs, names),
+        patches=describe_patches(inputs.validation_report.get("patches", ()), inputs.comparison, names),
         balance=_describe_balance(inputs.validation_report),
-        is_confusion_whole=len(inputs.per_class) <= MAX_CLASSES_SHOWN_WHOLE,
-        pairs=confused_pairs(inputs.predictions, inputs.label_map, inputs.worst_classes).to_dict("records"),
-        classes=inputs.per_class.to_dict("records"),
-        worst=worst.to_dict("records"),
-        gallery=make_gallery(mistakes, inputs.dataset_root),
-        mistake_count=int((inputs.per_class["images"] - inputs.per_class["correct"]).sum()),
+        class_count=len(names),
+        shown_sentence=_describe_shown_images(data["images"]),
+        below_sentence=_describe_classes_below_average(inputs, names),
+        gap_sentence=_describe_largest_gap(data["reliability"]),
+        issues=_describe_label_issues(inputs),
+        low_margins=None if inputs.margins is None else describe_low_margins(inputs.margins, names, inputs.train_root),
+        slices=inputs.slices.to_dict("records"),
+        robustness=robustness,
+        mistake_count=int((~table.is_top1).sum()),
         splits={name: statistics[name] for name in _SPLITS if name in statistics},
         further_statistics={name: value for name, value in statistics.items() if name not in _SPLITS},
-    )  # fmt: skip
+    )
 
 
-def _describe_comparison(inputs: ReportInputs) -> dict[str, Any] | None:
+def _collect_data(inputs: ReportInputs, table: PredictionTable, names: ClassNames) -> dict[str, Any]:
+    rival = {one["path"]: one["predicted"] for one in inputs.comparison.get("changed", [])}
+    curves = None if inputs.training_history is None else describe_curves(inputs.training_history)
+    rival_curves = (inputs.comparison.get("training") or {}).get("curves")
+    return {
+        "run": {"parameters": inputs.parameters},
+        "classes": describe_classes(inputs.per_class, names),
+        "confusion": describe_confusion(table, len(names)),
+        "images": describe_images(table, inputs.dataset_root, inputs.gallery_images, rival),
+        "reliability": describe_reliability(table),
+        "metrics": {name: inputs.metrics[name] for name in ("top1", "macro_precision", "macro_f1")},
+        "rows": inputs.worst_classes,
+        "curves": curves,
+        "comparedCurves": merge_curves([(inputs.comparison["rival"], rival_curves), ("this model", curves)])
+        if rival_curves
+        else None,
+    }
+
+
+def _describe_label_issues(inputs: ReportInputs) -> LabelGallery:
+    roots = {inputs.evaluation_summary.get("split") or "": inputs.dataset_root}
+    if "train" in set(inputs.label_issues["split"]):
+        roots["train"] = inputs.train_root
+    return describe_label_issues(inputs.label_issues, roots)
+
+
+def _describe_shown_images(images: Mapping[str, Any]) -> str:
+    total, listed, shown = images["total"], len(images["path"]), len(images["thumbnails"])
+    if shown == total:
+        return f"All {total:,} images from the evaluation."
+    text = (
+        f"Thumbnails: {shown:,} of {total:,} images (the most confident wrong predictions and the least confident "
+        "correct predictions of each class)."
+    )
+    if listed < total:
+        text += f" Listed: {listed:,} images (all wrong predictions and the least confident correct predictions)."
+    return text
+
+
+def _describe_classes_below_average(inputs: ReportInputs, names: ClassNames) -> str:
+    table = add_intervals(inputs.per_class)
+    below = table[table["is_below_average"]].sort_values(["top1", "id"])
+    overall = f"the accuracy over all images ({format_percent(inputs.metrics['top1'])})"
+    if below.empty:
+        text = f"No class is significantly below {overall}."
+    else:
+        listed = list_names([names.labels[class_id] for class_id in below["id"]], _CLASSES_NAMED)
+        verb = "is" if len(below) == 1 else "are"
+        classes = pluralize(len(names), "class", "classes")
+        text = f"{len(below):,} of {classes} {verb} significantly below {overall}: {listed}."
+    if empty := int((table["images"] == 0).sum()):
+        text += f" {pluralize(empty, 'class has', 'classes have')} no images."
+    return f"{text} The lines in the chart are 95% confidence intervals."
+
+
+def _describe_largest_gap(bins: Sequence[Mapping[str, Any]]) -> str:
+    reliable = [one for one in bins if one["images"] >= _IMAGES_PER_RELIABLE_BIN]
+    if not reliable:
+        return f"No bin has {_IMAGES_PER_RELIABLE_BIN} or more images."
+    worst = max(reliable, key=lambda one: abs(one["accuracy"] - one["confidence"]))
+    gap = format_percent(abs(worst["accuracy"] - worst["confidence"]))
+    return (
+        f"The largest gap in a bin with at least {_IMAGES_PER_RELIABLE_BIN} images is {gap} (confidence "
+        f"{format_percent(worst['low'], 0)} to {format_percent(worst['high'], 0)}, {worst['images']:,} images)."
+    )
+
+
+def _describe_comparison(inputs: ReportInputs, names: ClassNames) -> dict[str, Any] | None:
     """Return the comparison with a summary sentence and class names added, or None if the model was not compared."""
     if inputs.comparison["rival"] is None:
         return None
-    labels = read_class_names(inputs.label_map).labels
     comparison = dict(inputs.comparison)
+    training = comparison.get("training") or {}
+    theirs = training.get("parameters", {})
     return comparison | {
+        "has_curves": bool(training.get("curves")),
+        "parameters": compare_parameters(theirs, inputs.parameters),
+        "unknown": [
+            name
+            for name, parameters in ((comparison["rival"], theirs), ("this model", inputs.parameters))
+            if not parameters
+        ],
         "sentence": describe_comparison(comparison),
-        "classes": [{**one, "name": labels[one["id"]]} for one in comparison["classes"]],
+        "classes": [{**one, "name": names.labels[one["id"]]} for one in comparison["classes"]],
     }
 
 
@@ -138,16 +242,9 @@ def _describe_balance(validation_report: Mapping[str, Any]) -> list[dict[str, An
     ]
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("resnet50_pipeline.reporting"),
-        # Class names and file names come from the dataset and may contain HTML.
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+def make_report_environment() -> jinja2.Environment:
+    """Return the environment of the report's templates, with their filters."""
+    environment = make_environment()
     environment.filters.update(
         percent=_percent,
         count=_count,
@@ -157,22 +254,17 @@ def _environment() -> jinja2.Environment:
         size=format_bytes,
         observed=_observed,
         points=_points,
+        parameter=_parameter,
     )
     return environment
 
 
-def _inline_figure(plots_dir: Path, file_name: str) -> _Figure:
-    light, dark = (_read_plot(folder / file_name) for folder in (plots_dir, plots_dir / DARK_FOLDER))
-    # Bytes 16..23 of a PNG are its width and height. A page has 96 pixels per inch. Scaling by resolution makes the
-    # text in all figures the same size.
-    width, height = (round(pixels * 96 / DOTS_PER_INCH) for pixels in struct.unpack(">II", light[16:24]))
-    return _Figure(data_uri(light, "image/png"), data_uri(dark, "image/png"), width, height)
-
-
-def _read_plot(path: Path) -> bytes:
-    if not path.is_file():
-        raise EvaluationTableError([f"{path} is missing, but the report includes it; run the draw_plots node again"])
-    return path.read_bytes()
+def read_script(names: Sequence[str]) -> tuple[str, str]:
+    """Join the files of a page's script. Return the script and its digest for the page's content security policy."""
+    folder = Path(__file__).parent / "templates"
+    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return script, f"sha256-{digest}"
 
 
 def _percent(fraction: float, decimals: int = 1) -> str:
@@ -189,8 +281,12 @@ def _count(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Return a number with three significant digits, or as an integer if it is 100 or more: 0.123, 62.5, 4,000."""
+    """Return a number with three significant digits, or as an integer from 100 on: 0.123, 62.5, 4,000."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _parameter(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False, default=str).strip('"')
 
 
 def _observed(value: Any) -> str:

@@ -90,8 +90,8 @@ def _labels_by_row(table: PredictionTable, true_labels: TrueLabels) -> list[Sequ
     if missing:
         raise EvaluationTableError(
             [
-                f"evaluation.true_labels: no entry for {table.paths[row]}; for images other than ILSVRC2012_val_…, "
-                f"the file must be an object with paths or file names as keys"
+                f"evaluation.true_labels: no entry for {table.paths[row]}; for images other than ILSVRC2012_val_…, the "
+                "file must contain a JSON object whose keys are paths or file names"
                 for row in missing
             ]
         )

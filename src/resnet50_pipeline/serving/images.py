@@ -1,4 +1,4 @@
-"""Reads the bytes of an image from a request, which contains bytes, base64 text, or a file path."""
+"""Reads the bytes of an image from a request, which contains bytes, base64 text or a file path."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class UnreadableImage:
 
 
 def read_image(value: object) -> bytes | UnreadableImage:
-    """Return the bytes of an image. JSON requests contain them as base64 text, which is decoded."""
+    """Return the bytes of an image. JSON requests contain the bytes as base64 text, which is decoded."""
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value) if len(value) <= MAX_BYTES else _too_large(f"the image: {len(value)} bytes")
+        return bytes(value) if len(value) <= MAX_BYTES else _too_large(f"the image has {len(value)} bytes")
     if isinstance(value, str):
         if len(value) > MAX_BYTES:
-            return _too_large(f"the image: {len(value)} characters of base64")
+            return _too_large(f"the image has {len(value)} characters of base64 text")
         try:
             return base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError) as error:  # ValueError: non-ASCII characters
             return UnreadableImage(400, f"the image is not valid base64: {error}")
     found = "a list of numbers" if isinstance(value, list | np.ndarray) else type(value).__name__
-    return UnreadableImage(400, f"an image must be the bytes of a file, as bytes or base64 text, not {found}")
+    return UnreadableImage(400, f"an image must be the content of an image file, as bytes or base64 text, not {found}")
 
 
 def read_image_file(path: object) -> bytes | UnreadableImage:
@@ -60,7 +60,9 @@ def read_image_file(path: object) -> bytes | UnreadableImage:
     if root:
         file = (Path(root) / path).resolve()
         if not file.is_relative_to(Path(root).resolve()):
-            return UnreadableImage(403, f"{path} is outside the folder that {IMAGE_ROOT} specifies")
+            return UnreadableImage(
+                403, f"{path} is outside the folder in {IMAGE_ROOT}; move the image into this folder"
+            )
     elif _IN_A_SERVER in os.environ:
         return UnreadableImage(
             403, f"{path}: this server does not read paths; send the image itself, or set {IMAGE_ROOT} on the server"
@@ -69,7 +71,7 @@ def read_image_file(path: object) -> bytes | UnreadableImage:
 
 
 def _too_large(found: str) -> UnreadableImage:
-    return UnreadableImage(413, f"{found}, but an image may have at most {MAX_BYTES} bytes")
+    return UnreadableImage(413, f"{found}, but the limit is {MAX_BYTES} bytes; send a smaller image")
 
 
 def _read_regular_file(file: Path, name: str) -> bytes | UnreadableImage:
@@ -77,7 +79,7 @@ def _read_regular_file(file: Path, name: str) -> bytes | UnreadableImage:
         if not file.is_file():  # reading a FIFO or a device might never end
             return UnreadableImage(404, f"{name}: no such file")
         if (size := file.stat().st_size) > MAX_BYTES:
-            return _too_large(f"{name}: {size} bytes")
+            return _too_large(f"{name} has {size} bytes")
         return file.read_bytes()
     except OSError as error:
         return UnreadableImage(404, f"{name}: cannot be read: {error.strerror}")

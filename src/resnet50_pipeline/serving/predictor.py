@@ -32,9 +32,12 @@ class Prediction:
         names: readable names of the classes.
         synsets: WordNet ids of the classes, such as n01440764.
         probabilities: probabilities of the classes, 0..1.
-        error: error message if the image could not be classified, or "" if it was. With an error, all lists are empty.
+        error: error message if the image could not be classified, otherwise "". If there is an error, all lists are
+            empty.
         status: HTTP status code: 200, 400 (neither bytes nor base64), 403 (path not allowed), 404 (no such file), 413
             (file too large) or 415 (not a decodable image).
+        features: pooled features, the input of the classifier (2,048 for ResNet50); only from a predictor with
+            `with_features`.
     """
 
     ids: tuple[int, ...] = ()
@@ -43,13 +46,18 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: str = ""
     status: int = 200
+    features: tuple[float, ...] = ()
 
 
 class Predictor:
     """A loaded inference model with its preprocessing and class names."""
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, *, with_features: bool = False) -> None:
         """Load `inference.json` (or `.pdmodel`), `inference.pdiparams`, `inference.yml` and `label_map.json`.
+
+        Args:
+            model_dir: folder of the exported model.
+            with_features: whether predictions include the pooled features.
 
         Raises:
             ExportError: if a file is missing.
@@ -64,6 +72,10 @@ class Predictor:
         settings.disable_glog_info()
         self._predictor = inference.create_predictor(settings)
         self._lock = threading.Lock()
+        self._with_features = with_features
+        self._features: NDArray[np.float32] | None = None
+        if with_features:
+            self._predictor.register_output_hook(self._keep_features)
 
     def predict(self, images: Sequence[bytes], top_k: int | None = None) -> list[Prediction]:
         """Return one prediction per image, in order. An image that cannot be decoded gets a prediction with an error.
@@ -77,7 +89,7 @@ class Predictor:
         """
         top_k = self._top_k if top_k is None else top_k
         if top_k < 1:
-            raise ExportError(f"top_k is {top_k}; it must be 1 or more")
+            raise ExportError(f"top_k is {top_k}; it must be at least 1")
         predictions: list[Prediction] = []
         for start in range(0, len(images), MAX_BATCH):
             predictions += self._predict_batch(images[start : start + MAX_BATCH], top_k)
@@ -95,23 +107,36 @@ class Predictor:
             else:
                 positions.append(position)
         if pixels:
-            for position, probabilities in zip(positions, self._classify(np.stack(pixels)), strict=True):
-                predictions[position] = self._describe(probabilities, top_k)
+            outputs = self._classify(np.stack(pixels))
+            for position, probabilities, features in zip(positions, *outputs, strict=True):
+                predictions[position] = self._describe(probabilities, features, top_k)
         return predictions
 
-    def _classify(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probabilities [images, classes] for pixels [images, 3, height, width]."""
-        # Paddle's predictor has a single input and output buffer, and MLflow's server calls it from many threads.
+    def _classify(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the probabilities [images, classes] and features for pixels [images, 3, height, width].
+
+        The features are [images, channels], or [images, 0] if they are not needed.
+        """
+        # Paddle's predictor has only one input and one output buffer, but MLflow's server uses many threads.
         with self._lock:
             self._predictor.get_input_handle(self._predictor.get_input_names()[0]).copy_from_cpu(pixels)
             self._predictor.run()
             output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
             probabilities: NDArray[np.float32] = output.copy_to_cpu()
+            features = self._features if self._with_features else np.empty((len(pixels), 0), np.float32)
+        if features is None:
+            raise ExportError("the inference model has no layer that flattens its features; choose a ResNet")
         if np.abs(probabilities.sum(axis=1) - 1).max() > _SUM_TOLERANCE:
-            raise ExportError("the inference model's outputs are not probabilities; export it with softmax")
-        return probabilities
+            raise ExportError("the inference model's outputs are not probabilities; export the model with softmax")
+        return probabilities, features
 
-    def _describe(self, probabilities: NDArray[np.float32], top_k: int) -> Prediction:
+    def _keep_features(self, operator: str, _tensor_name: str, output: Any) -> None:
+        # In the ResNet family, only the pooled features are flattened. The operator is flatten_contiguous_range in
+        # Paddle 2.6, and pd_op.flatten:57 or onednn_op.flatten:57 in Paddle 3.
+        if "flatten" in operator:
+            self._features = np.array(output)
+
+    def _describe(self, probabilities: NDArray[np.float32], features: NDArray[np.float32], top_k: int) -> Prediction:
         # A stable sort orders equal probabilities by class id, so that results are reproducible.
         ids = np.argsort(-probabilities, kind="stable")[:top_k]
         return Prediction(
@@ -119,6 +144,7 @@ class Predictor:
             names=tuple(str(self._classes[class_id]["name"]) for class_id in ids),
             synsets=tuple(str(self._classes[class_id]["synset"]) for class_id in ids),
             probabilities=tuple(float(probabilities[class_id]) for class_id in ids),
+            features=tuple(features.tolist()),
         )
 
 

@@ -1,6 +1,6 @@
 """Defines the model class for MLflow, which converts a DataFrame of images to a DataFrame of predictions.
 
-MLflow imports this module from the copy of the package in the model's folder and calls `_load_pyfunc`.
+MLflow imports this module from the package's copy in the model's folder and calls `_load_pyfunc`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class ImageClassifier:
             (HTTP status code) and `error` ("" if the image was classified).
 
         Raises:
-            ExportError: if the table has neither column, its lists have different lengths, or `top_k` is below 1.
+            ExportError: if the table has neither column, if the lists in the table have different lengths, or if
+                `top_k` is below 1.
         """
         if not {IMAGE, PATH} & set(model_input.columns):
             raise ExportError(
-                f"the table must have a column {IMAGE} (bytes or base64 text) or {PATH} (file names); its columns are: "
+                f"the table needs a column {IMAGE} (bytes or base64 text) or {PATH} (file names), but its columns are: "
                 f"{', '.join(map(str, model_input.columns)) or 'none'}"
             )
         model_input = _spread_columns(model_input)
@@ -62,7 +63,7 @@ def _load_pyfunc(data_path: str) -> ImageClassifier:
 def _spread_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per image. MLflow converts the JSON `{"inputs": {"image": [a, b]}}` to a single row of lists.
 
-    A list of numbers stays in its row, because it is one image: its pixels or its bytes.
+    A list of numbers is left as it is, because it represents a single image, either as pixels or as bytes.
     """
     columns = [name for name in (IMAGE, PATH) if name in table]
     lists = [name for name in columns if len(table) == 1 and _is_list_of_images(table[name].iloc[0])]

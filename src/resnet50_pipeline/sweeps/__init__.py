@@ -1,4 +1,4 @@
-"""Runs hyperparameter sweeps. For each trial, Optuna chooses values and a `kedro run` trains with them.
+"""Runs hyperparameter sweeps, in which Optuna suggests values and a `kedro run` per trial trains with them.
 
 This is the only package that imports Optuna, which is an optional dependency.
 """
@@ -9,8 +9,8 @@ try:
     import optuna
 except ModuleNotFoundError as error:
     raise ParameterError(
-        f"a sweep requires Optuna, and {error.name} is not installed → `pip install 'resnet50-pipeline[sweep]'`, or "
-        f"in the project folder: pip install -e '.[sweep]'"
+        f"sweeps require Optuna, but {error.name} is not installed → run `pip install 'resnet50-pipeline[sweep]'`, or "
+        "`pip install -e '.[sweep]'` in the project folder"
     ) from error
 
 optuna.logging.disable_default_handler()

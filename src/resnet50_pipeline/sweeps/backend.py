@@ -22,8 +22,8 @@ _PRUNERS: dict[str, type[BasePruner]] = {
 def open_storage(parameters: SweepParameters) -> RDBStorage:
     """Open Optuna's database, and create it if it does not exist.
 
-    The default is a SQLite file in the study's folder. A SIGKILL does not damage it: the kernel releases the locks of
-    the killed process, and SQLite rolls back an unfinished transaction.
+    The default is a SQLite file in the study's folder, which survives SIGKILL: the kernel releases the locks of the
+    killed process, and SQLite rolls back unfinished transactions.
 
     Raises:
         ParameterError: if the database cannot be opened.
@@ -36,7 +36,7 @@ def open_storage(parameters: SweepParameters) -> RDBStorage:
         return RDBStorage(
             f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": _LOCK_TIMEOUT_SECONDS}}
         )
-    except Exception as error:  # errors of SQLAlchemy, the driver and Optuna have no common base class
+    except Exception as error:  # errors from SQLAlchemy, the driver and Optuna have no common base class
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ParameterError(
             f"{'sweep.storage' if parameters.storage else path}: Optuna cannot open its database "
@@ -48,7 +48,7 @@ def open_storage(parameters: SweepParameters) -> RDBStorage:
 def make_sampler(parameters: SweepParameters, number: int) -> BaseSampler:
     """Return the sampler of trial `number`.
 
-    Each trial has its own seed. If all trials shared a seed, a resumed sweep would draw the same values again.
+    Each trial has its own seed. With a shared seed, a resumed sweep would sample the same values again.
     """
     seed = zlib.crc32(f"{parameters.seed} {number}".encode())
     if parameters.sampler.name == "random":

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from resnet50_pipeline.child_runs.parent_run import child_environment
+from resnet50_pipeline.child_runs.parent_run import ChildRow, child_environment, describe_parent
 from resnet50_pipeline.child_runs.run_file import training_dir_of
+from resnet50_pipeline.reporting.run_pages.sweep_page import format_cell
 from resnet50_pipeline.sweeps.plan import SweepPlan
-from resnet50_pipeline.sweeps.study import Study, TrialRow
+from resnet50_pipeline.sweeps.study import Study, TrialRow, count_states
+from resnet50_pipeline.text import pluralize
 from resnet50_pipeline.tracking.delivery.curve_cursor import read_session
 from resnet50_pipeline.tracking.runs import RunDescription, TrackedRun, open_run
 
 _SESSION = "mlflow_session"
+_TRIALS_DESCRIBED = 5
 
 
 def open_parent(plan: SweepPlan, study: Study, description: RunDescription) -> TrackedRun:
@@ -40,7 +43,7 @@ def environment_of_trial(
 def record_trial(parent: TrackedRun, folder: Path, rows: Sequence[TrialRow], number: int) -> None:
     """Tag a trial's run with the trial's state, and update the tags of the sweep's run."""
     trial = rows[number]
-    # The MLflow status does not show the state. For example, the run of a pruned trial is KILLED.
+    # The MLflow status does not show the state: the run of a pruned trial, for example, is KILLED.
     if session := read_session(training_dir_of(folder)):
         parent.tag_run(session, {"sweep.state": trial.state})
     states = [row.state for row in rows]
@@ -57,3 +60,31 @@ def record_trial(parent: TrackedRun, folder: Path, rows: Sequence[TrialRow], num
                 **{f"sweep.best.{path}": str(value) for path, value in best.params.items()},
             }
         )
+
+
+def describe_sweep(parent: TrackedRun, study: Study, files: Mapping[str, str]) -> None:
+    """Describe the sweep's run in MLflow: the best trial, a table of the best trials with links, and artifacts.
+
+    Args:
+        parent: the sweep's run.
+        study: the study.
+        files: artifacts to link to, keyed by title.
+    """
+    rows, metric, paths = study.rows(), study.parameters.metric, list(study.parameters.ranges)
+    complete = [row for row in rows if row.state == "complete" and row.value is not None]
+    ranked = sorted(complete, key=lambda row: row.value or 0.0, reverse=study.parameters.direction == "maximize")
+    counts = f"{pluralize(len(rows), 'trial')}: {count_states(rows)}"
+    describe_parent(
+        parent,
+        f"{metric} {ranked[0].value:.4f} in trial {ranked[0].number} ({counts})" if ranked else counts,
+        ["best trials", metric, *(f"`{path}`" for path in paths)],
+        [
+            ChildRow(
+                f"trial {row.number}",
+                [f"{row.value:.4f}", *(format_cell(row.params.get(path)) for path in paths)],
+                study.trial_folder(row.number),
+            )
+            for row in ranked[:_TRIALS_DESCRIBED]
+        ],
+        files,
+    )

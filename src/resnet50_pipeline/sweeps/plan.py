@@ -1,4 +1,4 @@
-"""Defines the configuration of a sweep, and writes the `kedro run --config` file of each trial."""
+"""Configures a sweep, and writes the `kedro run --config` file of each trial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SweepPlan:
         sweep: `params:sweep`.
         training: `params:training`, without a trial's values.
         tracking: `params:tracking`.
-        validation_report: file to which the `data_validation` stage writes the digest of the data.
+        validation_report: file in which the `data_validation` stage stores the data digest.
         project_path: folder of the project.
         environment: Kedro environment, or None for the default.
         conf_source: configuration folder, or None for `conf/`.
@@ -40,17 +40,18 @@ class SweepPlan:
     data_stages: tuple[str, ...]
 
     def write_trial_file(self, path: Path, params: Mapping[str, Any], *stages: str) -> Path:
-        """Write a `--config` file to `path` for a run that stores its results in the same folder. Return `path`."""
+        """Write a `--config` file to `path`, for a run that writes its results to the same folder. Return `path`."""
         folder = path.parent
         own = {
             RUN_DIR: str(folder),
-            "training": {"resume": "auto"},
+            # The runs would overwrite each other's sets in a common mirror.
+            "training": {"resume": "auto", "checkpoint_mirror": None},
             "evaluation": {"output_dir": str(folder)},
         }
         return self._write(path, stages, merge(merge(self.given, nest(params)), own))
 
     def write_data_file(self) -> Path:
-        """Write the `--config` file for the run of the data stages. Return its path."""
+        """Write the `--config` file for the data stages' run. Return its path."""
         return self._write(self.sweep.folder / "data.yml", self.data_stages, self.given)
 
     def _write(self, path: Path, stages: tuple[str, ...], params: Mapping[str, Any]) -> Path:

@@ -1,33 +1,34 @@
-"""Writes the report of a study: a table of its trials, and Optuna's plots."""
+"""Writes a study's report: a table of its trials, and a page with Optuna's plots that works offline."""
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
+import plotly.graph_objects as go
+from optuna import visualization as plots
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
-from optuna.visualization import matplotlib as plots
+from plotly.offline import get_plotlyjs
 
-from resnet50_pipeline.files import replacing_file, write_text
+from resnet50_pipeline.files import write_text
+from resnet50_pipeline.reporting.run_pages.sweep_page import SweepFigure, SweepInputs, render_sweep_page
 from resnet50_pipeline.sweeps.study import Study
 
-# PED-ANOVA compares the better trials with the rest. This requires a few distinct values.
+PAGE, TABLE = "index.html", "trials.csv"
+# PED-ANOVA compares the better trials with the rest, which requires a few distinct values.
 _MIN_VALUES_FOR_IMPORTANCES = 4
+_REPORT = Path("08_reporting") / "evaluation_report.html"
 
 
 def write_report(study: Study) -> list[Path]:
-    """Write trials.csv and all plots for which there are enough trials. Return their paths.
-
-    - history.png shows the value of each complete trial.
-    - curves.png shows the evaluations of each trial.
-    - parameters.png shows the value as a function of each parameter.
-    - importances.png shows the importance of each parameter (PED-ANOVA, Watanabe et al. 2023).
-    """
-    folder = study.folder / "report"
+    """Write trials.csv, and index.html with all plots for which there are enough trials. Return their paths."""
+    folder, rows = study.folder / "report", study.rows()
     folder.mkdir(exist_ok=True)
     table = [
         {
@@ -38,31 +39,74 @@ def write_report(study: Study) -> list[Path]:
             "seconds": round(row.seconds, 1),
             **row.params,
         }
-        for row in study.rows()
+        for row in rows
     ]
-    write_text(folder / "trials.csv", pd.DataFrame(table).to_csv(index=False))
-    metric, optuna_study = study.parameters.metric, study.optuna_study
-    values = {trial.value for trial in optuna_study.trials if trial.state == TrialState.COMPLETE}
-    draws: dict[str, Callable[[], object]] = {}
-    if any(trial.intermediate_values for trial in optuna_study.trials):
-        draws["curves.png"] = lambda: plots.plot_intermediate_values(optuna_study)
+    write_text(folder / TABLE, pd.DataFrame(table).to_csv(index=False))
+    reports = {row.number: study.trial_folder(row.number) / _REPORT for row in rows}
+    inputs = SweepInputs(
+        name=study.parameters.study,
+        metric=study.parameters.metric,
+        direction=study.parameters.direction,
+        rows=table,
+        best=next((row.number for row in rows if row.is_best), None),
+        reports={number: os.path.relpath(path, folder) for number, path in reports.items() if path.is_file()},
+        figures=draw_figures(study),
+        plotly_js=get_plotlyjs(),
+    )
+    write_text(folder / PAGE, render_sweep_page(inputs))
+    return [folder / TABLE, folder / PAGE]
+
+
+def draw_figures(study: Study) -> list[SweepFigure]:
+    """Return Optuna's plots of a study, except plots that need more trials.
+
+    The importance of the parameters is computed with PED-ANOVA (Watanabe et al. 2023).
+    """
+    found, metric = study.optuna_study, study.parameters.metric
+    values = {trial.value for trial in found.trials if trial.state == TrialState.COMPLETE}
+    draws: dict[tuple[str, str], Callable[[], go.Figure]] = {}
     if values:
-        draws["history.png"] = lambda: plots.plot_optimization_history(optuna_study, target_name=metric)
-        draws["parameters.png"] = lambda: plots.plot_slice(optuna_study, target_name=metric)
-    if len(values) >= _MIN_VALUES_FOR_IMPORTANCES:
-        draws["importances.png"] = lambda: plots.plot_param_importances(
-            optuna_study, evaluator=PedAnovaImportanceEvaluator(), target_name=metric
+        draws["History", "The value of each trial, and the best value so far."] = lambda: (
+            plots.plot_optimization_history(found, target_name=metric)
         )
-    for name, draw in draws.items():
-        _save(folder / name, draw)
-    return [folder / name for name in ("trials.csv", *draws)]
+    if len(values) >= _MIN_VALUES_FOR_IMPORTANCES:
+        caption = "How strongly each parameter affects whether a trial is among the best."
+        draws["Importance of the parameters", caption] = lambda: plots.plot_param_importances(
+            found, evaluator=PedAnovaImportanceEvaluator(), target_name=metric
+        ).update_layout(xaxis_title="importance", yaxis_title=None)
+    if values:
+        draws["Slices", "The value as a function of each parameter."] = lambda: plots.plot_slice(
+            found, target_name=metric
+        )
+        draws["Parallel coordinates", "One line per trial, with a stronger color for better trials."] = lambda: (
+            _draw_parallel_coordinates(study)
+        )
+    if any(trial.intermediate_values for trial in found.trials):
+        draws["Evaluations", "The evaluations of each trial during training, including pruned trials."] = lambda: (
+            plots.plot_intermediate_values(found).update_layout(xaxis_title="epoch", yaxis_title=metric)
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna warns that some of its plots are experimental
+        return [SweepFigure(title, text, _to_dict(draw())) for (title, text), draw in draws.items()]
 
 
-def _save(path: Path, draw: Callable[[], object]) -> None:
-    """Save the figure drawn by `draw`. Optuna changes pyplot's global figure and style, so both are restored."""
-    plt.switch_backend("agg")
-    with plt.rc_context(), warnings.catch_warnings(), replacing_file(path) as temporary:
-        warnings.simplefilter("ignore")  # Optuna warns that its plots are experimental and that axes are empty
-        draw()
-        plt.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
-        plt.close()
+def _draw_parallel_coordinates(study: Study) -> go.Figure:
+    """Draw Optuna's plot with the full names of the parameters, which Optuna cuts to 20 characters."""
+    figure = plots.plot_parallel_coordinate(study.optuna_study, target_name=study.parameters.metric)
+    trials = study.optuna_study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    names = [study.parameters.metric, *sorted({name for trial in trials for name in trial.params})]
+    figure.update_xaxes(ticktext=names)
+    for line in figure.data:
+        if line.customdata is not None:
+            line.customdata = [[name, value] for name, (_, value) in zip(names, line.customdata, strict=True)]
+    return figure
+
+
+def _to_dict(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure without its title and template, because the page has its own headings and colors.
+
+    All parameters are in the group `training`, so their names are shown without the group.
+    """
+    figure.update_layout(title=None, template=None)
+    plain: dict[str, Any] = json.loads(figure.to_json().replace("training.", ""))
+    return plain

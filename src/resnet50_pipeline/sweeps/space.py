@@ -1,4 +1,4 @@
-"""Checks the search space against the models of the parameters, and converts it to Optuna's distributions."""
+"""Checks the search space against the parameter models, and converts it to Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet50_pipeline.parameters.sweep import SearchRange
 from resnet50_pipeline.text import suggest_name
 
 _GROUP = "training"
-# Parameters that the sweep sets for each trial.
+# Parameters that the sweep itself sets for each trial.
 _RESERVED = {f"{_GROUP}.resume"}
 _MAX_COMBINATIONS = 512
 
@@ -43,7 +43,7 @@ def require_space(space: Mapping[str, SearchRange], training: Mapping[str, Any])
 
     Raises:
         ParameterError: if a path is unknown or reserved, or if `TrainingParameters` rejects a value or a combination of
-            values. If all individual values are valid, the message lists only the first rejected combination.
+            values. If every single value is valid, the message shows only the first rejected combination.
     """
     problems = [problem for path in space for problem in _check_path(path)]
     if not problems:
@@ -73,7 +73,7 @@ def to_distributions(space: Mapping[str, SearchRange]) -> dict[str, BaseDistribu
 
 
 def decode_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Decode the values that Optuna chose, keyed by path. JSON text becomes a list again."""
+    """Decode the values suggested by Optuna, keyed by path. JSON text becomes a list again."""
     is_list = {path: isinstance(value, str) and value.startswith("[") for path, value in params.items()}
     return {path: json.loads(value) if is_list[path] else value for path, value in params.items()}
 
@@ -93,7 +93,7 @@ def nest(params: Mapping[str, Any]) -> dict[str, Any]:
 def _check_path(path: str) -> Iterator[str]:
     known = list_paths()
     if path in _RESERVED:
-        yield f"{path} is set by the sweep for each trial; remove it"
+        yield f"{path} is set by the sweep for each trial; remove this key"
     elif path not in known:
         hint = suggest_name(path, known) or "see docs/sweeps.md for the valid paths"
         yield f"{path} is not a single value in the {_GROUP} group; {hint}"

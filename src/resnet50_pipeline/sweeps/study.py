@@ -1,11 +1,11 @@
-"""Manages the trials of a study and their folders, and ensures that only one process runs a trial.
+"""Manages the trials of a study and their folders, and ensures that no trial is run by two processes.
 
-A process claims a trial by locking a file in the trial's folder. The kernel releases the lock when the process ends,
-even if it is killed. If Optuna lists a trial as RUNNING but no process holds its lock, the trial was stopped or killed.
-The next sweep resumes it.
+A process claims a trial by locking a file in its folder. The kernel releases the lock when the process ends, even if
+the process is killed. A trial that is RUNNING in Optuna but unlocked was therefore stopped or killed, and the next
+sweep resumes it.
 
-Optuna's heartbeat is not suitable for this. It works only inside `Study.optimize` and detects a killed process only
-after a grace period. Its retry callback creates a new trial instead of resuming the existing one.
+Optuna's heartbeat does not help: it works only inside `Study.optimize`, it needs a grace period to detect a killed
+process, and its retry callback creates a new trial instead of resuming the existing one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,14 @@ class TrialRow:
     Attributes:
         number: Optuna's trial number.
         state: complete, pruned, diverged (the loss was not finite), failed, skipped (by `--give-up`), running, stopped
-            (the next sweep resumes it) or elsewhere (it runs on another machine).
-        value: final value of the metric. For an incomplete trial, value of its last evaluation, or None.
+            (the next sweep resumes the trial) or elsewhere (the trial runs on another machine).
+        value: final value of the metric. For an incomplete trial, the value of the last evaluation, or None before the
+            first evaluation.
         epochs: number of the last evaluated epoch.
         seconds: duration of the trial so far.
         params: values of the parameters, keyed by path.
         detail: error message, or the process or machine that runs the trial.
-        is_best: whether the trial is the best of all complete trials.
+        is_best: whether this is the best complete trial.
     """
 
     number: int
@@ -59,8 +60,14 @@ class TrialRow:
     is_best: bool = False
 
 
+def count_states(rows: Sequence[TrialRow]) -> str:
+    """Return the number of trials in each state: `10 complete, 2 pruned`."""
+    states = [row.state for row in rows]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none yet"
+
+
 class Study:
-    """A study in Optuna's database, with its folder. Both are created if they do not exist.
+    """A study in Optuna's database, and its folder. Both are created if they do not exist.
 
     Raises:
         ParameterError: if the database cannot be opened, or if the study has a different space, metric or direction.
@@ -81,7 +88,7 @@ class Study:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the study, so that no other sweep on this machine can change it during the block."""
+        """Lock the study against other sweeps on this machine for the duration of the block."""
         lock = self.folder / ".study.lock"
         lock.touch()
         with holding(lock, wait=True):
@@ -92,7 +99,7 @@ class Study:
         """Hold a claim on a stopped or new trial for the duration of the block.
 
         Yields None if the study already has enough trials. The values of trial n depend only on the seed, n and the
-        earlier trials, no matter how many times the sweep was stopped and restarted.
+        earlier trials, however often the sweep was stopped and restarted.
         """
         with contextlib.ExitStack() as claim:
             with self.alone():
@@ -100,7 +107,7 @@ class Study:
             yield trial
 
     def give_up(self, number: int) -> None:
-        """Mark a stopped trial as failed. The trial does not count toward `sweep.trials`, so a new one replaces it.
+        """Mark a stopped trial as skipped. A new trial takes its place, because `sweep.trials` excludes skipped trials.
 
         Raises:
             ParameterError: if the trial does not exist or has ended.
@@ -127,7 +134,7 @@ class Study:
     def best_number(self) -> int | None:
         """Return the number of the best complete trial, or None if no trial is complete.
 
-        If several trials are equally good, this method returns the first of them. Optuna could return any of them.
+        Among equally good trials, this is the first. Optuna could return any of these trials.
         """
         sign = -1 if self.parameters.direction == "maximize" else 1
         complete = self._trials(TrialState.COMPLETE)
@@ -174,8 +181,8 @@ class Study:
     def _host_of(self, trial: FrozenTrial) -> str:
         """Return the host name of the machine that runs a trial.
 
-        A process may be killed before it has recorded its host name. If the study's database is a local file, the trial
-        then belongs to this machine.
+        A process may be killed before it records its host name. If the database is a local file, the trial must have
+        run on this machine, so this machine's host name is returned.
         """
         unknown = socket.gethostname() if self.parameters.storage is None else "an unknown machine"
         return str(trial.user_attrs.get(_HOST, unknown))
@@ -213,7 +220,7 @@ class Study:
             if there.get(key) != here.get(key)
         ]
         if differences:
-            problem = f"sweep.study {self.parameters.study}: its trials could not be compared with new ones:"
+            problem = f"sweep.study {self.parameters.study}: its trials are not comparable with new trials:"
             solution = "→ set a different name in sweep.study, or restore the values"
             raise ParameterError("\n".join([problem, *differences, solution]))
 

@@ -1,4 +1,4 @@
-"""Runs the trials of a study: starts a `kedro run` for each trial, and prunes trials based on their events."""
+"""Runs the trials of a study, each as a `kedro run`, and prunes them based on their events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resnet50_pipeline.exceptions import (
     SweepStoppedError,
 )
 from resnet50_pipeline.parameters import SweepParameters
-from resnet50_pipeline.sweeps.parent_run import environment_of_trial, open_parent, record_trial
+from resnet50_pipeline.sweeps.parent_run import describe_sweep, environment_of_trial, open_parent, record_trial
 from resnet50_pipeline.sweeps.plan import SweepPlan
 from resnet50_pipeline.sweeps.space import decode_params
 from resnet50_pipeline.sweeps.study import DIVERGED, ERROR, Study, TrialRow
@@ -35,12 +35,12 @@ _DATA_DIGEST, _REGISTERED = "data_digest", "registered_trial"
 
 
 def run_sweep(plan: SweepPlan, description: RunDescription) -> list[TrialRow]:
-    """Run trials until the study has `sweep.trials` trials. Return the state of all trials.
+    """Run trials until the study has `sweep.trials` trials, and return the state of all trials.
 
     Raises:
         ParameterError: if the study has a different space, metric or data.
         SweepStoppedError: if a trial or the data stages failed.
-        RunInterruptedError: if this process received a signal. The running trial has saved a checkpoint set.
+        RunInterruptedError: if this process received a signal. The running trial saves a checkpoint set first.
     """
     study = Study(plan.sweep)
     parent = open_parent(plan, study, description)
@@ -50,11 +50,13 @@ def run_sweep(plan: SweepPlan, description: RunDescription) -> list[TrialRow]:
             _prepare_data(plan, study, parent)
         while _run_next_trial(plan, study, parent):
             pass
-        from resnet50_pipeline.sweeps.report import write_report  # pyplot takes seconds to import
+        from resnet50_pipeline.sweeps.report import write_report  # Plotly takes seconds to import
 
         with study.alone():
-            for path in write_report(study):
+            written = write_report(study)
+            for path in written:
                 parent.log_artifact(path, "sweep")
+            describe_sweep(parent, study, {path.name: f"sweep/{path.name}" for path in written})
             if plan.sweep.register_best:
                 _register_best(plan, study, parent)
         state = "FINISHED"
@@ -84,8 +86,8 @@ def _require_same_data(plan: SweepPlan, study: Study) -> None:
     if found != expected:
         raise ParameterError(
             f"{plan.validation_report}: the data digest is {found}, but study {plan.sweep.study} was started with "
-            f"{expected}, so new trials could not be compared with the existing ones → set a different name in "
-            "sweep.study, or restore the data"
+            f"{expected}, so new trials would not be comparable → set a different name in sweep.study, or restore the "
+            "data"
         )
 
 
@@ -121,6 +123,7 @@ def _run_next_trial(plan: SweepPlan, study: Study, parent: TrackedRun) -> bool:
     rows = study.rows()
     row = rows[trial.number]
     record_trial(parent, folder, rows, trial.number)
+    describe_sweep(parent, study, {})
     value = "" if row.value is None else f", {plan.sweep.metric} {row.value:.4f}"
     best = next((f"; best: trial {other.number}, {other.value:.4f}" for other in rows if other.is_best), "")
     logger.info("trial %d: %s after %d epochs%s%s", row.number, row.state, row.epochs, value, best)
@@ -130,7 +133,7 @@ def _run_next_trial(plan: SweepPlan, study: Study, parent: TrackedRun) -> bool:
 
 
 class TrialWatcher:
-    """Reads the events of a training run while it runs, and reports its evaluations to Optuna.
+    """Follows the events of a training run, and reports its evaluations to Optuna.
 
     Attributes:
         trial: Optuna's trial.
@@ -158,7 +161,7 @@ class TrialWatcher:
                 self._reported.add(event.epoch)
                 self.trial.report(value, event.epoch)
             logger.info("trial %d, epoch %d: val/%s %.4f", self.trial.number, event.epoch, self._metric, value)
-            # Pruning after the last epoch would save no time.
+            # Pruning after the last epoch saves no time.
             self._is_pruned |= event.epoch < self._epochs and self.trial.should_prune()
         return not self._is_pruned
 
@@ -167,14 +170,14 @@ def _end_trial(plan: SweepPlan, study: Study, watcher: TrialWatcher, log: Path, 
     """Record the end of a trial in the study.
 
     Raises:
-        SweepStoppedError: if the trial failed and `sweep.on_error` is stop, or if another process ended it with a
-            signal.
+        SweepStoppedError: if the trial failed and `sweep.on_error` is stop, or if the trial was ended by a signal from
+            another process.
     """
     trial = watcher.trial
     if exit_code == 0:
         study.optuna_study.tell(trial, _value_of(plan, log.parent, watcher.best))
     elif exit_code is None or exit_code == NonFiniteLossError.exit_code:
-        # Prune a diverged trial without reporting a value. The sampler then avoids its parameters.
+        # Prune diverged trials without reporting a value, so that the sampler avoids their parameters.
         if exit_code is not None:
             trial.set_user_attr(DIVERGED, True)
         study.optuna_study.tell(trial, state=TrialState.PRUNED)
@@ -186,8 +189,8 @@ def _end_trial(plan: SweepPlan, study: Study, watcher: TrialWatcher, log: Path, 
     else:
         raise SweepStoppedError(
             f"trial {trial.number} failed: the run {describe_end(log, exit_code)}\n"
-            f"→ fix the cause and start the sweep again, which resumes this trial. To skip the trial: "
-            f"`kedro sweep --give-up {trial.number}`. To skip all failed trials: set sweep.on_error to next"
+            "→ fix the cause, then run the sweep again to resume this trial. To skip it, run `kedro sweep --give-up "
+            f"{trial.number}`. To skip all failed trials, set sweep.on_error to next"
         )
 
 
@@ -206,14 +209,14 @@ def _value_of(plan: SweepPlan, folder: Path, best: float | None) -> float:
 
 
 def _delete_checkpoints(study: Study, rows: list[TrialRow]) -> None:
-    """Delete the checkpoint sets of all finished trials except the best one."""
+    """Delete the checkpoint sets of all finished trials except the best trial."""
     for row in rows:
         if not row.is_best and row.state in ("complete", "pruned", "diverged"):
             shutil.rmtree(checkpoints_dir(training_dir_of(study.trial_folder(row.number))), ignore_errors=True)
 
 
 def _register_best(plan: SweepPlan, study: Study, parent: TrackedRun) -> None:
-    """Register the best trial's model. Do nothing if it is already registered or another sweep is running a trial."""
+    """Register the best trial's model, unless it is already registered or another sweep is still running a trial."""
     rows = study.rows()
     best = next((row for row in rows if row.is_best), None)
     if best is None or any(row.state in ("running", "elsewhere") for row in rows):

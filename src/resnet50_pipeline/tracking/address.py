@@ -1,4 +1,4 @@
-"""Resolves `tracking.uri` without importing MLflow, which takes seconds."""
+"""Resolves `tracking.uri` without importing MLflow, because that import takes seconds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import TrackingParameters
 
-# Folder inside the project for results that MLflow has not received yet (`tracking/delivery/outbox_folder.py`).
+# Project folder for results not yet delivered to MLflow (`tracking/delivery/outbox_folder.py`).
 OUTBOX = ".mlflow_outbox"
-# MLflow's own variable. Programs that use MLflow without this project read it.
+# MLflow's own variable. This project ignores it, but other MLflow clients use it.
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _SERVERS = ("http", "https", "databricks")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -28,7 +28,7 @@ class StoreAddress:
 
     Attributes:
         kind: an MLflow server, a database server, or a SQLite file.
-        uri: MLflow tracking URI. A SQLite path in it is absolute.
+        uri: MLflow tracking URI. SQLite paths are absolute.
         file: path of the SQLite file, or None for other kinds.
     """
 
@@ -45,8 +45,8 @@ class StoreAddress:
 def find_home(project_path: Path) -> Path:
     """Return the base folder for relative paths in `params:tracking`.
 
-    This is normally the project folder. DVC runs queued experiments in copies of the project and deletes the copies
-    afterward. For such a copy, the base folder is the original project folder.
+    This is normally the project folder. DVC runs queued experiments in temporary copies of the project; for a copy, the
+    base folder is the original project.
     """
     for folder in project_path.parents:
         if folder.parts[-3:] == _DVC_EXPERIMENTS:
@@ -56,7 +56,7 @@ def find_home(project_path: Path) -> Path:
 
 
 def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddress:
-    """Return the address of the store, with relative paths resolved from the project folder.
+    """Return the address of the store. Relative paths are resolved against the project folder.
 
     Raises:
         ParameterError: if `tracking.uri` is neither a server nor a database.
@@ -67,18 +67,18 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
         return StoreAddress("server", uri)
     if scheme not in _DATABASES:
         raise ParameterError(
-            f"tracking.uri is {uri!r}, but MLflow stores runs in a database or on a server, not in a folder: "
-            "set sqlite:///mlflow.db, postgresql://… or http://host:port"
+            f"tracking.uri is {uri!r}, but runs cannot be stored in a folder → set tracking.uri to a database or a "
+            "server: sqlite:///mlflow.db, postgresql://… or http://host:port"
         )
     if (uri.startswith("sqlite") and ":memory:" in uri) or uri.rstrip("/") == "sqlite:":
         raise ParameterError(
-            f"tracking.uri is {uri!r}, but an in-memory database is lost when its process ends → set it to a file, "
-            "such as sqlite:///mlflow.db"
+            f"tracking.uri is {uri!r}, but an in-memory database is lost when the process exits → use a file, such as "
+            "sqlite:///mlflow.db"
         )
     if uri.startswith(f"{SQLITE}~"):
         path = Path(uri.removeprefix(SQLITE)).expanduser()
         raise ParameterError(
-            f"tracking.uri is {uri!r}, but ~ is not expanded in it → set it to the full path: {SQLITE}{path}"
+            f"tracking.uri is {uri!r}, but ~ is not expanded there → use the full path: {SQLITE}{path}"
         )
     if uri.startswith(SQLITE):
         file = find_home(project_path) / uri.removeprefix(SQLITE)
@@ -89,7 +89,7 @@ def find_address(tracking: TrackingParameters, project_path: Path) -> StoreAddre
 def find_ignored_address(
     tracking: TrackingParameters, project_path: Path, environment: Mapping[str, str] = os.environ
 ) -> str | None:
-    """Return the address in MLFLOW_TRACKING_URI if it differs from `tracking.uri`, which this project uses instead."""
+    """Return the value of MLFLOW_TRACKING_URI if it differs from `tracking.uri`, which takes precedence."""
     given = environment.get(URI_VARIABLE)
     if not given:
         return None

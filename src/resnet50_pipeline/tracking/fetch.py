@@ -1,4 +1,4 @@
-"""Downloads registered models, and files from the runs that created them."""
+"""Downloads registered models and artifacts of the runs that created them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import mlflow.artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from resnet50_pipeline.exceptions import TrackingError
+from resnet50_pipeline.exceptions import TrackingError, TrackingUnreachableError, VersionNotFoundError
 from resnet50_pipeline.files import replace_directory, staging_directory
 from resnet50_pipeline.tracking.store import Store
 
@@ -22,16 +22,16 @@ _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<ver
 DOWNLOADS = Path(".cache") / "models"
 """Folder for downloaded models, relative to the project."""
 EVIDENCE = "evaluation"
-"""Artifact folder of a run for the files that the gate uses to judge a version."""
+"""Artifact folder of a run with the files that the quality gate needs."""
 _MAX_FOLDER_NAME = 120
 _DATA = "data"
-# MLflow's model folders contain the exported model as `data/<its original folder name>`.
+# In MLflow's model folder, the exported model is in `data/<its original folder name>`.
 _MODEL_FILE = "inference.yml"
 
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A registered model version with its files on the local disk.
+    """A registered model version whose files are on the local disk.
 
     Attributes:
         name: name of the registered model.
@@ -47,7 +47,7 @@ class FetchedModel:
 
 
 def fetch_model(store: Store, reference: str, cache: Path) -> FetchedModel:
-    """Return a registered version. Files on a server are downloaded only once. Local files are used in place.
+    """Return a registered version. Remote files are downloaded once and cached; local files are used in place.
 
     Args:
         store: store of the registered model.
@@ -55,7 +55,7 @@ def fetch_model(store: Store, reference: str, cache: Path) -> FetchedModel:
         cache: folder for downloads.
 
     Raises:
-        TrackingError: if the version or its files do not exist, or MLflow does not answer.
+        TrackingError: if the version or its files do not exist, or MLflow does not respond.
     """
     with asking_mlflow(store):
         version = find_version(store, reference)
@@ -64,7 +64,7 @@ def fetch_model(store: Store, reference: str, cache: Path) -> FetchedModel:
     if not found:
         raise TrackingError(
             f"{version.name} version {version.version} has no {_MODEL_FILE}, so this project did not register it; "
-            f"choose a version that `kedro run` has registered"
+            "choose a version registered by `kedro run`"
         )
     return FetchedModel(version.name, int(version.version), str(version.run_id), found[0].parent)
 
@@ -109,7 +109,7 @@ def find_version(store: Store, reference: str) -> ModelVersion:
             if alias
             else "the MLflow UI lists the registered versions"
         )
-        raise TrackingError(f"there is no {reference}; {advice}") from error
+        raise VersionNotFoundError(f"there is no {reference}; {advice}") from error
 
 
 @contextlib.contextmanager
@@ -117,13 +117,15 @@ def asking_mlflow(store: Store) -> Iterator[None]:
     """Convert MLflow client errors to a TrackingError that identifies the store.
 
     Raises:
-        TrackingError: if MLflow rejects a request or does not answer.
+        TrackingUnreachableError: if MLflow does not respond.
+        TrackingError: if MLflow rejects a request.
     """
     try:
-        store.require_answer()  # a server that hangs would block each of MLflow's own requests for minutes
+        store.require_answer()  # fail fast: if the server hangs, MLflow's own requests take minutes to time out
         yield
     except (MlflowException, ConnectionError) as error:
-        raise TrackingError(
+        kind = TrackingUnreachableError if isinstance(error, ConnectionError) else TrackingError
+        raise kind(
             f"a request to MLflow at {store.address} failed: {error}; check that the server is running and that "
             f"tracking.uri is correct"
         ) from error
@@ -133,8 +135,8 @@ def _fetch_folder(store: Store, version: ModelVersion, cache: Path) -> Path:
     source = str(version.source)
     if source.startswith(("file:", "/")):
         return Path(mlflow.artifacts.download_artifacts(source, tracking_uri=store.uri))
-    # A version never changes, but another server may use the same name and number. The folder name therefore includes
-    # the location.
+    # Versions never change, but another server may have the same name and number, so the folder name includes the
+    # location.
     location = f"{store.address} {source}"
     # File systems allow 255 bytes in a name.
     digest = hashlib.sha256(location.encode()).hexdigest()[:16]
@@ -144,7 +146,7 @@ def _fetch_folder(store: Store, version: ModelVersion, cache: Path) -> Path:
         with staging_directory(cache) as staged:
             mlflow.artifacts.download_artifacts(source, dst_path=str(staged), tracking_uri=store.uri)
         inner = [path.parent for path in staged.rglob("MLmodel")]
-        if not folder.is_dir():  # else another process has finished the same download, and may be reading it
+        if not folder.is_dir():  # otherwise, another process has just downloaded it and may be reading it
             replace_directory(inner[0] if inner else staged, folder)
         shutil.rmtree(staged, ignore_errors=True)
     return folder

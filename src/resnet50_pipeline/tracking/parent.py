@@ -1,4 +1,4 @@
-"""Finds the parent run if `dvc repro`, a sweep or another program has started this `kedro run`."""
+"""Finds the parent run if this `kedro run` was started by `dvc repro`, a sweep or another program."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.tracking.limits import MAX_KEY_LENGTH, MAX_TAG_LENGTH, shorten
 from resnet50_pipeline.tracking.process import ProcessIdentity
 
-# Variables that DVC sets for its stages' commands.
+# Set by DVC for the commands of its stages.
 _DVC_STAGE, _DVC_EXPERIMENT = "DVC_STAGE", "DVC_EXP_NAME"
 _DVC_PROGRAMS = frozenset({"dvc", "dvc.exe"})
-# Variables that other programs set to group their `kedro run` commands: a unique key and a display name.
+# Set by other programs to group their `kedro run` commands: a unique key and a display name.
 SESSION_VARIABLE, NAME_VARIABLE = "TRACKING_PARENT_SESSION", "TRACKING_PARENT_NAME"
-# Number of the attempt, starting at 1. A retry resets the parent's status, because a program that retries has not
-# failed yet.
+# Attempt number, starting at 1. A retry resets the parent's status, because the program may still succeed.
 ATTEMPT_VARIABLE = "TRACKING_PARENT_ATTEMPT"
-# If the first variable is `sweep` or `folds`, the parent opens and ends its own run. The other two contain the name and
-# the tags of the new run.
+# If the kind is `sweep` or `folds`, the parent opens and ends its own run. The other two variables contain the new
+# run's name and tags.
 KIND_VARIABLE, RUN_NAME_VARIABLE, TAGS_VARIABLE = "TRACKING_PARENT_KIND", "TRACKING_RUN_NAME", "TRACKING_TAGS"
 _WITH_OWN_RUN: tuple[Literal["sweep"], Literal["folds"]] = ("sweep", "folds")
 _RUN_NAME_TAG = "mlflow.runName"
-# The names that MLflow accepts. A name with `..` or a leading `/` is not a relative path.
+# Tag names that MLflow accepts. They must look like relative paths, without `..` or a leading `/`.
 _TAG_NAME = re.compile(rf"(?!/)(?!.*\.\.)[\w.\- :/]{{1,{MAX_KEY_LENGTH}}}(?<!/)")
 
 
 @dataclass(frozen=True)
 class Parent:
-    """A parent run, as described by the environment of its children.
+    """A parent run, as described by its children's environment variables.
 
     Attributes:
         session: unique key of the parent, the same for all children.
-        kind: program that started the children. It is also the value of the `parent.kind` tag.
+        kind: program that started the children. This is also the value of the `parent.kind` tag.
         title: last part of the parent's name, after the architecture and environment.
         stage: DVC stage of this run, or "" without DVC.
-        process: process that the parent run belongs to. When it ends, the run ends.
+        process: process that owns the parent run. The parent run ends with this process.
         is_retry: whether this run repeats a failed run.
     """
 
@@ -57,12 +56,12 @@ class Parent:
 
     @property
     def has_own_run(self) -> bool:
-        """Whether the parent process reports the results and the end of its run itself. If not, its children do so."""
+        """Whether the parent process ends the parent run and logs its results. If not, the children do."""
         return self.kind in _WITH_OWN_RUN
 
 
 def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
-    """Return the parent of this run, or None if it is a standalone run."""
+    """Return the parent of this run, or None if this run is a standalone run."""
     if session := environment.get(SESSION_VARIABLE):
         identity = ProcessIdentity.of(psutil.Process().parent() or psutil.Process())
         is_retry = environment.get(ATTEMPT_VARIABLE, "1") != "1"
@@ -86,11 +85,11 @@ def find_parent(environment: Mapping[str, str] = os.environ) -> Parent | None:
 
 
 def given_tags(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the tags in the `TRACKING_TAGS` variable. The program that starts a run may set this variable.
+    """Return the tags in the `TRACKING_TAGS` variable, which is set by the program that starts the run.
 
     Raises:
-        ParameterError: if the variable is not a JSON object of strings, or if MLflow would reject a tag. MLflow would
-            not create the run at all.
+        ParameterError: if the variable is not a JSON object of strings, or contains a tag that MLflow rejects. A
+            rejected tag would prevent MLflow from creating the run.
     """
     text = environment.get(TAGS_VARIABLE)
     if not text:
@@ -103,11 +102,11 @@ def given_tags(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         ) from error
     for name in tags:
         if name == _RUN_NAME_TAG:
-            raise ParameterError(f"{TAGS_VARIABLE} sets {name}, which is the name of the run → set {RUN_NAME_VARIABLE}")
+            raise ParameterError(f"{TAGS_VARIABLE} sets {name}, the name of the run → set {RUN_NAME_VARIABLE} instead")
         if not _TAG_NAME.fullmatch(name):
             raise ParameterError(
-                f"{TAGS_VARIABLE} contains the tag {shorten(name, 80)!r} → use 1 to {MAX_KEY_LENGTH} letters, digits, "
-                "spaces, and _ - . : / in tag names"
+                f"{TAGS_VARIABLE}: invalid tag name {shorten(name, 80)!r} → use 1 to {MAX_KEY_LENGTH} letters, "
+                "digits, spaces or _ - . : /"
             )
     return {name: shorten(value, MAX_TAG_LENGTH) for name, value in tags.items()}
 
@@ -121,10 +120,7 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 
 def _start_ticks(pid: int) -> str:
-    """Return the start time of a process in clock ticks. Every process reads the same number of ticks.
-
-    A time in seconds would differ slightly between readers.
-    """
+    """Return a process's start time in clock ticks. Unlike seconds, ticks are the same for every reader."""
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5); field 2 is the name, which may contain spaces
 

@@ -10,7 +10,7 @@ import psutil
 
 from resnet50_pipeline.frozen_model import FrozenModel
 
-# The start time is derived from clock ticks and can differ by a fraction of a second between reads.
+# Start times are derived from clock ticks and may vary by a fraction of a second between reads.
 _START_TOLERANCE_SECONDS = 1.0
 PROCESS_TAGS = _HOST, _PID, _STARTED = "process.host", "process.pid", "process.started"
 
@@ -52,7 +52,7 @@ class ProcessIdentity(FrozenModel):
         return {_HOST: self.host, _PID: str(self.pid), _STARTED: str(self.started)}
 
     def may_be_alive(self) -> bool:
-        """Return False if the process has certainly ended. A process on another machine is assumed to be alive."""
+        """Return False only if the process is known to have ended. Processes elsewhere count as alive."""
         if self.host != socket.gethostname():
             return True
         try:

@@ -1,7 +1,7 @@
 """Updates the artifact locations in an MLflow database file after `tracking.artifact_root` or the project has moved.
 
-MLflow stores the absolute location of an experiment's artifacts when it creates the experiment, and provides no way to
-change it. After the project folder has moved, new runs would write to the old location, and models would not be found.
+MLflow stores an experiment's absolute artifact location when it creates the experiment, and has no API to change this
+location. After a move, new runs would therefore write to the old location, and models would not be found.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 logger = logging.getLogger(__name__)
 
-# The columns of MLflow's tables that contain the location of artifacts.
+# Columns with artifact locations in MLflow's tables.
 _COLUMNS = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -27,11 +27,11 @@ _BUSY_SECONDS = 30.0
 def follow_artifact_root(database: Path, experiment: str, location: str) -> None:
     """Make new runs of an experiment store their artifacts at `location`.
 
-    If the old folder no longer exists, and either the new one exists or the whole project has moved, the locations of
-    existing runs and models are updated too.
+    Existing runs and models are updated too if the old folder no longer exists, and either the new folder exists or the
+    whole project was moved.
 
     Args:
-        database: MLflow's database file, which may not exist yet.
+        database: MLflow's database file. The file may not exist yet.
         experiment: name of the experiment.
         location: `file:` URI of a folder.
     """
@@ -52,7 +52,7 @@ def follow_artifact_root(database: Path, experiment: str, location: str) -> None
             has_moved = _has_moved(_path_of(old), _path_of(location))
             for table, column in _COLUMNS if has_moved else ():
                 _replace_prefix(connection, table, column, old, location)
-    logger.info("the artifacts of experiment %s are now in %s, no longer in %s", experiment, location, old)
+    logger.info("artifacts of experiment %s are now stored in %s instead of %s", experiment, location, old)
 
 
 def _replace_prefix(connection: sqlite3.Connection, table: str, column: str, old: str, new: str) -> None:

@@ -1,6 +1,7 @@
 """Opens MLflow runs, logs to them, and ends them.
 
-Every run eventually ends as FINISHED, FAILED or KILLED. If the process or the server dies, a later run sets the status.
+Every run eventually ends as FINISHED, FAILED or KILLED. If the process or the server dies first, a later run sets the
+status.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from resnet50_pipeline.exceptions import TrackingError
+from resnet50_pipeline.files import digest_json
 from resnet50_pipeline.parameters import TrackingParameters
 from resnet50_pipeline.tracking.address import find_home
 from resnet50_pipeline.tracking.delivery.operations import (
@@ -34,11 +37,16 @@ from resnet50_pipeline.tracking.delivery.outbox import Outbox
 from resnet50_pipeline.tracking.delivery.outbox_folder import PROJECT_TAG, OutboxFolder, OutboxState
 from resnet50_pipeline.tracking.delivery.parent_operations import EndParent, JoinParent, UpdateOtherRun
 from resnet50_pipeline.tracking.delivery.reconciliation import reconcile_runs
+from resnet50_pipeline.tracking.pages import NOTE_TAG
 from resnet50_pipeline.tracking.parent import Parent
 from resnet50_pipeline.tracking.process import ProcessIdentity
 from resnet50_pipeline.tracking.store import Store, resolve_store
 
 logger = logging.getLogger(__name__)
+
+# Digest of the description that this project wrote. It shows whether somebody has edited the description since.
+# MLflow's pages hide tags with this prefix.
+_OWN_NOTE_TAG = "mlflow.note.digest"
 
 PARENT_KIND_TAG, STAGE_TAG = "parent.kind", "dvc.stage"
 # Tags that differ between children of the same parent.
@@ -49,14 +57,14 @@ _current: TrackedRun | None = None
 
 @dataclass(frozen=True)
 class RunDescription:
-    """The properties of a run that are known when it starts.
+    """Properties of a run that are known at its start.
 
     Attributes:
         session: unique key of the run.
         name: display name.
         tags: searchable properties, for example git_commit, recipe and environment.
         params: parameters keyed by group. Each group is a model, a mapping or a single value.
-        continues: session of the run that this run continues, for example when training is resumed. None for a new run.
+        continues: session of the run to continue, such as a resumed training run. None for a new run.
         parent: run that groups this run with others, or None for a standalone run.
     """
 
@@ -68,18 +76,36 @@ class RunDescription:
     parent: Parent | None = None
 
 
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as MLflow has it.
+
+    Attributes:
+        experiment_id: MLflow's ID of the experiment.
+        has_foreign_note: whether somebody has written or edited the run's description in MLflow.
+    """
+
+    experiment_id: str
+    has_foreign_note: bool
+
+
 class TrackedRun:
     """An MLflow run in progress.
 
-    If MLflow is unavailable, its methods store results in the outbox instead of raising errors.
+    While MLflow is unavailable, results are kept in the outbox and no errors are raised.
     """
 
-    def __init__(self, outbox: Outbox, store: Store, tags: Mapping[str, str], parent: Parent | None) -> None:
+    def __init__(
+        self, outbox: Outbox, store: Store, tags: Mapping[str, str], parent: Parent | None, name: str = ""
+    ) -> None:
+        self.name = name
         self.outbox = outbox
         self.store = store
         self.val_data: MeasuredOn | None = None
         self.tags = dict(tags)
-        # Sweeps and cross-validations report their results and their end themselves, so their child runs must not.
+        self._metric_times_ms: dict[str, int] = {}
+        # Sweeps and cross-validations log their own results and end their own runs, so their children must not do this
+        # for them.
         self._parent = None if parent is None or parent.has_own_run else parent
         self._has_ended = False
 
@@ -90,12 +116,39 @@ class TrackedRun:
 
     @property
     def session(self) -> str:
-        """Unique key of the run, which is known before MLflow's ID."""
+        """Unique key of the run. Unlike MLflow's ID, it is known from the start."""
         return self.outbox.session
 
     def connect(self) -> tuple[MlflowClient, str]:
-        """Return a client and MLflow's ID of the run, for requests that cannot be deferred. May raise MLflow errors."""
+        """Return a client and MLflow's ID of the run, for requests that cannot be deferred. Can raise MLflow errors."""
         return self.outbox.connect()
+
+    def read(self) -> StoredRun | None:
+        """Return the run as MLflow has it, or None if MLflow is unavailable."""
+        if self.run_id is None or not self.outbox.answers:
+            return None
+        try:
+            client, run_id = self.connect()
+            run = client.get_run(run_id)
+        except (MlflowException, OSError) as error:
+            logger.debug("MLflow at %s is not responding: %s", self.store.address, error)
+            return None
+        note = run.data.tags.get(NOTE_TAG, "")
+        is_foreign = bool(note) and run.data.tags.get(_OWN_NOTE_TAG) != digest_json(note)
+        return StoredRun(str(run.info.experiment_id), is_foreign)
+
+    def describe(self, note: str, stored: StoredRun) -> None:
+        """Set the run's Markdown description, unless somebody has edited it in MLflow.
+
+        The description of the parent run does not change.
+
+        Args:
+            note: the description.
+            stored: result of `read`.
+        """
+        if stored.has_foreign_note:
+            return
+        self.outbox.deliver(SetTags(tags={NOTE_TAG: note, _OWN_NOTE_TAG: digest_json(note)}))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags on the run and its parent."""
@@ -107,11 +160,20 @@ class TrackedRun:
 
         Args:
             metrics: values keyed by name.
-            on_val: whether the values were measured on the validation split. If so, MLflow links them to that split.
+            on_val: whether to link the values to the validation split, because they were measured on this split.
             step: position on the x-axis, for values that form a curve.
         """
-        dataset = self.val_data if on_val else None
-        self._deliver_to_both(LogMetrics(metrics=dict(metrics), time_ms=_now_ms(), dataset=dataset, step=step))
+        dataset, time_ms = self.val_data if on_val else None, _now_ms()
+        self._metric_times_ms |= dict.fromkeys(metrics, time_ms)
+        self._deliver_to_both(LogMetrics(metrics=dict(metrics), time_ms=time_ms, dataset=dataset, step=step))
+
+    def metric_time_ms(self, name: str) -> int:
+        """Return the time at which this process last logged a metric, or the current time if it has not.
+
+        The time is in milliseconds since the Unix epoch. If a value is logged again with the same timestamp, MLflow
+        keeps a single point.
+        """
+        return self._metric_times_ms.get(name, _now_ms())
 
     def log_datasets(self, train: LogDataset, val: LogDataset) -> None:
         """Record both splits as inputs of the run."""
@@ -141,18 +203,19 @@ class TrackedRun:
             return
         if self.outbox.is_saved and self.outbox.answers:
             logger.warning(
-                "MLflow at %s has received everything except files, because its artifact store refuses them (%s); get "
-                "access to the artifact store, then upload the files from %s with `kedro sync-runs`",
+                "MLflow at %s has received everything except the files, which its artifact store rejected (%s); get "
+                "access to the artifact store, then upload the files in %s with `kedro sync-runs`",
                 *(self.store.address, self.outbox.refusal, self.outbox.folder.path),
             )
         elif self.outbox.is_saved:
             logger.warning(
-                "MLflow at %s has not received all results; the next run delivers the rest", self.store.address
+                "MLflow at %s has not received all results yet; the next run will deliver the remaining results",
+                self.store.address,
             )
         else:
             logger.warning(
-                "MLflow at %s has not received all results, and the rest is lost because %s cannot be written; "
-                "make that folder writable before the next run",
+                "MLflow at %s has not received all results, and the remaining results are lost because %s is not "
+                "writable; make this folder writable before the next run",
                 *(self.store.address, self.outbox.folder.path),
             )
 
@@ -163,22 +226,22 @@ class TrackedRun:
             self.outbox.deliver(operation, UpdateOtherRun(session=self._parent.session, operation=operation))
 
     def _end_with_process(self) -> None:
-        self.end("KILLED")  # a process that finishes or fails normally has already ended its run
+        self.end("KILLED")  # has no effect if the run has already finished or failed
 
 
 def require_current_run() -> TrackedRun:
     """Return the run that this process is tracking.
 
     Raises:
-        TrackingError: if no run is open, for example because the pipeline runs without the project's hooks.
+        TrackingError: if no run is open, as when the pipeline runs without the project's hooks.
     """
     if _current is None:
-        raise TrackingError("no MLflow run is open; `kedro run`, or a KedroSession of this project, opens one")
+        raise TrackingError("no MLflow run is open; use `kedro run` or a KedroSession of this project, which opens one")
     return _current
 
 
 def open_run(description: RunDescription, tracking: TrackingParameters, project_path: Path) -> TrackedRun:
-    """Start or continue a run, then clean up after dead processes of this project (see `reconcile_runs`).
+    """Start or continue a run, and clean up after this project's dead processes (see `reconcile_runs`).
 
     Raises:
         ParameterError: if `tracking.uri` is neither a server nor a database.
@@ -211,14 +274,14 @@ def open_run(description: RunDescription, tracking: TrackingParameters, project_
     outbox.flush()
     if outbox.answers:
         reconcile_runs(store, project_path)
-    run = TrackedRun(outbox, store, tags, description.parent)
+    run = TrackedRun(outbox, store, tags, description.parent, description.name)
     atexit.register(run._end_with_process)
     _current = run
     return run
 
 
 def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters keyed by dotted name, such as `{"training.lr.name": "Cosine"}`. A list is a single value."""
+    """Return parameters keyed by dotted name, such as `{"training.lr.name": "Cosine"}`. A list counts as one value."""
     flat: dict[str, str] = {}
     for key, value in groups.items():
         plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -230,7 +293,7 @@ def flatten_params(groups: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _join(parent: Parent, description: RunDescription, project_path: Path) -> JoinParent:
-    """Return the operation that makes the run a child of `parent`. The parent gets the tags that all children share."""
+    """Return the operation that makes the run a child of `parent`. The parent gets the tags shared by all children."""
     own = parent.process.as_tags() | {PROJECT_TAG: str(project_path), PARENT_KIND_TAG: parent.kind}
     shared = {key: value for key, value in description.tags.items() if key not in _CHILD_TAGS}
     return JoinParent(
@@ -248,7 +311,7 @@ def _take_over(folder: OutboxFolder, state: OutboxState) -> None:
         previous = folder.read()
     except FileNotFoundError:
         return
-    if previous.address == state.address:  # an ID is valid only in its own store
+    if previous.address == state.address:  # IDs are only valid in their own store
         state.run_id = previous.run_id
     state.operations += [operation for operation in previous.operations if not isinstance(operation, EndRun)]
 

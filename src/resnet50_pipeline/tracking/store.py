@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -22,11 +23,12 @@ from resnet50_pipeline.tracking.address import (
     find_ignored_address,
     hide_password,
 )
+from resnet50_pipeline.tracking.pages import EXPERIMENT_TAGS
 from resnet50_pipeline.tracking.relocation import follow_artifact_root
 
 logger = logging.getLogger(__name__)
 
-# A healthy server answers in milliseconds. A server that hangs would block one of MLflow's own requests for minutes.
+# A healthy server responds within milliseconds. If it hangs, MLflow's own requests take minutes to time out.
 ANSWER_SECONDS = 3.0
 _DEFAULT_EXPERIMENT = "Default"
 
@@ -36,7 +38,7 @@ class Store:
     """An MLflow store and the experiment for new runs.
 
     Attributes:
-        uri: MLflow tracking URI. A SQLite path in it is absolute.
+        uri: MLflow tracking URI. SQLite paths are absolute.
         experiment: name of the experiment.
         artifact_location: `file:` URI for the experiment's artifacts, or None if the server chooses the location.
     """
@@ -51,28 +53,28 @@ class Store:
         return hide_password(self.uri)
 
     def connect(self) -> MlflowClient:
-        """Return a client for the store. For a database, create the tables or check their schema."""
+        """Return a client for the store. If the store is a database, create its tables or check their schema."""
         if self.uri.startswith(SQLITE) and self.artifact_location is not None:
             follow_artifact_root(Path(self.uri.removeprefix(SQLITE)), self.experiment, self.artifact_location)
         client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        # SQLAlchemy triggers many garbage collections. Each of them would scan the objects of MLflow's modules, which
-        # are never freed. Without these scans, uploading a backlog of curves takes 25% less processor time.
+        # SQLAlchemy triggers many garbage collections. Exempting MLflow's modules, which are never freed, cuts the CPU
+        # time for uploading a backlog of curves by 25%.
         gc.freeze()
         return client
 
     def require_answer(self) -> None:
-        """Check that the server answers within `ANSWER_SECONDS`. Databases are not checked.
+        """Check that the server responds within `ANSWER_SECONDS`. Databases are not checked.
 
         Raises:
-            OSError: if the server does not answer.
+            OSError: if the server does not respond.
         """
         require_answer(self.uri)
 
     def find_experiment(self, client: MlflowClient) -> str:
         """Return the ID of the experiment. Create the experiment if it does not exist.
 
-        Warn if its artifacts are stored elsewhere. `connect` updates the location only in a database file, because
-        clones in different folders may share a database server.
+        Warn if the artifacts of the experiment are stored elsewhere. `connect` fixes this for database files only,
+        because clones in different folders can share a database server.
 
         Raises:
             TrackingError: if the experiment was deleted. MLflow does not reuse its name.
@@ -80,7 +82,7 @@ class Store:
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is None:
             try:
-                return client.create_experiment(self.experiment, artifact_location=self.artifact_location)
+                return client.create_experiment(self.experiment, self.artifact_location, EXPERIMENT_TAGS)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -92,41 +94,52 @@ class Store:
             )
         if self.artifact_location not in (None, experiment.artifact_location):
             logger.warning(
-                "tracking.artifact_root is %s, but experiment %r stores its artifacts in %s, which is used → set "
+                "tracking.artifact_root is %s, but experiment %r keeps storing its artifacts in %s → set "
                 "tracking.artifact_root to that folder, or choose another tracking.experiment",
                 *(self.artifact_location, self.experiment, experiment.artifact_location),
             )
+        _set_view(client, experiment)
         return str(experiment.experiment_id)
 
 
+def _set_view(client: MlflowClient, experiment: Experiment) -> None:
+    """Set the view of the experiment's runs, unless the experiment already has the current view."""
+    for key, value in EXPERIMENT_TAGS.items():
+        if experiment.tags.get(key) != value:
+            try:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+            except MlflowException as error:  # the user may create runs, but not change the experiment
+                logger.debug("experiment %s keeps its view: %s", experiment.name, error)
+
+
 def require_answer(uri: str) -> None:
-    """Check that a server answers within `ANSWER_SECONDS`, using MLflow's own credentials, certificates and proxies.
+    """Check that a server responds within `ANSWER_SECONDS`, using MLflow's own credentials, certificates and proxies.
 
     Raises:
-        OSError: if the server does not answer.
+        OSError: if the server does not respond.
     """
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        # An HTTP error is an answer. MLflow's own requests will show whether it matters.
+        # An HTTP error is a response too. MLflow's own requests will show whether it matters.
         credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         http_request(  # type: ignore[no-untyped-call]
             credentials, "/health", "GET", max_retries=0, timeout=ANSWER_SECONDS, raise_on_status=False
         )
     except MlflowException as error:
-        # No `from error`: MLflow's message contains the address with the password.
+        # No `from error`, because MLflow's message includes the password.
         raise ConnectionError(_describe_failure(error).replace(uri, hide_password(uri))) from None
 
 
 def _describe_failure(error: MlflowException) -> str:
-    """Return the innermost reason of a failed request, such as `Connection refused`."""
+    """Return the root cause of a failed request, such as `Connection refused`."""
     reason: object = error.__cause__ or error.__context__ or error
     for part in getattr(reason, "args", ()):
         reason = getattr(part, "reason", reason)  # urllib3's MaxRetryError, wrapped in an error from requests
     text = " ".join(str(reason).split())
     text = text.partition("): ")[2] or text
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        text += "; set MLFLOW_TRACKING_SERVER_CERT_PATH to the file with the certificate of its authority"
+        text += "; set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate of the server's CA"
     return text
 
 
@@ -144,9 +157,10 @@ class ExperimentState:
 
 
 def read_experiment(uri: str, name: str) -> ExperimentState:
-    """Return the state of an experiment, without creating it.
+    """Return the state of an experiment without creating it.
 
-    A server puts the artifacts of a new experiment next to those of the default experiment.
+    If the experiment does not exist, its artifact location is derived from the artifact location of the default
+    experiment.
     """
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = client.get_experiment_by_name(name)
@@ -167,7 +181,7 @@ def resolve_store(tracking: TrackingParameters, project_path: Path) -> Store:
     address = find_address(tracking, project_path)
     if (ignored := find_ignored_address(tracking, project_path)) is not None:
         logger.warning(
-            "%s is %s, but tracking.uri is %s, which is used → unset the variable, or set tracking.uri",
+            "ignoring %s=%s, because tracking.uri is %s → unset the variable, or change tracking.uri",
             *(URI_VARIABLE, ignored, address.shown),
         )
     if address.kind == "server":

@@ -29,8 +29,8 @@ class EvaluatedModel:
 
     Attributes:
         network: float32 [N, 3, H, W] → logits [N, class_num].
-        weights_digest: digest of the weights file as `sha256:…`. For an exported model, it is the digest of the
-            checkpoint's weights, if the export recorded it.
+        weights_digest: digest of the weights file as `sha256:…`. For an exported model, the digest of the checkpoint's
+            weights if the export recorded it.
         epoch: epoch of the checkpoint set, or None for other models.
         step: optimizer step of the checkpoint set, or None for other models.
     """
@@ -63,12 +63,12 @@ def load_evaluated_model(config: TrainingConfig, path: Path) -> EvaluatedModel:
         return EvaluatedModel(network, evaluated_weights_digest(path), state.epoch, state.step)
     loaded = load_pretrained(path, network)
     if loaded.initialized:
-        raise CheckpointError(f"{loaded.describe(config.Arch.class_num)}; an untrained head cannot be evaluated")
+        raise CheckpointError(f"{loaded.describe(config.Arch.class_num)}; evaluate a model whose head was trained")
     return EvaluatedModel(network, digest_file(loaded.path), None, None)
 
 
 def evaluated_weights_digest(checkpoint: Path) -> str:
-    """Return the digest of the checkpoint set's averaged weights if it has any, and of its weights otherwise.
+    """Return the digest of a checkpoint set's averaged weights, or of its weights if it has no averaged weights.
 
     Args:
         checkpoint: path of a checkpoint set that `read_state` has verified.
@@ -78,7 +78,7 @@ def evaluated_weights_digest(checkpoint: Path) -> str:
 
 
 class _Logits(paddle.nn.Layer):
-    """Converts an exported model's probabilities to logits by taking their logarithm, the inverse of softmax."""
+    """Converts an exported model's probabilities to logits. The logarithm inverts softmax, except for a constant."""
 
     def __init__(self, exported: Any) -> None:
         super().__init__()
@@ -94,8 +94,8 @@ def _load_exported(path: Path) -> paddle.nn.Layer:
         return _Logits(paddle.jit.load(str(path / EXPORTED)))
     except (ValueError, RuntimeError, OSError) as error:
         raise ExportError(
-            f"{path}: paddle {paddle.__version__} cannot load this exported model ({error}). Another version of "
-            f"Paddle may have exported it; evaluate its checkpoint set instead"
+            f"{path}: paddle {paddle.__version__} cannot load this exported model ({error}). It may have been exported "
+            f"by another version of Paddle; evaluate its checkpoint set instead"
         ) from error
 
 

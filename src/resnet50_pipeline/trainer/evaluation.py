@@ -1,4 +1,4 @@
-"""Classifies each image in a list exactly once, with any number of ranks."""
+"""Classifies each image in a list exactly once, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import paddle.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from numpy.typing import NDArray
 
 from resnet50_pipeline.events import EvalProgress, EventWriter
+from resnet50_pipeline.exceptions import ExportError
 from resnet50_pipeline.files import replacing_file, write_text
 from resnet50_pipeline.imagenet.lists.files import read_list_file
 from resnet50_pipeline.recipe.document import TrainingConfig
 from resnet50_pipeline.trainer.data.dataset import ListDataset
 from resnet50_pipeline.trainer.data.loader import Loader
-from resnet50_pipeline.trainer.data.sampling import EvalBatches
+from resnet50_pipeline.trainer.data.sampling import EvalBatches, Key
 from resnet50_pipeline.trainer.evaluated_model import load_evaluated_model
+from resnet50_pipeline.trainer.explanation.grad_cam import compute_grad_cam
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.stopping import StopRequest
@@ -32,7 +34,7 @@ _SECONDS_BETWEEN_EVENTS = 5.0
 
 @dataclass(frozen=True)
 class Predictions:
-    """A rank's predictions for its N images. In the shapes, k is min(5, class_num).
+    """A rank's predictions for its N images, with k = min(5, class_num).
 
     Attributes:
         index: [N], rows of the list file.
@@ -54,7 +56,7 @@ class Predictions:
 
     @property
     def sums(self) -> list[float]:
-        """The number of images, the sum of losses, the number of top-1 hits, and the number of top-5 hits."""
+        """Number of images, sum of losses, number of top-1 hits and number of top-5 hits."""
         hits = self.top_ids == self.label[:, None]
         return [
             float(len(self.index)),
@@ -64,7 +66,7 @@ class Predictions:
         ]
 
     def count_classes(self, class_num: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the number of images and the number of top-1 hits of each class, both float64 [class_num]."""
+        """Return the numbers of images and top-1 hits for each class, both float64 [class_num]."""
         hits = self.label[self.top_ids[:, 0] == self.label]
         images, correct = (np.bincount(labels, minlength=class_num) for labels in (self.label, hits))
         return images.astype(np.float64), correct.astype(np.float64)
@@ -73,8 +75,8 @@ class Predictions:
 class EvaluationReporter:
     """Reports the progress of an evaluation every few seconds.
 
-    Only rank 0 reports. It assumes that the other ranks have made the same progress, because a collective operation
-    would slow down all ranks.
+    Only rank 0 reports. Rank 0 assumes that the other ranks are at the same point, because asking the other ranks would
+    slow down all ranks.
     """
 
     def __init__(self, emit: Callable[[EvalProgress], None], total: int, ranks: Ranks) -> None:
@@ -110,7 +112,7 @@ def predict(
         top_k: number of classes per image.
         heartbeat: updated after each batch.
         reporter: reports progress. None disables progress reports.
-        stop: if a stop is requested, the function returns the predictions so far.
+        stop: once a stop is requested, the function returns the predictions so far.
     """
     network.eval()
     columns: list[tuple[NDArray[np.generic], ...]] = []
@@ -140,7 +142,15 @@ def predict(
     return Predictions(index, label, top_ids, top_probabilities, loss, seconds, loading_seconds)
 
 
-def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, model: Path, list_file: Path) -> None:
+def evaluate(
+    config: TrainingConfig,
+    ranks: Ranks,
+    heartbeat: Heartbeat,
+    *,
+    model: Path,
+    list_file: Path,
+    grad_cam_images: int = 0,
+) -> None:
     """Classify all images in a list with a checkpoint set, a weights file or an exported model.
 
     Each rank writes the arrays of its `Predictions` to `predictions.<rank>.npz` in the folder of its heartbeat. Rank 0
@@ -152,23 +162,30 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
         heartbeat: heartbeat of this rank. Its folder is the output folder.
         model: path of the model (see `load_evaluated_model`).
         list_file: list of the images to classify.
+        grad_cam_images: number of images, over all ranks, for which heat maps are written to `grad_cam.<rank>.npz`.
 
     Raises:
         CheckpointError: if the model is damaged or from another network.
-        ExportError: if the exported model cannot be loaded.
+        ExportError: if the exported model cannot be loaded, or if it is to give heat maps.
         ImageDecodeError: if an image cannot be read. An evaluation never skips or replaces images.
     """
     output_dir = heartbeat.folder
     evaluated = load_evaluated_model(config, model)
+    if grad_cam_images and not hasattr(evaluated.network, "blocks"):
+        raise ExportError(
+            f"{model}: an exported model has no layers for heat maps → evaluate its checkpoint set, or set "
+            "evaluation.grad_cam_images: 0"
+        )
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
     split = config.DataLoader.Eval
+    dataset = ListDataset(entries, split, config.Global.seed)
     loader = Loader(
-        ListDataset(entries, split, config.Global.seed),
+        dataset,
         EvalBatches(len(entries), split.sampler.batch_size, ranks),
         split,
     )
     with contextlib.ExitStack() as closing:
-        reporter = EvaluationReporter(_progress_writer(output_dir, ranks, closing), len(entries), ranks)
+        reporter = EvaluationReporter(progress_writer(output_dir, ranks, closing), len(entries), ranks)
         found = predict(evaluated.network, loader, min(5, config.Arch.class_num), heartbeat, reporter=reporter)
     with replacing_file(output_dir / f"predictions.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
         np.savez(
@@ -179,6 +196,12 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
             top_probabilities=found.top_probabilities,
             loss=found.loss,
         )
+    if grad_cam_images:
+        rows = choose_explained(found, -(-grad_cam_images // ranks.count))
+        images = np.stack([dataset[Key(0, row)].pixels for row in rows]) if rows else np.zeros((0, 3, 1, 1), np.float32)
+        maps = compute_grad_cam(evaluated.network, images, config.Arch.data_format) if rows else images[:, 0]
+        with replacing_file(output_dir / f"grad_cam.{ranks.rank}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, index=np.array(rows, dtype=np.int64), maps=maps)
     # Ranks run in parallel, so the evaluation takes as long as its slowest rank.
     seconds, forward_seconds = ranks.gather([found.seconds, found.seconds - found.loading_seconds]).max(axis=0)
     if ranks.is_first:
@@ -197,7 +220,20 @@ def evaluate(config: TrainingConfig, ranks: Ranks, heartbeat: Heartbeat, *, mode
         write_text(output_dir / "evaluation_summary.json", json.dumps(summary, indent=2) + "\n")
 
 
-def _progress_writer(folder: Path, ranks: Ranks, closing: contextlib.ExitStack) -> Callable[[EvalProgress], None]:
+def choose_explained(found: Predictions, images: int) -> list[int]:
+    """Return the list rows of the most confident wrong predictions and the least confident correct ones.
+
+    Each kind gets half of the places, or more if there are too few of the other kind.
+    """
+    is_wrong, confidence = found.top_ids[:, 0] != found.label, found.top_probabilities[:, 0]
+    wrong = found.index[is_wrong][np.argsort(-confidence[is_wrong], kind="stable")].tolist()
+    right = found.index[~is_wrong][np.argsort(confidence[~is_wrong], kind="stable")].tolist()
+    places = max(images // 2, images - len(right))
+    return [*wrong[:places], *right[: images - min(places, len(wrong))]]
+
+
+def progress_writer(folder: Path, ranks: Ranks, closing: contextlib.ExitStack) -> Callable[[EvalProgress], None]:
+    """Return a function that writes events to `events.jsonl` on rank 0, and ignores them on all other ranks."""
     if not ranks.is_first:
         return lambda _event: None
     writer = EventWriter(events_path(folder))

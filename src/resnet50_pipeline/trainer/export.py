@@ -1,4 +1,4 @@
-"""Exports a checkpoint set as an inference model, and compares their outputs on real images."""
+"""Exports a checkpoint set as an inference model, and compares the two on real images."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def export_checkpoint(
 ) -> None:
     """Export a checkpoint set as an inference model and check the result.
 
-    This writes `inference.*`, `inference.yml` (PaddleClas' format), `parameter_names.json` (for training that starts
-    from the exported model) and `export_check.json` to `output_dir`. The check compares the probabilities from the
-    network and from Paddle Inference for the first `check_images` val images. If `writes_onnx` is true, it also
-    compares the probabilities that ONNX Runtime computes with `inference.onnx`.
+    Writes `inference.*`, `inference.yml` (PaddleClas' format), `parameter_names.json` (for training that starts from
+    the exported model) and `export_check.json` to `output_dir`. The check runs the first `check_images` val images
+    through the network and through Paddle Inference, and compares the probabilities. If `writes_onnx` is true, the
+    check does the same with `inference.onnx` and ONNX Runtime.
 
     Args:
         config: configuration of the run.
@@ -62,7 +62,7 @@ def export_checkpoint(
         output_dir: folder for the inference model.
         label_names: class names, indexed by class id.
         check_images: number of val images to check.
-        tolerance: maximum difference in probability that passes the check.
+        tolerance: largest difference in probability that passes the check.
         writes_onnx: whether to write `inference.onnx` too.
 
     Raises:
@@ -109,7 +109,7 @@ def export_checkpoint(
 def match_parameters(model_dir: Path, network: paddle.nn.Layer) -> dict[str, str]:
     """Map the name of each parameter and running statistic in the exported program to its name in the network.
 
-    Tensors are matched by their values. Tensors with the same values are interchangeable.
+    Tensors are matched by value. Tensors with equal values are interchangeable.
 
     Raises:
         ExportError: if the program has a tensor that the network does not have.
@@ -122,8 +122,8 @@ def match_parameters(model_dir: Path, network: paddle.nn.Layer) -> dict[str, str
         same = names.get(_content(tensor))
         if not same:
             raise ExportError(
-                f"{model_dir}: the exported program has a tensor {exported} that is not in the checkpoint; this is a "
-                f"bug, please report it"
+                f"{model_dir}: tensor {exported} of the exported program is not in the checkpoint; please report this "
+                "bug in the export code"
             )
         found[exported] = same.pop()
     return found

@@ -35,5 +35,5 @@ class Heartbeat:
 
 
 def dump_stacks_on_signal() -> None:
-    """Print the stacks of all threads to stderr when SIGUSR1 arrives. The supervisor sends it to hung ranks."""
+    """Print the stacks of all threads to stderr on SIGUSR1. The supervisor sends this signal to hung ranks."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import paddle
+from numpy.typing import NDArray
 
 from resnet50_pipeline.trainer.data.batches import Batch
 from resnet50_pipeline.trainer.ranks import Ranks
@@ -17,7 +19,7 @@ from resnet50_pipeline.trainer.ranks import Ranks
 class Totals:
     """Sums over steps and ranks.
 
-    `reader_seconds` and `rank_seconds` are summed over ranks, so they exceed wall time.
+    `reader_seconds` and `rank_seconds` are summed over ranks, so they can exceed wall time.
     """
 
     ranks: int
@@ -72,11 +74,21 @@ class Totals:
         return self.seconds / self.steps
 
 
+class Interval(NamedTuple):
+    """What all ranks report at the end of an interval."""
+
+    totals: Totals
+    stops: bool
+    """Whether any rank wants to stop."""
+    ranks: NDArray[np.float64]
+    """Other values of each rank, [ranks, values]."""
+
+
 class Meters:
-    """Running sums of a rank. `add` does not wait for the device."""
+    """A rank's running sums. `add` does not wait for the device."""
 
     def __init__(self, values: Sequence[float] = (0.0,) * 6) -> None:
-        """Start with zeros, or continue with sums from an earlier call to `values()`."""
+        """Start from zero, or from the sums that an earlier call to `values()` returned."""
         self._loss: paddle.Tensor | float
         self._hits: paddle.Tensor | float
         self._loss, self._hits, self._images, self._reader_seconds, self._skipped, elapsed = values
@@ -90,7 +102,7 @@ class Meters:
         Args:
             loss: mean loss of the batch.
             logits: [N, class_num].
-            batch: batch that the logits were computed for.
+            batch: batch that produced the logits.
             reader_seconds: time spent waiting for the batch.
         """
         images = batch.labels.shape[0]
@@ -102,18 +114,20 @@ class Meters:
 
     def values(self) -> list[float]:
         """Return the sums: loss, hits, images, seconds spent waiting for batches, skipped images, total seconds."""
-        # Reading the sums waits for the device, so it must precede reading the clock.
+        # Reading the sums waits for the device, so read the clock after the sums.
         loss, hits = float(self._loss), float(self._hits)
         return [loss, hits, self._images, self._reader_seconds, self._skipped, time.perf_counter() - self._started]
 
-    def totals(self, ranks: Ranks, steps: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
-        """Return the sums over all ranks, and whether any rank wants to stop. All ranks must call this method.
+    def totals(self, ranks: Ranks, steps: int, *, wants_to_stop: bool, others: Sequence[float] = ()) -> Interval:
+        """Return the sums over all ranks, and the other values from each rank. All ranks must call this method.
 
-        The stop flag is sent together with the sums, because a separate collective operation would slow down every
-        step.
+        The stop flag and the other values are sent along with the sums, because another collective operation would slow
+        down every step.
         """
-        *sums, stopping = ranks.sum([*self.values(), float(wants_to_stop)])
-        loss, hits, images, reader_seconds, skipped, seconds = (float(value) for value in sums)
+        table = np.zeros((ranks.count, len(others)))
+        table[ranks.rank] = others
+        sums = ranks.sum([*self.values(), float(wants_to_stop), *table.reshape(-1)])
+        loss, hits, images, reader_seconds, skipped, seconds, stopping = (float(value) for value in sums[:7])
         totals = Totals(
             ranks=ranks.count,
             steps=steps,
@@ -124,11 +138,11 @@ class Meters:
             rank_seconds=seconds,
             skipped=skipped,
         )
-        return totals, stopping > 0
+        return Interval(totals, stopping > 0, sums[7:].reshape(table.shape))
 
 
 class EpochMeters:
-    """The sums of an epoch. `totals` covers the reported steps. Later steps belong to the current interval."""
+    """The sums for an epoch: `totals` for the reported steps, and the current interval for the steps since then."""
 
     def __init__(self, ranks: Ranks, start_step: int, state: Mapping[str, Any] | None = None) -> None:
         """Start an epoch, or continue it from a saved `state`.
@@ -148,20 +162,33 @@ class EpochMeters:
         """Add one batch (see `Meters.add`)."""
         self._interval.add(loss, logits, batch, reader_seconds)
 
-    def close_interval(self, step: int, *, wants_to_stop: bool) -> tuple[Totals, bool]:
-        """End the current interval. Return its totals, and whether any rank wants to stop.
+    def close_interval(self, step: int, *, wants_to_stop: bool, others: Sequence[float] = ()) -> Interval:
+        """End the current interval and return its totals. `others` are additional values from this rank.
 
         All ranks must call this method. An interval without steps has zero images.
         """
-        interval, stops = self._interval.totals(self._ranks, step - self._interval_start, wants_to_stop=wants_to_stop)
-        self.totals += interval
+        steps = step - self._interval_start
+        closed = self._interval.totals(self._ranks, steps, wants_to_stop=wants_to_stop, others=others)
+        self.totals += closed.totals
         self._interval, self._interval_start = Meters(), step
-        return interval, stops
+        return closed
 
     def state(self) -> dict[str, Any]:
-        """Return the state to pass to `__init__`. It is the same on all ranks, and all ranks must call this method."""
+        """Return the state for `__init__`. The state is the same on every rank. All ranks must call this method."""
         return {
             "totals": asdict(self.totals),
             "interval_start": self._interval_start,
             "interval": self._ranks.gather(self._interval.values()).tolist(),
         }
+
+
+def share_meters(state: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """Return the state of `EpochMeters`, redistributed across a different number of ranks."""
+    if not state:
+        return {}
+    totals, interval = state["totals"], np.mean(state["interval"], axis=0)
+    factor = totals["ranks"] / ranks
+    # The images are divided among the ranks, but each rank has spent the same time.
+    shared = interval * np.array([factor, factor, factor, 1.0, factor, 1.0])
+    seconds = {name: totals[name] / factor for name in ("reader_seconds", "rank_seconds")}
+    return {**state, "totals": {**totals, **seconds, "ranks": ranks}, "interval": [shared.tolist()] * ranks}

@@ -19,6 +19,8 @@ RESNET_FAMILY = (
     *(f"ResNet{depth}{kind}" for depth in (18, 34, 50, 101, 152) for kind in ("", "_vd")),
     "ResNet200_vd",
 )
+# Ends of the names of BatchNorm's running means and variances.
+_RUNNING_STATISTICS = ("._mean", "._variance")
 
 
 def build_network(arch: ArchConfig) -> paddle.nn.Layer:
@@ -68,8 +70,8 @@ def build_network(arch: ArchConfig) -> paddle.nn.Layer:
 def compile_network(network: paddle.nn.Layer) -> paddle.nn.Layer:
     """Compile the network to static programs for training and evaluation (`Global.to_static`).
 
-    The parameters are still the same objects. The number and size of the images are dynamic, so progressive resizing
-    does not trigger another compilation.
+    The parameters remain the same objects. The number and size of images are dynamic, so progressive resizing does not
+    trigger recompilation.
     """
     images = paddle.static.InputSpec([None, 3, None, None], "float32", name="images", stop_gradient=True)
     # With full_graph, a layer that cannot be compiled raises an error. By default, Paddle silently runs it op by op.
@@ -78,7 +80,14 @@ def compile_network(network: paddle.nn.Layer) -> paddle.nn.Layer:
 
 def running_statistics(network: paddle.nn.Layer) -> list[paddle.Tensor]:
     """Return BatchNorm's running means and variances, which differ between ranks during training."""
-    return [tensor for name, tensor in network.state_dict().items() if name.endswith(("._mean", "._variance"))]
+    return [tensor for name, tensor in network.state_dict().items() if name.endswith(_RUNNING_STATISTICS)]
+
+
+def replicated_parameters(network: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+    """Return the parameters, trained or frozen, whose values are the same on all ranks."""
+    # BatchNorm's running statistics are parameters too, without gradients.
+    named = network.named_parameters()
+    return {name: parameter for name, parameter in named if not name.endswith(_RUNNING_STATISTICS)}
 
 
 def _make_ppcls_importable() -> None:

@@ -1,4 +1,4 @@
-"""Converts an exported model to ONNX and runs it. Requires the packages in the `onnx` extra."""
+"""Converts an exported model to ONNX and runs it. Requires the `onnx` extra."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_onnx(model_dir: Path) -> Path:
             opset_version=OPSET,
             auto_upgrade_opset=True,
             enable_onnx_checker=True,
-            # With its default, polygraphy, paddle2onnx 2.1.0 would run pip to install packages from another index.
+            # The default, polygraphy, makes paddle2onnx 2.1.0 run pip to install packages from another index.
             **({"optimize_tool": None} if "optimize_tool" in signature(paddle2onnx.export).parameters else {}),
         )
     except Exception as error:  # paddle2onnx does not document its exceptions
@@ -43,7 +43,7 @@ def write_onnx(model_dir: Path) -> Path:
         ) from error
     if not target.is_file():
         raise ExportError(
-            f"{target}: paddle2onnx did not write the file and printed the reason to the log; set "
+            f"{target}: paddle2onnx did not write this file; see the log for the reason, or set "
             f"model_registration.onnx=false to skip ONNX"
         )
     return target
@@ -65,4 +65,4 @@ def run_onnx(model: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-_MISSING = "model_registration.onnx needs {} ({}); in the project folder, run: pip install -e '.[onnx]'"
+_MISSING = "model_registration.onnx needs {} ({}); run `pip install -e '.[onnx]'` in the project folder"

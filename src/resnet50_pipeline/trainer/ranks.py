@@ -16,7 +16,7 @@ from resnet50_pipeline.exceptions import TrainingConfigError
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of this process, with collective operations over all ranks.
+    """This process's rank, and the collective operations over all ranks.
 
     Attributes:
         rank: number of this rank, 0-based.
@@ -57,6 +57,27 @@ class Ranks:
             # Some builds lack dist.barrier() for gloo. A sum waits for all ranks too.
             self.sum([0.0])
 
+    def add_in_tree(self, tensor: paddle.Tensor) -> None:
+        """Replace a tensor with its sum over all ranks, which is computed in a binary tree.
+
+        The number of ranks must be a power of two. All ranks get the same bits, whereas `all_reduce` adds the parts of
+        a tensor in different orders.
+        """
+        if self.count == 2:
+            dist.all_reduce(tensor)  # a single addition, without a second tensor
+            return
+        distance = 1
+        while distance < self.count:
+            partner, received = self.rank ^ distance, paddle.empty_like(tensor)
+            if self.rank < partner:
+                dist.send(tensor, dst=partner)
+                dist.recv(received, src=partner)
+            else:
+                dist.recv(received, src=partner)
+                dist.send(tensor, dst=partner)
+            tensor.add_(received)
+            distance *= 2
+
     def copy_from_first(self, tensors: Sequence[paddle.Tensor]) -> None:
         """Copy the values of the tensors from rank 0 to all other ranks."""
         if self.count > 1:
@@ -67,14 +88,14 @@ class Ranks:
 def join_ranks(device: str) -> Ranks:
     """Set the device and connect to the other ranks started by `paddle.distributed.launch`.
 
-    If there is only one rank, no process group is created, and Paddle's collective operations would fail with "The
-    global group is not initialized".
+    With a single rank, no process group is created, and Paddle's own collective operations fail with "The global group
+    is not initialized".
 
     Args:
         device: `cpu`, `gpu`, or the name of a Paddle custom device.
 
     Raises:
-        TrainingConfigError: if the installed Paddle does not support the device or cannot use it.
+        TrainingConfigError: if the installed Paddle cannot use the device.
     """
     count = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     try:
@@ -90,5 +111,5 @@ def join_ranks(device: str) -> Ranks:
 
 
 def own_rank() -> int:
-    """Return the rank of this process, or 0 if it was started without the launcher."""
+    """Return the rank of this process, or 0 if the process was started without the launcher."""
     return int(os.environ.get("PADDLE_TRAINER_ID", "0"))

@@ -1,6 +1,6 @@
 """Checks that every machine in a run reads the same lists, shards and images as machine 0.
 
-Before Kedro starts the ranks, it compares the images on its own machine with the scan and records them in `images.npy`.
+Before starting the ranks, Kedro checks the images on its own machine against the scan and records them in `images.npy`.
 The other machines may have separate copies of the dataset.
 """
 
@@ -27,7 +27,8 @@ from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.training_dir import config_path, images_path
 
-# Number of images that each machine reads. If 1 in 50 images is damaged, the sample contains one with 99% probability.
+# Number of images that each machine reads. If 1 in 50 images is damaged, the sample contains a damaged image
+# with 99% probability.
 SAMPLE = 256
 # Sums over ranks are float64, which represents integers up to 2**53 exactly.
 _DIGEST_BYTES = 6
@@ -38,14 +39,14 @@ def require_same_data(
 ) -> None:
     """Compare the configuration, lists, shards and images on this machine with those on machine 0.
 
-    All ranks must call this function. The ranks of a machine share the work: each rank compares the sizes of some
-    images, and the content of a random sample of them. If there is only one machine, nothing is compared, because Kedro
-    has already compared its images.
+    All ranks must call this function. The ranks of a machine divide the work: each rank compares the sizes of its share
+    of the images, and the content of a random sample of this share. With a single machine, there is nothing to compare,
+    because Kedro has already checked its images.
 
     Args:
         config: the training configuration.
         ranks: all ranks.
-        lists: entries of the lists, keyed by the section in `config.DataLoader`: Train, Eval.
+        lists: entries in the lists, keyed by the section in `config.DataLoader`: Train, Eval.
         heartbeat: heartbeat of this rank.
 
     Raises:
@@ -89,8 +90,8 @@ def _require_same_files(digests: Mapping[Path, bytes], ranks: Ranks) -> None:
     for column, path in enumerate(digests):
         if gathered[ranks.rank, column] != gathered[0, column]:
             raise DatasetError(
-                f"{path} differs between this machine ({socket.gethostname()}) and machine 0 → the workspace must be "
-                "the same shared folder on all machines, not a copy"
+                f"{path} differs between this machine ({socket.gethostname()}) and machine 0 → use one shared "
+                "workspace folder on all machines, not copies"
             )
 
 
@@ -112,9 +113,9 @@ def _require_same_images(
     if problems:
         row, problem = problems[0]
         raise DatasetError(
-            f"{own_files[row]} {problem}; the dataset on this machine ({socket.gethostname()}) is not the one that "
-            f"data_validation found on machine 0 ({len(problems):,} of {len(own):,} images that this rank compared "
-            "differ) → copy the dataset to this machine again"
+            f"{own_files[row]} {problem}; the dataset on this machine ({socket.gethostname()}) differs from the "
+            f"dataset that data_validation checked on machine 0 (in {len(problems):,} of {len(own):,} images that this "
+            "rank compared) → copy the dataset to this machine again"
         )
 
 
@@ -123,7 +124,7 @@ def _require_intact_sample(folder: Path, entries: ListEntries, sample: int, hear
     for row in random.sample(range(len(entries)), min(sample, len(entries))):
         if hashlib.sha256(images.read(row)).digest() != images.packed_digest(row):
             raise DatasetError(
-                f"{images.name(row)}: on this machine ({socket.gethostname()}), the bytes of this image differ from "
-                "those that were packed → the workspace must be the same shared folder on all machines, not a copy"
+                f"{images.name(row)}: on this machine ({socket.gethostname()}), the image's bytes differ from the "
+                "bytes that were packed → use one shared workspace folder on all machines, not copies"
             )
         heartbeat.beat()

@@ -1,4 +1,4 @@
-"""Logs unreadable training images, counts them over all ranks, and limits how many are allowed per epoch."""
+"""Logs unreadable training images, counts the images of all ranks together, and enforces the limit per epoch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 class SkippedImages:
     """The images that a rank has skipped since the last report, and the limit per epoch for all ranks together.
 
-    The counts are stored in the meters, which checkpoint sets include. A run that resumes within an epoch therefore
-    continues the count.
+    The meters hold the counts, and checkpoint sets include the meters, so a run that resumes within an epoch keeps
+    counting.
     """
 
     def __init__(self, limit: int) -> None:
@@ -45,7 +45,7 @@ class SkippedImages:
     def require_within_limit(self, totals: Totals, epoch: int) -> None:
         """Check the number of skipped images in an epoch.
 
-        The number is the same on all ranks, so either all ranks raise an error or none does.
+        The number is the same on all ranks, so either every rank raises an error or none does.
 
         Raises:
             ImageDecodeError: if the number exceeds the limit.

@@ -1,9 +1,8 @@
 """Computes convolutions with 2 to 4 output pixels as one matrix product over the whole batch.
 
-Paddle's CPU kernel multiplies one image at a time. With images of 32 x 32 pixels, the third stage of ResNet50 has 2x2
-feature maps, so each product has only four columns but reads all weights, and the stage takes more than half of a
-training step. One product per batch is three to six times as fast. Images of 224 x 224 pixels never lead to such small
-maps.
+Paddle's CPU kernel multiplies one image at a time. With 32x32 images, the feature maps in the third stage of ResNet50
+are 2x2, so each product reads all the weights for only four columns, and the stage takes more than half of a training
+step. A single product per batch is three to six times as fast. With 224x224 images, the maps never get this small.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _MAX_PIXELS = 4
 
 
 class SmallMapConv2D(paddle.nn.Conv2D):
-    """A `Conv2D` for NCHW images, without groups or dilation. It has the same parameters and results as `Conv2D`."""
+    """Replaces a `Conv2D` for NCHW images that has no groups or dilation. The parameters and results stay the same."""
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         """Return the convolution of float32 [N, C, H, W] as float32 [N, O, H', W']."""
@@ -41,10 +40,10 @@ class SmallMapConv2D(paddle.nn.Conv2D):
 
 
 def speed_up_small_maps(network: paddle.nn.Layer) -> None:
-    """Make the network's convolutions use one matrix product if their output has 2 to 4 pixels.
+    """Use one matrix product for each convolution whose output has 2 to 4 pixels.
 
-    This works only for networks that run op by op. The sizes in a compiled or exported network are unknown until it
-    runs.
+    This works only for networks that run op by op, because the sizes in a compiled or exported network are unknown
+    until the network runs.
     """
     for layer in network.sublayers():
         is_plain = type(layer) is paddle.nn.Conv2D and layer._data_format == "NCHW" and isinstance(layer._padding, int)

@@ -10,7 +10,12 @@ import paddle
 
 from resnet50_pipeline.checkpoint_set import TrainingState, mark_best, read_state
 from resnet50_pipeline.recipe.document import TrainingConfig
-from resnet50_pipeline.trainer.checkpoints.compatibility import describe_recipe, require_same_recipe
+from resnet50_pipeline.trainer.checkpoints.compatibility import (
+    describe_changed_reduction,
+    describe_recipe,
+    has_deterministic_reduction,
+    require_same_recipe,
+)
 from resnet50_pipeline.trainer.checkpoints.resume import ResumePoint, find_resume_point
 from resnet50_pipeline.trainer.ranks import Ranks
 from resnet50_pipeline.trainer.step import Stepper
@@ -19,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def set_starting_point(config: TrainingConfig, ranks: Ranks, stepper: Stepper, steps_per_epoch: int) -> ResumePoint:
-    """Load `Global.checkpoints` or `Global.pretrained_model` if one is set. Return the initial state of the run.
+    """Load `Global.checkpoints` or `Global.pretrained_model` if either is set. Return the initial state of the run.
 
     Raises:
         CheckpointError: if the checkpoint set or the weights are missing or damaged, or do not match the recipe.
@@ -47,6 +52,7 @@ def _initial_state(config: TrainingConfig, ranks: Ranks, stepper: Stepper, steps
         schedule=stepper.schedule.state_dict(),
         recipe=describe_recipe(config),
         paddle_version=paddle.__version__,
+        deterministic_reduction=has_deterministic_reduction(config),
     )
 
 
@@ -55,12 +61,22 @@ def _resume(config: TrainingConfig, ranks: Ranks, stepper: Stepper, steps_per_ep
     path = Path(config.Global.checkpoints)
     saved = read_state(path)
     require_same_recipe(path, saved.recipe, describe_recipe(config))
-    point = find_resume_point(saved, ranks.count, steps_per_epoch)
+    point = find_resume_point(
+        saved,
+        ranks.count,
+        steps_per_epoch,
+        virtual=config.Global.virtual_ranks is not None,
+        deterministic=config.Global.deterministic_reduction is not False,
+    )
+    if (warning := describe_changed_reduction(saved, config)) is not None and point.is_exact:
+        point = replace(point, warnings=(warning,))
     if not point.is_exact:
-        # The saved schedule counts steps with the previous number of ranks.
+        # The saved schedule counts steps of the previous size.
         point = replace(point, state=replace(point.state, schedule=stepper.schedule_after(point.state.step)))
     stepper.restore(path, point.state)
     if ranks.is_first and saved.best_epoch:
         # The run may have been killed after writing a new best set but before updating `best.json`.
         mark_best(Path(config.Global.output_dir), saved)
-    return replace(point, state=replace(point.state, paddle_version=paddle.__version__))
+    reduction = has_deterministic_reduction(config)
+    state = replace(point.state, paddle_version=paddle.__version__, deterministic_reduction=reduction)
+    return replace(point, state=state)

@@ -1,8 +1,9 @@
-"""Performs optimizer steps, and saves and restores the state of the network and the optimizer."""
+"""Runs optimizer steps, and saves and restores the state of the network and the optimizer."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,16 @@ from resnet50_pipeline.trainer.checkpoints.host_copies import HostCopies
 from resnet50_pipeline.trainer.checkpoints.pretrained import Pretrained, load_pretrained
 from resnet50_pipeline.trainer.checkpoints.weights import load_weights
 from resnet50_pipeline.trainer.data.batches import Batch
-from resnet50_pipeline.trainer.network import build_network, compile_network, running_statistics
+from resnet50_pipeline.trainer.monitoring.monitor import Monitor
+from resnet50_pipeline.trainer.network import (
+    build_network,
+    compile_network,
+    replicated_parameters,
+    running_statistics,
+)
 from resnet50_pipeline.trainer.optimization.ema import ExponentialMovingAverage
 from resnet50_pipeline.trainer.optimization.frozen_layers import ThawingLayers
+from resnet50_pipeline.trainer.optimization.gradient_tree import GradientTree
 from resnet50_pipeline.trainer.optimization.losses import build_loss
 from resnet50_pipeline.trainer.optimization.optimizer import build_optimizer, build_schedule
 from resnet50_pipeline.trainer.optimization.optimizer_state import (
@@ -29,6 +37,7 @@ from resnet50_pipeline.trainer.optimization.optimizer_state import (
 )
 from resnet50_pipeline.trainer.optimization.precision import Precision
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import share_step
 from resnet50_pipeline.trainer.small_maps import speed_up_small_maps
 
 
@@ -43,7 +52,7 @@ class Stepper:
         class_weights: NDArray[np.float32] | None = None,
     ) -> None:
         self._seed, self._ranks = config.Global.seed, ranks
-        self._update_freq = config.Global.update_freq
+        self._share = share_step(config.Global, ranks)
         paddle.seed(self._seed)
         self._network = build_network(config.Arch)
         thaw_epoch = config.Arch.thaw_epoch
@@ -60,7 +69,13 @@ class Stepper:
         else:
             speed_up_small_maps(self._network)
         self._parallel = self._network
+        self._tree: GradientTree | None = None
+        if config.Global.virtual_ranks and config.Global.deterministic_reduction is not False:
+            trained = [parameter for parameter in self._network.parameters() if parameter.trainable]
+            self._tree = GradientTree(trained, ranks, self._share)
+        self._statistics: list[paddle.Tensor] | None = None
         self._host = HostCopies()
+        self.monitor = Monitor(self._network, ranks, config.Global)
 
     def start_from(self, path: Path) -> Pretrained:
         """Load pretrained weights from a local file or checkpoint set. Call this before the first step.
@@ -74,8 +89,10 @@ class Stepper:
         return found
 
     def connect(self) -> None:
-        """Let the ranks share gradients, and copy rank 0's weights to all ranks. Load weights before calling this."""
-        if self._ranks.count > 1:
+        """Start sharing gradients between ranks, and copy rank 0's weights to all ranks. Load any weights first."""
+        if self._tree is not None:
+            self._ranks.copy_from_first(list(self._network.state_dict().values()))
+        elif self._ranks.count > 1:
             self._parallel = paddle.DataParallel(self._network)
 
     def start_epoch(self, epoch: int) -> None:
@@ -85,46 +102,94 @@ class Stepper:
         self._parallel.train()
 
     @property
+    def batches_per_step(self) -> int:
+        """The number of batches that this rank trains on per optimizer step."""
+        return self._share.batches_per_step
+
+    @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return float(self._optimizer.get_lr())
 
-    def run(self, batch: Batch, batches: int) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Compute the gradients of a batch. Update the weights after every `Global.update_freq` batches.
+    @property
+    def scaling(self) -> dict[str, float | None]:
+        """The loss scale and the number of skipped steps, as in a `train_step` event."""
+        return {"loss_scale": self._precision.loss_scale, "skipped_steps": self._precision.skipped_steps}
+
+    def run(self, batch: Batch, batches: int, *, is_reported: bool = False) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Compute the gradients for a batch, and update the weights after the last batch of a step.
 
         Args:
-            batch: batch of this rank.
+            batch: this rank's batch.
             batches: number of batches that this rank has trained on since the start of training.
+            is_reported: whether the monitor measures this batch's step. The results do not depend on this value.
 
         Returns:
-            The mean loss of the batch, and the logits [N, class_num].
+            The mean loss over the batch, and the logits [N, class_num].
         """
         # Random numbers on the device, such as those for dropout, depend only on the position in the run. A resumed run
-        # repeats them, so the checkpoint set does not have to include a generator state.
-        paddle.seed((self._seed << 44 | batches << 12 | self._ranks.rank) % (1 << 63))
-        is_update = (batches + 1) % self._update_freq == 0
+        # generates the same numbers, so checkpoint sets need no generator state.
+        virtual_rank, trained = self._share.locate(batches)
+        paddle.seed((self._seed << 44 | trained << 12 | virtual_rank) % (1 << 63))
+        position = batches % self._share.batches_per_step
+        is_update = position + 1 == self._share.batches_per_step
+        step = batches // self._share.batches_per_step + 1
+        self.monitor.start_batch(step, is_reported=is_reported)
         with self._without_gradient_sync() if not is_update else contextlib.nullcontext():
-            with self._precision.autocast():
-                logits = self._parallel(batch.images)
-            loss = self._loss(logits, batch.labels, batch.mixed)
-            self._precision.scale(loss / self._update_freq if self._update_freq > 1 else loss).backward()
+            with self.monitor.clock.measure("forward"):
+                with self._precision.autocast():
+                    logits = self._parallel(batch.images)
+                loss = self._loss(logits, batch.labels, batch.mixed)
+            with self.monitor.clock.measure("backward"):
+                self._precision.scale(loss / self._divisor if self._divisor > 1 else loss).backward()
+        self._keep_first_statistics(position)
+        if self._tree is not None:
+            with self.monitor.clock.measure("reduce"):
+                self._tree.add_batch(position)
         if is_update:
+            self._update()
+            self.monitor.finish_step(step)
+        return loss, logits
+
+    @property
+    def _divisor(self) -> int:
+        """The number of batches whose gradients are summed. DataParallel averages over ranks itself."""
+        own = self._share.batches_per_step
+        return own if self._tree is None else own * self._ranks.count
+
+    def _update(self) -> None:
+        clock = self.monitor.clock
+        if self._tree is not None and self._ranks.count > 1:
+            with clock.measure("reduce"):
+                self._tree.add_ranks()
+        with clock.measure("optimizer"):
             if self._thawing is not None:
                 self._thawing.drop_gradients()
-            self._precision.step(self._optimizer)
+            self._precision.step(self._optimizer, self.monitor.before_update)
+            self.monitor.after_update()
             self._optimizer.clear_grad()
             self.schedule.step()
             if self._ema is not None:
                 self._ema.update()
-        return loss, logits
+
+    def _keep_first_statistics(self, position: int) -> None:
+        """Keep the running statistics of this rank's first virtual rank. On rank 0, that is virtual rank 0."""
+        if len(self._share.own) == 1:
+            return
+        if position + 1 == self._share.update_freq:
+            self._statistics = [tensor.clone() for tensor in running_statistics(self._network)]
+        elif position + 1 == self._share.batches_per_step and self._statistics is not None:
+            with paddle.no_grad():
+                for tensor, first in zip(running_statistics(self._network), self._statistics, strict=True):
+                    paddle.assign(first, output=tensor)
 
     @contextlib.contextmanager
     def evaluated_network(self) -> Iterator[paddle.nn.Layer]:
-        """Yield the network with the weights to evaluate. These are the averaged weights if the recipe uses EMA."""
+        """Yield the network with the weights to evaluate, which are the averaged weights if the recipe uses EMA."""
         with self._ema.applied() if self._ema is not None else contextlib.nullcontext():
-            # Running statistics differ between ranks, because each rank trains on different images. All ranks evaluate
-            # with the statistics of rank 0, which are also saved. Otherwise, predictions would depend on the number of
-            # ranks.
+            # Running statistics differ between ranks, because each rank trains on different images. Evaluate with rank
+            # 0's statistics everywhere, because these statistics are saved, and predictions must not depend on the
+            # number of ranks.
             self._ranks.copy_from_first(running_statistics(self._network))
             yield self._network
 
@@ -144,6 +209,21 @@ class Stepper:
         if self._ema is not None:
             files[EMA] = self._ema.named(self._host.copy(EMA, self._ema.tensors))
         return files
+
+    def replicated(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield the state that is bit-identical on all ranks as (name, host array), one tensor at a time.
+
+        These are the weights, their averages, the optimizer state, the schedule and the loss scale, but not BatchNorm's
+        running statistics or their averages.
+        """
+        weights = replicated_parameters(self._network)
+        for name, tensor in (weights | optimizer_tensors(self._network, self._optimizer)).items():
+            yield name, tensor.numpy()
+        if self._ema is not None:
+            averages = self._ema.named({name: tensor.numpy() for name, tensor in self._ema.tensors.items()})
+            for name in weights:
+                yield f"{name}/average", averages[name]
+        yield "schedule and loss scale", np.frombuffer(json.dumps(self.values(), sort_keys=True).encode(), np.uint8)
 
     def values(self) -> dict[str, Any]:
         """Return the fields of `TrainingState` that belong to the optimizer: schedule and precision."""
@@ -175,7 +255,7 @@ class Stepper:
 
     def _without_gradient_sync(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager that disables the synchronization of gradients between ranks."""
-        if self._ranks.count == 1:
+        if self._parallel is self._network:
             return contextlib.nullcontext()
         no_sync: contextlib.AbstractContextManager[Any] = self._parallel.no_sync()
         return no_sync

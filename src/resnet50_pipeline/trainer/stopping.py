@@ -10,9 +10,9 @@ from resnet50_pipeline.processes.interruption import stop_signals
 
 
 class StopRequest:
-    """A flag that is set when SIGTERM, SIGINT or SIGHUP arrives. If it is set on any rank, all ranks stop.
+    """A flag that is set when SIGTERM, SIGINT or SIGHUP arrives. If the flag is set on any rank, all ranks stop.
 
-    In processes that are forked later, such as data loader workers, these signals have their default effect.
+    In processes forked later, such as data loader workers, these signals keep their default effect.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 
-from resnet50_pipeline.events import EvalProgress
+from resnet50_pipeline.events import EvalEnd, EvalProgress
 from resnet50_pipeline.trainer.evaluation import EvaluationReporter, predict
 from resnet50_pipeline.trainer.heartbeat import Heartbeat
 from resnet50_pipeline.trainer.ranks import Ranks
@@ -37,6 +37,20 @@ class Evaluated:
     balanced_accuracy: float
     images_per_second: float
 
+    def to_event(self, epoch: int, step: int, *, is_best: bool, balanced_accuracy: float | None) -> EvalEnd:
+        """Return the event for this evaluation, with the balanced accuracy only if it determines the best set."""
+        return EvalEnd(
+            epoch=epoch,
+            step=step,
+            images=self.images,
+            loss=self.loss,
+            top1=self.top1,
+            top5=self.top5,
+            images_per_second=self.images_per_second,
+            is_best=is_best,
+            balanced_accuracy=balanced_accuracy,
+        )
+
 
 def validate(
     network: paddle.nn.Layer,
@@ -55,7 +69,7 @@ def validate(
     started = time.perf_counter()
     reporter = EvaluationReporter(emit, data.val_images, ranks)
     predictions = predict(network, data.val_loader, min(5, class_num), heartbeat, reporter=reporter, stop=stop)
-    # A signal may reach only one rank. The sum of the flags ensures that all ranks make the same decision.
+    # A signal may reach only one rank. Summing the flags makes all ranks reach the same decision.
     images_of_class, hits_of_class = predictions.count_classes(class_num)
     totals = ranks.sum([float(stop.is_set), *predictions.sums, *images_of_class, *hits_of_class])
     stopping, images, loss, top1, top5 = (float(value) for value in totals[:5])

@@ -15,9 +15,9 @@ from resnet50_pipeline.text import format_bytes, pluralize
 @click.option(
     "--remove-damaged",
     is_flag=True,
-    help="Delete damaged files from the cache, so that DVC fetches or writes them again.",
+    help="Delete damaged files from the cache, so that DVC can fetch or write them again.",
 )
-@click.option("--unsaved", is_flag=True, help="List only the files in DVC's outputs that DVC has not stored.")
+@click.option("--unsaved", is_flag=True, help="List only the untracked files in DVC's outputs.")
 @click.pass_context
 def data_doctor(context: click.Context, /, *, quick: bool, remove_damaged: bool, unsaved: bool) -> None:
     """Check DVC's locks, lock files and cache.
@@ -27,7 +27,7 @@ def data_doctor(context: click.Context, /, *, quick: bool, remove_damaged: bool,
     """
     if unsaved and (quick or remove_damaged):
         raise click.UsageError(
-            "--unsaved cannot be combined with --quick or --remove-damaged; run the checks separately"
+            "--unsaved cannot be combined with --quick or --remove-damaged → run the checks separately"
         )
     project = enter_project()
     with reporting_errors(context):
@@ -51,8 +51,8 @@ def data_doctor(context: click.Context, /, *, quick: bool, remove_damaged: bool,
             summary += f"; cache: no damaged files in {format_bytes(size)}"
             if absent := outs.count_absent_files(project):
                 summary += (
-                    f", but it lacks {pluralize(absent, 'file')} of dvc.lock → `dvc pull`, or `dvc repro` if no "
-                    "remote has them"
+                    f", but {pluralize(absent, 'file')} in dvc.lock missing from the cache → `dvc pull`, or `dvc "
+                    "repro` if no remote has these files"
                 )
         if not findings:
             click.echo(summary)

@@ -1,4 +1,4 @@
-"""Implements `kedro data-version`, which writes a dataset's digest to a file. DVC tracks this file, not the images."""
+"""Implements `kedro data-version`, which writes a dataset's digest to a file that DVC tracks instead of the images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from resnet50_pipeline.commands.errors import reporting_errors
 from resnet50_pipeline.commands.project import (
     CONFIGURATION_OPTIONS,
     enter_configured_project,
+    find_dataset_root,
     load_configuration,
 )
 from resnet50_pipeline.exceptions import MAX_PROBLEMS_SHOWN, ParameterError
@@ -27,18 +28,18 @@ _COMPARED = ["split", "path", "label", "bytes", "sha256", "status"]
 
 
 @click.command("data-version", params=[*CONFIGURATION_OPTIONS])
-@click.option("--check", is_flag=True, help="Do not write the file. Exit with code 1 if it does not match the images.")
+@click.option("--check", is_flag=True, help="Do not write the file. Exit with code 1 if the images have changed.")
 @click.pass_context
 def data_version(context: click.Context, /, *, check: bool, **options: Any) -> None:
     """Write the dataset's version file for DVC.
 
-    DVC tracks the version file instead of the images. The command reads only images that have changed. It also lists
-    the differences from the manifest that data_validation wrote.
+    DVC tracks this file instead of the images. Only images that have changed are read. The command also lists
+    differences from the manifest written by data_validation.
     """
     with reporting_errors(context):
         project = enter_configured_project(options)
         configuration = load_configuration(options, project)
-        root = shorten_path(project / configuration["catalog"]["dataset_root"]["filepath"])
+        root = shorten_path(find_dataset_root(configuration, project))
         manifest = _scan(configuration["parameters"], root)
         version = describe_version(manifest)
         former = project / configuration["catalog"]["manifest"]["filepath"]
@@ -52,9 +53,9 @@ def data_version(context: click.Context, /, *, check: bool, **options: Any) -> N
 
 
 def describe_version(manifest: pd.DataFrame) -> dict[str, str | int]:
-    """Return the digests of a dataset and the number of images and bytes.
+    """Return a dataset's digests and its number of images and bytes.
 
-    The result depends on the content, but not on the path. MLflow shows `data_digest` for the run's dataset.
+    The result depends on the dataset's content, but not on its path. MLflow shows `data_digest` for the run's dataset.
     """
     from resnet50_pipeline.imagenet.scan.digest import compute_data_digest, compute_manifest_digest
     from resnet50_pipeline.imagenet.scan.manifest import select_listed
@@ -69,15 +70,15 @@ def describe_version(manifest: pd.DataFrame) -> dict[str, str | int]:
 
 
 def _scan(parameters: dict[str, Any], root: Path) -> pd.DataFrame:
-    """Return the manifest that data_validation would write. Results for unchanged images come from its cache."""
+    """Return the manifest that data_validation would write. Results for unchanged images come from the scan cache."""
     from resnet50_pipeline.pipelines.data_validation.nodes import scan_dataset
     from resnet50_pipeline.preflight.dataset import require_dataset
 
     validation = read_group(parameters, "data_validation", DataValidationParameters)
     if validation.scan.level != "full":
         raise ParameterError(
-            f"data_validation.scan.level is {validation.scan.level}, which does not compute image digests, but a "
-            "version needs them → set data_validation.scan.level: full"
+            f"data_validation.scan.level is {validation.scan.level}, which does not compute the image digests that a "
+            "version needs → set data_validation.scan.level: full"
         )
     dataset = read_group(parameters, "dataset", DatasetParameters)
     require_dataset(root, dataset)
@@ -102,7 +103,7 @@ def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
 
 
 def _is_written(version: dict[str, str | int], path: Path, *, write: bool) -> bool:
-    """Check whether the file at `path` contains the version. If it does not and `write` is true, write the version."""
+    """Return whether the file at `path` contains the version, after writing it if `write` is true."""
     from resnet50_pipeline.files import write_text
 
     text = json.dumps(version, indent=2) + "\n"

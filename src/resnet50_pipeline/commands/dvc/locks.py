@@ -29,7 +29,7 @@ class Finding:
 
     Attributes:
         problem: the problem and the affected file or process.
-        remedy: command that fixes the problem, or the advice to wait.
+        remedy: command that fixes the problem, or advice to wait.
     """
 
     problem: str
@@ -51,7 +51,7 @@ def find_lock_problems(project: Path) -> Iterator[Finding]:
     if holder is not None:
         yield Finding(
             f"DVC is locked by {_describe_process(holder)}",
-            f"wait for it, or end it (kill {holder}); both are safe" if holder else "wait for it",
+            f"wait until the process ends, or end it (kill {holder}); both are safe" if holder else "wait for it",
         )
     entries = _read_rwlock(folder / "rwlock")
     if entries is None:
@@ -59,7 +59,7 @@ def find_lock_problems(project: Path) -> Iterator[Finding]:
             ".dvc/tmp/rwlock is incomplete, because a process was killed while writing it", "rm .dvc/tmp/rwlock"
         )
         return
-    # Report writers before readers, because a path with a writer may also have readers.
+    # Report writers first, because a path with a writer may also have readers.
     for mode in ("write", "read"):
         busy: dict[int, set[str]] = defaultdict(set)
         for path, infos in entries[mode].items():
@@ -70,15 +70,14 @@ def find_lock_problems(project: Path) -> Iterator[Finding]:
                 use = "written" if mode == "write" else "read"
                 yield Finding(
                     f"{list_names(sorted(paths), 3)}: {use} by {_describe_process(pid)}",
-                    f"wait for it, or end it (kill {pid})",
+                    f"wait until the process ends, or end it (kill {pid})",
                 )
 
 
 def find_lock_file_problems(project: Path) -> Iterator[Finding]:
-    """Yield a finding for each dvc.lock that is damaged or missing, or has lost stages of the committed version.
+    """Yield a finding for each dvc.lock that is damaged, is missing, or lacks stages of the committed version.
 
-    A file that was truncated between two stages is still valid YAML. DVC would run the lost stages again, including
-    training.
+    A file truncated between two stages is still valid YAML, and DVC would rerun the lost stages, including training.
     """
     there = {found.relative_to(project).as_posix() for pattern in _LOCK_FILES for found in project.glob(pattern)}
     for name in sorted(there | set(_git_output(project, "ls-files", "--", *_LOCK_FILES).splitlines())):
@@ -86,11 +85,11 @@ def find_lock_file_problems(project: Path) -> Iterator[Finding]:
         remedy = f"git checkout HEAD -- {shlex.quote(name)}" if committed else "dvc commit --force"
         stages = read_stages(project / name) if name in there else {}
         if name not in there:
-            yield Finding(f"{name} is missing but committed to Git, so DVC would run every stage again", remedy)
+            yield Finding(f"{name} is missing, although it is committed to Git, so DVC would rerun every stage", remedy)
         elif stages is None:
-            yield Finding(f"{name} is damaged: it does not contain complete YAML with stages", remedy)
+            yield Finding(f"{name} is damaged: its stages are not complete YAML", remedy)
         elif lost := [one for one, entry in committed.items() if _count_outs(stages.get(one)) < _count_outs(entry)]:
-            yield Finding(f"{name} is missing entries that the committed version has: {', '.join(lost)}", remedy)
+            yield Finding(f"{name} is missing entries that are in the committed version: {', '.join(lost)}", remedy)
 
 
 def read_stages(lock_file: Path) -> dict[str, Any] | None:
@@ -113,7 +112,7 @@ def _lock_holder(lock: Path) -> int | None:
 def _read_rwlock(path: Path) -> dict[str, Any] | None:
     """Return the readers and writers of each path, or None if DVC would reject the file.
 
-    DVC truncates the file before writing it. It rejects the empty file that a killed process leaves behind.
+    DVC truncates the file before writing it, and rejects the empty file that a killed process leaves behind.
     """
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid
@@ -159,7 +158,7 @@ def _stages_of(text: str) -> dict[str, Any] | None:
 
 
 def _is_complete_stage(stage: Any) -> bool:
-    """Check that a stage of a dvc.lock has `outs` and that each out has `size`, because DVC writes these keys last."""
+    """Return whether a stage of a dvc.lock has `outs`, each with a `size`. DVC writes these keys last."""
     return (
         isinstance(stage, dict)
         and bool(stage.get("outs"))

@@ -1,4 +1,4 @@
-"""Finds damaged files in DVC's cache, and files in DVC's outs that DVC has not stored."""
+"""Finds damaged files in DVC's cache, and untracked files in DVC's outs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from dvc.output import Output
 
 _REMEDY_OF_OBJECTS = (
-    "kedro data-doctor --remove-damaged, then `dvc pull --force` if a remote has the file, `dvc repro` if it is a "
-    "result, or `dvc commit` if your copy of the data is intact"
+    "kedro data-doctor --remove-damaged, then `dvc pull --force` if a remote has the file, `dvc repro` if the file is "
+    "a result, or `dvc commit` if your data is intact"
 )
 
 
 @dataclass(frozen=True)
 class DamagedObject:
-    """A cache file that is missing, or has content that does not match the digest in its name.
+    """A cache file that is missing, or whose content does not match the digest in its file name.
 
     Attributes:
         path: path of the file in the cache.
@@ -43,14 +43,14 @@ class DamagedObject:
 
 
 def find_damaged_objects(project: Path) -> tuple[list[DamagedObject], int]:
-    """Hash every cache file that the current version needs, and return the damaged ones.
+    """Hash every cache file that the current version needs, and return the damaged files.
 
-    DVC assumes that every read-only cache file (mode 0444) matches its name, and never hashes it again. This function
-    hashes all files, four at a time.
+    DVC trusts read-only cache files (mode 0444) and never hashes them again. This function hashes all files, four at a
+    time.
 
     Returns:
-        The damaged objects, sorted by path, and the number of bytes read. A missing object is reported as damaged only
-        if other files in the same folder are in the cache; otherwise, the folder was never pulled.
+        The damaged objects, sorted by path, and the number of bytes read. Missing objects count as damaged only if
+        other files in the same folder are in the cache; otherwise, the folder was never pulled.
 
     Raises:
         DatasetError: if DVC cannot read the project, because `.dvc` is missing or one of its files is damaged.
@@ -81,7 +81,7 @@ def find_damaged_objects(project: Path) -> tuple[list[DamagedObject], int]:
 
 
 def count_absent_files(project: Path) -> int:
-    """Return how many files of the current version are not in the cache, for example because they were never pulled.
+    """Return how many files of the current version are missing from the cache, for example before a `dvc pull`.
 
     Raises:
         DatasetError: if DVC cannot read the project, because `.dvc` is missing or one of its files is damaged.
@@ -100,7 +100,7 @@ def count_absent_files(project: Path) -> int:
 
 
 def find_refused_names(project: Path) -> Iterator[Finding]:
-    """Yield a finding for each file in a cached out whose name is not UTF-8. DVC's error does not name the file.
+    """Yield a finding for each non-UTF-8 file name in a cached out. DVC's own error does not name the file.
 
     Raises:
         DatasetError: if DVC cannot read the project, because `.dvc` is missing or one of its files is damaged.
@@ -110,8 +110,8 @@ def find_refused_names(project: Path) -> Iterator[Finding]:
     for folder in folders:
         for path in find_names_that_are_not_utf8(folder):
             yield Finding(
-                f"{quote_bytes(os.fsencode(path.relative_to(project)))}: DVC cannot store a name that is not UTF-8",
-                f"rename it, for example with mv {quote_bytes(os.fsencode(path.relative_to(project)))} NEW_NAME",
+                f"{quote_bytes(os.fsencode(path.relative_to(project)))}: DVC supports only UTF-8 names",
+                f"rename it: mv {quote_bytes(os.fsencode(path.relative_to(project)))} NEW_NAME",
             )
 
 
@@ -126,13 +126,16 @@ def find_names_that_are_not_utf8(folder: Path) -> Iterator[Path]:
 
 
 def quote_bytes(name: bytes) -> str:
-    """Return a name that is not UTF-8 in a form that bash and zsh can read, such as `$'caf…'` with octal bytes."""
+    """Quote a name that is not valid UTF-8 in a form that bash and zsh can read.
+
+    The result has the form `$'caf…'`, with the bytes as octal escapes.
+    """
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in name)
     return f"$'{''.join(plain)}'"
 
 
 def find_unsaved_files(project: Path) -> Iterator[Finding]:
-    """Yield a finding for each stage or `.dvc` file that has unstored files in its cached outs.
+    """Yield a finding for each stage or `.dvc` file with untracked files in its cached outs.
 
     `dvc exp run`, `dvc exp apply` and `dvc checkout --force` would delete or replace these files. Files in uncached
     outs and files outside all outs are not reported, because DVC does not touch them.
@@ -143,7 +146,7 @@ def find_unsaved_files(project: Path) -> Iterator[Finding]:
     unsaved: dict[str, list[str]] = defaultdict(list)
     with _reading_outs(project) as outs:
         for out in outs:
-            # `dvc data status` uses the same check. `status()` also reports missing files, but those cannot be lost.
+            # The same check as in `dvc data status`. `status()` also reports missing files, which cannot be lost.
             if out.use_cache and out.exists and out.status():
                 unsaved[out.stage.addressing].extend(_unsaved_files_of(out, project))
     for stage, files in sorted(unsaved.items()):
@@ -180,8 +183,8 @@ def _reading_outs(project: Path) -> Iterator[Iterable[Output]]:
             outs = list(stack.enter_context(Repo(project)).index.outs)
         except DvcException as error:
             raise DatasetError(
-                f"{project}: DVC cannot read its files: {error} → restore the committed files (`git status` lists "
-                "them), or use a clone, because an unpacked source archive is not a DVC repository"
+                f"{project}: DVC cannot read its files: {error} → restore the committed files (see `git status`), or "
+                "use a clone; an unpacked source archive is not a DVC repository"
             ) from error
         yield outs
 
@@ -203,10 +206,10 @@ def describe_damage(objects: Iterable[DamagedObject], project: Path) -> list[Fin
 
 
 def remove_objects(objects: Iterable[DamagedObject], project: Path) -> int:
-    """Delete damaged cache files so that DVC fetches or writes them again, and return how many were deleted.
+    """Delete damaged cache files and return their number. DVC can then fetch or write the files again.
 
-    Workspace files that link to these cache files, or have the same wrong content, are also deleted, because DVC's
-    state database records them as valid. Intact files are kept.
+    Workspace files that link to damaged files or have the same wrong content are deleted too, because DVC's state
+    database lists them as valid. Intact files are kept.
     """
     count = 0
     for one in objects:

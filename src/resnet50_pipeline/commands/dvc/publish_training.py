@@ -29,14 +29,14 @@ _PUBLISHED = (_TRAINING_DIR, "training_history", "training_summary")
 def publish_training(context: click.Context, /, *, run_dir: str, **options: Any) -> None:
     """Copy a finished training run for DVC.
 
-    The results are copied from RUN_DIR to the environment's workspace. DVC may delete files in the outs of a stage, so
-    training takes place in RUN_DIR, which is not an out. RUN_DIR keeps its files until the next training run there has
-    finished.
+    Copies the results from RUN_DIR to the environment's workspace. Because DVC may delete files in the outs of a stage,
+    training takes place in RUN_DIR, which is not an out. The files in RUN_DIR are kept until the next training run
+    there has finished.
     """
     started = Path.cwd()
     with reporting_errors(context):
         project = enter_configured_project(options)
-        # Paths on the command line are relative to the folder in which the command was started.
+        # Paths on the command line are relative to the folder where the command was started.
         run_dir = str(shorten_path(Path(os.path.normpath(started / run_dir))))
         published = _paths_of(load_configuration(options, project))
         options["params"] = {**options["params"], RUN_DIR: run_dir}
@@ -50,8 +50,8 @@ def publish_training(context: click.Context, /, *, run_dir: str, **options: Any)
 def publish(source: Path, path: Path) -> None:
     """Atomically replace the file or folder `path` with a copy of `source`.
 
-    The copy does not share inodes with the source. DVC may link the copy to its cache, and a resumed training run
-    appends to the files of the source.
+    The copy must not share inodes with the source: DVC may link it to its cache, and a resumed training run appends to
+    the source's files.
     """
     from resnet50_pipeline.files import replace_directory, replacing_file, staging_directory
 

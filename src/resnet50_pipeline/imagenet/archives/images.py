@@ -1,4 +1,4 @@
-"""Records the path and position of each image in an archive, so that images can be read without unpacking.
+"""Indexes the images in an archive by path and position, so that they can be read without unpacking.
 
 ILSVRC2012_img_train.tar, byte 1536, 13697 bytes      n01440764/n01440764_26.JPEG
 """
@@ -58,7 +58,7 @@ class ArchivedImages:
 
     @property
     def fingerprint(self) -> list[tuple[str, int, int]]:
-        """Path, size and modification time of each archive. Cached results are valid as long as these do not change."""
+        """Path, size and modification time of each archive. Cached results are valid until an archive changes."""
         found = [(file, file.stat()) for file in self.files]
         return [(str(file.resolve()), status.st_size, status.st_mtime_ns) for file, status in found]
 
@@ -67,12 +67,24 @@ class ArchivedImages:
         return sorted(folder for folder in self._names_by_folder if folder)
 
     def list_file_names(self, folder: str = "") -> Sequence[str]:
-        """Return the file names in a class folder. By default, return the names of files outside all class folders."""
+        """Return the file names in a class folder, or outside all class folders if `folder` is empty."""
         return self._names_by_folder.get(folder, [])
 
     def find_nested_images(self, folder: str) -> Sequence[str]:
-        """Return an empty sequence, because an archive with deeper folders is rejected when it is indexed."""
+        """Return an empty sequence, because indexing rejects archives with deeper folders."""
         return ()
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of the image `name`, which must be in `names`."""
+        row = self._row_of_name[name]
+        path = self.files[int(self.file_numbers[row])]
+        with path.open("rb") as file:
+            file.seek(int(self.offsets[row]))
+            return file.read(int(self.sizes[row]))
+
+    @cached_property
+    def _row_of_name(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
 
     @cached_property
     def _names_by_folder(self) -> dict[str, list[str]]:
@@ -97,8 +109,24 @@ def index_archives(archives: Mapping[Split, Path], workers: int = 0) -> dict[Spl
     return {split: _index(split, path, workers) for split, path in archives.items()}
 
 
+def read_image(root: Path, archived: Mapping[Split, ArchivedImages], path: str) -> bytes:
+    """Return the bytes of an image, from an archive or from a separate file.
+
+    Args:
+        root: dataset folder.
+        archived: images in archives, keyed by split.
+        path: path of the image relative to `root`, as in the manifest.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    split, _, name = path.partition("/")
+    images = next((images for archive_split, images in archived.items() if archive_split == split), None)
+    return (root / path).read_bytes() if images is None else images.read(name)
+
+
 def require_class_archive(part: ArchivePart) -> None:
-    """Raise an error if the train archive has no class folders, which suggests that it is the val archive.
+    """Raise an error if the train archive contains images outside class folders, as only the val archive does.
 
     Raises:
         DatasetError: if the archive contains images outside class folders.
@@ -106,8 +134,8 @@ def require_class_archive(part: ArchivePart) -> None:
     first = None if part.folder else next(list_images(part), None)
     if first is not None and "/" not in first.name:
         raise DatasetError(
-            f"{part.path} was given as the train archive, but contains images outside class folders ({first.name}) → "
-            "check whether it is the val archive"
+            f"{part.path}: the train archive contains images outside class folders ({first.name}) → "
+            "check that this is not the val archive"
         )
 
 

@@ -22,7 +22,7 @@ from resnet50_pipeline.imagenet.lists.problems import quote
 
 # The same limit as for separate files; see scan.inspection.
 MAX_MEMBER_BYTES = 256 * 1024 * 1024
-# ILSVRC2012 names class archives after WordNet ids. A single file with another name may also be a val archive.
+# In ILSVRC2012, class archives are named after WordNet ids. A file with another name may be a val archive.
 _SYNSET_ARCHIVE = re.compile(r"(n[0-9]{8})\.tar")
 # Class archives of other datasets. A leading dot would hide the class folder.
 _CLASS_ARCHIVE = re.compile(r"([^./\\\x00-\x1f][^/\\\x00-\x1f]*)\.tar")
@@ -34,7 +34,7 @@ _COMPRESSED = {
     b"PK\x03\x04": "zip",
 }
 _BLOCK = tarfile.BLOCKSIZE
-# The year 2116. A float close to the int64 limit could round to a value beyond it.
+# The year 2116. A float close to the int64 limit could round to a value above it.
 _MAX_MTIME_NS = 2**62
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
@@ -47,9 +47,9 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class ArchivePart:
-    """A tar that contains images but no other tars: one class of the train archive, or an entire file.
+    """A tar that contains only images, no other tars: one class of the train archive, or an entire archive file.
 
-    Parts can be pickled, so several processes can read them in parallel.
+    Parts are picklable, so several processes can read them in parallel.
 
     Attributes:
         path: path of the archive file.
@@ -76,7 +76,7 @@ class ArchiveMember:
 
     Attributes:
         name: POSIX path below the split's folder, `n01440764/n01440764_10026.JPEG`.
-        offset: position of its first byte in the archive file.
+        offset: position of the image's first byte in the archive file.
         size: size in bytes.
         mtime_ns: modification time recorded in the archive, nanoseconds since 1970; never negative.
     """
@@ -91,8 +91,8 @@ def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
     """Return the parts of an archive, or of all class archives in a folder. Only the outer headers are read.
 
     Args:
-        path: the train archive, a class archive (`n01440764.tar`), the val archive, or a folder of class archives. In a
-            folder without archives of synsets, every `<class>.tar` is a class archive.
+        path: the train archive, a class archive (`n01440764.tar`), the val archive, or a folder of class archives. If
+            no archive in the folder is named after a synset, every `<class>.tar` is a class archive.
 
     Raises:
         DatasetNotFoundError: if `path` does not exist, or is a folder without class archives.
@@ -106,12 +106,13 @@ def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
         classes = [(file, match[1]) for file in files if (match := _CLASS_ARCHIVE.fullmatch(file.name))]
         if not classes:
             raise DatasetNotFoundError(
-                f"{path} contains no class archives such as n01440764.tar → choose a folder that contains them"
+                f"{path} contains no class archives such as n01440764.tar → choose the folder that contains the class "
+                "archives"
             )
         return tuple(_open_class_archive(file, name) for file, name in classes)
     if not path.is_file():
         raise DatasetNotFoundError(
-            f"{path}: the archive is missing → correct the path (dataset.train_archive or val_archive)"
+            f"{path}: the archive is missing → correct dataset.train_archive or dataset.val_archive"
         )
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -132,12 +133,12 @@ def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
             if match is None:
                 raise DatasetError(
                     f"{path}: {quote(member.name)} is not a class archive such as n01440764.tar, unlike the members "
-                    "before it → remove it, or download the archive again"
+                    "before it → remove the member, or download the archive again"
                 )
             parts.append(ArchivePart(path, member.offset_data, member.size, match[1]))
     names = [part.folder for part in parts]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DatasetError(f"{path} contains {', '.join(repeated)} twice → download it again")
+        raise DatasetError(f"{path} contains duplicate class archives ({', '.join(repeated)}) → download it again")
     return tuple(parts)
 
 
@@ -145,18 +146,18 @@ def _open_class_archive(path: Path, name: str) -> ArchivePart:
     (part,) = parts if len(parts := find_archive_parts(path)) == 1 else (None,)
     if part is None or part.offset:
         raise DatasetError(
-            f"{path} contains other archives, but its folder was given as a folder of class archives → set the archive "
-            "itself instead of its folder"
+            f"{path} contains other archives, but a folder of class archives was expected → set the path of the "
+            "archive instead of the folder"
         )
     return replace(part, folder=name)
 
 
 def list_images(part: ArchivePart, skipped: list[str] | None = None) -> Iterator[ArchiveMember]:
-    """Yield the images of a part, in archive order, by reading only the headers.
+    """Yield the images in a part, in archive order, by reading only the headers.
 
     Args:
         part: the part to read.
-        skipped: list to which the names of the members that macOS added are appended; they are not images.
+        skipped: receives the names of the members that macOS added, which are not images.
 
     Raises:
         DatasetError: if the archive is truncated, or if a member would be written outside the split's folder, is not a
@@ -167,7 +168,7 @@ def list_images(part: ArchivePart, skipped: list[str] | None = None) -> Iterator
 
 
 def iterate_images(part: ArchivePart) -> Iterator[tuple[ArchiveMember, bytes]]:
-    """Yield each image of a part with its bytes. Only one image is in memory at a time.
+    """Yield each image in a part with its bytes. Only one image is in memory at a time.
 
     Raises:
         DatasetError: for the same reasons as `list_images`.
@@ -188,7 +189,7 @@ def is_added_by_macos(name: str) -> bool:
 
 
 def find_name_problem(name: str) -> str:
-    """Return the reason a member's name must not be used as a path, or an empty string if it is safe."""
+    """Return why a member's name is unsafe as a path, or an empty string if the name is safe."""
     components = name.split("/")
     try:
         name.encode("utf-8")
@@ -197,24 +198,24 @@ def find_name_problem(name: str) -> str:
         is_text = False
     findings = (
         (name.startswith("/"), "is an absolute path"),
-        (".." in components, "leaves its folder through `..`"),
+        (".." in components, "escapes its folder through `..`"),
         ("" in components or "." in components, "has an empty component or `.` in its path"),
         ("\\" in name, "has a backslash in its path"),
         (not is_text or not name.isprintable(), "has unprintable or invalid characters in its name"),
         (
             any(component.startswith(".") for component in components),
-            "has a component with a leading dot, which would be hidden",
+            "has a path component with a leading dot, which would be hidden",
         ),
         (
             any(len(component.encode("utf-8", "replace")) > 255 for component in components),
-            "has a component longer than 255 bytes",
+            "has a path component longer than 255 bytes",
         ),
     )
     return next((finding for holds, finding in findings if holds), "")
 
 
 def _walk_images(part: ArchivePart, file: IO[bytes], skipped: list[str]) -> Iterator[ArchiveMember]:
-    """Yield the images of a part after checking each of them."""
+    """Yield the images in a part after checking each of them."""
     names: set[str] = set()
     for member in _walk_members(file, part.display_name):
         name = member.name.removeprefix("./")
@@ -226,26 +227,29 @@ def _walk_images(part: ArchivePart, file: IO[bytes], skipped: list[str]) -> Iter
             continue
         problem = find_name_problem(name.removesuffix("/") if member.isdir() else name)
         if problem:
-            raise DatasetError(f"{where} {problem} → do not trust this archive; download it again from its source")
+            raise DatasetError(f"{where} {problem} → do not use this archive; download it again from its source")
         if member.isdir():
             continue
         if not member.isreg() or member.issparse():
             kind = _KINDS.get(member.type, "not a regular file")
             raise DatasetError(
-                f"{where} is {kind}, which does not belong in an image archive → do not trust this archive"
+                f"{where} is {kind}, which does not belong in an image archive → do not use this archive; download it "
+                "again from its source"
             )
         depth = name.count("/") + bool(part.folder)
         if depth > 1:
             raise DatasetError(
-                f"{where} is nested deeper than a class folder → unpack the archive yourself and check it"
+                f"{where} is more than one folder deep → unpack the archive yourself and check the result"
             )
         if member.size > MAX_MEMBER_BYTES:
-            raise DatasetError(f"{where} is {member.size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,} → remove it")
+            raise DatasetError(
+                f"{where} is {member.size:,} bytes, over the limit of {MAX_MEMBER_BYTES:,} → remove the member"
+            )
         if name in names:
             raise DatasetError(f"{where} appears in the archive twice → download it again")
         names.add(name)
         path = f"{part.folder}/{name}" if part.folder else name
-        # GNU tar stores whole seconds. A pax header may contain a fraction, or any other value.
+        # GNU tar stores whole seconds. A pax header can contain a fraction, a negative number or even NaN.
         mtime_ns = int(min(max(0, member.mtime * 10**9), _MAX_MTIME_NS)) if math.isfinite(member.mtime) else 0
         yield ArchiveMember(path, part.offset + member.offset_data, member.size, mtime_ns)
 
@@ -255,13 +259,13 @@ def _require_uncompressed(file: IO[bytes], path: Path) -> None:
     file.seek(0)
     if kind := next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None):
         raise DatasetError(
-            f"{path} is compressed with {kind}, but images are read at their positions in a plain tar archive → "
-            "decompress it" + (f" (`gunzip {path.name}`)" if kind == "gzip" else "")
+            f"{path} is compressed with {kind}, but images can be read in place only from an uncompressed tar → "
+            "decompress the archive" + (f" (`gunzip {path.name}`)" if kind == "gzip" else "")
         )
 
 
 def _walk_members(file: IO[bytes], display_name: str) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of a tar while keeping only one in memory.
+    """Yield the members of a tar. Only one member is in memory at a time.
 
     `tarfile` keeps all members in memory, and its `next` returns None not only at the end of the archive but also for a
     truncated file or a damaged header. A complete archive ends with a block of zeros, so this function requires one.
@@ -270,8 +274,8 @@ def _walk_members(file: IO[bytes], display_name: str) -> Iterator[tarfile.TarInf
         with tarfile.open(fileobj=file, mode="r:") as archive:
             reached = -1
             while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined] # typeshed does not have it
-                # A negative size would move the position backward, so the loop would never end.
+                archive.members.clear()  # type: ignore[attr-defined] # missing in typeshed
+                # A negative size would move the position backward, and the loop would never end.
                 if member.size < 0 or archive.offset <= reached:
                     raise _make_truncated_error(display_name, f"at {quote(member.name)}")
                 reached = archive.offset
@@ -285,7 +289,7 @@ def _walk_members(file: IO[bytes], display_name: str) -> Iterator[tarfile.TarInf
 
 def _make_truncated_error(display_name: str, where: str) -> DatasetError:
     return DatasetError(
-        f"{display_name} is truncated or damaged {where} → download it again (its download page lists the checksum)"
+        f"{display_name} is truncated or damaged {where} → download it again (the download page shows the checksum)"
     )
 
 
@@ -296,7 +300,7 @@ def _open_part(part: ArchivePart) -> Iterator[IO[bytes]]:
 
 
 class _Window(io.RawIOBase):
-    """A read-only file object for a section of another file."""
+    """Read-only view of a section of another file."""
 
     def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
         self._file, self._offset, self._size = file, offset, size

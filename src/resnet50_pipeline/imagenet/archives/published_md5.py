@@ -1,4 +1,4 @@
-"""Verifies archives against the MD5 digests that image-net.org publishes for them."""
+"""Verifies archives against the MD5 digests published on image-net.org."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def require_published_md5(archives: Mapping[Split, Path]) -> None:
     """
     if not archives:
         raise ParameterError(
-            "there are no archives to verify → set dataset.train_archive or dataset.val_archive, or "
-            "data_validation.verify_archives: false"
+            "data_validation.verify_archives: there are no archives to verify → set dataset.train_archive or "
+            "dataset.val_archive, or set verify_archives: false"
         )
     for path in archives.values():
         if path.is_dir():
             raise ParameterError(
                 f"{path} is a folder of class archives, which have no published MD5 → use the single train archive, "
-                "or turn off verification"
+                "or set data_validation.verify_archives: false"
             )
     for split, path in archives.items():
         found = _digest(path)
         if found != PUBLISHED_MD5[split]:
             raise DatasetError(
                 f"{path} has the MD5 {found}, but ILSVRC2012's {split} archive has {PUBLISHED_MD5[split]} → download "
-                "it again, or turn off verification if you use a different archive on purpose"
+                "it again, or set data_validation.verify_archives: false if you use a different archive on purpose"
             )
         logger.info("%s matches its published MD5", path)
 

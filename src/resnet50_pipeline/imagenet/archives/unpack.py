@@ -1,4 +1,4 @@
-"""Unpacks ImageNet's archives into a dataset folder. A class folder appears only when it is complete."""
+"""Unpacks ImageNet's archives into a dataset folder. A class folder appears only once it is complete."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UnpackedArchives:
     Attributes:
         images: number of images unpacked by this call.
         folders: number of folders unpacked by this call.
-        existing_folders: number of skipped folders, which already contained the archive's files.
+        existing_folders: number of folders skipped because they already contained the archive's files.
     """
 
     images: int
@@ -49,17 +49,17 @@ class UnpackedArchives:
 def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchives:
     """Unpack archives to `root/train/<synset>/….JPEG` and `root/val/….JPEG`.
 
-    Each class folder (and val/, which is flat) is written under a temporary name, flushed to disk and renamed. An
-    interrupted call can therefore be repeated. The new call does not change existing folders, but checks that their
-    file names and sizes match the archive.
+    Each class folder (and val/, which is flat) is written under a temporary name, flushed to disk and then renamed, so
+    an interrupted call can be repeated. Existing folders stay unchanged, but their file names and sizes must match the
+    archive.
 
     Args:
         root: dataset folder, which is created if needed.
         archives: archives, keyed by split; see `find_archive_parts`.
 
     Raises:
-        DatasetError: if an archive is damaged or has a member that would escape the folder, if a folder already exists
-            with different files, or if the disk has too little free space. The incomplete class folder is removed.
+        DatasetError: if an archive is damaged or has a member that would escape the folder, if a folder already
+            contains different files, or if the disk has too little free space. The incomplete class folder is removed.
         OutputDirectoryInUseError: if another process is unpacking to `root`.
     """
     parts = {split: find_archive_parts(path) for split, path in archives.items()}
@@ -81,7 +81,7 @@ def unpack_archives(root: Path, archives: Mapping[Split, Path]) -> UnpackedArchi
 def ensure_loose_images(
     root: Path, archives: Mapping[Split, Path], manifest: pd.DataFrame, *, is_unpacking: bool
 ) -> None:
-    """Check that every listed image that was validated in an archive also exists as a separate file below `root`.
+    """Require that the listed images in the archives also exist as separate files below `root`.
 
     Training and evaluation read these files, not the archives.
 
@@ -93,14 +93,16 @@ def ensure_loose_images(
 
     Raises:
         DatasetError: if an image is missing or has a different size; the message includes the commands for unpacking.
-            Also raised for the same reasons as `unpack_archives`.
+            Also raised for the same reasons as in `unpack_archives`.
     """
     if not archives:
         return
     if is_unpacking:
         done = unpack_archives(root, archives)
         logger.info(
-            "unpacked %s; folders that already existed: %d", pluralize(done.images, "image"), done.existing_folders
+            "unpacked %s; skipped %s",
+            pluralize(done.images, "image"),
+            pluralize(done.existing_folders, "existing folder"),
         )
     listed = manifest[(manifest["status"] == "ok") & manifest["split"].isin(list(archives))]
     there = [split for split in archives if (root / split).is_dir()]
@@ -115,17 +117,17 @@ def ensure_loose_images(
     if missing:
         options = " ".join(f"--{split} {path}" for split, path in archives.items())
         raise DatasetError(
-            f"{missing:,} of {len(listed):,} images that were validated in their archives are missing below {root} or "
-            "have a different size there, but training and evaluation read that folder → set dataset.unpack: true "
-            f"({format_bytes(listed['bytes'].sum())}), unpack them yourself (`kedro unpack {options} --root "
-            f"{root}`), or pack them unchanged into shards (data_preparation.shards.mode: original)"
+            f"{root}: {missing:,} of {len(listed):,} images in the archives are missing from this folder or have a "
+            "different size, but training and evaluation read the folder → set dataset.unpack: true "
+            f"({format_bytes(listed['bytes'].sum())}), run `kedro unpack {options} --root {root}`, or pack the images "
+            "unchanged into shards (data_preparation.shards.mode: original)"
         )
 
 
 def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[[int], None]) -> int:
-    """Write the images of a part to a hidden folder, rename it, and return the number of images.
+    """Write the images in a part to a hidden folder, rename it, and return the number of images.
 
-    The rename is atomic, so a killed process never leaves a class folder with only some of its images.
+    The rename is atomic, so a killed process never leaves an incomplete class folder.
     """
     target = _target_folder(root, split, part)
     staged = target.with_name(_STAGED_PREFIX + target.name)
@@ -135,13 +137,11 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[
         count = 0
         for member, data in iterate_images(part):
             file = staged / member.name.removeprefix(f"{part.folder}/")
-            # The names have been checked, and the folder was created empty above, so no component can be a link to
-            # another folder.
+            # The names have been checked and the folder was empty, so no component can be a link to another folder.
             file.parent.mkdir(exist_ok=True)
             with file.open("xb") as opened:
                 opened.write(data)
-            # Restore the modification time from the archive, as `tar` does. A scan then sees the unpacked file as
-            # unchanged.
+            # Restore the modification time from the archive, as `tar` does. Scans then treat the file as unchanged.
             os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
             count += 1
             advance(len(data))
@@ -150,7 +150,7 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[
     except OSError as error:
         shutil.rmtree(staged)
         raise DatasetError(
-            f"{target} cannot be written: {error.strerror} → fix the cause, and run the command again"
+            f"{target} cannot be written: {error.strerror} → fix the cause and run the command again"
         ) from error
     except BaseException:
         shutil.rmtree(staged)
@@ -159,10 +159,10 @@ def _unpack_part(root: Path, split: Split, part: ArchivePart, advance: Callable[
 
 
 def _is_unpacked(root: Path, split: Split, part: ArchivePart) -> bool:
-    """Check whether the folder of a part already exists with the same files.
+    """Return whether the folder of a part already contains its files.
 
     Raises:
-        DatasetError: if the files in the folder differ from those in the archive.
+        DatasetError: if the files in the folder differ from the files in the archive.
     """
     target = _target_folder(root, split, part)
     if target.is_symlink():
@@ -180,8 +180,9 @@ def _is_unpacked(root: Path, split: Split, part: ArchivePart) -> bool:
         ", …" if len(differing) > _MAX_DIFFERENCES_NAMED else ""
     )
     raise DatasetError(
-        f"{target} already exists, but differs from {part.display_name} in {len(differing)} of "
-        f"{len(expected.keys() | found.keys())} files ({examples}) → move the folder elsewhere, or unpack elsewhere"
+        f"{target} already exists but differs from {part.display_name} in {len(differing)} of "
+        f"{len(expected.keys() | found.keys())} files ({examples}) → move the folder elsewhere, or unpack into a "
+        "different folder"
     )
 
 
@@ -204,8 +205,8 @@ def _require_space(root: Path, parts: Sequence[ArchivePart]) -> None:
     needed, free = sum(part.size for part in parts), shutil.disk_usage(root).free
     if needed > free:
         raise DatasetError(
-            f"{root}: unpacking needs {format_bytes(needed)}, but only {format_bytes(free)} is free → free some "
-            "space, or choose another disk"
+            f"{root}: unpacking needs {format_bytes(needed)}, but only {format_bytes(free)} is free → free up space, "
+            "or choose another disk"
         )
 
 
@@ -221,9 +222,9 @@ def _remove_incomplete_folders(root: Path, split: Split) -> None:
 
 
 def _flush_file_system(folder: Path) -> None:
-    """Flush the entire file system with one call to Linux's syncfs, instead of one fsync per new file.
+    """Flush the entire file system with one syncfs call, instead of one fsync per file.
 
-    Call this before the rename, which marks the folder as complete.
+    Call this before the rename that marks the folder as complete.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(folder, os.O_RDONLY)

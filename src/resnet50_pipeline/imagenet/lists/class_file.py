@@ -21,7 +21,7 @@ class ListedClass:
 
     Attributes:
         key: short unique name, such as a folder or a synset.
-        name: human-readable name; the same as `key` if the file does not contain a longer name.
+        name: human-readable name after the tab; `key` if there is no tab.
     """
 
     key: str
@@ -29,7 +29,7 @@ class ListedClass:
 
 
 def read_class_file(path: Path) -> tuple[ListedClass, ...]:
-    """Return the classes of a file. The first line is label 0.
+    """Return the classes in a file. The first line is label 0.
 
     Raises:
         ListFileError: if the file is not UTF-8, or a line is blank or repeats a class.
@@ -40,9 +40,11 @@ def read_class_file(path: Path) -> tuple[ListedClass, ...]:
     for number, line in enumerate(lines, start=1):
         key, _, name = line.partition("\t")
         if not key.strip():
-            problems.append(f"{path}:{number}: the line is blank → write one class per line, without blank lines")
+            problems.append(f"{path}:{number}: blank line → delete the line; each line must name a class")
         elif first_line.setdefault(key, number) != number:
-            problems.append(f"{path}:{number}: {quote(key)} is also on line {first_line[key]} → keep one of the two")
+            problems.append(
+                f"{path}:{number}: {quote(key)} is also on line {first_line[key]} → keep only one of the lines"
+            )
         classes.append(ListedClass(key, name.strip() or key))
     if problems:
         raise ListFileError(problems)

@@ -1,4 +1,4 @@
-"""Compares a list with the rows of a manifest, column by column, because a list can have a million lines."""
+"""Compares a list with a manifest, using whole-column operations because a list can have a million lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MAX_LABEL = 1_000_000
 
 
 def find_first_difference(entries: ListEntries, paths: NDArray[np.object_], labels: NDArray[np.int64]) -> int | None:
-    """Return the index of the first entry that differs from its manifest row, or None if all are equal.
+    """Return the index of the first entry that differs from its manifest row, or None if all entries match.
 
-    If the list and the manifest have different lengths, the first extra entry counts as a difference.
+    If the list and the manifest differ in length, the first extra entry of the longer one counts as a difference.
 
     Args:
         entries: entries with paths relative to the dataset root.
@@ -35,10 +35,10 @@ def find_first_difference(entries: ListEntries, paths: NDArray[np.object_], labe
 
 
 def _render(paths: NDArray[np.object_], labels: NDArray[np.int64], ends_with_newline: bool) -> pa.Buffer | None:
-    """Return the bytes of the list file for manifest rows, or None if there are no rows or a label is out of range."""
+    """Render manifest rows as a list file. Return None if there are no rows or a label is out of range."""
     if not len(labels) or labels.min() < 0 or labels.max() > _MAX_LABEL:
         return None
-    # Format each label once: there are about a thousand distinct labels but a million rows.
+    # Format each label only once, because a million rows share about a thousand labels.
     texts = pa.array([f" {label}\n" for label in range(int(labels.max()) + 1)], type=pa.large_string())
     lines = pc.binary_join_element_wise(
         pa.array(paths, type=pa.large_string()), texts.take(pa.array(labels)), pa.scalar("", type=pa.large_string())

@@ -1,12 +1,11 @@
-r"""Reads and renders the list files of an ImageNet folder: one line per image, with its path, a space and its label.
+r"""Reads and renders the list files in an ImageNet folder: one line per image, with its path, a space and its label.
 
     n01440764/n01440764_10026.JPEG 0            ImageNet's own lists: relative to train/ or val/
     train/n01440764/n01440764_10026.JPEG 0      PaddleClas' lists: relative to the dataset root
 
-The files are UTF-8 with LF line endings, and labels start at 0. If a path contains a space, every line has a tab
-between path and label instead; PaddleClas reads such a list with `delimiter: "\t"`. Parsing is strict because
-PaddleClas is not: it splits each line on a space, parses the label with `int()`, and replaces an unreadable image with
-another, randomly chosen one.
+The files are UTF-8 with LF line endings, and labels start at 0. If any path contains a space, a tab separates path and
+label on every line, and PaddleClas needs `delimiter: "\t"`. Parsing is strict because PaddleClas is lenient: it splits
+each line on a space, parses the label with `int()`, and silently replaces an unreadable image with a random one.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ Split = Literal["train", "val", "test"]
 # The splits that every dataset has. Only a dataset with its own lists can have a test split.
 SPLITS: tuple[Split, ...] = ("train", "val")
 
-# Upper limit for labels if the number of classes is not given: labels are array indexes, so a larger label is a
-# mistake.
+# Upper limit for labels if the number of classes is unknown. Labels are array indexes, so a larger label is a mistake.
 MAX_CLASSES = 1_000_000
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _CLEAN_LINES = {
@@ -56,11 +54,10 @@ class ListEntries:
     Attributes:
         paths: relative POSIX paths, as written in the file.
         labels: [N] int64, always 0-based.
-        notices: one sentence for each irregularity that was corrected (byte-order mark, CRLF, trailing blank lines).
+        notices: one sentence per problem that was corrected (byte-order mark, CRLF, trailing blank lines).
         source: name of the file, used in messages.
-        ends_with_newline: whether the last line of the file ends in LF; `render_list` preserves this.
-        plain: result of the fast parser `plain_lines`; None if that parser rejected the file, or if
-            the labels in the file are 1-based.
+        ends_with_newline: whether the last line ends in LF; `render_list` preserves this.
+        plain: result of the fast parser `plain_lines`; None if it rejected the file or the labels are 1-based.
     """
 
     paths: Sequence[str]
@@ -85,9 +82,9 @@ class PrefixedList:
 
     Attributes:
         entries: entries with paths relative to the dataset root.
-        added_count: number of paths that lacked the prefix.
+        added_count: number of paths that did not have the prefix.
         repaired_count: number of paths that had the prefix more than once.
-        is_generated: whether the list was generated from the folders or a ground truth file, so there is no list file.
+        is_generated: whether the list was generated from folders or a ground truth file, because there is no list file.
     """
 
     entries: ListEntries
@@ -111,21 +108,21 @@ def read_list_file(path: Path, class_num: int | None, label_base: Literal[0, 1] 
 
     Args:
         path: file with `relative/path label` lines.
-        class_num: number of classes; labels must be in label_base..label_base + class_num - 1. If None, labels have no
-            upper limit.
-        label_base: smallest label in the file, 0 or 1. The returned labels are 0-based in either case.
+        class_num: number of classes; labels must be in label_base..label_base + class_num - 1. None sets no upper
+            limit.
+        label_base: smallest label in the file, 0 or 1. The returned labels are always 0-based.
 
     Raises:
         DatasetNotFoundError: if there is no regular file at `path`.
         ListFileError: if any line is invalid; the message lists each one as `file:line: text → what to do`.
     """
     try:
-        # Check before opening: opening a FIFO would block forever.
+        # Check first, because opening a FIFO would block forever.
         is_regular = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:
         raise DatasetNotFoundError(
-            f"{path}: the list file is missing ({error}) → create it, or correct dataset.root and "
-            "dataset.train_list/val_list"
+            f"{path}: the list file is missing ({error}) → create the file, or correct dataset.root, "
+            "dataset.train_list or dataset.val_list"
         ) from error
     if not is_regular:
         raise DatasetNotFoundError(f"{path} is not a regular file → use a text file with `path label` lines")
@@ -133,7 +130,7 @@ def read_list_file(path: Path, class_num: int | None, label_base: Literal[0, 1] 
 
 
 def parse_list(data: bytes, class_num: int | None, label_base: Literal[0, 1] = 0, source: str = "list") -> ListEntries:
-    """Parse the bytes of a list file. Arguments and result are as in `read_list_file`, which also reads the file.
+    """Parse the bytes of a list file. For arguments and result, see `read_list_file`.
 
     Raises:
         ListFileError: if any line is invalid; the message lists each one.
@@ -145,7 +142,7 @@ def parse_list(data: bytes, class_num: int | None, label_base: Literal[0, 1] = 0
         if labels.min() >= 0 and labels.max() < class_num:
             return _make_entries(plain, labels, (), source)
     if data.startswith(_UTF16_BOMS):
-        raise ListFileError([f"{source}:1: byte 0: the file is UTF-16 → save it as UTF-8"])
+        raise ListFileError([f"{source}:1: byte 0: the file is UTF-16 → save the list as UTF-8"])
     body, notices = _normalize_bytes(data)
     if not body:
         raise ListFileError([f"{source}: the list is empty → write one `path label` line per image"])
@@ -162,7 +159,7 @@ def parse_list(data: bytes, class_num: int | None, label_base: Literal[0, 1] = 0
 
 
 def render_list(entries: ListEntries) -> str:
-    """Return the text of a list file: one `path label` line per entry, with a delimiter, an LF and a 0-based label."""
+    """Return the text of a list file: one line per entry, with its path, the delimiter and its 0-based label."""
     if entries.plain is not None:
         return entries.plain.data.decode("ascii")
     labels, delimiter = entries.labels.tolist(), entries.delimiter
@@ -180,18 +177,18 @@ def prefix_list(
 ) -> PrefixedList:
     """Add `train/` or `val/` to every path that does not start with it. The order is preserved.
 
-    For a clean list, the text equals the output of `sed 's#^#train/#'` byte for byte. A list that already has the
-    prefix is left unchanged.
+    For a clean list, the text is identical to the output of `sed 's#^#train/#'`. A list that already has the prefix is
+    left unchanged.
 
     Args:
-        entries: entries with paths relative to the split's folder, to the dataset root, or a mixture of both.
+        entries: entries with paths relative to the split's folder or to the dataset root; a list may contain both.
         split: split of the list.
         repair: whether to remove prefixes that `sed` added more than once, instead of raising an error.
-        class_folders: class folders that have the name of a split, such as `train` in COCO. If there are any, either
-            all paths in the list have the prefix or none do.
+        class_folders: class folders named like a split, such as `train` in COCO. If there are such folders, either all
+            paths in the list or none of them must have the prefix.
 
     Raises:
-        ListFileError: if a path has its prefix twice or the prefix of the other split, or if adding the prefix creates
+        ListFileError: if a path has its prefix twice or the prefix of another split, or if adding the prefix creates
             duplicate paths.
     """
     prefix = f"{split}/"
@@ -225,7 +222,7 @@ def prefix_list(
             )
         elif bare.startswith(others):
             problems.append(
-                f"{where} belongs to another split, but this is the {split} list → check whether the lists are swapped"
+                f"{where} belongs to another split, but this is the {split} list → check that the lists are not swapped"
             )
     if len(set(paths)) != len(paths):
         problems += [message for _, message in find_repeated_paths(paths, entries.labels.tolist(), entries.source)]
@@ -237,32 +234,29 @@ def prefix_list(
 def _is_misplaced(paths: Sequence[str], prefix: str, others: tuple[str, ...]) -> bool:
     """Return whether all paths repeat the prefix, or all have another split's prefix.
 
-    Class folders with the name of a split cannot explain either case.
+    Class folders that are named like a split cannot explain either case.
     """
     return all(path.startswith(prefix * 2) for path in paths) or all(path.startswith(others) for path in paths)
 
 
 def _make_entries(plain: PlainLines, labels: NDArray[np.int64], notices: tuple[str, ...], source: str) -> ListEntries:
-    """Build entries from a plain list. The field `plain` is set only if the labels in the file are 0-based."""
+    """Build entries from a plain list. `plain` is set only if the labels in the file are 0-based."""
     paths = PathColumn(plain.data, plain.starts, plain.ends)
     is_rendered = labels is plain.labels
     return ListEntries(paths, labels, notices, source, plain.data.endswith(b"\n"), plain if is_rendered else None)
 
 
 def _normalize_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Remove a byte-order mark, CRs before LFs and trailing blank lines.
-
-    Return the bytes and a notice for each change.
-    """
+    """Remove a byte-order mark, CRs before LFs and trailing blank lines. Return the bytes and one notice per change."""
     notices = []
     if data.startswith(BOM):
         data = data.removeprefix(BOM)
-        notices.append("a byte-order mark was removed")
+        notices.append("removed a byte-order mark")
     if crlf_count := data.count(b"\r\n"):
         data = data.replace(b"\r\n", b"\n")
-        notices.append(f"CRLF was converted to LF on {pluralize(crlf_count, 'line')}")
+        notices.append(f"converted CRLF to LF on {pluralize(crlf_count, 'line')}")
     kept = data.rstrip(b" \t\n")
-    # Trailing spaces after the last entry are an error in its line. Keep them so that the error is reported.
+    # Spaces at the end of the last entry are an error. Keep them so that the error is reported.
     end = data.find(b"\n", len(kept)) + 1 or len(data)
     if not kept:
         end = 0

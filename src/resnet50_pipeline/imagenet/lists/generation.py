@@ -1,4 +1,4 @@
-"""Generates lists for datasets that have no list files. Generated lists are sorted by label and path."""
+"""Generates lists, sorted by label and path, for datasets without list files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 def number_classes(train: SplitImages, class_num: int | None) -> dict[str, int]:
-    """Return the label of each class folder of train/: its position in the sorted list of folder names.
+    """Return the label of each class folder in train/: its position among the sorted folder names.
 
     Raises:
-        ListFileError: if `class_num` is not None and the number of class folders is different.
+        ListFileError: if `class_num` is given and differs from the number of class folders.
     """
     folders = train.list_class_folders()
     if class_num is not None and len(folders) != class_num:
@@ -30,7 +30,7 @@ def number_classes(train: SplitImages, class_num: int | None) -> dict[str, int]:
         raise ListFileError(
             [
                 f"{train.display_name} has {pluralize(len(folders), 'class folder')} ({names}), but "
-                f"dataset.class_num is {class_num} → correct dataset.class_num, or the folders"
+                f"dataset.class_num is {class_num} → correct dataset.class_num or the folders"
             ]
         )
     return {name: label for label, name in enumerate(folders)}
@@ -51,20 +51,20 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
     """Generate the list of a split from its class folders.
 
     Args:
-        images: images of the split.
+        images: images in the split.
         split: split of the list.
         class_num: number of classes; None derives it from the lists.
         labels: labels, keyed by class folder.
 
     Raises:
-        ListFileError: if a folder is not a class, no folder contains an image, or an image has a name that a list
-            cannot contain.
+        ListFileError: if a folder is not a class, no folder contains an image, or an image's name cannot be
+            represented in a list.
     """
     folders = images.list_class_folders()
     if not folders:
         raise ListFileError(
             [
-                f"{images.display_name} has no class folders from which to generate the {split} list → set "
+                f"{images.display_name} has no class folders to generate the {split} list from → set "
                 f"dataset.{split}_list, or (for val/) dataset.val_ground_truth"
             ]
         )
@@ -73,9 +73,9 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
         in_form = {normalize("NFC", name): name for name in labels}
         raise ListFileError(
             [
-                f"{images.display_name}/{name} is the class {in_form[normalize('NFC', name)]} of train/, but its name "
-                f"is in another Unicode form ({'NFC' if is_normalized('NFC', name) else 'NFD'}) → rename one of the "
-                "two folders to match the other"
+                f"{images.display_name}/{name} has the same name as the class {in_form[normalize('NFC', name)]} in "
+                f"train/, but in another Unicode form ({'NFC' if is_normalized('NFC', name) else 'NFD'}) → rename one "
+                "of the two folders"
                 if normalize("NFC", name) in in_form
                 else f"{images.display_name}/{name} is not a class in train/ → move the folder elsewhere, or add the "
                 "class to train/"
@@ -85,9 +85,9 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
     rows = [(labels[name], f"{name}/{image}") for name in folders for image in _find_images(images, name)]
     if not rows:
         raise ListFileError([f"{images.display_name}: {_explain_no_images(images, folders)}"])
-    # The rows are almost sorted, because class folders come in label order. `sorted` merges such runs in a single pass.
+    # The rows are almost sorted, because class folders come in label order. `sorted` is fast on such input.
     notice = (
-        f"there was no list file; the list was generated from {pluralize(len(folders), 'class folder')} in {split}/, "
+        f"there is no list file, so images are listed from {pluralize(len(folders), 'class folder')} in {split}/, "
         "sorted by label and path"
     )
     notices = (notice, *_describe_number_order(folders)) if split == "train" else (notice,)
@@ -97,7 +97,7 @@ def list_folders(images: SplitImages, split: Split, class_num: int | None, label
 def list_ground_truth(
     images: SplitImages, ground_truth: Path, meta: Path | None, class_num: int | None, labels: Mapping[str, int]
 ) -> PrefixedList:
-    """Generate the val list from a ground truth file. No images are moved or opened.
+    """Generate the val list from a ground truth file, without moving or opening images.
 
     Args:
         images: images of val/.
@@ -113,25 +113,25 @@ def list_ground_truth(
     paths = [*_find_images(images)]
     paths += [f"{name}/{image}" for name in images.list_class_folders() for image in _find_images(images, name)]
     rows = assign_images(truth, paths, labels)
-    notice = f"the list was generated from {ground_truth.name}, sorted by label and path"
+    notice = f"images are listed from {ground_truth.name}, sorted by label and path"
     return _make_list(
         rows, "val", class_num, f"{images.display_name} (list generated from {ground_truth.name})", (notice,)
     )
 
 
 def _explain_no_images(images: SplitImages, folders: Sequence[str]) -> str:
-    """Return the reason why no class folder contains a usable image, and the next step."""
+    """Explain why no class folder contains a usable image."""
     for folder in folders:
         if inner := sorted(images.find_nested_images(folder)):
             return (
-                f"no class folder directly contains an image, but {folder}/{inner[0]} is in a subfolder → move the "
-                "images up into their class folders, or write list files for them"
+                f"the class folders contain images only in subfolders, such as {folder}/{inner[0]} → move the images "
+                "up into their class folders, or write list files"
             )
     for folder in folders:
         if names := sorted(images.list_file_names(folder)):
             return (
                 f"no file in a class folder has an image suffix ({', '.join(sorted(IMAGE_SUFFIXES))}); the first file "
-                f"is {folder}/{names[0]} → rename the images, or write list files for them"
+                f"is {folder}/{names[0]} → rename the images, or write list files"
             )
     return f"there are no files in the {pluralize(len(folders), 'class folder')} → copy the images there"
 
@@ -143,14 +143,14 @@ def _describe_number_order(folders: Sequence[str]) -> Iterator[str]:
         return
     label = next(label for label, (one, two) in enumerate(zip(folders, by_number, strict=True)) if one != two)
     yield (
-        f"labels follow the class folders in text order, not numeric order: label {label} is the folder "
-        f"{folders[label]}, and the folder {by_number[label]} has label {folders.index(by_number[label])}. If you have "
-        "weights that were trained with labels in numeric order, use list files"
+        f"class folders are numbered in text order, not numeric order: label {label} is the folder {folders[label]}, "
+        f"and the folder {by_number[label]} has label {folders.index(by_number[label])}. If you use weights trained "
+        "with labels in numeric order, write list files"
     )
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file has an image suffix and is not hidden. The content is not checked."""
+    """Return whether a file name has an image suffix and is not hidden."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
 
 
@@ -164,7 +164,7 @@ def _find_images(images: SplitImages, folder: str = "") -> Iterator[str]:
 def _make_list(
     rows: Iterable[tuple[int, str]], split: Split, class_num: int | None, source: str, notices: tuple[str, ...]
 ) -> PrefixedList:
-    """Build a list from labels and paths below the split's folder. The list is checked like one from the user."""
+    """Build a list from labels and paths below the split's folder, and check it like a list from the user."""
     ordered = sorted(rows)
     problems = [
         f"{source}: {quote(path)} contains a line break → rename the image" for _, path in ordered if "\n" in path
@@ -173,6 +173,6 @@ def _make_list(
         raise ListFileError(problems)
     delimiter = choose_delimiter(path for _, path in ordered)
     text = "".join([f"{split}/{path}{delimiter}{label}\n" for label, path in ordered])
-    # `surrogateescape` keeps bytes that are not UTF-8, so that parse_list can report them.
+    # `surrogateescape` preserves bytes that are not UTF-8, so that parse_list can report them.
     entries = parse_list(text.encode("utf-8", "surrogateescape"), class_num, source=source)
     return PrefixedList(replace(entries, notices=notices), added_count=0, is_generated=True)

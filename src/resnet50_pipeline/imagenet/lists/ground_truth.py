@@ -5,7 +5,7 @@
     any other text file                       `n01751748`: one synset per line
 
 If a file contains no image names, line N belongs to the Nth image in name order. ILSVRC2012 ids are not labels: ids
-follow the devkit's own order, whereas labels follow the sorted synsets.
+follow the order of the devkit, whereas labels follow the order of the sorted synsets.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_ground_truth(path: Path, meta: Path | None = None) -> GroundTruth:
         DatasetError: if meta.mat cannot be read.
     """
     if not path.is_file():
-        raise DatasetNotFoundError(f"{path}: the file is missing → fix the path in dataset.val_ground_truth")
+        raise DatasetNotFoundError(f"{path}: the file is missing → correct dataset.val_ground_truth")
     text = read_text_file(path)
     lines = text.rstrip().splitlines()
     if not lines:
@@ -85,9 +85,9 @@ def _describe_form(lines: Sequence[str]) -> str:
         columns = {len(line.strip().split(delimiter)) for line in lines}
         if len(columns) == 1 and (count := columns.pop()) > 1:
             return (
-                f"belongs to a table with {count} columns separated by {name} → write one synset per line, or use the "
-                "format of LOC_val_solution.csv: the header `ImageId,PredictionString`, then a line such as "
-                "`ILSVRC2012_val_00000001,n01440764` for each image, without its suffix"
+                f"is part of a table with {count} columns separated by {name} → write one synset per line, or use the "
+                "format of LOC_val_solution.csv: the header `ImageId,PredictionString`, then for each image a line "
+                "such as `ILSVRC2012_val_00000001,n01440764`, without the file suffix"
             )
     return ""
 
@@ -102,7 +102,7 @@ class MetaClass:
 
 
 def read_meta(path: Path) -> tuple[MetaClass, ...]:
-    """Return the classes of the devkit's meta.mat that have images: the leaves of its tree, ids 1..1000.
+    """Return the classes in the devkit's meta.mat that have images: the leaves of its tree, ids 1..1000.
 
     Raises:
         DatasetNotFoundError: if there is no such file.
@@ -110,8 +110,8 @@ def read_meta(path: Path) -> tuple[MetaClass, ...]:
     """
     if not path.is_file():
         raise DatasetNotFoundError(
-            f"{path}: the devkit's meta.mat is missing. The ground truth contains ILSVRC2012 ids, not labels, and only "
-            "meta.mat maps them to synsets → copy it there, or set dataset.val_ground_truth_meta"
+            f"{path}: the devkit's meta.mat is missing, but it is needed to map the ILSVRC2012 ids in the ground truth "
+            "to synsets → copy meta.mat there, or set dataset.val_ground_truth_meta"
         )
     from scipy.io import loadmat
 
@@ -122,18 +122,17 @@ def read_meta(path: Path) -> tuple[MetaClass, ...]:
             for row in rows
             if int(row["num_children"]) == 0
         )
-    except Exception as error:  # scipy raises many types of exceptions for damaged files
+    except Exception as error:  # scipy raises many exception types for damaged files
         raise DatasetError(
-            f"{path} is not the devkit's meta.mat ({type(error).__name__}: {error}) → use the file "
+            f"{path} is not the devkit's meta.mat ({type(error).__name__}: {error}) → use "
             "ILSVRC2012_devkit_t12/data/meta.mat"
         ) from error
 
 
 def assign_images(truth: GroundTruth, images: Sequence[str], labels: Mapping[str, int]) -> list[tuple[int, str]]:
-    """Return the label and path of each line of the ground truth.
+    """Return the label and path for each line in the ground truth.
 
-    The result includes images that are missing from val/, and the scan reports them as missing. The scan also reports
-    images without a line.
+    Images that are missing from val/ are included. The scan reports missing images and images without a line.
 
     Args:
         truth: classes of the val images.
@@ -154,8 +153,8 @@ def assign_images(truth: GroundTruth, images: Sequence[str], labels: Mapping[str
         name = path.rpartition("/")[2]
         if by_name.setdefault(name, path) != path:
             problems.append(
-                f"{path} has the same file name as {by_name[name]}, but the ground truth identifies images by name → "
-                "rename one of them"
+                f"{path} has the same file name as {by_name[name]}, but the ground truth identifies images by file "
+                "name → rename one of the images"
             )
     if problems:
         raise ListFileError(problems)
@@ -171,7 +170,7 @@ def _paths_by_name(names: Sequence[str], images: Mapping[str, str]) -> list[str]
 def _paths_by_order(truth: GroundTruth, images: Mapping[str, str]) -> list[str]:
     """Return the image path for each line.
 
-    Lines are matched by the numbers in ImageNet's image names, or by name order if the names have another form.
+    Lines are matched by the numbers in ImageNet's file names, or in name order if the images are named differently.
     """
     count = len(truth.synsets)
     numbers = {int(match[1]): path for name, path in images.items() if (match := _VAL_NAME.fullmatch(name)) is not None}
@@ -181,8 +180,7 @@ def _paths_by_order(truth: GroundTruth, images: Mapping[str, str]) -> list[str]:
         raise ListFileError(
             [
                 f"{truth.source} has {pluralize(count, 'line')}, but val/ has {pluralize(len(images), 'image')}, and "
-                "some are not named like ILSVRC2012_val_00000001.JPEG → use a complete ground truth file, and images "
-                "from the same dataset"
+                "some are not named like ILSVRC2012_val_00000001.JPEG → use the complete ground truth for these images"
             ]
         )
     in_order = sorted(images)
@@ -191,26 +189,29 @@ def _paths_by_order(truth: GroundTruth, images: Mapping[str, str]) -> list[str]:
 
 
 def _require_one_order(names: Sequence[str], source: str) -> None:
-    """Raise if sorting the names numerically or without regard to case would change their order.
+    """Raise an error if sorting the names numerically, or without regard to case, would change their order.
 
-    The file does not say in which of these orders its lines were written.
+    Nothing in the file shows which of these orders the lines follow.
     """
-    for key, orders in ((natural_key, "as text or numerically"), (str.casefold, "with or without regard to case")):
+    for key, orders in (
+        (natural_key, "as text or numerically"),
+        (str.casefold, "case-sensitively or case-insensitively"),
+    ):
         other = sorted(names, key=key)
         if other != list(names):
             line = next(index for index, (one, two) in enumerate(zip(names, other, strict=True)) if one != two)
             raise ListFileError(
                 [
-                    f"{source} contains no image names, and sorting the images in val/ {orders} gives different "
-                    f"orders: line {line + 1} is {quote(names[line])} or {quote(other[line])} → use a file that names "
-                    "the images, such as LOC_val_solution.csv (the header `ImageId,PredictionString`, then lines such "
-                    f"as `{names[line].rpartition('.')[0]},n01440764`), or write a val_list.txt"
+                    f"{source} contains no image names, and the order of the images in val/ is ambiguous: sorted "
+                    f"{orders}, line {line + 1} is {quote(names[line])} or {quote(other[line])} → use a file that "
+                    "names the images, such as LOC_val_solution.csv (the header `ImageId,PredictionString`, then lines "
+                    f"such as `{names[line].rpartition('.')[0]},n01440764`), or write a val_list.txt"
                 ]
             )
 
 
 def _read_solution(text: str, source: str) -> GroundTruth:
-    """Parse Kaggle's LOC_val_solution.csv: an image name, then a synset and four numbers for each bounding box."""
+    """Parse Kaggle's LOC_val_solution.csv: an image name, then a synset and four numbers per bounding box."""
     names, synsets, lines, problems = [], [], [], []
     first_line: dict[str, int] = {}
     reader = csv.reader(io.StringIO(text))

@@ -1,10 +1,10 @@
-r"""Parses plain list files quickly: NumPy finds the columns in the bytes of the file.
+r"""Parses plain list files quickly, by finding the columns with NumPy.
 
     n01440764/n01440764_26.JPEG 0\n      starts, ends: positions of each path in the bytes; labels: 0, …
 
-ImageNet's own lists are plain: ASCII, one space per line, LF, plain labels, and no repeated paths. This parser never
-accepts a list that the exact parser (`files`, `problems`) would reject. The exact parser reads all lists that this
-parser rejects.
+ImageNet's own lists are plain: ASCII, one space per line, LF line endings, plain labels and no repeated paths. Lists
+that this parser rejects go to the exact parser (`files`, `problems`). This parser never accepts a list that the exact
+parser would reject.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 _BYTES_PER_CHUNK = 1 << 17
 _LINES_PER_CHUNK = 1 << 14
-# The exact parser reads lists with longer paths, because the time to hash a chunk grows with its longest path.
+# Longer paths are left to the exact parser, because the time to hash a chunk grows with its longest path.
 _MAX_PATH_BYTES = 256
 _MAX_LABEL_DIGITS = 9
 _WORD = 8
@@ -31,7 +31,7 @@ _MULTIPLIER = np.uint64(6364136223846793005)
 
 @dataclass(frozen=True, eq=False)
 class PlainLines:
-    """Positions of the paths in the bytes of a plain list, and the labels.
+    """The positions of the paths in a plain list's bytes, and the labels.
 
     Attributes:
         data: bytes of the list; the final LF may be missing.
@@ -50,9 +50,9 @@ class PlainLines:
 
 
 class PathColumn(Sequence[str]):
-    """The paths of a list, decoded on access because decoding a million strings takes longer than checking them.
+    """The paths in a list, decoded on access, because decoding a million strings takes longer than checking them.
 
-    A column compares equal to any sequence of the same strings.
+    A column equals any sequence of the same strings.
     """
 
     def __init__(self, data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
@@ -87,9 +87,9 @@ class PathColumn(Sequence[str]):
 def find_plain_lines(data: bytes) -> PlainLines | None:
     """Parse a plain list without repeated paths, or return None for any other list.
 
-    A plain list is ASCII and consists of `path label` lines with one space and LF (optional on the last line). Paths
-    are relative and at most 256 bytes long. They contain no backslash and no component that is empty or starts with one
-    of `!"#$%&'()*+,-.`. Labels have at most 9 digits, without a sign or leading zeros.
+    A plain list is ASCII and consists of `path label` lines, with one space and an LF (optional on the last line).
+    Paths are relative and at most 256 bytes long. They contain no backslash and no component that is empty or starts
+    with one of `!"#$%&'()*+,-.`. Labels have at most 9 digits, without a sign or leading zeros.
     """
     if not data or not data.isascii() or b"\x7f" in data or b"\\" in data:
         return None
@@ -138,10 +138,10 @@ def add_prefix(lines: PlainLines, prefix: bytes, others: Sequence[bytes]) -> tup
 
 
 def _find_separators(array: NDArray[np.uint8]) -> NDArray[np.int64] | None:
-    """Return the positions of the alternating spaces and LFs, or None if the bytes have any other structure.
+    """Return the positions of the spaces and LFs, or None if these do not alternate.
 
-    Also return None if the byte after a slash is less than or equal to `/`. Such a byte means an empty component, a
-    leading dot, or a slash at the end of the path.
+    Also return None if a slash is followed by a byte not greater than `/`, because such a byte means an empty
+    component, a leading dot or a trailing slash.
     """
     found = []
     for start in range(0, len(array), _BYTES_PER_CHUNK):
@@ -154,14 +154,14 @@ def _find_separators(array: NDArray[np.uint8]) -> NDArray[np.int64] | None:
     if len(separators) % 2:
         return None
     kinds = array[separators]
-    are_in_turn = (kinds[0::2] == _SPACE).all() and (kinds[1::2] == _NEWLINE).all()
-    return separators if are_in_turn else None
+    alternates = (kinds[0::2] == _SPACE).all() and (kinds[1::2] == _NEWLINE).all()
+    return separators if alternates else None
 
 
 def _read_labels(
     array: NDArray[np.uint8], spaces: NDArray[np.int64], newlines: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """Return the number between each space and LF, or None if one of them is not a plain number."""
+    """Return the number between each space and LF, or None if any of these is not a plain number."""
     digits = newlines - spaces - 1
     longest = int(digits.max())
     if digits.min() < 1 or longest > _MAX_LABEL_DIGITS:
@@ -171,7 +171,7 @@ def _read_labels(
     labels = np.zeros(len(spaces), dtype=np.int64)
     for place in range(longest):
         has_digit = digits > place
-        digit = array[newlines - 1 - place] - np.uint8(_ZERO)  # bytes below "0" wrap around and end up above 9
+        digit = array[newlines - 1 - place] - np.uint8(_ZERO)  # bytes below "0" wrap around to values above 9
         if ((digit > 9) & has_digit).any():
             return None
         labels += np.where(has_digit, digit, 0).astype(np.int64) * 10**place
@@ -179,7 +179,7 @@ def _read_labels(
 
 
 def _may_repeat(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> bool:
-    """Return True if two paths have the same 64-bit hash. Equal paths always do; different paths almost never do."""
+    """Return whether two paths have the same 64-bit hash, which almost never happens unless the paths are equal."""
     hashes = np.empty(len(starts), dtype=np.uint64)
     steps = -(-int((ends - starts).max()) // _WORD)
     for first in range(0, len(starts), _LINES_PER_CHUNK):
@@ -190,7 +190,7 @@ def _may_repeat(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64])
 
 
 def _hash_paths(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], steps: int) -> NDArray[np.uint64]:
-    """Return the hash of each path, computed from `steps` 8-byte words. Bytes after the end of a path count as zero."""
+    """Hash each path from `steps` 8-byte words. Bytes after the end of a path count as zero."""
     origin = int(starts[0])
     padded = data[origin : int(ends[-1])] + bytes(_WORD * (steps + 1))
     words: NDArray[np.uint64] = np.ndarray((len(padded) - _WORD + 1,), dtype="<u8", buffer=padded, strides=(1,))
@@ -213,6 +213,6 @@ def _starts_with(lines: PlainLines, prefix: bytes, positions: NDArray[np.int64])
     for offset, byte in enumerate(prefix):
         if not found.any():
             break
-        # Clip positions beyond the end of the bytes. `found` is already False for these lines.
+        # Clip positions beyond the end of the data. `found` is already False for these lines.
         found &= array[np.minimum(positions + offset, len(array) - 1)] == byte
     return found

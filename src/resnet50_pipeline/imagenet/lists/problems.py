@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 BOM = b"\xef\xbb\xbf"
 
-# A path component. It is neither `.` nor `..`, and contains no Unicode whitespace, control character, backslash or byte
-# that is not UTF-8 (`surrogateescape` decodes such a byte to a lone surrogate).
+# A path component other than `.` and `..`, without Unicode whitespace, control characters, backslashes or bytes that
+# are not UTF-8 (`surrogateescape` decodes such bytes to lone surrogates).
 _COMPONENT = r"(?!\.{1,2}(?:[/ ]|$))[^\s/\\\x00-\x1f\x7f\ud800-\udfff]+"
 PATH_PATTERN = rf"{_COMPONENT}(?:/{_COMPONENT})*"
-# A path component in a list with tabs. It may contain any character that does not end a line or a component.
+# A path component in a list with tabs. Such a component may also contain spaces.
 _SPACED = r"(?!\.{1,2}(?:[/\t]|$))(?!\s+(?:[/\t]|$))[^/\\\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]+"
 SPACED_PATH_PATTERN = rf"{_SPACED}(?:/{_SPACED})*"
 # 18 digits always fit into an int64.
@@ -34,8 +34,8 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
     This function runs only for invalid lists, so it favors clear messages over speed.
 
     Args:
-        data: unmodified bytes of the file, including any byte-order mark and CRLF, so that reported offsets match the
-            file.
+        data: original bytes of the file, including any byte-order mark and CRLF, so that offsets in messages are
+            correct.
         class_num: number of classes.
         label_base: smallest valid label, 0 or 1.
         source: name of the file, used in messages.
@@ -66,8 +66,7 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
             rule = f"write a number in {label_base}..{last} without a sign, decimal point or leading zeros"
             problems.append((number, f"{where}: label {label!r} is not a plain integer → {rule}"))
             continue
-        # Python refuses to parse integers with thousands of digits. 20 digits are enough to see that a label is out of
-        # range.
+        # Python refuses to parse thousands of digits, and 20 digits are enough to see that a label is out of range.
         value = int(label[:20])
         if not label_base <= value <= last:
             rule = f"label {quote(label)[1:-1]} is outside {label_base}..{last} (class_num is {class_num})"
@@ -84,9 +83,9 @@ def find_problems(data: bytes, class_num: int, label_base: int, source: str) -> 
 
 
 def find_delimiter(data: bytes) -> str:
-    """Return a tab if each line has exactly one tab and a path contains a space, which would make spaces ambiguous.
+    """Return a tab if every line has exactly one tab and a path contains whitespace. Otherwise, return a space.
 
-    All other lists have a space between path and label. A byte-order mark and blank lines at the end are ignored.
+    A byte-order mark and trailing blank lines are ignored.
     """
     lines = data.rstrip(b" \t\r\n").split(b"\n")
     if any(line.count(b"\t") != 1 for line in lines):
@@ -98,9 +97,9 @@ def find_delimiter(data: bytes) -> str:
 def find_repeated_paths(
     paths: Sequence[str], labels: Sequence[int], source: str, lines: Sequence[int] | None = None
 ) -> Iterator[Problem]:
-    """Yield a problem for each path that already appears on an earlier line.
+    """Yield a problem for each path that appears on an earlier line.
 
-    The problem includes both line numbers, and both labels if they differ.
+    The message includes both line numbers, and both labels if they differ.
 
     Args:
         paths: [N] paths, in file order.
@@ -115,7 +114,7 @@ def find_repeated_paths(
         if earlier == index:
             continue
         if labels[earlier] == labels[index]:
-            finding, step = f"is also on line {lines[earlier]}", "keep one of the two lines"
+            finding, step = f"is also on line {lines[earlier]}", "keep only one of the lines"
         else:
             finding = f"has label {labels[index]} here, but {labels[earlier]} on line {lines[earlier]}"
             step = "keep the line with the correct label"
@@ -141,18 +140,18 @@ def _split_lines(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _find_bad_byte(line: bytes, start: int) -> str:
-    """Describe the first NUL or non-UTF-8 byte, or return an empty string; `start` is the line's offset in the file."""
+    """Describe the first NUL or non-UTF-8 byte, or return an empty string. `start` is the line's offset in the file."""
     nul = line.find(b"\0")
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
         if nul == -1 or error.start < nul:
             return f"byte {start + error.start}: 0x{line[error.start]:02x} is not UTF-8 → save the list as UTF-8"
-    return f"byte {start + nul} is NUL, so the file is damaged or not text → write it again" if nul != -1 else ""
+    return f"byte {start + nul} is NUL; the file is damaged or not text → recreate the file" if nul != -1 else ""
 
 
 def _merge_if_all_lines_share(found: Sequence[tuple[int, str, str]], *, others: bool) -> list[Problem]:
-    """Return a single problem if all lines have the same fault in their format, or one problem per line otherwise."""
+    """Return a single problem if all lines have the same format error. Otherwise, return one per line."""
     has_header = len(found) > 2 and found[0][0] == 1 and found[0][2] != found[1][2]
     rest = found[1:] if has_header else found
     kinds = {finding for _, _, finding in rest}
@@ -168,19 +167,19 @@ _NO_LABEL = "has no label → write `path label`, with one space in between"
 
 
 def _find_separator_problem(text: str, delimiter: str) -> str:
-    """Return the reason `text` is not two fields separated by the delimiter, or an empty string if it is."""
+    """Return why `text` is not two fields separated by the delimiter, or an empty string if it is."""
     if delimiter == "\t":
         is_one = text.count("\t") == 1 and "\r" not in text
-        return "" if is_one else "needs one tab between path and label, and no carriage return → correct the line"
+        return "" if is_one else "must have one tab between path and label, and no carriage return → correct the line"
     findings = (
-        (not text.strip(), "is a blank line between entries → delete it"),
+        (not text.strip(), "is a blank line between entries → delete the line"),
         (
             _LABEL_FIRST.fullmatch(text) is not None,
             "has the label before the path → write `path label`, with one space in between",
         ),
         ("\t" in text, "contains a tab → put one space between path and label"),
         ("\r" in text, "contains a carriage return → end lines with LF"),
-        (text != text.strip(" "), "starts or ends with a space → delete it"),
+        (text != text.strip(" "), "starts or ends with a space → delete the space"),
         ("  " in text, "contains two spaces in a row → put one space between path and label"),
         (
             " " not in text and re.search(r"[,;]\s*[0-9]+\s*(?:[,;]|$)", text) is not None,
@@ -189,30 +188,31 @@ def _find_separator_problem(text: str, delimiter: str) -> str:
         (" " not in text, _NO_LABEL),
         (
             _COLUMNS.fullmatch(text) is not None,
-            "has more columns after the label → keep only path and label",
+            "has extra columns after the label → keep only path and label",
         ),
         (
             text.count(" ") > 1,
             "contains more than one space, but PaddleClas splits at every space → put a tab between path and label on "
-            "every line, or rename the image without spaces",
+            "every line, or remove the spaces from the image's name",
         ),
     )
     return next((finding for holds, finding in findings if holds), "")
 
 
 def _find_path_problem(path: str, delimiter: str) -> str:
-    """Return the reason `path` is not a plain relative path, or an empty string if it is."""
+    """Return why `path` is not a plain relative path, or an empty string if it is."""
     components = path.split("/")
     findings = (
         (
             path.startswith("/"),
-            "is an absolute path, outside the dataset root → write it relative to the split's folder",
+            "is an absolute path, outside the dataset root → write a path relative to the split's folder",
         ),
-        (".." in components, "may leave the dataset root through `..` → write the path without it"),
+        (".." in components, "could escape the dataset root through `..` → write the path without it"),
         ("\\" in path, "contains a backslash → separate folders with /"),
         (
             "" in components or "." in components,
-            "contains `//`, `.` or a trailing `/`, but a path must have only one spelling → remove them",
+            "contains `//`, a `.` component or a trailing `/`, so the same image could be listed twice → write the "
+            "path without it",
         ),
         (
             not re.fullmatch(PATH_PATTERN if delimiter == " " else SPACED_PATH_PATTERN, path),
@@ -225,7 +225,7 @@ def _find_path_problem(path: str, delimiter: str) -> str:
 def _find_wrong_label_base(
     labels: Sequence[int], lines: Sequence[int], class_num: int, label_base: int, source: str
 ) -> list[Problem]:
-    """Return a single problem if all labels are valid for the other label base. Otherwise, return an empty list."""
+    """Return a list with a single problem if all labels would be valid with the other label base, otherwise []."""
     other = 1 - label_base
     extreme = class_num if label_base == 0 else 0
     if min(labels) < other or max(labels) > other + class_num - 1 or extreme not in labels:

@@ -1,4 +1,4 @@
-"""Defines the interface through which list generation reads the file names of a split, from folders or archives."""
+"""Reads the file names of a split, from folders or archives, to generate its list."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class SplitImages(Protocol):
         ...
 
     def list_class_folders(self) -> list[str]:
-        """Return the sorted names of the class folders. In train/, the position of a name is the label of its class."""
+        """Return the sorted names of the class folders. In train/, the position of a name is its label."""
         ...
 
     def list_file_names(self, folder: str = "") -> Iterable[str]:
-        """Return the names of the files in a class folder (by default, directly in the split folder), in any order."""
+        """Return the unsorted file names in a class folder, or directly in the split folder if `folder` is empty."""
         ...
 
     def find_nested_images(self, folder: str) -> Iterable[str]:
-        """Return the paths, relative to a class folder, of the files in its subfolders."""
+        """Return the files in the subfolders of a class folder, as paths relative to the class folder."""
         ...
 
 
@@ -51,12 +51,12 @@ class LooseImages:
             return sorted(entry.name for entry in entries if entry.is_dir() and is_class_folder(entry.name))
 
     def list_file_names(self, folder: str = "") -> Iterable[str]:
-        """Return the names of all entries in a folder. Their types are checked later, by the scan."""
+        """Return the names of all entries in a folder. The scan checks their types later."""
         with _reading(self.folder / folder), os.scandir(self.folder / folder) as entries:
             return [entry.name for entry in entries]
 
     def find_nested_images(self, folder: str) -> Iterable[str]:
-        """Return the paths, relative to a class folder, of the files in its subfolders."""
+        """Return the files in the subfolders of a class folder, as paths relative to the class folder."""
         top = self.folder / folder
         return [path.relative_to(top).as_posix() for path in top.glob("*/*")]
 

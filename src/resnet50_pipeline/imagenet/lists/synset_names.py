@@ -16,7 +16,7 @@ def find_name_file(root: Path) -> Path | None:
 
 
 def read_synset_names(root: Path) -> dict[str, str]:
-    """Return the names, keyed by synset, from the first of `NAME_FILES` in `root`, or no names if there is none.
+    """Return the names, keyed by synset, from the first of `NAME_FILES` in `root`, or {} if there is none.
 
     Raises:
         ListFileError: if the file is not UTF-8 or cannot be read.
@@ -33,7 +33,7 @@ def read_synset_names(root: Path) -> dict[str, str]:
         ) from error
     except OSError as error:
         raise ListFileError(
-            [f"{path} cannot be read: {error.strerror} → make it readable, or move it elsewhere"]
+            [f"{path} cannot be read: {error.strerror} → make the file readable, or move it elsewhere"]
         ) from error
     fields = [line.strip().split(maxsplit=1) for line in lines if line.strip()]
     return {synset: names[0] if names else synset for synset, *names in fields}

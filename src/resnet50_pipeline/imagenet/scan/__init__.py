@@ -1,5 +1,5 @@
 """Scans a dataset: walks its folders, inspects every image and builds the manifest.
 
-Start with `scan.scan_dataset`, the only entry point. `inspection` finds the problems of an image, `cache` remembers
-results between scans, and `executors` distributes the work to processes or to Dask.
+Start with `scan.scan_dataset`. `inspection` finds the problems of an image, `cache` keeps results between scans, and
+`executors` distributes the work to processes or Dask.
 """

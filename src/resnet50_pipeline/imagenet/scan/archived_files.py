@@ -1,4 +1,4 @@
-"""Combines the images in archives with the files that a walk found."""
+"""Adds the images in archives to the files found by a walk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet50_pipeline.imagenet.walk import WalkedFiles, split_at_nul
 
 
 def add_archived(walked: WalkedFiles, archived: Mapping[Split, ArchivedImages]) -> WalkedFiles:
-    """Return the walked files and the archived images. Archived images get the paths that unpacking would create."""
+    """Add the archived images to the walked files, under the paths that unpacking would create."""
     for split, images in archived.items():
         names = "".join([f"{split}/{name}\0" for name in images.names])[:-1].encode()
         walked = WalkedFiles(

@@ -1,8 +1,8 @@
 """Caches inspection results between scans, so that only new and changed files are read again.
 
-The cache has one folder of Arrow files per dataset. `known.arrow` contains the results of earlier scans.
-The current scan writes its results to `new-0001.arrow` and so on, every few seconds. Each file is moved into place
-with a single rename, so a killed scan loses only the last few seconds of its work.
+The cache has one folder of Arrow files per dataset. `known.arrow` contains the results of earlier scans. Every few
+seconds, the current scan saves its new results to `new-0001.arrow`, `new-0002.arrow` and so on. Each file is moved into
+place with a single rename, so a scan that is killed loses only a few seconds of work.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from resnet50_pipeline.files import replacing_file
+from resnet50_pipeline.imaging.content.measures import SCORES
 from resnet50_pipeline.imaging.decode import describe_decoders
 
 logger = logging.getLogger(__name__)
 
-# Increment this when inspecting the same bytes could produce a different result.
-_RULES_VERSION = 3
+# Increment this number when inspecting the same bytes may yield a different result.
+_RULES_VERSION = 5
 _KNOWN = "known.arrow"
 _NEW = "new-*.arrow"
-# Keep several caches, because a user may alternate between datasets or between copies of a dataset. ImageNet's cache
-# takes about 150 MB.
+# Keep several caches for users who switch between datasets or copies of a dataset. ImageNet's cache takes about 230 MB.
 _MAX_DATASETS = 8
 _DATASET_FOLDER = re.compile("[0-9a-f]{16}")
 _SCHEMA = pa.schema(
@@ -51,6 +51,8 @@ _SCHEMA = pa.schema(
         "ignored": pa.large_string(),
         "status": pa.large_string(),
         "problem": pa.large_string(),
+        "difference_hash": pa.large_string(),
+        **dict.fromkeys(SCORES, pa.float32()),
     }
 )
 
@@ -58,25 +60,23 @@ _SCHEMA = pa.schema(
 class ScanCache:
     """Cached results from earlier scans of one dataset folder.
 
-    A row is valid as long as the file keeps its size and modification time. The cache does not compare hashes, because
-    computing a hash requires reading the file again.
+    A row is valid while the file's size and modification time stay the same. Comparing hashes would require reading
+    the file again.
 
     Attributes:
-        rows: columns path, bytes, mtime_ns, inode, scan_level, and the fields of `Inspection`; each path occurs once.
+        rows: columns path, bytes, mtime_ns, inode, scan_level, and the columns of `run_task`; each path occurs once.
     """
 
     def __init__(
         self, folder: Path, root: Path, archives: Sequence[tuple[str, int, int]] = (), *, tiff: bool = False
     ) -> None:
-        """Load the cache.
-
-        Start with an empty cache if none is stored, or if the stored one was built with different rules.
+        """Load the cache. It is empty if none is stored, or if the inspection rules have changed since it was stored.
 
         Args:
             folder: folder for the caches of all datasets; created on the first write.
             root: dataset root, with symbolic links resolved.
-            archives: path, size and modification time of each archive that contains images. If any of
-                these values changes, the cache is discarded.
+            archives: path, size and modification time of each archive that contains images. The cache is discarded if
+                any archive changes.
             tiff: whether the scan accepts TIFF files.
         """
         key = json.dumps([str(root), [path for path, _, _ in archives]])
@@ -93,20 +93,20 @@ class ScanCache:
     def find(
         self, paths: pa.LargeStringArray, sizes: NDArray[np.int64], mtimes: NDArray[np.int64], levels: Sequence[str]
     ) -> NDArray[np.int64]:
-        """Return the cache row of each unchanged file, and -1 for new and changed files.
+        """Return the cache row of each unchanged file, or -1 for new and changed files.
 
         Args:
             paths: [N] paths of the files.
             sizes: [N] bytes.
             mtimes: [N] nanoseconds since 1970.
-            levels: acceptable scan levels of a row.
+            levels: scan levels to accept.
         """
         found = _index_in(paths, self.rows["path"])
         if not len(self.rows):
             return found
         same = (self._numeric_column("bytes")[found] == sizes) & (self._numeric_column("mtime_ns")[found] == mtimes)
-        will_do = pa.compute.is_in(self.rows["scan_level"], pa.array(levels, pa.large_string())).to_numpy()
-        return np.where(same & will_do[found], found, -1)
+        is_acceptable = pa.compute.is_in(self.rows["scan_level"], pa.array(levels, pa.large_string())).to_numpy()
+        return np.where(same & is_acceptable[found], found, -1)
 
     def add(self, columns: Mapping[str, object]) -> None:
         """Append results to the cache and write them to disk."""
@@ -118,8 +118,7 @@ class ScanCache:
     def replace(self, rows: pa.Table) -> None:
         """Replace the contents of the cache with `rows`."""
         self._write(self._folder / _KNOWN, rows.select(_SCHEMA.names).cast(self._schema))
-        # Delete the parts only after the rename. If the process is killed in between, the parts only repeat rows that
-        # are already in `rows`.
+        # Delete the parts only after the rename. If the process is killed in between, they merely repeat some rows.
         for path in self._parts:
             path.unlink(missing_ok=True)
         self._parts.clear()
@@ -157,15 +156,15 @@ class ScanCache:
         except FileNotFoundError:
             return None
         except (pa.ArrowInvalid, OSError) as error:
-            logger.warning("%s: cannot be read (%s); its images are inspected again", path, error)
+            logger.warning("%s: cannot be read (%s); inspecting its images again", path, error)
             return None
         if table.schema.equals(self._schema, check_metadata=True):
             return table
-        logger.info("%s: belongs to an older version or to other archives; its images are inspected again", path)
+        logger.info("%s: written by an older version or for other archives; inspecting its images again", path)
         return None
 
     def _write(self, path: Path, table: pa.Table) -> None:
-        """Write a table. If the disk is full or read-only, the images are simply read again next time."""
+        """Write a table, or warn if it cannot be written. The next scan then reads the images again."""
         try:
             with (
                 replacing_file(path) as temporary,
@@ -174,20 +173,20 @@ class ScanCache:
             ):
                 writer.write_table(table)
         except OSError as error:
-            logger.warning("%s: cannot be written (%s); the next scan reads these images again", path, error.strerror)
+            logger.warning("%s: cannot be written (%s); the next scan will read its images again", path, error.strerror)
 
 
 def _index_in(values: pa.LargeStringArray, known: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the index of each value in `known`, and -1 for values that are not in it."""
+    """Return the index of each value in `known`, or -1 if `known` does not contain the value."""
     known = known.combine_chunks()
-    if known.equals(values):  # usually true, and much faster than building a hash table of a million keys
+    if known.equals(values):  # usually true, and much faster than hashing a million keys
         return np.arange(len(values))
     index = pa.compute.index_in(values, known)
     return np.asarray(index.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _drop_superseded(table: pa.Table) -> pa.Table:
-    """Keep only the last row for each path, which is the newest."""
+    """Keep only the last, newest row of each path."""
     numbered = pa.table({"path": table["path"], "row": np.arange(len(table))})
     last = numbered.group_by("path").aggregate([("row", "max")])["row_max"].combine_chunks()
     return table.take(last.sort())

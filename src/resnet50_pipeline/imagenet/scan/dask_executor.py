@@ -1,4 +1,4 @@
-"""Inspects images on a Dask cluster, local or across machines. Dask is optional and comes with the `dask` extra."""
+"""Inspects images on a Dask cluster, which is local or spans machines. Requires the `dask` extra."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _CONNECT_SECONDS = 30
 
 
 def require_dask() -> None:
-    """Raise an error if Dask is not installed.
+    """Raise an error with the install command if Dask is not installed.
 
     Raises:
-        ParameterError: if Dask is not installed; the message includes the install command.
+        ParameterError: if Dask is not installed.
     """
     if importlib.util.find_spec("distributed") is None:
         raise ParameterError(
-            "data_validation.scan.scheduler is dask, but Dask is not installed → in the project "
-            "folder, run `pip install -e '.[dask]'`, or set the scheduler to processes"
+            "data_validation.scan.scheduler is dask, but Dask is not installed → run `pip install -e '.[dask]'` in the "
+            "project folder, or set the scheduler to processes"
         )
 
 
 def run_on_dask(tasks: Sequence[InspectionTask], workers: int, address: str = "") -> Iterator[Columns]:
-    """Yield the results of the tasks, in the order of the tasks.
+    """Yield the results of the tasks, in task order.
 
     Args:
         tasks: tasks to run. The dataset root must have the same path on every worker.
-        workers: number of processes in the local cluster that is started if `address` is empty.
-        address: address of a running scheduler.
+        workers: number of processes of the local cluster; unused if `address` is given.
+        address: address of a running scheduler; if empty, a local cluster is started.
 
     Raises:
         DatasetError: if the scheduler cannot be reached, or a task fails on the workers.
@@ -56,22 +56,21 @@ def run_on_dask(tasks: Sequence[InspectionTask], workers: int, address: str = ""
             client = stack.enter_context(Client(cluster, timeout=_CONNECT_SECONDS))
         except OSError as error:
             raise DatasetError(
-                f"the Dask scheduler at {address} cannot be reached: {error} → start it, or correct "
+                f"the Dask scheduler at {address} cannot be reached: {error} → start the scheduler, or correct "
                 "data_validation.scan.dask_address"
             ) from error
         try:
             yield from _run_in_order(client, tasks)
         except (KilledWorker, FutureCancelledError) as error:
-            raise DatasetError(f"the Dask cluster lost a task: {error} → check the logs of its workers") from error
+            raise DatasetError(f"the Dask cluster lost a task: {error} → check the worker logs") from error
 
 
 def _run_in_order(client: Client, tasks: Sequence[InspectionTask]) -> Iterator[Columns]:
-    """Yield the results in the order of the tasks. The cluster holds only a few tasks per thread at a time."""
+    """Yield the results in task order. Only a few tasks per thread are in flight."""
     ahead = _TASKS_AHEAD_PER_THREAD * max(1, sum(client.nthreads().values()))
     waiting: deque[object] = deque()
     for task in tasks:
-        # Dask would reuse the result of an identical earlier task for a pure function, but the files may have changed
-        # since then.
+        # Not pure: Dask must not reuse the result of an identical earlier task, because the files may have changed.
         waiting.append(client.submit(run_task, task, pure=False))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()  # type: ignore[attr-defined]

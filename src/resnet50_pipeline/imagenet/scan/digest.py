@@ -14,9 +14,9 @@ COMPLETE, INCOMPLETE = "sha256", "incomplete-sha256"
 def compute_data_digest(manifest: pd.DataFrame) -> str:
     """Return the SHA-256 digest of the split, path, label and content of all listed images, as `sha256:…`.
 
-    The digest does not depend on the order of the lists, on unlisted images, or on the location of the dataset. It
-    starts with `incomplete-sha256:` if the scan did not hash every readable image. Such a digest covers all names and
-    labels, but not the content of the unhashed images.
+    The order of the lists, unlisted images and the location of the dataset do not matter. If the scan did not hash
+    every readable image, the digest starts with `incomplete-sha256:` and covers only the names and labels of the
+    unhashed images, not their content.
 
     Args:
         manifest: table returned by `scan_dataset`.
@@ -31,8 +31,8 @@ def compute_data_digest(manifest: pd.DataFrame) -> str:
 def compute_manifest_digest(manifest: pd.DataFrame) -> str:
     """Return the SHA-256 digest of all rows of a manifest, in order, as `sha256:…`.
 
-    Unlike `compute_data_digest`, this digest also depends on the order of the lists, on unlisted images, and on the
-    status of each image.
+    Unlike `compute_data_digest`, this digest also depends on the order of the lists, on unlisted images and on each
+    image's status.
 
     Args:
         manifest: table returned by `scan_dataset`.

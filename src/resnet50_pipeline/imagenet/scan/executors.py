@@ -1,6 +1,6 @@
-"""Runs inspection tasks in parallel, either in processes on this machine or on the workers of a Dask cluster.
+"""Runs inspection tasks in parallel, in processes on this machine or on a Dask cluster.
 
-An executor is a function that takes tasks and returns an iterator over their results, in the same order:
+An executor is a function that yields the results of tasks, in task order:
 
     executor = choose_executor("processes", workers=8)
     for results in executor(tasks): …
@@ -18,7 +18,7 @@ from resnet50_pipeline.imagenet.scan.tasks import Columns, Executor, InspectionT
 from resnet50_pipeline.imagenet.worker_pool import count_workers, map_in_processes
 
 Scheduler = Literal["processes", "dask"]
-# With fewer images, starting the processes takes longer than inspecting the images.
+# With fewer images, starting the processes takes longer than the inspection.
 _MIN_IMAGES_FOR_POOL: dict[ScanLevel, int] = {"structure": 50_000, "header": 20_000, "full": 1000}
 
 
@@ -26,10 +26,10 @@ def choose_executor(scheduler: Scheduler, workers: int = 0, dask_address: str = 
     """Return the executor for a scheduler.
 
     Args:
-        scheduler: `processes` for this machine, or `dask` for a cluster. All Dask workers need this package, and the
-            dataset must have the same path on each of them.
-        workers: number of processes; 0 means one per core. Ignored if a running Dask cluster is used.
-        dask_address: address of the cluster's scheduler, `tcp://host:8786`; if empty, a local cluster is started.
+        scheduler: `processes` for this machine, or `dask` for a cluster. Every Dask worker needs this package, and the
+            dataset at the same path.
+        workers: number of processes; 0 means one per core. Ignored if `dask_address` is given.
+        dask_address: address of a running scheduler, `tcp://host:8786`; if empty, Dask starts a local cluster.
 
     Raises:
         ParameterError: if Dask is not installed.
@@ -42,7 +42,7 @@ def choose_executor(scheduler: Scheduler, workers: int = 0, dask_address: str = 
 
 
 def run_in_processes(tasks: Sequence[InspectionTask], workers: int) -> Iterator[Columns]:
-    """Yield the results of the tasks, in the order of the tasks.
+    """Yield the results of the tasks, in task order.
 
     Raises:
         DatasetError: if a worker process is killed.

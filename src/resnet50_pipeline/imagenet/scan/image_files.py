@@ -1,4 +1,4 @@
-"""Inspects images in separate files and in archives. Problems are returned, never raised."""
+"""Inspects images in files and archives. Problems are returned, never raised."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ from resnet50_pipeline.imaging.jpeg_stream import END_OF_IMAGE
 
 
 def inspect_image(root: Path, path: str, level: ScanLevel = "full", *, tiff: bool = False) -> Inspection:
-    """Inspect the file at `root / path`.
-
-    This function does not raise an exception for a problem with the file, does not block, and does not open files
-    outside `root`.
+    """Inspect the file at `root / path`, without blocking or opening files outside `root`.
 
     Args:
         root: dataset root, with symbolic links resolved.
@@ -49,7 +46,7 @@ def inspect_image(root: Path, path: str, level: ScanLevel = "full", *, tiff: boo
         return Inspection(
             bytes=status.st_size,
             status="outside_root",
-            problem=f"resolves to {outside}, outside the dataset root → copy the image below the root",
+            problem=f"resolves to {outside}, outside the dataset root → copy the image into the dataset folder",
         )
     return inspect_file(file, level, tiff=tiff) if level != "structure" else Inspection(bytes=status.st_size)
 
@@ -60,7 +57,7 @@ def inspect_file(file: str | Path, level: ScanLevel, size: int = 0, *, tiff: boo
     Args:
         file: path of the file.
         level: `header` or `full`.
-        size: size in bytes, if known from a walk. Passing it saves a system call at the `header` level.
+        size: size in bytes, if known from a walk, which saves a system call at the `header` level.
         tiff: whether to accept TIFF files.
     """
     try:
@@ -114,8 +111,7 @@ def _inspect_archived(descriptor: int, offset: int, size: int, level: ScanLevel,
 
 
 def _inspect_opened(descriptor: int, level: ScanLevel, *, tiff: bool) -> Inspection:
-    # Seeking to the end would save this call, but only fstat detects that a FIFO or folder has replaced the file since
-    # the walk.
+    # Only fstat detects that a FIFO or folder has replaced the file since the walk.
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         return Inspection(
@@ -126,7 +122,7 @@ def _inspect_opened(descriptor: int, level: ScanLevel, *, tiff: bool) -> Inspect
 
 
 def _inspect_bytes_at(descriptor: int, offset: int, size: int, level: ScanLevel, *, tiff: bool) -> Inspection:
-    """Inspect an image that has `size` bytes, starting at `offset` in an open image file or archive."""
+    """Inspect the `size` bytes at `offset` in an open image file or archive."""
     try:
         require_file_size(size)
     except ImageDecodeError as error:
@@ -138,7 +134,7 @@ def _inspect_bytes_at(descriptor: int, offset: int, size: int, level: ScanLevel,
 
 
 def _inspect_plain_jpeg(descriptor: int, offset: int, size: int) -> Inspection | None:
-    """Inspect only the first and last bytes of a plain JPEG. Return None if the entire file must be read."""
+    """Inspect a plain JPEG by its first and last bytes. Return None if the entire file must be read."""
     if not HEADER_BYTES < size <= MAX_BYTES:
         return None
     try:
@@ -150,7 +146,7 @@ def _inspect_plain_jpeg(descriptor: int, offset: int, size: int) -> Inspection |
 
 
 def _read(descriptor: int, offset: int, size: int) -> bytes:
-    """Read `size` bytes, or fewer at the end of the file. One call is nearly always enough."""
+    """Read `size` bytes, or fewer at the end of the file."""
     data = os.pread(descriptor, size, offset)
     while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
         data += more
@@ -158,31 +154,31 @@ def _read(descriptor: int, offset: int, size: int) -> bytes:
 
 
 def _find_target_outside(root: Path, file: Path) -> Path | None:
-    """Return the real path of `file` if it is outside `root`, or None otherwise."""
+    """Return the real path of `file` if it is outside `root`, otherwise None."""
     real = file.resolve()
     return None if real.is_relative_to(root) else real
 
 
 def _find_other_form(root: Path, path: str) -> str:
-    """Return the problem with a path that exists in another Unicode form, or an empty string."""
+    """Return the problem if the path exists only in another Unicode form, otherwise an empty string."""
     for form in ("NFC", "NFD"):
         other = normalize(form, path)
         with contextlib.suppress(OSError, ValueError):
             if other != path and (root / other).exists():
                 return (
-                    f"exists, but its name is in another Unicode form ({form}), such as macOS uses → "
-                    f"convert the list to {form}, or rename the file"
+                    f"exists, but its name on disk has another Unicode form ({form}), as is common on macOS → convert "
+                    f"the list to {form}, or rename the file"
                 )
     return ""
 
 
 def _explain_missing(file: Path, error: OSError | ValueError) -> str:
     if isinstance(error, PermissionError):
-        return "cannot be reached: permission denied → make its folder readable"
+        return "cannot be reached: permission denied → make the folder readable"
     try:
         target = file.readlink()
     except (OSError, ValueError):
-        return "is missing → restore the image, or remove its line from the list"
+        return "is missing → restore the image, or remove its line"
     fault = "forms a loop" if getattr(error, "errno", None) == errno.ELOOP else "does not exist"
     return f"is a symbolic link to {target}, which {fault} → repair the link"
 

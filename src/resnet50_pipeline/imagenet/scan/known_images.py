@@ -1,6 +1,6 @@
-"""Lists the ILSVRC2012 images that have the suffix .JPEG but are PNG files or CMYK JPEG files.
+"""Lists the `.JPEG` files in ILSVRC2012 that are actually PNG or CMYK JPEG files.
 
-The file names come from https://github.com/cytsai/ilsvrc-cmyk-image-list, which TensorFlow Datasets also uses.
+Source: https://github.com/cytsai/ilsvrc-cmyk-image-list, also used by TensorFlow Datasets.
 """
 
 from __future__ import annotations

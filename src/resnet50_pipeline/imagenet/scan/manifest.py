@@ -7,9 +7,11 @@ train  n01440764  train/n01440764/n01440764_26.JPEG   0      13697  JPEG    RGB 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import DatasetError
@@ -31,38 +33,62 @@ MANIFEST_COLUMNS = (
     "exif_orientation",
     "status",
     "problem",
-    # mtime_ns: modification time; 0 at the `full` level, where the digest is more reliable. scan_level: depth of the
-    # inspection (structure, header, full). trailing_bytes: bytes after the end of the image.
+    # Modification time; 0 at the `full` level, where the digest is more reliable.
     "mtime_ns",
+    # Depth of the inspection: structure, header or full.
     "scan_level",
-    # ignored: content that decoding ignores.
+    # Number of bytes after the end of the image.
     "trailing_bytes",
+    # Content that decoding ignores.
     "ignored",
+    # Measures of the content, see `imaging.content.measures`. Only the `full` level has them.
+    "difference_hash",
+    "brightness_p5",
+    "brightness_p99",
+    "entropy",
+    "sharpness",
 )
 UNLISTED_LABEL = -1
-# Images and other files that are in train/ or val/, but not in any list.
+# Images and other files in train/ or val/ that are not in any list.
 UNLISTED_STATUSES = ("unlisted", "other_file")
 
 
+def require_current_format(manifest_file: Path) -> None:
+    """Raise an error if an older version of this package wrote the manifest.
+
+    Args:
+        manifest_file: Parquet manifest.
+
+    Raises:
+        DatasetError: if columns are missing.
+    """
+    missing = [name for name in MANIFEST_COLUMNS if name not in pq.read_schema(manifest_file).names]
+    if missing:
+        raise DatasetError(
+            f"{manifest_file} was written by an older version: it has no column {missing[0]} → run data_validation "
+            "again"
+        )
+
+
 def find_listed(manifest: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return [N] bool: True for the rows of listed images."""
+    """Return a mask of the listed images, [N] bool."""
     is_listed: NDArray[np.bool_] = ~manifest["status"].isin(UNLISTED_STATUSES).to_numpy(dtype=bool)
     return is_listed
 
 
 def select_listed(manifest: pd.DataFrame, split: Split | None = None) -> pd.DataFrame:
-    """Return the rows of listed images, for one split or for both."""
+    """Return the rows for the listed images, from one split or both."""
     is_listed = find_listed(manifest)
     return manifest[is_listed] if split is None else manifest[is_listed & (manifest["split"] == split)]
 
 
 def count_listed_classes(manifest: pd.DataFrame) -> int:
-    """Return the number of classes if `dataset.class_num` is null: the largest label of a listed image, plus one."""
+    """Return the number of classes to use if `dataset.class_num` is null: the largest label plus one."""
     return int(manifest["label"].max()) + 1
 
 
 def require_unchanged(lists: Mapping[Split, ListEntries], manifest: pd.DataFrame) -> None:
-    """Raise if the list files have changed since the manifest was built.
+    """Raise an error if the list files have changed since the manifest was built.
 
     Args:
         lists: entries, keyed by split, with paths relative to the dataset root.
@@ -79,7 +105,7 @@ def require_unchanged(lists: Mapping[Split, ListEntries], manifest: pd.DataFrame
         difference = find_first_difference(entries, paths[rows], labels[rows])
         if difference is not None:
             raise DatasetError(
-                f"{entries.source} has changed since validation: it lists {pluralize(len(entries), 'image')}, the "
-                f"manifest lists {rows.sum():,} in {split}/, and they first differ at entry {difference + 1} → "
+                f"{entries.source} has changed since validation: it has {pluralize(len(entries), 'image')}, the "
+                f"manifest has {rows.sum():,} in {split}/, and the first difference is at entry {difference + 1} → "
                 "run data_validation again"
             )

@@ -15,7 +15,7 @@ class ManifestChanges:
     """Images that differ between two manifests, as sorted paths relative to the dataset root.
 
     Attributes:
-        changed: images with different content, label, split or status, or listed in only one of the two manifests.
+        changed: images whose content, label, split or status differs, or that only one of the manifests lists.
         added: images that are only in the new manifest.
         gone: images that are only in the old manifest.
     """
@@ -49,7 +49,7 @@ def find_changes(before: pd.DataFrame, after: pd.DataFrame) -> ManifestChanges:
 
 
 def _by_path(manifest: pd.DataFrame) -> pd.Series[str]:
-    """Return one string per path that combines the values to compare. If a path is repeated, use its first row."""
+    """Join the compared values into one string per path. If a path is repeated, only its first row is used."""
     columns = [manifest[name].astype(str) for name in ("split", "label", "status", "bytes", "sha256")]
     first = ~manifest["path"].duplicated()
     texts = ["\t".join(row) for row in zip(*columns, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from resnet50_pipeline.imagenet.scan.rows import MTIME_RESOLUTION_NS, NUMBERS, T
 from resnet50_pipeline.imagenet.scan.tasks import Executor, InspectionTask, split_into_tasks
 from resnet50_pipeline.imagenet.walk import WalkedFiles, find_top_folders, walk_splits
 from resnet50_pipeline.imagenet.worker_pool import count_workers
+from resnet50_pipeline.imaging.content.measures import SCORES
 from resnet50_pipeline.progress import show_progress
 from resnet50_pipeline.text import format_duration, pluralize
 
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 _UNLISTED = {
     "unlisted": "is not in any list → add a line for it, or move it out of the dataset",
-    "other_file": "is not used, because its name has no image suffix → rename it, add a line for it, or "
+    "other_file": "is not used because its name has no image suffix → rename the file, add a line for it, or "
     "move it out of the dataset",
 }
 
@@ -51,33 +52,36 @@ def scan_dataset(
     archived: Mapping[Split, ArchivedImages] | None = None,
     tiff: bool = False,
     class_keys: Sequence[str] | None = None,
+    dropped: Collection[str] = (),
+    relabeled: Collection[str] = (),
 ) -> pd.DataFrame:
     """Walk the dataset folder and inspect every listed image.
 
     Problems with images are recorded in the columns `status` and `problem`, never raised. The column `scan_level`
-    contains the level at which each image was inspected. This level is deeper than `level` if the result comes from a
-    deeper earlier scan and the file has not changed. The `structure` level does not use earlier results.
+    contains the level of each image's inspection, which is deeper than `level` if the cached result of an earlier,
+    deeper scan was reused. The `structure` level never reuses results.
 
     Args:
         root: dataset folder.
         lists: entries, keyed by split, with paths relative to `root`.
         workers: number of processes that walk and read; 0 means one per core.
         level: depth of the inspection; see `scan.inspection`.
-        cache_dir: folder of the caches, or None. If the size and modification time of a file are unchanged and the
-            cache contains its results at this level or a deeper one, the results are reused. New results are saved to
-            the cache every few seconds.
+        cache_dir: folder of the caches, or None. Results at this level or deeper are reused for files with the same
+            size and modification time, and new results are saved every few seconds.
         executor: function that inspects the images; None uses processes on this machine.
-        archived: archived images, keyed by split, for the splits that are read from archives. The folders of these
-            splits are ignored. The manifest is the same as for the unpacked images.
+        archived: images of each archived split. The folders of these splits are ignored. The manifest is the same as
+            for the unpacked images.
         tiff: whether to accept TIFF files.
-        class_keys: short names of the classes, in label order, if the images may be anywhere below `root`. They replace
-            the class folders in the column `synset`, and only the top-level folders that appear in the lists are
-            walked. None for the ImageNet layout.
+        class_keys: short names of the classes, in label order, if the images may be anywhere below `root`; None for the
+            ImageNet layout. The column `synset` then contains these names instead of class folders, and only the
+            top-level folders that appear in the lists are walked.
+        dropped: files that a patch has removed from the lists. They are not reported as unlisted.
+        relabeled: images whose label a patch has set. Their `synset` comes from the label instead of the folder.
 
     Returns:
         The manifest with the columns `MANIFEST_COLUMNS`: one row per list entry, train first, in list order; then one
-        row per file that is not in any list, with label -1, no information about its content, and the status "unlisted"
-        for an image, or "other_file".
+        row per file that is not in any list. These rows have the label -1, no information about the content, and the
+        status "unlisted" (for an image) or "other_file".
 
     Raises:
         DatasetError: if a folder cannot be walked, or a worker process is killed.
@@ -99,7 +103,7 @@ def scan_dataset(
     cache = None
     if cache_dir is not None and level != "structure":
         fingerprints = [one for images in archived.values() for one in images.fingerprint]
-        # An archive that changed moments ago may still be incomplete. Read it, but do not cache the results.
+        # An archive that has just changed may still be incomplete. Read it, but do not cache the results.
         if all(mtime_ns < start_ns - MTIME_RESOLUTION_NS for _, _, mtime_ns in fingerprints):
             cache = ScanCache(cache_dir, real_root, fingerprints, tiff=tiff)
             rows.load_cached(cache)
@@ -108,7 +112,7 @@ def scan_dataset(
     )
     if cache is not None:
         rows.save(cache, start_ns)
-    manifest = _build_manifest(rows, lists, walked, walk_index, class_keys)
+    manifest = _build_manifest(rows, lists, walked, walk_index, class_keys, dropped=dropped, relabeled=relabeled)
     seconds = time.monotonic() - start
     logger.info(
         "scanned %s in %s, %.0f images/s (%s from the cache); not in any list: %s",
@@ -126,7 +130,7 @@ def _inspect(
 ) -> int:
     """Inspect the pending images and return how many were read.
 
-    Results are added to the cache every few seconds, and at the end even if the scan fails.
+    Results are cached every few seconds, and also if the scan fails.
     """
     order, tasks = _plan(root, rows, tiff=tiff)
     if not tasks:
@@ -158,11 +162,10 @@ def _inspect(
 
 
 def _plan(root: Path, rows: ScanRows, *, tiff: bool) -> tuple[NDArray[np.int64], list[InspectionTask]]:
-    """Return the pending rows, in the order of their tasks, and the tasks.
+    """Return the pending rows and their tasks, in the same order.
 
     Separate files come first, in list order, because neighbors in a list are usually in the same folder. Archived
-    images follow in archive order, so that each archive is read sequentially. Entries that are not regular files come
-    last.
+    images follow, in the order in which they are stored. Entries that are not regular files come last.
     """
     tasks: list[InspectionTask] = []
     parts: list[NDArray[np.int64]] = []
@@ -188,7 +191,7 @@ def _plan(root: Path, rows: ScanRows, *, tiff: bool) -> tuple[NDArray[np.int64],
 
 
 def _iterate_row_bounds(lists: Mapping[Split, ListEntries]) -> Iterator[tuple[Split, tuple[int, int]]]:
-    """Yield each split with the index of its first row and the index after its last row."""
+    """Yield each split with its first row and the row after its last row."""
     start = 0
     for split, entries in lists.items():
         yield split, (start, start + len(entries))
@@ -201,10 +204,13 @@ def _build_manifest(
     walked: WalkedFiles,
     walk_index: NDArray[np.int64],
     class_keys: Sequence[str] | None,
+    *,
+    dropped: Collection[str],
+    relabeled: Collection[str],
 ) -> pd.DataFrame:
-    unlisted = _find_unlisted(walked, walk_index)
+    unlisted = _find_unlisted(walked, walk_index, dropped)
     if class_keys is not None:
-        # These files are not in any list, so they have no split, but every row needs a value in this column.
+        # Files that are not in any list have no split, but the column needs a value.
         unlisted["split"][:] = "train"
     lengths = [len(entries) for entries in lists.values()]
     paths = [path for entries in lists.values() for path in entries.paths]
@@ -214,8 +220,8 @@ def _build_manifest(
         "label": np.concatenate([entries.labels for entries in lists.values()]),
         **rows.columns,
     }
-    # At the `full` level, the digest identifies the content. Omitting the modification time gives copies of a dataset
-    # the same manifest.
+    # At the `full` level, the digest identifies the content. Without modification times, copies of a dataset have the
+    # same manifest.
     values["mtime_ns"] = np.where(values["scan_level"] == "full", 0, values["mtime_ns"])
     if len(unlisted["path"]):
         values = {name: np.concatenate([value, unlisted[name]]) for name, value in values.items()}
@@ -226,32 +232,39 @@ def _build_manifest(
         values["synset"] = keys[np.minimum(values["label"], len(class_keys))]
     manifest = pd.DataFrame({name: values[name] for name in MANIFEST_COLUMNS}, copy=False)
     if class_keys is None:
+        if relabeled:
+            manifest.loc[manifest["path"].isin(list(relabeled)), "synset"] = ""
         _fill_in_synsets(manifest)
     manifest["label"] = manifest["label"].astype("Int64")
     return manifest
 
 
 def _locate_in_walk(paths: pa.LargeStringArray, walked: pa.LargeStringArray) -> NDArray[np.int64]:
-    """Return the index of each listed path in the walk, and -1 for paths that the walk did not find."""
+    """Return the index of each listed path in the walk, or -1 if the walk did not find it."""
     found = pc.index_in(paths, walked).fill_null(-1)
     return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _find_unlisted(walked: WalkedFiles, walk_index: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return the columns for files that are not in any list, sorted by split and path."""
+def _find_unlisted(
+    walked: WalkedFiles, walk_index: NDArray[np.int64], dropped: Collection[str]
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of the files that are not in any list, sorted by split and path."""
     is_listed = np.zeros(len(walked.sizes), np.bool_)
     is_listed[walk_index[walk_index >= 0]] = True
     rest = np.flatnonzero(~is_listed)
     is_file = walked.is_file
     rest_paths = walked.paths.take(pa.array(rest)).to_pylist()
-    # A link or FIFO without an image suffix cannot be an image that is missing from the lists, so ignore it.
+    # Ignore links and FIFOs without an image suffix, which cannot be forgotten images.
     found = sorted(
-        (path, at) for path, at in zip(rest_paths, rest.tolist(), strict=True) if is_file[at] or _is_image(path)
+        (path, at)
+        for path, at in zip(rest_paths, rest.tolist(), strict=True)
+        if (is_file[at] or _is_image(path)) and path not in dropped
     )
     count, index = len(found), np.array([at for _, at in found], np.int64)
     columns: dict[str, NDArray[Any]] = {name: np.zeros(count, np.int64) for name in NUMBERS}
     texts = {**dict.fromkeys(TEXTS, ""), "scan_level": "structure"}
     columns |= {name: np.full(count, text, object) for name, text in texts.items()}
+    columns |= {name: np.full(count, np.nan, np.float32) for name in SCORES}
     columns["path"] = np.array([path for path, _ in found], object)
     columns["status"][:] = ["unlisted" if _is_image(path) else "other_file" for path, _ in found]
     columns["problem"][:] = [_UNLISTED[status] for status in columns["status"]]
@@ -267,7 +280,7 @@ def _is_image(path: str) -> bool:
 
 
 def _find_synsets(paths: NDArray[Any]) -> NDArray[Any]:
-    """Return the class folder of each path. Images in the same folder share one string object."""
+    """Return the class folder of each path. Paths in the same folder share one string object."""
     synset_of_folder: dict[str, str] = {}
     synsets = np.empty(len(paths), object)
     for index, path in enumerate(paths):
@@ -285,7 +298,7 @@ def _synset_of(path: str) -> str:
 
 
 def _fill_in_synsets(manifest: pd.DataFrame) -> None:
-    """Fill in the synset of images in a flat folder if exactly one train class folder has the same label."""
+    """Fill in the synset of images in a flat folder if exactly one class folder in train/ has the same label."""
     unknown = manifest["synset"] == ""
     if not unknown.any():
         return

@@ -1,4 +1,4 @@
-"""Checks that images still match the manifest, reading only the files whose size, time or inode has changed."""
+"""Checks that images still match the manifest by reading changed files and a sample of the seemingly unchanged ones."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from resnet50_pipeline.text import pluralize
 
 logger = logging.getLogger(__name__)
 
-# Number of images that are read even though their files appear unchanged. If one image in 50 has been replaced without
-# changing the size and time of its file, the probability of missing it is below 1%.
+# Number of images to read even though their files appear unchanged. If 1 in 50 images was replaced by an image with the
+# same size and time, the probability that the sample contains no replaced image is below 1%.
 SAMPLE = 256
 _IMAGES_PER_TASK = 256
 _MIN_IMAGES_FOR_POOL = 2000
@@ -49,17 +49,17 @@ class _Task:
 def find_changed_images(
     root: Path, manifest_file: Path, listed: pd.DataFrame, cache_dir: Path | None, workers: int = 0
 ) -> list[tuple[str, str]]:
-    """Return the path of each readable image whose file has changed since the scan, with a description of the change.
+    """Return the path of each valid image that has changed since the scan, and a description of the change.
 
-    An image is assumed to be unchanged if its size, modification time and inode match the scan cache. A random sample
-    of these images and all other images are read, and their digests are compared with the manifest. If the manifest has
-    no digests, the modification times are compared.
+    An image counts as unchanged if its size, modification time and inode match the scan cache. All other images, and a
+    random sample of the unchanged images, are read to compare their digests with the manifest. If the manifest has no
+    digests, the modification times are compared.
 
     Args:
         root: dataset folder.
         manifest_file: Parquet manifest.
         listed: rows of the manifest to check, with the columns `COMPARED` and the index of the manifest.
-        cache_dir: folder of the scan caches; None reads all images.
+        cache_dir: folder of the scan caches; without it, every image is read.
         workers: number of processes that walk and read; 0 means one per core.
 
     Raises:
@@ -81,16 +81,16 @@ def find_changed_images(
     read = np.concatenate([unknown, sample])
     digests = _read_digests(real_root, [state.paths[row] for row in read.tolist()], workers)
     is_same = np.array([digest == state.digests[row] for row, digest in zip(read.tolist(), digests, strict=True)], bool)
-    is_changed = state.is_other_size | state.is_other_time
+    is_changed = state.size_differs | state.time_differs
     is_changed[read[~is_same]] = True
     logger.info(
-        "compared %s with the manifest: %s read, the others have the same size, time and inode as in the scan",
+        "compared %s with the manifest: read %s; the other images have the same size, time and inode as in the scan",
         pluralize(len(images), "image"),
         f"{len(read):,}",
     )
     if cache is not None:
         if (~is_same[len(unknown) :]).any():
-            # An image has changed although its size, time and inode have not, so this cache cannot be trusted.
+            # An image has changed, but its size, time and inode have not, so the cache cannot be trusted.
             cache.delete()
         else:
             state.update(cache, manifest_file, unknown[is_same[: len(unknown)]], np.flatnonzero(is_changed), start_ns)
@@ -98,14 +98,14 @@ def find_changed_images(
 
 
 class _FileStates:
-    """The images of the manifest, and the current state of their files.
+    """The images in the manifest, and the current state of their files.
 
     Attributes:
         paths: [N] paths relative to the root.
-        digests: [N] digests in the manifest, "" if the scan computed none.
-        is_other_size: [N] bool, True if the size differs from the manifest, or the file is missing.
-        is_other_time: [N] bool, True if there is no digest, and the modification time differs from the manifest.
-        has_digest: [N] bool, True if there is a digest, and the size matches the manifest.
+        digests: [N] digests in the manifest; "" if the scan did not compute one.
+        size_differs: [N] bool, True if the size differs from the manifest or the file is missing.
+        time_differs: [N] bool, True if there is no digest and the modification time differs from the manifest.
+        has_digest: [N] bool, True if there is a digest and the size matches the manifest.
     """
 
     def __init__(self, images: pd.DataFrame, walked: WalkedFiles) -> None:
@@ -114,7 +114,7 @@ class _FileStates:
         self.digests: list[str] = images["sha256"].fillna("").tolist()
         self._column = pa.array(self.paths, pa.large_string())
         found = pc.index_in(self._column, walked.paths).fill_null(-1).to_numpy(zero_copy_only=False)
-        # A link is not a regular file. It is opened to read its target.
+        # Links are not regular files, so their targets are read.
         is_walked = (found >= 0) & (walked.is_file[found] if len(walked.sizes) else False)
         self._sizes, self._mtimes, self._inodes = (
             np.where(is_walked, column[found] if len(column) else _NEVER, _NEVER)
@@ -122,14 +122,14 @@ class _FileStates:
         )
         is_link = (found >= 0) & ~is_walked
         expected = images["bytes"].to_numpy(np.int64)
-        self.is_other_size = (self._sizes != expected) & ~is_link
+        self.size_differs = (self._sizes != expected) & ~is_link
         has_digest = images["sha256"].fillna("").to_numpy(object) != ""
         mtimes = images["mtime_ns"].to_numpy(np.int64)
-        self.is_other_time = ~has_digest & ~is_link & ~self.is_other_size & (self._mtimes != mtimes)
-        self.has_digest: NDArray[np.bool_] = has_digest & ~self.is_other_size
+        self.time_differs = ~has_digest & ~is_link & ~self.size_differs & (self._mtimes != mtimes)
+        self.has_digest: NDArray[np.bool_] = has_digest & ~self.size_differs
 
     def find_known(self, cache: ScanCache | None) -> NDArray[np.int64]:
-        """Return the rows for which the cache contains the manifest's digest and the current state of the file."""
+        """Return the rows whose digest and file state match the cache."""
         if cache is None or not len(cache.rows):
             return np.zeros(0, np.int64)
         found = cache.find(self._column, self._sizes, self._mtimes, ["full"])
@@ -150,9 +150,9 @@ class _FileStates:
         changed: NDArray[np.int64],
         start_ns: int,
     ) -> None:
-        """Record the current state of verified files, and make the next scan read changed ones."""
-        # The state of a link does not show changes of its target. A file that changed just now may change again without
-        # getting a new modification time.
+        """Record the current state of the verified files, and make the next scan read the changed files."""
+        # Changes to a link's target do not change the link. A file that has just changed may change again without a new
+        # modification time.
         is_settled = (self._mtimes[verified] != _NEVER) & (self._mtimes[verified] < start_ns - MTIME_RESOLUTION_NS)
         rows = np.concatenate([verified[is_settled], changed])
         if not len(rows):
@@ -198,7 +198,7 @@ def _digest_files(task: _Task) -> list[str]:
 
 def _digest_file(path: str) -> str:
     try:
-        # The flag prevents blocking if a FIFO has replaced the file.
+        # O_NONBLOCK avoids blocking if a FIFO has replaced the file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()

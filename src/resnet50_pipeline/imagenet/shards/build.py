@@ -1,9 +1,9 @@
-"""Builds a shard set from the images of both lists, in parallel. An interrupted build can be resumed.
+"""Builds a shard set from the images in both lists, in parallel. An interrupted build can be resumed.
 
     shard_set = build_shard_set(folder, {"train": SplitToPack(entries, images), …}, packing, images_per_shard=500)
 
-Each shard is moved into place with a single rename, so finished shards survive a killed build, and the next build keeps
-them. `shard_set.json` is written last, and readers reject a folder that does not contain it.
+Each shard is moved into place with a single rename, so the next build can keep the finished shards of a build that was
+killed. `shard_set.json` is written last, and readers reject a folder without it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ logger = logging.getLogger(__name__)
 # With fewer images, starting the processes takes longer than packing the images.
 _MIN_IMAGES_FOR_POOL = 500
 _MAX_PROBLEMS_LOGGED = 3
-# Matches the shard names from `_plan` and the temporary names from `files.replacing_file`. The folder may contain other
-# archives, such as ImageNet's class archives (`train/n01440764.tar`), which must never be deleted.
+# Matches the shard names from `_plan` and the temporary names from `files.replacing_file`. It must not match other
+# archives in the folder, such as ImageNet's class archives (`train/n01440764.tar`), which must never be deleted.
 _SHARD_NAME = re.compile(r"\d{4,}(-.+)?-\d{3,}\.tar|\.\d{4,}(-.+)?-\d{3,}\.tar\.[0-9a-f]{8}\.tmp")
 
 
@@ -59,7 +59,7 @@ class SplitToPack:
 
 @dataclass(frozen=True, eq=False)
 class _PlannedShard:
-    """Shard to write, and the list rows that it will contain."""
+    """A shard to write, with the list rows it will contain."""
 
     split: Split
     name: str
@@ -67,7 +67,7 @@ class _PlannedShard:
 
 
 def resolve_packing(mode: ShardMode, parameters: ShardParameters) -> Packing:
-    """Return the packing settings for a mode. Parameters that do not affect the mode are set to fixed values."""
+    """Return the packing settings for a mode. Parameters that the mode does not use get fixed values."""
     if mode == "original":
         return Packing(mode=mode, jpeg_quality=0, interpolation="bilinear", opencv="")
     quality = parameters.jpeg_quality if mode == "jpeg-256" else 0
@@ -83,20 +83,20 @@ def build_shard_set(
     workers: int = 0,
     tiff: bool = False,
 ) -> ShardSet:
-    """Pack the images of the given lists into a shard set.
+    """Pack the images in the given lists into a shard set.
 
     Args:
-        folder: destination, which is created if needed. Existing shards with the same images and packing are verified
-            against their checksums and kept. Shards that do not belong to the set are deleted.
+        folder: destination, created if needed. Existing shards with the same images and packing are kept if their
+            checksums match. Shards that do not belong to the set are deleted.
         splits: lists and images, keyed by split.
         packing: how each image is packed.
-        images_per_shard: maximum number of images per shard; a shard contains images of one class.
+        images_per_shard: maximum number of images per shard. Each shard contains images of one class.
         workers: number of processes; 0 means one per core.
         tiff: whether to accept TIFF files.
 
     Raises:
         DatasetError: if an image cannot be read or decoded or has changed since validation, or if a shard cannot be
-            written or is different when read back. Finished shards are kept, but the set is incomplete.
+            written or differs when read back. Finished shards are kept, but the set is incomplete.
         OutputDirectoryInUseError: if another process is building shards in the folder.
     """
     with _claiming_folder(folder):
@@ -134,7 +134,7 @@ def write_no_shard_set(folder: Path) -> ShardSet:
         if left := [path for split in SPLITS for path in _find_shards(folder / split) if path.suffix == ".tar"]:
             logger.warning(
                 "%s: ignoring %s (%s) from an earlier run because data_preparation.shards.mode is null → set the mode "
-                "again to reuse matching shards",
+                "to reuse matching shards",
                 folder,
                 pluralize(len(left), "shard"),
                 format_bytes(sum(path.stat().st_size for path in left)),
@@ -146,20 +146,20 @@ def write_no_shard_set(folder: Path) -> ShardSet:
 
 @contextlib.contextmanager
 def _claiming_folder(folder: Path) -> Iterator[None]:
-    """Create a folder and lock it while the block runs. Convert write errors to a DatasetError with a next step."""
+    """Create a folder and lock it while the block runs. Convert write errors to DatasetError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with claiming_folder(folder, "is building shards in it"):
             yield
     except OSError as error:
         raise DatasetError(
-            f"{error.filename or folder} cannot be written: {error.strerror} → free some space or make it writable, "
-            "and try again (finished shards are kept)"
+            f"{error.filename or folder} cannot be written: {error.strerror} → free up space or make the folder "
+            "writable, then try again (finished shards are kept)"
         ) from error
 
 
 def _plan(split: Split, entries: ListEntries, images_per_shard: int) -> Iterator[_PlannedShard]:
-    """Assign the images of a list to shards. Shards are ordered by label, and images within a shard by list order."""
+    """Assign the images in a list to shards. Shards are ordered by label, and images within a shard by list order."""
     order = np.argsort(entries.labels, kind="stable")
     labels, starts = np.unique(entries.labels[order], return_index=True)
     for label, rows in zip(labels.tolist(), np.split(order, starts[1:]), strict=True):
@@ -229,7 +229,7 @@ def _write_index(
 
 
 def _delete_obsolete(folder: Path, shards: set[str], indexes: set[str]) -> None:
-    """Delete shards and indexes that are not part of this set, and partial files of a killed run. Keep other files."""
+    """Delete the shards, indexes and partial files that are not part of this set. Keep all other files."""
     for split in SPLITS:
         for path in _find_shards(folder / split):
             if f"{split}/{path.name}" not in shards:
@@ -239,5 +239,5 @@ def _delete_obsolete(folder: Path, shards: set[str], indexes: set[str]) -> None:
 
 
 def _find_shards(folder: Path) -> list[Path]:
-    """Return all shards in a split's folder, including shards of earlier sets and partially written shards."""
+    """Return all shards in a split's folder, including old and partially written ones."""
     return [path for path in folder.glob("*") if _SHARD_NAME.fullmatch(path.name)]

@@ -25,7 +25,7 @@ def compare_pixels(folder: Path, split: ShardedSplit, images: PackedImages, *, t
     Args:
         folder: shard set folder.
         split: packed images.
-        images: original images, in list order; 256 of them, evenly spaced, are compared.
+        images: original images, in list order. A sample of 256 evenly spaced images is compared.
         tiff: whether to accept TIFF files.
 
     Raises:
@@ -54,8 +54,8 @@ def apply_eval_transforms(data: bytes, *, tiff: bool = False) -> NDArray[np.uint
 
 
 def measure_psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the peak signal-to-noise ratio of 8-bit pixels in decibels: 10 log10(255² / mean squared error).
+    """Return the peak signal-to-noise ratio of 8-bit pixels in decibels, or infinity if the pixels are identical.
 
-    Return infinity if the pixels are identical.
+    The ratio is 10 log10(255² / mean squared error).
     """
     return float("inf") if np.array_equal(one, other) else float(cv2.PSNR(one, other))

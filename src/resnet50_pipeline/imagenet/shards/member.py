@@ -23,9 +23,9 @@ def name_shard_member(path: str, packing: Packing) -> str:
 def pack_image(data: bytes, packing: Packing, name: str = "image", *, tiff: bool = False) -> bytes:
     """Encode an image in the format that `packing` defines.
 
-    `decode_image` applies the EXIF orientation, so packed images have no orientation. If the short side of an image is
-    at most `SHORT_SIDE` pixels, the image keeps its size, because enlarging it adds bytes but no detail. In `jpeg-256`
-    mode, the bytes of such an image are also kept, including its EXIF orientation, which the reader then applies.
+    Packed images have no EXIF orientation, because `decode_image` applies it. An image whose short side is at most
+    `SHORT_SIDE` pixels keeps its size, because enlarging the image would add bytes but no detail. The `jpeg-256` mode
+    stores the original bytes of such an image, including any EXIF orientation, which the reader then applies.
 
     Raises:
         ImageDecodeError: if the image cannot be decoded.

@@ -1,4 +1,4 @@
-"""Packs validated lists into a shard set. The images may be separate files or still in the original archives."""
+"""Packs validated lists into a shard set, from separate image files or from the original archives."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pack_dataset(
         manifest_file: Parquet manifest of these lists. The images must still match its digests.
         folder: destination of the shard set.
         parameters: mode and size of the shards.
-        archives: archives, keyed by split, for the splits that are read from archives.
+        archives: path of each archived split's archive.
         tiff: whether to accept TIFF files.
 
     Raises:
@@ -88,7 +88,7 @@ def _locate_archived(archived: ArchivedImages, split: Split, entries: ListEntrie
         line = rows.index(-1)
         raise DatasetError(
             f"{entries.source}:{line + 1}: {paths[line]} is not in {archived.display_name}; "
-            f"{rows.count(-1)} of {len(paths)} images are missing from it → run data_validation, which lists them"
+            f"{rows.count(-1)} of {len(paths)} images are missing from the archive → run data_validation to list them"
         )
     archives = [str(file) for file in archived.files]
     return PackedImages(

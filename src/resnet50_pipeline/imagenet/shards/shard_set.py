@@ -1,11 +1,11 @@
-"""Defines a shard set: the images of both lists in a few plain tar files, and an index of their positions.
+"""Defines a shard set: the images in both lists, stored in plain tar files, with an index of their positions.
 
-    shards/shard_set.json                       description of the set; written last, when the set is complete
+    shards/shard_set.json                       description of the set, written last
     shards/train.npy                            one row per image, in the order of the train list: INDEX_DTYPE
-    shards/train/0000-n01440764-000.tar         images of one class; `tar -xf` restores the files that the list names
+    shards/train/0000-n01440764-000.tar         images of one class; `tar -xf` restores the listed files
     shards/val.npy, shards/val/0000-n01440764-000.tar
 
-The training ranks need only NumPy and `pread` to read a set.
+Reading a set requires only NumPy and `pread`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ INDEX_DTYPE = np.dtype(
 
 
 class Packing(FrozenModel):
-    """Settings for packing images. The bytes of a member depend only on these settings and on the image.
+    """Settings for packing images. A member's bytes depend only on these settings and the image.
 
     Attributes:
         mode: `original` keeps the bytes. `jpeg-256` shrinks the short side to 256 pixels and encodes a JPEG. `raw-256`
-            shrinks the image the same way and stores uncompressed pixels.
+            shrinks the image in the same way and stores uncompressed pixels.
         jpeg_quality: 1..100 in `jpeg-256` mode.
         interpolation: interpolation for resizing, as named in `ResizeImage`.
-        opencv: version of OpenCV that resized and encoded the images; empty for `original`.
+        opencv: version of the OpenCV library that resized and encoded the images; empty for `original`.
     """
 
     mode: ShardMode
@@ -52,7 +52,7 @@ class Packing(FrozenModel):
 
     @property
     def pixels(self) -> str:
-        """Summary of the settings that change pixels. Empty if the original images are packed unchanged."""
+        """Summary of the settings that change pixels; empty if the images are packed unchanged."""
         if self.mode == "original":
             return ""
         quality = f", quality {self.jpeg_quality}" if self.mode == "jpeg-256" else ""
@@ -76,14 +76,14 @@ class Shard(FrozenModel):
 
 
 class ShardedSplit(FrozenModel):
-    """Packed images of one list.
+    """The packed images in one list.
 
     Attributes:
         images: number of rows in the list.
         list_digest: `sha256:…` of the list file.
         index: name of the index file in the set's folder.
         index_digest: `sha256:…` of the index file.
-        shards: shards, ordered by their numbers in the index.
+        shards: shards, in the order of their numbers in the index.
     """
 
     images: int
@@ -112,10 +112,10 @@ class Fidelity(FrozenModel):
     def __str__(self) -> str:
         """Return a one-line summary."""
         if self.mean_psnr_db is None:
-            return f"{self.images} val images compared: all evaluation pixels are identical"
+            return f"{self.images} val images compared: all identical after the evaluation transforms"
         return (
-            f"{self.images} val images compared: PSNR of the evaluation pixels {self.mean_psnr_db:.1f} dB on average, "
-            f"{self.lowest_psnr_db:.1f} dB minimum, {self.identical} identical"
+            f"{self.images} val images compared: {self.identical} identical after the evaluation transforms; PSNR of "
+            f"the other images {self.mean_psnr_db:.1f} dB on average, {self.lowest_psnr_db:.1f} dB minimum"
         )
 
 
@@ -151,7 +151,7 @@ def read_shard_set(folder: Path) -> ShardSet:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DatasetNotFoundError(
-            f"{path} is missing, so the shard set is not finished → run data_preparation, which keeps finished shards"
+            f"{path} is missing, so the shard set is incomplete → run data_preparation, which keeps finished shards"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read: {error} → run data_preparation again") from error
@@ -161,13 +161,13 @@ def read_shard_set(folder: Path) -> ShardSet:
         finding = error.errors(include_url=False)[0]
         where = ".".join(map(str, finding["loc"])) or "the file"
         raise DatasetError(
-            f"{path} is not a valid shard set description for this version: {where}: {finding['msg']} (found "
+            f"{path} is damaged or was written by another version: {where}: {finding['msg']} (found "
             f"{finding['input']!r:.60}) → run data_preparation again"
         ) from error
 
 
 def resolve_shards(folder: Path) -> Path | None:
-    """Return `folder` if it contains a shard set, or None if its description says that images are separate files.
+    """Return `folder` if it contains a shard set, or None if the images are separate files.
 
     Raises:
         DatasetError: for the same reasons as `read_shard_set`.
@@ -176,7 +176,7 @@ def resolve_shards(folder: Path) -> Path | None:
 
 
 def describe_pixels(folder: Path | None) -> str:
-    """Return how the packed pixels of a shard set were produced, or an empty string if training uses original pixels.
+    """Return how the pixels of a shard set were produced, or an empty string if they are the original pixels.
 
     Raises:
         DatasetError: for the same reasons as `read_shard_set`.
@@ -186,7 +186,7 @@ def describe_pixels(folder: Path | None) -> str:
 
 
 def describe_fidelity(folder: Path | None) -> str:
-    """Return a summary of the fidelity of a shard set, or an empty string if training uses original pixels.
+    """Return the fidelity of a shard set as text, or an empty string if its pixels are unchanged.
 
     Raises:
         DatasetError: for the same reasons as `read_shard_set`.

@@ -1,4 +1,4 @@
-"""Reads the images of a list from shards, with a shared memory-mapped index and one `pread` per image."""
+"""Reads the images in a list from shards, using a memory-mapped index and one `pread` per image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from resnet50_pipeline.imagenet.lists.files import ListEntries
 from resnet50_pipeline.imagenet.shards.shard_set import INDEX_DTYPE, ShardedSplit, digest_list, read_shard_set
 from resnet50_pipeline.text import pluralize
 
-# Descriptors reserved for everything else: lists, logs, sockets, and the files that Paddle opens.
+# Descriptors reserved for everything else: lists, logs, sockets and Paddle's files.
 _OTHER_DESCRIPTORS = 256
 _AGAIN = "run data_preparation again, which keeps intact shards"
 
 
 def open_images(entries: ListEntries, image_root: Path, shards: Path | None) -> ImageSource:
-    """Open the images of a list, either in shards or as separate files.
+    """Open the images in a list, either in shards or as separate files.
 
     Args:
-        entries: entries of the list.
+        entries: entries in the list.
         image_root: folder of the separate files.
-        shards: shard set folder; None means that separate files are read.
+        shards: shard set folder; None reads separate files.
 
     Raises:
         DatasetError: if the set is unfinished or damaged, or was not packed from this list.
@@ -57,10 +57,10 @@ def find_split(folder: Path, entries: ListEntries) -> ShardedSplit:
 
 
 class ShardedImages:
-    """Reads the images of one list from shards.
+    """Reads the images in one list from shards.
 
-    Descriptors are opened on first use and stay open, even across a fork. Processes and threads can share them without
-    a lock, because `pread` does not use or change the position of the descriptor.
+    Descriptors are opened on first use and stay open, even across a fork. Processes and threads share them without a
+    lock, because `pread` neither uses nor changes the file position.
     """
 
     def __init__(self, folder: Path, split: ShardedSplit, paths: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class ShardedImages:
         weakref.finalize(self, _close, self._descriptors)
 
     def __reduce__(self) -> tuple[Callable[..., ShardedImages], tuple[object, ...]]:
-        """Make unpickling reopen the shards, because file descriptors are not valid in another process."""
+        """Reopen the shards when unpickled, because file descriptors are not valid in another process."""
         return ShardedImages, (self._folder, self._split, self._paths)
 
     def read(self, row: int) -> bytes:
@@ -101,8 +101,8 @@ class ShardedImages:
             raise ImageDecodeError(f"{self.name(row)} cannot be read: {error.strerror} → {_AGAIN}") from error
         if len(data) != size:
             raise ImageDecodeError(
-                f"{self.name(row)} has {len(data)} bytes, but the index expects {size}: the shard was truncated "
-                f"after it was opened → {_AGAIN}"
+                f"{self.name(row)} has {len(data)} bytes, but the index expects {size}; the shard was truncated after "
+                f"it was opened → {_AGAIN}"
             )
         return data
 
@@ -112,11 +112,11 @@ class ShardedImages:
         return f"{self._folder / shard.name}: {self._paths[row]}"
 
     def packed_digest(self, row: int) -> bytes:
-        """Return the SHA-256 of the packed bytes of an image, as recorded when it was packed."""
+        """Return the SHA-256 of an image's packed bytes, as recorded when the image was packed."""
         return bytes(self._index[row]["digest"])
 
     def rows_by_shard(self) -> list[list[int]]:
-        """Return the rows that each shard contains, in the order of its members."""
+        """Return the rows for each shard, in member order."""
         order = np.argsort(self._index["shard"], kind="stable")
         ends = np.cumsum([shard.images for shard in self._split.shards])
         return [rows.tolist() for rows in np.split(order, ends[:-1])]
@@ -131,7 +131,7 @@ class ShardedImages:
             and self._descriptors.setdefault(shard, descriptor) == descriptor
         ):
             return os.pread(descriptor, size, offset)
-        try:  # use the descriptor once: another thread opened the shard first, or too many shards are open
+        try:  # another thread opened the shard first, or too many shards are open, so use the descriptor only once
             return os.pread(descriptor, size, offset)
         finally:
             os.close(descriptor)
@@ -149,13 +149,14 @@ def open_index(path: Path, split: ShardedSplit) -> np.ndarray[tuple[int], np.dty
         raise DatasetError(f"{path} cannot be read: {error.strerror} → {_AGAIN}") from error
     if digest != split.index_digest:
         raise DatasetError(
-            f"{path} is damaged or not the index of this shard set: its digest is {digest:.23}…, but shard_set.json "
+            f"{path} is damaged or belongs to another shard set: its digest is {digest:.23}…, but shard_set.json "
             f"expects {split.index_digest:.23}… → {_AGAIN}"
         )
     index = np.load(path, mmap_mode="r", allow_pickle=False)
     if index.dtype != INDEX_DTYPE or index.shape != (split.images,):
         raise DatasetError(
-            f"{path} has the shape {index.shape} and type {index.dtype}, not {split.images} rows of an index → {_AGAIN}"
+            f"{path}: the index has shape {index.shape} and type {index.dtype}, but {split.images} rows of "
+            f"{INDEX_DTYPE} are expected → {_AGAIN}"
         )
     _require_rows_inside_shards(path, index, split)
     loaded: np.ndarray[tuple[int], np.dtype[np.void]] = index
@@ -165,9 +166,9 @@ def open_index(path: Path, split: ShardedSplit) -> np.ndarray[tuple[int], np.dty
 def _require_rows_inside_shards(
     path: Path, index: np.ndarray[tuple[int], np.dtype[np.void]], split: ShardedSplit
 ) -> None:
-    """Raise if a row refers to a missing shard, or to bytes beyond the end of its shard."""
+    """Raise an error if a row refers to a nonexistent shard, or to bytes beyond the end of its shard."""
     ends = np.array([shard.bytes for shard in split.shards], dtype=np.uint64)
-    # Compare offset and size separately, because their sum could overflow. For a missing shard, the end is 0.
+    # Compare offset and size separately, because their sum could overflow. A nonexistent shard ends at 0.
     end = np.zeros(len(index), dtype=np.uint64)
     is_in_set = index["shard"] < len(ends)
     end[is_in_set] = ends[index["shard"][is_in_set]]
@@ -176,8 +177,8 @@ def _require_rows_inside_shards(
         row = int(np.flatnonzero(~is_inside)[0])
         shard, offset, size = (int(index[row][name]) for name in ("shard", "offset", "size"))
         raise DatasetError(
-            f"{path}: row {row} is not an image of this set: {size} bytes at offset {offset} of shard {shard}, "
-            f"{f'which has {int(end[row])} bytes' if is_in_set[row] else f'but there are {len(ends)} shards'} → "
+            f"{path}: row {row} points to {size} bytes at offset {offset} of shard {shard}, "
+            f"{f'which has {int(end[row])} bytes' if is_in_set[row] else f'but the set has {len(ends)} shards'} → "
             f"{_AGAIN}"
         )
 
@@ -205,7 +206,7 @@ def _open_shard(path: Path) -> int:
 
 
 def _reserve_descriptors(shards: int) -> int:
-    """Raise this process's limit on open files if needed, and return how many shards may stay open."""
+    """Raise the process's limit on open files if needed, and return how many shards may stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = shards + _OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -1,4 +1,4 @@
-"""Reads and writes one shard, a plain tar file that records its inputs and its checksums.
+"""Reads and writes one shard, a plain tar file that records its inputs and checksums.
 
     pax header, comment=<digest of the inputs>              where `git archive` stores the commit
     train/n01440764/n01440764_26.JPEG                       the images, named as in the list
@@ -32,11 +32,11 @@ _CHECKSUMS = "checksums"
 
 @dataclass(frozen=True, eq=False)
 class ShardRows:
-    """Size of a shard and its members.
+    """The size of a shard, and one row per member.
 
     Attributes:
         bytes: size of the file.
-        rows: [N] INDEX_DTYPE, one row per member, in order; `shard` and `label` are 0, and the caller fills them in.
+        rows: [N] INDEX_DTYPE, one row per member, in order. `shard` and `label` are 0 until the caller fills them in.
     """
 
     bytes: int
@@ -44,15 +44,15 @@ class ShardRows:
 
 
 def write_shard(path: Path, source: str, members: Iterable[tuple[str, bytes]]) -> ShardRows:
-    """Write a shard to a temporary file, read it back from disk, compare all digests, and rename it to `path`.
+    """Write a shard to a temporary file, verify it by reading it back from disk, and rename it to `path`.
 
     Args:
-        path: path of the tar file; its name and its folder's name determine the name of the checksums file.
+        path: path of the tar file. The checksums member is named after this file and its folder.
         source: digest of the inputs.
         members: name and bytes of each image.
 
     Raises:
-        DatasetError: if the shard cannot be written, or is different when read back.
+        DatasetError: if the shard cannot be written, or differs when read back.
     """
     try:
         with replacing_file(path) as temporary:
@@ -60,17 +60,16 @@ def write_shard(path: Path, source: str, members: Iterable[tuple[str, bytes]]) -
                 written = _write(file, path, source, members)
                 file.flush()
                 os.fsync(file.fileno())
-                # Drop the page cache, so that the read checks the disk rather than the copy in memory.
+                # Drop the page cache, so that reading verifies the disk rather than the copy in memory.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             found = read_shard(temporary, source, checksums_of=path)
             if found.bytes != written.bytes or not np.array_equal(found.rows, written.rows):
                 raise DatasetError(
-                    f"{path} has different content when read back from disk → check the disk (`dmesg`, `smartctl`), "
-                    "and try again"
+                    f"{path} differs when read back from disk → check the disk (`dmesg`, `smartctl`) and try again"
                 )
     except OSError as error:
         raise DatasetError(
-            f"{path} cannot be written: {error.strerror} → free some space or make it writable, and try again "
+            f"{path} cannot be written: {error.strerror} → free up space or make the folder writable, then try again "
             "(finished shards are kept)"
         ) from error
     return written
@@ -82,13 +81,13 @@ def read_shard(path: Path, source: str | None = None, *, checksums_of: Path | No
     Args:
         path: path of the tar file.
         source: required digest of the inputs; None accepts any.
-        checksums_of: path for which the shard was written, if it differs from `path`.
+        checksums_of: final path of the shard, if it differs from `path`.
 
     Raises:
         DatasetError: if the shard is missing, truncated or made from different inputs, or if a member does not match
             its checksum.
     """
-    again = "move it elsewhere, and run data_preparation again, which builds missing shards"
+    again = "move the shard elsewhere and run data_preparation again, which builds missing shards"
     try:
         with path.open("rb", buffering=1 << 20) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             made_of = archive.pax_headers.get(_COMMENT, "")
@@ -105,11 +104,11 @@ def read_shard(path: Path, source: str | None = None, *, checksums_of: Path | No
             size = file.tell()
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing → run data_preparation again") from error
-    # A damaged header may contain a size larger than memory, or an invalid number.
+    # A damaged header can contain an invalid number or a size that exceeds the memory.
     except (OSError, tarfile.TarError, ValueError, MemoryError, OverflowError) as error:
         raise DatasetError(f"{path} is damaged ({error}) → {again}") from error
     if sums != _render_checksums(names, rows):
-        raise DatasetError(f"{path}: its members do not match their checksums → {again}")
+        raise DatasetError(f"{path}: the members do not match their checksums → {again}")
     return ShardRows(size, rows)
 
 
@@ -139,10 +138,10 @@ def _write_member(file: IO[bytes], name: str, data: bytes) -> int:
 def _read_members(
     file: IO[bytes], archive: tarfile.TarFile, start: bytes, checksums: str
 ) -> tuple[NDArray[np.void], list[str], bytes | None]:
-    """Return one row per image, the names, and the bytes of the checksums member, or None if it is missing.
+    """Return one row per image, the names, and the bytes of the checksums member (None if this member is missing).
 
-    `tarfile` provides the name and size of each member. Flipped bits are detected by requiring all other bytes to equal
-    the output of `_write` for that member. Afterward, the file is positioned after the last member.
+    `tarfile` provides the name and size of each member. All other bytes must equal what `_write` writes for the member,
+    which detects flipped bits. Afterward, the file is positioned after the last member.
     """
     names: list[str] = []
     rows: list[tuple[object, ...]] = []
@@ -151,7 +150,7 @@ def _read_members(
     _require_bytes(file, start, "its first header")
     position = file.tell()
     while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined] # typeshed does not have it
+        archive.members.clear()  # type: ignore[attr-defined] # missing in typeshed
         file.seek(position)
         _require_bytes(file, _render_header(member.name, member.size), f"the header of {member.name}")
         offset = file.tell()
@@ -170,7 +169,7 @@ def _read_members(
 
 def _require_bytes(file: IO[bytes], expected: bytes, what: str) -> None:
     if file.read(len(expected)) != expected:
-        raise ValueError(f"{what} differs from the bytes that `write_shard` writes")
+        raise ValueError(f"{what} differs from what `write_shard` writes")
 
 
 def _render_source(source: str) -> bytes:
@@ -178,7 +177,7 @@ def _render_source(source: str) -> bytes:
 
 
 def _render_header(name: str, size: int) -> bytes:
-    """Return the header of a member, with the time set to 1970 and the owner to 0."""
+    """Return the header of a member, dated 1970 and owned by user 0."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8")
@@ -193,6 +192,6 @@ def _checksums_name(path: Path) -> str:
 
 
 def _render_checksums(names: Sequence[str], rows: NDArray[np.void]) -> bytes:
-    """Return the output of `sha256sum` for the members."""
+    """Return the checksums of the members, in the format of `sha256sum`."""
     digests = rows["digest"] if len(rows) else ()
     return "".join(f"{bytes(digest).hex()}  {name}\n" for name, digest in zip(names, digests, strict=True)).encode()

@@ -15,7 +15,7 @@ from resnet50_pipeline.imagenet.shards.tar import ShardRows, read_shard, write_s
 
 @dataclass(frozen=True)
 class PackedImages:
-    """Locations of images, in packing order. Instances can be pickled.
+    """Locations of images, in packing order. Picklable.
 
     Attributes:
         paths: [N] paths as in the list.
@@ -40,7 +40,7 @@ class PackedImages:
         return PackedImages(*([column[index] for index in indices] for column in columns))  # type: ignore[arg-type]
 
     def name(self, index: int) -> str:
-        """Return the name of an image for use in messages: its file, or its archive and path."""
+        """Return an image's location for error messages: its file, or its archive and its path in the archive."""
         return self.files[index] if self.sizes[index] < 0 else f"{self.files[index]}:{self.paths[index]}"
 
     def read(self, index: int) -> bytes:
@@ -56,7 +56,8 @@ class PackedImages:
                 data = opened.read(size)
         except OSError as error:
             raise DatasetError(
-                f"{where} cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
+                f"{where} cannot be read: {error.strerror} → restore the file if it was moved, or run data_validation "
+                "again"
             ) from error
         expected = self.digests[index]
         if (size >= 0 and len(data) != size) or (expected and hashlib.sha256(data).hexdigest() != expected):
@@ -83,13 +84,13 @@ class ShardTask:
 
 @dataclass(frozen=True, eq=False)
 class BuiltShard:
-    """Result of building or keeping one shard.
+    """The outcome of building or keeping one shard.
 
     Attributes:
         source: digest of its inputs.
         content: its members.
         is_kept: True if the existing shard was complete and was kept.
-        problem: reason why the existing shard was replaced; empty if there was none.
+        problem: why the existing shard was replaced; empty if there was none.
     """
 
     source: str
@@ -99,7 +100,7 @@ class BuiltShard:
 
 
 def build_shard(task: ShardTask) -> BuiltShard:
-    """Build a shard, or keep the existing one if it is complete and has the same images and packing.
+    """Build a shard unless a complete one with the same images and packing exists.
 
     Raises:
         DatasetError: if an image cannot be read or decoded or has changed since validation, or the shard cannot be
@@ -118,7 +119,7 @@ def build_shard(task: ShardTask) -> BuiltShard:
 def digest_sources(task: ShardTask) -> str:
     """Return the hexadecimal SHA-256 of all inputs that affect the bytes of a shard.
 
-    The input for an image is its digest or, if validation did not compute one, its size and modification time.
+    An image is represented by its digest or, if validation did not compute one, by its size and modification time.
 
     Raises:
         DatasetError: if an image is missing.
@@ -144,6 +145,6 @@ def _describe_file_state(images: PackedImages, index: int) -> str:
         status = Path(file).stat()
     except OSError as error:
         raise DatasetError(
-            f"{file} cannot be read: {error.strerror} → restore it if it was moved, or run data_validation again"
+            f"{file} cannot be read: {error.strerror} → restore the file if it was moved, or run data_validation again"
         ) from error
     return f"{status.st_size}:{status.st_mtime_ns}:{images.offsets[index]}:{images.sizes[index]}"

@@ -16,7 +16,7 @@ from resnet50_pipeline.imagenet.shards.tar import read_shard
 from resnet50_pipeline.imagenet.worker_pool import count_workers, map_in_processes
 from resnet50_pipeline.progress import show_progress
 
-# With fewer bytes to read, starting the processes takes longer than reading.
+# With less data, starting the processes takes longer than reading the data.
 _MIN_BYTES_FOR_POOL = 1_000_000_000
 _COMPARED = ("offset", "size", "digest")
 
@@ -52,7 +52,7 @@ def verify_shard_set(folder: Path, workers: int = 0) -> VerifiedShards:
     splits = read_shard_set(folder).splits
     if not splits:
         raise DatasetNotFoundError(
-            f"{folder} contains no shards because data_preparation.shards.mode was null → set the mode, and run "
+            f"{folder} contains no shards because data_preparation.shards.mode was null → set the mode and run "
             "data_preparation"
         )
     tasks = [task for split in splits.values() for task in _plan(folder, split)]
@@ -74,7 +74,7 @@ def verify_shard_set(folder: Path, workers: int = 0) -> VerifiedShards:
 
 def _plan(folder: Path, split: ShardedSplit) -> Iterator[_Task]:
     index = open_index(folder / split.index, split)
-    # Members of a shard are in list order, so a stable sort by shard gives the order of the members.
+    # The members of a shard are in list order, so a stable sort by shard yields their order.
     order = np.argsort(index["shard"], kind="stable")
     ends = np.cumsum([shard.images for shard in split.shards])
     for shard, places in zip(split.shards, np.split(order, ends[:-1]), strict=True):
@@ -91,6 +91,6 @@ def _verify(task: _Task) -> str:
     if len(found) == len(task.rows) and all(np.array_equal(found[name], task.rows[name]) for name in _COMPARED):
         return ""
     return (
-        f"{path} is intact, but its members do not match the index → move it elsewhere, and run data_preparation "
+        f"{path} is intact, but its members do not match the index → move the shard elsewhere and run data_preparation "
         "again, which builds missing shards"
     )

@@ -11,7 +11,7 @@ _UNCOMPRESSED, _BIT_FIELDS = 0, 3
 
 
 def read_bmp(data: bytes) -> Container:
-    """Read the headers.
+    """Find the end of the image.
 
     Raises:
         DamagedImageError: if the file ends before its last row of pixels.
@@ -37,7 +37,7 @@ def _find_end(data: bytes) -> int:
     if compression in (_UNCOMPRESSED, _BIT_FIELDS):
         stored = (width * bits + 31) // 32 * 4 * abs(height)
     elif not stored:
-        return len(data)  # finding the end would require decoding the run lengths
+        return len(data)  # only decoding the run lengths would reveal the end
     end: int = offset + stored
-    # The size in the file header includes padding that some programs append, but it is often wrong.
+    # The size in the file header includes any padding that a program has appended, but this size is often wrong.
     return max(end, file_bytes if file_bytes <= len(data) else 0)

@@ -1,4 +1,4 @@
-"""Defines what the readers of image files return, and the error that they raise."""
+"""Defines the result and the exception of the image file readers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Container(NamedTuple):
 
     Attributes:
         end: position after the last byte of the image.
-        frames: number of frames; decoding returns the first one.
+        frames: number of frames; decoding returns only the first frame.
         bits: bits per channel.
         exif: TIFF data with the EXIF tags; empty if there are none.
         hidden_orientation: orientation 1..8 from XMP data or a text chunk, which decoding does not apply.

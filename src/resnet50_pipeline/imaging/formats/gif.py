@@ -44,7 +44,7 @@ def _color_bytes(flags: int) -> int:
 
 
 def _skip_sub_blocks(data: bytes, position: int) -> int:
-    """Return the position after a sequence of blocks, each preceded by its length. An empty block ends it."""
+    """Return the position after a sequence of length-prefixed blocks, which ends with an empty block."""
     while length := data[position]:
         position += 1 + length
     return position + 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 ACCEPTED = ("JPEG", "PNG", "BMP", "WEBP", "GIF")
-"""Formats that every stage decodes."""
+"""Formats that every stage accepts."""
 TIFF = "TIFF"
-"""Format that is accepted only if the parameter `dataset.tiff` is true, because TIFF has the most complex decoders."""
+"""Accepted only if `dataset.tiff` is true, because TIFF has the most complex decoders."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),

@@ -1,7 +1,7 @@
 """Reads the orientation of an image from EXIF and XMP data.
 
-Decoding applies the EXIF orientation in every format. Like OpenCV and browsers, it ignores an orientation that is only
-in XMP data.
+Decoding applies the EXIF orientation in every format. Like OpenCV and browsers, decoding ignores an orientation that
+appears only in XMP data.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _IN_XMP = re.compile(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([1-8])\s*[\"'<]")
 
 
 def read_exif_orientation(exif: bytes) -> int:
-    """Return the EXIF orientation, 1..8: 1 if the data contains none, 0 if the data is damaged.
+    """Return the EXIF orientation, 1..8. Return 1 if there is no orientation, and 0 if the data is damaged.
 
     Only the entries of the first directory are read, so damage elsewhere does not matter.
 
     Args:
-        exif: TIFF data, with or without the prefix `Exif` and two zeros.
+        exif: TIFF data, with or without the prefix "Exif" and two null bytes.
     """
     tiff = exif.removeprefix(_PREFIX)
     if not tiff:
@@ -36,7 +36,7 @@ def read_exif_orientation(exif: bytes) -> int:
 
 
 def read_xmp_orientation(xmp: bytes) -> int:
-    """Return the orientation in an XMP packet, or 1 if it contains none."""
+    """Return the orientation in an XMP packet, or 1 if the packet contains no orientation."""
     found = _IN_XMP.search(xmp)
     return int(found[1]) if found else UPRIGHT
 

@@ -13,14 +13,14 @@ from resnet50_pipeline.imaging.formats.container import Container, DamagedImageE
 from resnet50_pipeline.imaging.formats.orientation import UPRIGHT, read_exif_orientation, read_xmp_orientation
 
 _SIGNATURE_BYTES, _CHUNK_OVERHEAD = 8, 12
-# Everything that the pixels depend on. OpenCV and this project ignore transparency, color profiles and gamma.
+# The chunks that the pixels depend on. OpenCV and this project ignore transparency, color profiles and gamma.
 _ESSENTIAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _XMP_KEYWORD, _RAW_EXIF_KEYWORD = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 _HEADER_BYTES = 13
 
 
 def read_png(data: bytes) -> Container:
-    """Read all chunks up to IEND, and check their lengths and checksums.
+    """Read all chunks up to IEND and check their lengths and checksums.
 
     Raises:
         DamagedImageError: if the file ends early or a checksum is wrong.

@@ -1,6 +1,6 @@
 """Reads the chunks of a WebP file (RFC 9649, section 2).
 
-RIFF, size of the rest (4 bytes), WEBP, then chunks: type (4 letters), length (4 bytes), data padded to even length
+RIFF, size of the rest (4 bytes), WEBP, then chunks: type (4 letters), length (4 bytes), data padded to an even length
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def read_webp(data: bytes) -> Container:
     if len(data) < _HEADER_BYTES:
         raise DamagedImageError("is truncated in its RIFF header")
     (size,) = struct.unpack_from("<I", data, 4)
-    # An odd size is invalid, but some encoders omit the padding of the last chunk.
+    # An odd size is invalid, but some encoders do not pad the last chunk.
     end = 8 + size
     if end > len(data):
         raise DamagedImageError(f"is truncated: it has {len(data)} bytes, but its RIFF header says {end}")

@@ -1,1 +1,1 @@
-"""Starts, watches, and stops the ranks of a training run."""
+"""Starts, watches and stops the ranks of a training run."""

@@ -1,4 +1,4 @@
-"""Builds the command and the environment that start the ranks of this machine."""
+"""Builds the command and environment that start this machine's ranks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import psutil
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import LaunchParameters
 
-# This is a path because the launcher starts a file, and because this package must not import the trainer.
+# A path, because the launcher runs a file, and because this package must not import the trainer.
 TRAINER_PROGRAM = Path(__file__).parents[2] / "trainer" / "__main__.py"
 
-# Paddle's launcher writes its entire environment in plain text to the log folder (envlog.N, backup_env.N.json). So the
-# ranks get only the variables listed here, and no token or password can leak.
+# Paddle's launcher writes its entire environment to the log folder in plain text (envlog.N, backup_env.N.json). To keep
+# tokens and passwords from leaking, ranks get only the variables listed here.
 _PASSED_NAMES = frozenset(
     {
         "LANG",
@@ -39,7 +39,7 @@ _PASSED_PREFIXES = (
     *("CUDA_", "NCCL_", "NVIDIA_"),
     *("HIP_", "HSA_", "ROCR_"),  # AMD, Hygon DCU
     *("ASCEND_", "HCCL_"),  # Huawei
-    *("BKCL_", "XPU"),  # Kunlunxin; XPULINK_VISIBLE_DEVICES too
+    *("BKCL_", "XPU"),  # Kunlunxin, including XPULINK_VISIBLE_DEVICES
     *("ILUVATAR_", "IXCCL_"),
     *("CNCL_", "MLU_"),  # Cambricon
     *("ECCL_", "TOPS_"),  # Enflame
@@ -48,7 +48,7 @@ _PASSED_PREFIXES = (
 _PASSED_SUFFIX = "_VISIBLE_DEVICES"
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 _LOOPBACK = "127.0.0.1"
-_OF_PADDLE_ITSELF = ("cpu", "gpu", "xpu")
+_BUILT_IN_DEVICES = ("cpu", "gpu", "xpu")
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ def build_launch_command(
 ) -> LaunchCommand:
     """Return `python -u -m paddle.distributed.launch …` for the trainer program, or for another program.
 
-    The option that selects the devices is `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, and
-    `--nproc_per_node=2` on cpu. With several machines, `--master=host:port --nnodes=2 --rank=0` is added.
+    Devices are selected with `--gpus=0,1` on gpu, `--devices=0,1` on a custom device, and `--nproc_per_node=2` on cpu.
+    With several machines, `--master=host:port --nnodes=2 --rank=0` is added.
 
     Args:
-        launch: device, ranks, and variables. `launch.environment` overrides inherited variables.
+        launch: device, ranks and variables. `launch.environment` overrides inherited variables.
         log_dir: folder for `workerlog.<rank>` and for the ranks' home folder.
         program_arguments: arguments of the program.
         inherited: environment variables to filter. Defaults to `os.environ`.
         program: program that each rank runs.
 
     Raises:
-        ParameterError: if the inherited `CUDA_VISIBLE_DEVICES` lacks one of the devices.
+        ParameterError: if one of the devices is missing from the inherited `CUDA_VISIBLE_DEVICES`.
     """
     devices = ",".join(map(str, launch.devices))
     if launch.device == "cpu":
@@ -115,13 +115,13 @@ def build_launch_command(
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",  # file names are UTF-8 in every locale
         "PYTHONSAFEPATH": "1",  # otherwise the program's folder comes first on the import path
-        # Importing paddle creates ~/.cache/paddle, and to_static writes to it. Keep both with the run.
+        # Importing paddle creates ~/.cache/paddle, and to_static writes to it. Keep that folder with the run.
         "HOME": str(log_dir.absolute() / "home"),
     }
-    if launch.device not in _OF_PADDLE_ITSELF:
+    if launch.device not in _BUILT_IN_DEVICES:
         # Paddle 2.6's launcher recognizes a custom device only by this variable; Paddle 3 asks the plugins.
         environment["PADDLE_XCCL_BACKEND"] = launch.device
-    # The user's import path comes last, so that it cannot replace this package.
+    # The user's import path comes last, so that nothing in this path can shadow this package.
     own_path = environment["PYTHONPATH"]
     environment |= launch.environment
     if "PYTHONPATH" in launch.environment:
@@ -154,10 +154,11 @@ def visible_devices_variable(device: str) -> str | None:
 
 
 def find_gloo_interface(launch: LaunchParameters) -> str | None:
-    """Return the network interface for gloo, or None if gloo finds the right one by the machine's host name.
+    """Return the network interface for gloo, or None if gloo can find it by the machine's host name.
 
-    Gloo fails if the host name does not resolve, as in some containers. `launch.host` selects the interface with that
-    address. On a single machine, the loopback interface is sufficient.
+    Gloo fails if the host name does not resolve, as in some containers. If `launch.host` is set, return the interface
+    that has this address. Otherwise, on a single machine whose host name does not resolve to one of its addresses,
+    return the loopback interface, which is sufficient.
     """
     if launch.device != "cpu" or launch.ranks == 1:
         return None
@@ -187,8 +188,7 @@ def _make_visible(environment: dict[str, str], launch: LaunchParameters) -> None
     if missing and given != "all":
         raise ParameterError(
             f"training.launch.devices is {list(launch.devices)}, but {variable} is {given!r}, so Paddle does not see "
-            f"{missing}: its launcher refers to devices by the numbers in {variable}; set training.launch.devices to "
-            f"those, or unset {variable}"
+            f"{missing}; choose training.launch.devices from the numbers in {variable}, or unset {variable}"
         )
 
 
@@ -198,7 +198,7 @@ def _machine_options(launch: LaunchParameters) -> list[str]:
         return []
     found = [f"--master={launch.master}", f"--nnodes={launch.nnodes}", f"--job_id={launch.job_id}"]
     if launch.is_elastic:
-        # Machines may join and leave, so Paddle numbers them itself. At level 1, failed ranks are restarted.
+        # Machines can join and leave, so Paddle numbers them itself. At level 1, failed ranks are restarted.
         found += ["--elastic_level=1", f"--max_restart={launch.max_restarts}"]
     else:
         found += [f"--rank={launch.rank}"]

@@ -1,4 +1,4 @@
-"""Explains a failure of the ranks from their logs: which rank failed first, why, and what to do."""
+"""Explains failures from the ranks' logs: which rank failed first, why, and what to do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from resnet50_pipeline.exceptions import PipelineError, RankFailedError
 from resnet50_pipeline.paddleclas.launch.processes import RankEnd
 
 _TAIL_LINES = 12
-_SEARCHED_LINES = 100  # a traceback may follow the messages of DataLoader workers
+_SEARCHED_LINES = 100  # a traceback can follow the messages of DataLoader workers
 _ERROR_LINE = re.compile(r"^(\w+Error): (.*)$")
 _STOPPED = re.compile(r"stopped by (SIG\w+)")  # RunInterruptedError
 _FAILED_CONTAINER = re.compile(r"Container rank (\d+) status failed .*? code (-?\d+)")
 # `guard.py` returns these exit codes if a signal stops it.
 _STOPPED_GUARD = MappingProxyType({128 + number: number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)})
+# Signals that may not recur after a restart. They come from the out-of-memory killer, or from a fault in a library or
+# the machine. A rank that has lost its peer ends with SIGABRT, and the launcher may report only this rank.
+_CRASHES = frozenset(-number for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT))
 _LESS_MEMORY = "lower training.batch_size_per_rank"
 _SHARED_MEMORY = (
     "shared memory (/dev/shm), which DataLoader workers use for batches, is too small: enlarge it "
@@ -38,7 +41,7 @@ _CAUSES = (
     ),
     (
         re.compile(r"Address already in use|EADDRINUSE"),
-        "another program is using the port: start the run again, which chooses a new port; with several machines, set "
+        "another program is using the port: start the run again to get a new port; with several machines, choose "
         "another port in training.launch.master",
     ),
 )
@@ -58,44 +61,47 @@ def describe_failure(
     Args:
         exit_code: exit code of the launcher, negative for a signal.
         log_dir: folder of `workerlog.<local rank>` and `launcher.log`.
-        first: the first rank that was observed to fail, or None.
+        first: first rank seen to fail, or None.
         ranks: maps the local ranks in the launcher's log to global ranks. A missing local rank maps to itself.
-        oom_kills: number of processes that the kernel killed because of low memory during the run, or None if unknown.
+        oom_kills: number of processes that the kernel killed during the run because memory ran out, or None if unknown.
         log_stays: whether the logs are kept after the run. If not, the message does not mention them.
     """
     launcher_log = log_dir / "launcher.log"
     if failed := _FAILED_CONTAINER.search(_text(launcher_log)):
         local_rank = int(failed[1])
         named = RankEnd(ranks.get(local_rank, local_rank), local_rank, int(failed[2]))
-        # Once the launcher has reaped a rank, its exit code can only be read from the launcher's log. `first` may then
-        # be a rank that failed only because it lost its peer.
-        if first is None or (first.is_effect and not named.is_effect):
+        # Once the launcher has reaped a rank, only the launcher's log contains the exit code. `first` may then be a
+        # rank that failed only because it lost its peer.
+        is_same_without_code = first is not None and first.rank == named.rank and first.exit_code is None
+        if first is None or is_same_without_code or (first.is_effect and not named.is_effect):
             first = named
-    # If the guard itself receives a signal, it kills the ranks. A rank may then be observed to end before the guard.
-    if exit_code in _STOPPED_GUARD and first is not None and first.exit_code in (None, -signal.SIGKILL):
+    # If the guard or the launcher receives a signal, the guard kills the ranks, and a rank may be seen to end first.
+    was_killed = first is not None and first.exit_code in (None, -signal.SIGKILL)
+    if was_killed and (exit_code in _STOPPED_GUARD or exit_code < 0):
         first = None
     own = [] if first is None else [log_dir / f"workerlog.{first.local_rank}"]
-    # The launcher may report a rank that failed only because another one did. The log of that other rank shows the
-    # cause.
+    # The launcher can report a rank that failed only because another rank failed. The other rank's log shows the cause.
     for candidate in (*own, *sorted(log_dir.glob("workerlog.*"))):
         if reported := reported_error(candidate, log_stays=log_stays):
             return reported
     if first is None:
         return RankFailedError(
             f"the launcher ended with {describe_exit(exit_code)}{_from_outside(exit_code)}; "
-            f"the end of {launcher_log if log_stays else 'its log'}:\n{tail(launcher_log)}"
+            f"last lines of {launcher_log if log_stays else 'its log'}:\n{tail(launcher_log)}",
+            is_transient=exit_code in _CRASHES,
         )
     how = "" if first.exit_code is None else f" with {describe_exit(first.exit_code)}"
     return RankFailedError(
         f"rank {first.rank} ended{how}{_cause(first, own, oom_kills)}; "
-        f"the end of {own[0] if log_stays else 'its log'}:\n{tail(own[0])}"
+        f"last lines of {own[0] if log_stays else 'its log'}:\n{tail(own[0])}",
+        is_transient=first.exit_code in _CRASHES and _known_cause(log_dir.glob("workerlog.*")) is None,
     )
 
 
 def reported_error(log: Path, *, log_stays: bool = True) -> PipelineError | None:
     """Return the PipelineError at the end of a trainer program's log, or None if there is none.
 
-    The class of the exception is the class named in the log.
+    The exception has the class named in the log.
     """
     lines = _text(log).splitlines()
     for number in range(len(lines) - 1, -1, -1):
@@ -133,21 +139,28 @@ def count_oom_kills() -> int | None:
 
 
 def _cause(first: RankEnd, logs: Iterable[Path], oom_kills: int | None) -> str:
-    said = "\n".join(tail(log, _SEARCHED_LINES) for log in logs)
-    for pattern, cause in _CAUSES:
-        if pattern.search(said):
-            return f": {cause}"
+    if (cause := _known_cause(logs)) is not None:
+        return f": {cause}"
     if first.exit_code == -signal.SIGBUS:
         return f": {_SHARED_MEMORY}"
     if first.exit_code == -signal.SIGKILL:
         advice = f"{_LESS_MEMORY} or training.loader.num_workers"
         if oom_kills:
-            return f": the kernel killed it because the machine ran out of memory: {advice}"
-        return f"; the kernel usually sends this signal when memory runs out (check `dmesg`). If so, {advice}"
+            return f": the kernel killed the process because the machine ran out of memory: {advice}"
+        return (
+            "; this signal usually means that the kernel killed the process because memory ran out (check `dmesg`). "
+            f"If so, {advice}"
+        )
     for number in (signal.SIGTERM, signal.SIGHUP):
         if first.exit_code == 128 + number:
-            return f": another process asked it to stop ({number.name})"
+            return f": another process asked this process to stop ({number.name})"
     return ""
+
+
+def _known_cause(logs: Iterable[Path]) -> str | None:
+    """Return the first explanation in `_CAUSES` that matches the end of the logs. A restart would not help."""
+    said = "\n".join(tail(log, _SEARCHED_LINES) for log in logs)
+    return next((cause for pattern, cause in _CAUSES if pattern.search(said)), None)
 
 
 def _from_outside(exit_code: int) -> str:

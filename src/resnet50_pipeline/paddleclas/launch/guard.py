@@ -1,10 +1,10 @@
-"""Runs between the supervisor and Paddle's launcher. If either of them dies, the guard ends all processes below it.
+"""Runs between the supervisor and Paddle's launcher. If either one dies, the guard kills all processes below itself.
 
     python -I -S guard.py <pid of the supervisor> <command> <argument> …
 
 The launcher cannot do this, because it starts every rank in a separate session and cannot react to SIGKILL. A rank that
-is stopped, or that waits for another rank inside Paddle, cannot end itself. This program holds no lock, loads no
-library, and only waits for signals. As a *child subreaper* (prctl(2)), it becomes the parent of every orphan below it,
+is stopped, or that waits for another rank inside Paddle, cannot end itself. The guard holds no locks, loads no
+libraries and only waits for signals. As a *child subreaper* (prctl(2)), it becomes the parent of every orphan below it,
 so no process can escape.
 """
 
@@ -20,8 +20,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-# <linux/prctl.h>. `processes/parent_death.py` also calls prctl, but cannot be imported here. To start within
-# milliseconds and without loading libraries, this program runs without the package on its path.
+# <linux/prctl.h>. `processes/parent_death.py` also calls prctl, but cannot be imported here: to start within
+# milliseconds, this program runs without the package on its path.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
@@ -42,7 +42,7 @@ def main(supervisor: int, command: list[str]) -> int:
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
-    def follow_the_guard() -> None:
+    def die_with_guard() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         # If the guard is killed, the kernel kills the launcher. Each rank also sets PR_SET_PDEATHSIG, so it dies with
         # the launcher.
@@ -52,11 +52,11 @@ def main(supervisor: int, command: list[str]) -> int:
 
     if os.getppid() != supervisor:
         return 128 + signal.SIGTERM
-    child = subprocess.Popen(command, preexec_fn=follow_the_guard)  # noqa: PLW1509 - this process has one thread
+    child = subprocess.Popen(command, preexec_fn=die_with_guard)  # noqa: PLW1509 - this process has one thread
     ended: dict[int, int] = {}
     stopped_by = int(signal.SIGTERM)
     while child.pid not in ended and os.getppid() == supervisor:
-        # With a timeout above 0, Python 3.11 returns an uninitialized number if the process was frozen past that time.
+        # With a timeout above 0, Python 3.11 returns an uninitialized number if the process is frozen past the timeout.
         time.sleep(_POLL_SECONDS)
         arrived = signal.sigtimedwait(_AWAITED, 0)
         ended |= _reap()
@@ -80,7 +80,7 @@ def delete_shared_memory(pids: Iterable[int]) -> None:
 
 
 def _end_descendants() -> dict[int, int]:
-    """Send SIGKILL to all descendants until none is left. Return their wait statuses, keyed by PID.
+    """Send SIGKILL to all descendants until none are left. Return their wait statuses, keyed by PID.
 
     Orphans become children of this process, so it can wait for all of them.
     """
@@ -97,7 +97,7 @@ def _end_descendants() -> dict[int, int]:
 
 
 def _reap() -> dict[int, int]:
-    """Return the wait statuses of all children that have ended, keyed by PID. Orphans of the launcher are included."""
+    """Return the wait statuses of all children that have ended, including the launcher's orphans, keyed by PID."""
     ended: dict[int, int] = {}
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Finds ranks that have had no heartbeat for too long."""
+"""Finds ranks without a recent heartbeat."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from resnet50_pipeline.training_dir import heartbeat_path
 class HeartbeatWatch:
     """Measures the time since each rank's heartbeat file last changed, using this machine's monotonic clock.
 
-    Ranks may run on machines with different clocks. A modification time is therefore only compared with the previous
-    modification time of the same file.
+    Machines may have different clocks, so a modification time is compared only with the previous modification time of
+    the same file.
     """
 
     def __init__(self, training_dir: Path, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,10 +21,9 @@ class HeartbeatWatch:
         self._seen: dict[int, tuple[int | None, float]] = {}
 
     def silent_ranks(self, ranks: range) -> dict[int, float]:
-        """Return the ranks whose last heartbeat is older than the timeout, along with the age of each heartbeat.
+        """Return the ages in seconds of all heartbeats older than the timeout, keyed by rank, oldest first.
 
-        Ages are in seconds, and the oldest heartbeat comes first. If a rank has never sent a heartbeat, the age is
-        measured from the first call that includes that rank.
+        If a rank has never sent a heartbeat, its age counts from the first call that includes the rank.
         """
         now = self._clock()
         for rank in ranks:

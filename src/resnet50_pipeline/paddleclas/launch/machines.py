@@ -1,8 +1,8 @@
 """Coordinates training on several machines: finds machine 0 and exchanges failure reports.
 
-Machine 0 runs Kedro and owns the training folder. The others run `kedro join`, which only starts their ranks. All
-machines share the file system. The files of the other machines are outside the training folder, because machine 0 moves
-or replaces that folder:
+Machine 0 runs Kedro and owns the training folder. The other machines run `kedro join`, which only starts their ranks.
+All machines share the file system. The other machines' files are outside the training folder, because machine 0 may
+move or replace this folder:
 
 06_models/training/               events, checkpoint sets and logs of machine 0
 06_models/training.machines/
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from resnet50_pipeline.exceptions import ParameterError, RankFailedError
+from resnet50_pipeline.exceptions import RETRY_EXIT_CODE, ParameterError, RankFailedError
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.paddleclas.launch.command import build_launch_command
 from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir
@@ -36,14 +37,18 @@ logger = logging.getLogger(__name__)
 FIRST_MACHINE = "machine-0"
 _REPORT_SUFFIX = ".ended"
 _REPORT_TIMEOUT_SECONDS = 6.0
+_RETRY_EXIT_CODES = (RETRY_EXIT_CODE, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
+# Ends the report of an error that may not occur again.
+_MAY_SUCCEED = "\n(repeating the run may succeed)"
 _POLL_SECONDS = 0.5
 
 
 def join_training(launch: LaunchParameters, training_dir: Path) -> None:
     """Run this machine's ranks until the training run on machine 0 has ended.
 
-    Call this function on every machine except machine 0. The ranks wait for machine 0 and then read the configuration
-    that it wrote to the shared folder. From `launch`, only the number and the devices of this machine are used.
+    Call this function on every machine except machine 0. The ranks wait for machine 0, and then read the configuration
+    that machine 0 wrote to the shared folder. Only two of the settings in `launch` are used: this machine's number and
+    its devices.
 
     Raises:
         ParameterError: if this is machine 0 or the only machine.
@@ -78,7 +83,7 @@ def join_training(launch: LaunchParameters, training_dir: Path) -> None:
 
 
 def train_arguments(launch: LaunchParameters, training_dir: Path) -> list[str]:
-    """Return the arguments of the trainer program, which are the same on every machine."""
+    """Return the arguments for the trainer program, which are the same on every machine."""
     arguments = ["train", "--config", str(config_path(training_dir))]
     # If a machine joins or leaves, Paddle restarts the ranks with the same arguments.
     return [*arguments, "--resume-newest"] if launch.is_elastic else arguments
@@ -93,9 +98,9 @@ def machine_dir(launch: LaunchParameters, training_dir: Path) -> Path:
 def resolve_master(launch: LaunchParameters) -> LaunchParameters:
     """Return the parameters with the host name in `master` replaced by an address.
 
-    Paddle's launcher starts its server only if `master` is the same string as the machine's IP address. If `master`
-    were a name, such as the name of a Kubernetes service, the launcher would wait forever. On machine 0, `master` and
-    `host` are therefore set to an address of this machine.
+    Paddle's launcher starts its server only if `master` is literally the machine's IP address. With a name, such as the
+    name of a Kubernetes service, the launcher would wait forever. On machine 0, `master` and `host` are therefore set
+    to an address of this machine.
 
     Raises:
         ParameterError: if the name cannot be resolved, or, on machine 0, if another program uses the port.
@@ -108,13 +113,14 @@ def resolve_master(launch: LaunchParameters) -> LaunchParameters:
     except OSError as error:
         if launch.rank != 0 and launch.host is None:
             raise ParameterError(
-                f"training.launch.master: the host name {name} cannot be resolved ({error.strerror})"
+                f"training.launch.master: the host name {name} cannot be resolved ({error.strerror}); set a name or "
+                f"address that this machine can reach"
             ) from error
         address = ""
     if launch.rank != 0:
-        # In tests, several launchers may run on the same machine. If `master` were an address, the first launcher to
-        # start would also start the server, even if it is not the launcher of machine 0. If `master` is a name, Paddle
-        # assumes that the server runs on another machine.
+        # In tests, several launchers can run on the same machine. With an address, the first one to start would also
+        # start the server, even if it is not the launcher of machine 0. With a name, Paddle assumes that the server
+        # runs on another machine.
         host = "localhost" if _is_local(address) else address or name
         return launch.model_copy(update={"master": f"{host}:{port}"})
     host = launch.host or (address if _is_local(address) else socket.gethostbyname(socket.gethostname()))
@@ -129,9 +135,9 @@ def reporting_failures(
     """Exchange failure reports with the other machines while the block runs.
 
     Yields a function that raises RankFailedError if another machine has reported an error. An error in the block is
-    reported to the other machines. The error may also be the consequence of an error on another machine, so the context
-    manager waits a few seconds for reports from the other machines and adds them to the error. Elastic training
-    continues without a failed machine, unless that machine is machine 0.
+    reported to the other machines. Since it may be the consequence of an error elsewhere, the context manager waits a
+    few seconds for the other machines' reports and adds them to the error. Elastic training continues without a failed
+    machine, unless it is machine 0.
 
     Args:
         launch: number and ranks of the machines.
@@ -148,9 +154,14 @@ def reporting_failures(
     except _OtherMachineError:
         raise
     except BaseException as error:
-        reports.write(f"{type(error).__name__}: {error}")
+        may_succeed = getattr(error, "exit_code", None) in _RETRY_EXIT_CODES
+        reports.write(f"{type(error).__name__}: {error}{_MAY_SUCCEED if may_succeed else ''}")
         if isinstance(error, RankFailedError) and (other_errors := reports.wait()):
-            raise RankFailedError(f"{error}\n{other_errors}") from error
+            # If the other machines report a specific error, it is the cause. Otherwise, either error may be.
+            is_cause = error.is_transient and "RankFailedError:" in other_errors
+            raise RankFailedError(
+                f"{error}\n{other_errors}", is_transient=is_cause or _MAY_SUCCEED in other_errors
+            ) from error
         raise
 
 
@@ -159,7 +170,7 @@ class _OtherMachineError(RankFailedError):
 
 
 class _FailureReports:
-    """Files in the shared folder that machines use to report their errors. Reports from earlier runs are ignored."""
+    """The machines' error reports, as files in the shared folder. Reports from earlier runs are ignored."""
 
     def __init__(self, folder: Path, name: str, watched: str | None) -> None:
         self._folder, self._own_report, self._watched = folder, folder / f"{name}{_REPORT_SUFFIX}", watched
@@ -172,7 +183,7 @@ class _FailureReports:
 
     def check(self) -> None:
         if errors := self._read_new():
-            raise _OtherMachineError(errors)
+            raise _OtherMachineError(errors, is_transient=_MAY_SUCCEED in errors)
 
     def wait(self) -> str:
         deadline = time.monotonic() + (_REPORT_TIMEOUT_SECONDS if self._watched else 0)
@@ -202,7 +213,7 @@ def _is_local(address: str) -> bool:
 
 
 def try_to_bind(address: str, port: int) -> str | None:
-    """Return the error message if this process cannot listen on the port, or None if it can."""
+    """Return the error message if this process cannot listen on the port, or None if the port is free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # Servers set this option too. Without it, recently closed connections would block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Manages the output folder of training runs. Only one run can use it at a time. Unfinished runs are never deleted."""
+"""Manages the output folder for training runs. Only one run can use it at a time. Unfinished runs are kept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def should_resume(output_dir: Path, resume: bool | Literal["auto"]) -> bool:
 
 
 def has_checkpoints(output_dir: Path) -> bool:
-    """Return whether the folder contains a checkpoint of either engine from which a run could resume."""
+    """Return whether the folder contains a checkpoint from either engine that a run could resume from."""
     return bool(checkpoint_paths(output_dir) or upstream_stems(output_dir))
 
 
@@ -76,7 +76,7 @@ def replacing_previous_run(output_dir: Path) -> Iterator[None]:
             replaced.replace(output_dir)
             _rename_logs(error, log_dir(output_dir), log_dir(failed))
             logger.warning(
-                "the new run ended without a checkpoint; it was moved to %s with its logs, and the previous finished "
+                "the new run ended without a checkpoint. It was moved to %s with its logs, and the previous finished "
                 "run was moved back to %s",
                 failed,
                 output_dir,
@@ -95,7 +95,7 @@ def delete_replaced_runs(output_dir: Path) -> None:
 
 
 def _rename_logs(error: BaseException, old: Path, new: Path) -> None:
-    """Update the paths of moved logs in an error's message. The old paths now refer to the logs of another run."""
+    """Update the paths of moved logs in an error's message. The old paths now lead to another run's logs."""
     error.args = tuple(part.replace(f"{old}/", f"{new}/") if isinstance(part, str) else part for part in error.args)
 
 
@@ -116,9 +116,9 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
         return
     if any(output_dir.iterdir()) and not config_path(output_dir).exists():
         raise ParameterError(
-            f"{output_dir}, the training folder, contains files but no training run ({config_path(output_dir).name} is "
-            f"missing), and a new run would replace them → set workspace in conf/<environment>/globals.yml, or "
-            f"--params run_dir=FOLDER"
+            f"{output_dir} is the training folder, but contains files that are not from a training run "
+            f"({config_path(output_dir).name} is missing), and a new run would replace them → choose another folder: "
+            f"set workspace in conf/<environment>/globals.yml, or pass --params run_dir=FOLDER"
         )
     if _is_finished(output_dir):
         shutil.rmtree(replaced, ignore_errors=True)
@@ -128,7 +128,7 @@ def _move_aside(output_dir: Path, replaced: Path) -> None:
         aside = next(path for name in names if not (path := output_dir.with_name(name)).exists())
         output_dir.replace(aside)
         logger.warning(
-            "%s contained an unfinished run, which was moved to %s. To resume that run, move it back and set "
+            "%s contained an unfinished run, which was moved to %s. To resume that run, move the folder back and set "
             "training.resume=true",
             output_dir,
             aside,

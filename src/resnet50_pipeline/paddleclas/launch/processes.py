@@ -1,10 +1,11 @@
-"""Starts, watches and ends the processes of a run. A guard process ensures that none of them outlives the run."""
+"""Starts, watches and ends the processes of a run. A guard process ensures that no process outlives the run."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class RankEnd:
-    """The end of a rank. `exit_code` is negative for a signal, or None if it could not be read."""
+    """How a rank ended. `exit_code` is negative if a signal ended the rank, or None if it could not be read."""
 
     rank: int
     local_rank: int
@@ -43,7 +44,7 @@ class RankEnd:
     def is_effect(self) -> bool:
         """Whether another rank's failure may have caused this one.
 
-        A rank that loses its peer ends with an exception, or with SIGABRT inside Paddle.
+        A rank that loses a peer fails with an exception, or is killed by SIGABRT inside Paddle.
         """
         return self.exit_code in (-signal.SIGABRT, *range(1, 256))
 
@@ -59,15 +60,30 @@ class Processes:
         self._ranks: dict[int, psutil.Process] = {}
         self._local_ranks: dict[int, int] = {}
         self.first_end: RankEnd | None = None
-        """The first rank that was observed to end with an exit code other than 0."""
+        """The first rank seen to end with an exit code other than 0."""
         self._decided_at = 0.0
 
     def poll(self) -> int | None:
         """Return the launcher's exit code (negative for a signal), or None until all processes have ended."""
         return self._guard.poll()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until a rank ends, for at most `seconds`.
+
+        The launcher reads exit codes once per second, and afterward they are lost. Waking up at once leaves time to
+        read them first.
+        """
+        with contextlib.ExitStack() as stack:
+            ends = select.poll()
+            for process in filter(_is_alive, self._ranks.values()):
+                with contextlib.suppress(OSError):  # the rank has ended, or the kernel is older than 5.3
+                    descriptor = os.pidfd_open(process.pid)
+                    stack.callback(os.close, descriptor)
+                    ends.register(descriptor, select.POLLIN)
+            ends.poll(seconds * 1000)
+
     def watch(self, count: int) -> None:
-        """Find the `count` ranks of this machine, and record the first one that failed."""
+        """Find this machine's `count` ranks, and record the first rank that failed."""
         if len(self._ranks) < count or not all(map(psutil.Process.is_running, self._ranks.values())):
             self._find_ranks()
         if self.first_end is None or (self.first_end.is_effect and time.monotonic() < self._decided_at):
@@ -79,8 +95,8 @@ class Processes:
             if self.first_end is None and ends:
                 self.first_end = min(ends, key=lambda end: end.is_effect)
                 self._decided_at = time.monotonic() + _EFFECT_SECONDS
-            # If a large process is killed, the kernel closes its connections before the process has ended. The rank
-            # that lost the connection may therefore appear to fail first. The launcher sends SIGTERM to the remaining
+            # If a large process is killed, the kernel closes its connections before the process has ended, so the rank
+            # at the other end may appear to fail first. Ignore SIGTERM, which the launcher sends to the remaining
             # ranks.
             causes = [end for end in ends if not end.is_effect and end.exit_code != -signal.SIGTERM]
             if causes and self.first_end is not None and self.first_end.is_effect:
@@ -106,7 +122,7 @@ class Processes:
         return bool(self._ranks)
 
     @property
-    def ranks_by_place(self) -> dict[int, int]:
+    def ranks_by_local_rank(self) -> dict[int, int]:
         """The ranks of this machine, keyed by local rank."""
         return {local_rank: rank for rank, local_rank in self._local_ranks.items()}
 
@@ -127,7 +143,8 @@ class Processes:
     def request_stop(self, grace_seconds: float) -> bool:
         """Send SIGTERM, so that the ranks stop after their current step. Return whether all of them stopped in time.
 
-        Paddle's launcher would kill the ranks after half a second, so it is paused with SIGSTOP until they have ended.
+        Paddle's launcher would kill the ranks after half a second, so the launcher is paused with SIGSTOP until the
+        ranks have ended.
         """
         self._find_ranks()
         for process in self._launchers():
@@ -143,7 +160,7 @@ class Processes:
         return True
 
     def end(self) -> None:
-        """End all processes, and return after the last one has ended."""
+        """End all processes, and return after the last process has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._guard.send_signal(signal.SIGTERM)
         try:
@@ -165,7 +182,8 @@ class Processes:
     def _find_ranks(self) -> None:
         for process in self._below_the_guard():
             rank = _rank_of(process)
-            # DataLoader workers inherit their rank's environment. The rank is the process whose parent is the launcher.
+            # DataLoader workers inherit their rank's environment. The rank itself is the process whose parent is the
+            # launcher.
             if rank is not None and _rank_of(_parent(process)) is None and process != self._ranks.get(rank):
                 self._ranks[rank] = process
                 self._local_ranks[rank] = int(_environment(process).get(_LOCAL_RANK, rank))
@@ -236,7 +254,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _exit_code(process: psutil.Process) -> int | None:
-    """Return the exit code of a zombie process; otherwise None."""
+    """Return the exit code of a zombie process, or None for any other process."""
     if _status(process) != psutil.STATUS_ZOMBIE:
         return None
     try:

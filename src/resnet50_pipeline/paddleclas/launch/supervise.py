@@ -55,16 +55,17 @@ def run_ranks(
 
     Args:
         command: command that starts the ranks of this machine.
-        output_dir: folder with the events, and with the heartbeats of all ranks.
+        output_dir: folder with the events and every rank's heartbeat.
         log_dir: folder for the logs of this machine's ranks.
         hang_timeout_seconds: time without a heartbeat after which a rank is considered hung.
-        ranks: number of ranks on all machines. In elastic mode, the `started` event updates it.
+        ranks: total number of ranks across all machines. In elastic mode, the `started` event updates this number.
         own_ranks: ranks of this machine. Defaults to all ranks.
         watches_all: whether to watch the heartbeats of all machines, after deleting heartbeats from earlier runs.
         stop_grace_seconds: time between SIGTERM and SIGKILL if this process is asked to stop.
         log_stays: whether the logs are kept after the run. If not, errors do not mention them.
         on_event: called with every event.
-        check: called at every poll. If it raises an exception, the ranks are ended and the exception propagates.
+        check: called at every poll. If this function raises an exception, the ranks are ended and the exception
+            propagates.
 
     Raises:
         RankFailedError: if a rank or the launcher failed or hung. The message names the process, describes the failure,
@@ -88,9 +89,8 @@ def run_ranks(
                 raise_if_interrupted()
                 here = ranks if own_ranks is None else len(own_ranks)
                 processes.watch(here)
-                if (
-                    processes.first_end is None
-                ):  # otherwise the failure is on this machine, and the launcher is about to end
+                # Once a rank on this machine has failed, ignore other machines' reports: the launcher is about to end.
+                if processes.first_end is None:
                     try:
                         check()
                     except RankFailedError:
@@ -100,7 +100,7 @@ def run_ranks(
                 if silent and exit_code is None:
                     raise _hanging(silent, processes, log_dir, hang_timeout_seconds)
                 if exit_code is None:
-                    time.sleep(_POLL_SECONDS)
+                    processes.wait(_POLL_SECONDS)
         except (RunInterruptedError, KeyboardInterrupt):
             _stop(processes, stop_grace_seconds)
             events.dispatch()
@@ -111,7 +111,7 @@ def run_ranks(
             exit_code,
             log_dir,
             processes.first_end,
-            ranks=processes.ranks_by_place,
+            ranks=processes.ranks_by_local_rank,
             oom_kills=None if oom_kills is None or oom_kills_before is None else oom_kills - oom_kills_before,
             log_stays=log_stays,
         )
@@ -120,7 +120,7 @@ def run_ranks(
 def run_program(command: list[str], environment: dict[str, str], log_path: Path, timeout_seconds: float) -> None:
     """Run a single process without Paddle's launcher, for example to export a model.
 
-    The output of the process is written to `log_path`, which is a temporary file.
+    The process's output is written to `log_path`, which is a temporary file.
 
     Raises:
         RankFailedError: if the process failed, or took longer than the timeout.
@@ -136,12 +136,12 @@ def run_program(command: list[str], environment: dict[str, str], log_path: Path,
             if clock() > timeout_seconds:
                 raise RankFailedError(
                     f"{Path(command[-1]).name} did not end within {timeout_seconds:g} s "
-                    f"(training.launch.hang_timeout_seconds) and was killed; the end of its log:\n{tail(log_path)}"
+                    f"(training.launch.hang_timeout_seconds) and was killed; last lines of its log:\n{tail(log_path)}"
                 )
             time.sleep(_POLL_SECONDS)
     if exit_code != 0:
         raise reported_error(log_path, log_stays=False) or RankFailedError(
-            f"{' '.join(command[-1:])} ended with {describe_exit(exit_code)}; the end of its log:\n{tail(log_path)}"
+            f"{' '.join(command[-1:])} ended with {describe_exit(exit_code)}; last lines of its log:\n{tail(log_path)}"
         )
 
 
@@ -167,7 +167,7 @@ class _EventReader:
 
 
 def _stop(processes: Processes, grace_seconds: float) -> None:
-    """Ask the ranks to stop, and wait until they have ended, the grace period is over, or a second signal arrives.
+    """Ask the ranks to stop. Wait until all ranks have ended, the grace period is over, or a second signal arrives.
 
     The caller must end the remaining ranks.
     """
@@ -191,14 +191,14 @@ def _hanging(silent: dict[int, float], processes: Processes, log_dir: Path, time
         launcher_log = log_dir / "launcher.log"
         return RankFailedError(
             f"no rank started within {timeout_seconds:g} s (training.launch.hang_timeout_seconds). With several "
-            "machines, check that each runs its command with the same training.launch.master and can reach that "
-            f"address. The end of {launcher_log}:\n{tail(launcher_log)}"
+            "machines, check that the command is running on each machine with the same training.launch.master, "
+            f"and that each machine can reach this address. Last lines of {launcher_log}:\n{tail(launcher_log)}"
         )
     stopped = [rank for rank in processes.ranks_in_state(psutil.STATUS_STOPPED) if rank in silent]
     rank = (stopped or list(silent))[0]
     processes.request_stacks()
     others = f"; {pluralize(len(silent) - 1, 'other rank')} may be waiting for it" if len(silent) > 1 else ""
-    why = " (it is stopped, for example by SIGSTOP)" if rank in stopped else ""
+    why = " (the process is stopped, perhaps by SIGSTOP)" if rank in stopped else ""
     local_rank = processes.local_rank(rank)
     where = "the rank runs on another machine; see the log there"
     if local_rank is not None:
@@ -206,5 +206,6 @@ def _hanging(silent: dict[int, float], processes: Processes, log_dir: Path, time
         where = f"its log: {log}\n{tail(log, _STACK_LINES)}"
     return RankFailedError(
         f"rank {rank} hangs{why}: no step for {silent[rank]:.0f} s (training.launch.hang_timeout_seconds is "
-        f"{timeout_seconds:g}){others}; all ranks were killed; {where}"
+        f"{timeout_seconds:g}){others}; all ranks were killed; {where}",
+        is_transient=True,
     )

@@ -24,15 +24,15 @@ class PaddleClasCheckout:
         """Return the checkout in `home` (`training.paddleclas_home`) or, if `home` is None, in PADDLECLAS_HOME.
 
         Raises:
-            ParameterError: if neither is set, or the folder does not contain PaddleClas' training engine.
+            ParameterError: if neither is set, or if the folder does not contain PaddleClas' training engine.
         """
         source = "training.paddleclas_home"
         if home is None:
             source, given = HOME_VARIABLE, os.environ.get(HOME_VARIABLE)
             if not given:
                 raise ParameterError(
-                    "training.engine is paddleclas, which needs a checkout of PaddleClas (branch release/2.6): the "
-                    "PyPI package does not include the training engine; set training.paddleclas_home or "
+                    "training.engine is paddleclas, which needs a checkout of PaddleClas (branch release/2.6), because "
+                    "the PyPI package does not include the training engine; set training.paddleclas_home or "
                     f"{HOME_VARIABLE}, or set training.engine: native"
                 )
             home = Path(given)
@@ -40,16 +40,16 @@ class PaddleClasCheckout:
         missing = [name for name in ("tools/train.py", "ppcls/engine/engine.py") if not (home / name).is_file()]
         if missing:
             raise ParameterError(
-                f"{source} is {home}, which has no {' and no '.join(missing)}, so it is not a complete checkout of "
-                f"PaddleClas; clone PaddlePaddle/PaddleClas with `git clone -b release/2.6`"
+                f"{source}: {home} is not a complete checkout of PaddleClas, because it does not contain "
+                f"{' and '.join(missing)}; clone PaddlePaddle/PaddleClas with `git clone -b release/2.6`"
             )
         return checkout
 
     def train_command(self, config: Path, launch: LaunchParameters, log_dir: Path) -> LaunchCommand:
         """Return the command `python -u -m paddle.distributed.launch … tools/train.py -c <config>`.
 
-        The command runs in the checkout's folder. It has no `-o` overrides, because upstream passes their values to
-        `eval` and accepts mistyped keys.
+        The command runs in the checkout's folder. The command has no `-o` overrides, because upstream passes the values
+        of overrides to `eval` and accepts mistyped keys.
         """
         program = Program(self.home / "tools" / "train.py", import_path=self.home, working_dir=self.home)
         arguments = ["-c", str(config.absolute())]

@@ -39,10 +39,10 @@ class SavedEpoch:
 
 
 def newest_saved_epoch(output_dir: Path) -> tuple[SavedEpoch, tuple[str, ...]]:
-    """Return the newest complete checkpoint, and the problems found in newer ones.
+    """Return the newest complete checkpoint, and the problems found in newer checkpoints.
 
-    Upstream writes the three files in place, so a killed run can leave incomplete files. Upstream also reads them with
-    `paddle.load`, which unpickles them and can run any code they contain. This function therefore reads and checks all
+    Upstream writes the three files in place, so a killed run can leave incomplete files. Upstream also reads the files
+    with `paddle.load`, which unpickles them and runs any code that they contain. This function therefore checks all
     three files first.
 
     Raises:
@@ -54,9 +54,7 @@ def newest_saved_epoch(output_dir: Path) -> tuple[SavedEpoch, tuple[str, ...]]:
         try:
             found.append(SavedEpoch(stem, int(read_pdstates(stem.with_name(stem.name + UPSTREAM_STATES))["epoch"])))
         except (CheckpointError, KeyError) as error:
-            problems.append(
-                f"{stem}{UPSTREAM_STATES} does not state its epoch" if isinstance(error, KeyError) else str(error)
-            )
+            problems.append(f"{stem}{UPSTREAM_STATES} has no epoch" if isinstance(error, KeyError) else str(error))
     # Of two checkpoints of the same epoch, prefer `epoch_N`, because upstream may overwrite `latest` during the read.
     for saved in sorted(found, key=lambda one: (-one.epoch, epoch_of_stem(one.stem.name) is None)):
         try:
@@ -88,18 +86,19 @@ def best_so_far(output_dir: Path) -> tuple[int, float]:
 
 
 class BestWeights:
-    """Stores the best epoch's weights as a checkpoint set. Upstream does not modify checkpoint sets.
+    """Stores the best epoch's weights as a checkpoint set, which upstream does not overwrite.
 
-    Upstream overwrites `best_model` if an epoch is at least as good as the best epoch *of the current process*. After a
-    resume, upstream's best metric starts at 0, so a worse model would replace the best one.
+    Upstream overwrites `best_model` if an epoch is at least as good as the best epoch *in the current process*. After a
+    resume, its best metric starts at 0 again, so a worse model would replace the best model.
     """
 
-    def __init__(self, output_dir: Path, ranks: int, steps_per_epoch: int) -> None:
+    def __init__(self, output_dir: Path, ranks: int, steps_per_epoch: int, train_list_digest: str) -> None:
         self._output_dir, self._ranks, self._steps_per_epoch = output_dir, ranks, steps_per_epoch
+        self._list_digest = train_list_digest
         self._expected: tuple[int, float] | None = None
 
     def expect(self, epoch: int, top1: float) -> None:
-        """Set the new best epoch. Once upstream has saved the weights of this epoch, `collect` copies them."""
+        """Set the new best epoch. `collect` copies the weights of this epoch once upstream has saved them."""
         self._expected = (epoch, top1)
 
     def collect(self, stem: Path, paddle_version: str) -> Path | None:
@@ -134,7 +133,11 @@ class BestWeights:
             best_epoch=epoch,
             best_top1=top1,
             schedule={},
-            recipe={"engine": "paddleclas", "weights": weights.name},
+            recipe={
+                "engine": "paddleclas",
+                "weights": weights.name,
+                "DataLoader.Train.list_digest": self._list_digest,
+            },
             paddle_version=paddle_version,
         )
         path = checkpoint_path(self._output_dir, epoch)
@@ -159,7 +162,7 @@ class BestWeights:
                 return path
         raise CheckpointError(
             f"{self._output_dir}: no PaddleClas file contains the weights of the best epoch, {self._expected[0]}; "
-            f"a file may have been deleted; restore it, or train again with training.resume=false"
+            f"restore the file if it was deleted, or train again with training.resume=false"
         )
 
 

@@ -16,12 +16,11 @@ from resnet50_pipeline.recipe.document import TrainingConfig
 
 Place = tuple[str | int, ...]
 
-# Marks keys, sections and operators that upstream does not have. It occurs in the description of a key and in the
-# docstring of a section or operator.
+# Marks keys (in their descriptions), and sections and operators (in their docstrings), that upstream does not have.
 _NATIVE = "*native*"
-# Native keys that do not affect the result, only how often checkpoints are saved and how many are kept.
-_WITHOUT_INFLUENCE = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps"})
-# Native arguments that enable what upstream always does.
+# Native keys that do not affect the result, but only how often checkpoints are saved and how many are kept.
+_WITHOUT_EFFECT = frozenset({"Global.keep_checkpoints", "Global.save_interval_steps", "Global.replica_check_interval"})
+# Native arguments that enable behavior that upstream always has.
 _ALWAYS_ON = ("DecodeImage.tiff",)
 _PACKED = frozenset({"DataLoader.Train.dataset.shards", "DataLoader.Eval.dataset.shards"})
 # Keys whose mere presence enables a feature upstream, even without a value (`if 'clip_norm' in optim_cfg`).
@@ -57,15 +56,15 @@ def to_upstream_config(config: TrainingConfig, *, ranks: int) -> UpstreamConfig:
         _remove(document, path)
         if is_default or key.endswith(_ALWAYS_ON):
             continue
-        if key in _WITHOUT_INFLUENCE:
+        if key in _WITHOUT_EFFECT:
             ignored_settings.append(f"{key}: {value}")
         elif key in _PACKED:
             problems.append(
-                f"{key} is {value}: PaddleClas' dataset opens loose files only; set data_preparation.shards.mode: null "
-                f"and run data_preparation again"
+                f"{key} is {value}: PaddleClas reads only loose files; set data_preparation.shards.mode: null and run "
+                f"data_preparation again"
             )
         else:
-            problems.append(f"{key} is {value!r}: only the native engine has this key; upstream would ignore it")
+            problems.append(f"{key} is {value!r}: only the native engine supports this key; PaddleClas would ignore it")
     problems += [
         f"{'.'.join(map(str, place))}: only the native engine has {type(section).__name__}"
         for section, place in _sections(config, ())
@@ -132,38 +131,38 @@ def _section_of(document: Any, path: Place) -> tuple[Any, str | int]:
 
 
 def _unsupported_settings(config: TrainingConfig, ranks: int) -> Iterator[str]:
-    """Yield a message for each setting that upstream accepts but implements differently, or that makes it fail late."""
+    """Yield a message for each setting that upstream accepts, but implements differently or fails on later."""
     settings = config.Global
     if settings.device == "cpu" and ranks > 1:
         yield (
-            f"{ranks} ranks on cpu: upstream's evaluation reads ParallelEnv().device_id, which does not exist on a CPU "
-            f"(ppcls/engine/evaluation/classification.py); set training.launch.devices: [0]"
+            f"{ranks} ranks on cpu: PaddleClas' evaluation reads ParallelEnv().device_id, which does not exist on a "
+            f"CPU (ppcls/engine/evaluation/classification.py); set training.launch.devices: [0]"
         )
     if settings.eval_interval > settings.epochs:
         yield (
-            f"Global.eval_interval {settings.eval_interval} is above Global.epochs {settings.epochs}: upstream "
-            f"evaluates only at full intervals, so there would be no best model"
+            f"Global.eval_interval {settings.eval_interval} exceeds Global.epochs {settings.epochs}: PaddleClas would "
+            f"never evaluate, so there would be no best model"
         )
     pretrained = settings.pretrained_model
     if pretrained is not None and not pretrained.endswith(".pdparams"):
-        yield f"Global.pretrained_model is {pretrained}: upstream reads only .pdparams"
+        yield f"Global.pretrained_model is {pretrained}: PaddleClas reads only .pdparams files"
     if config.AMP is not None:
         if config.AMP.use_promote:
-            yield "AMP.use_promote: upstream uses it only with paddle 2.5 (ppcls/utils/amp.py)"
+            yield "AMP.use_promote: PaddleClas uses this setting only with paddle 2.5 (ppcls/utils/amp.py)"
         if settings.device == "cpu":
             yield "AMP on cpu: paddle does not support half precision on a CPU"
     optimizer = config.Optimizer
     if optimizer.name == "Momentum" and (optimizer.no_weight_decay_name or optimizer.one_dim_param_no_weight_decay):
         yield (
-            "Optimizer.no_weight_decay_name, .one_dim_param_no_weight_decay: if the first is set, upstream's Momentum "
-            "applies no decay at all, because the optimizer is built twice from groups that the first build empties; "
-            "if only the second is set, Momentum ignores it (ppcls/optimizer/optimizer.py)"
+            "Optimizer.no_weight_decay_name, .one_dim_param_no_weight_decay: if the first is set, PaddleClas' Momentum "
+            "applies no weight decay at all; if only the second is set, Momentum ignores it "
+            "(ppcls/optimizer/optimizer.py)"
         )
     loss = config.Loss.Train[0].CELoss
     if config.DataLoader.Train.dataset.batch_transform_ops and loss is not None and loss.epsilon is None:
         yield (
-            "batch_transform_ops, and CELoss without epsilon: upstream applies softmax to mixed targets, which makes "
+            "batch_transform_ops with CELoss and no epsilon: PaddleClas applies softmax to mixed targets, which makes "
             "them nearly uniform (ppcls/loss/celoss.py); set training.label_smoothing"
         )
     if any(item.MultiLabelLoss is not None for item in (*config.Loss.Train, *config.Loss.Eval)):
-        yield "Loss.*.MultiLabelLoss: upstream's loss needs target vectors, but ImageNetDataset returns class ids"
+        yield "Loss.*.MultiLabelLoss: PaddleClas' loss needs target vectors, but ImageNetDataset returns class ids"

@@ -1,4 +1,4 @@
-"""Converts lines of PaddleClas' log to the event types of the native trainer."""
+"""Converts lines of PaddleClas' log to the native trainer's events."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ class _Epoch:
 class EventBuilder:
     """Builds events from log entries. Entries must be added in order.
 
-    Upstream prints rank 0's means since the start of the epoch, with five decimals. From two consecutive lines, this
-    class computes the means since the previous line. Near the end of an epoch, the error of a loss is therefore about
-    1e-5 times the number of lines. The number of correct predictions is rounded to an integer, so it is exact below
-    100,000 images. Durations are the printed costs times the number of steps that they cover.
+    Upstream prints rank 0's means since the start of the epoch, with five decimals. This class computes the means since
+    the previous line, so near the end of an epoch, a loss is off by about 1e-5 times the number of lines. The number of
+    correct predictions is rounded to an integer, which is exact below 100,000 images. Durations are the printed
+    durations per step times the number of steps.
     """
 
     facts: RunFacts
@@ -157,7 +157,7 @@ class EventBuilder:
         return []
 
     def finish(self) -> list[AnyEvent]:
-        """Return the final events of a run after its processes have ended successfully.
+        """Return the final events of a run after all of its processes have ended successfully.
 
         Raises:
             RankFailedError: if the processes ended before the last epoch.
@@ -195,8 +195,8 @@ class EventBuilder:
             raise RankFailedError(
                 f"PaddleClas logs {iterations} batches per epoch, but {pluralize(facts.train_images, 'image')}, "
                 f"{pluralize(facts.ranks, 'rank')}, and a batch size of {facts.batch_size_per_rank} give "
-                f"{facts.iterations}; use a checkout of release/2.6 or develop, and do not change the list "
-                "during training"
+                f"{facts.iterations}; use a checkout of release/2.6 or develop, and leave the list unchanged during "
+                "training"
             )
         started = Started(
             ranks=facts.ranks,
@@ -234,7 +234,7 @@ class EventBuilder:
     def _end_epoch(self, average: TrainAverage) -> EpochEnd:
         facts, printed = self.facts, self._epoch
         self._require_finite(average.values["loss"], "loss", average.epoch, facts.steps_after(average.epoch + 1, 0))
-        # The last line may not cover the last steps of the epoch. Assume that they took as long as the others.
+        # The last line may not cover the last steps of the epoch. Assume that these steps took as long as the others.
         seconds = printed.seconds * facts.iterations / printed.iterations if printed.iterations else math.nan
         images = facts.images_after(facts.iterations - 1) * facts.ranks
         self._epoch = _Epoch()
@@ -275,15 +275,15 @@ class EventBuilder:
     def _require_finite(self, value: float, what: str, epoch: int, step: int) -> None:
         if not math.isfinite(value):
             raise NonFiniteLossError(
-                f"the {what} is {value} at step {step} (epoch {epoch}). PaddleClas would have kept training, so "
-                "the run was stopped. Earlier checkpoints have been kept; lower training.lr or lengthen the warm-up, "
-                "then start again"
+                f"the {what} is {value} at step {step} (epoch {epoch}). PaddleClas itself would continue, so the run "
+                "was stopped; earlier checkpoints are kept. Lower training.lr or lengthen the warm-up, then start from "
+                "scratch"
             )
 
 
 def _hits(fraction: float, images: int) -> float:
     """Return the number of correct predictions for a printed accuracy.
 
-    Return NaN if the recipe mixes images, because upstream then prints no accuracy.
+    Return NaN if the recipe mixes images, in which case upstream prints no accuracy.
     """
     return fraction if math.isnan(fraction) else float(round(fraction * images))

@@ -20,7 +20,7 @@ class PaddleFound:
 
 @dataclass(frozen=True)
 class TrainLine:
-    """`[Train]…[Iter: i/n]`: rank 0's means since the start of the epoch, and its costs since the previous line."""
+    """`[Train]…[Iter: i/n]`: rank 0's metrics, averaged since the start of the epoch, and its timings."""
 
     epoch: int
     iteration: int
@@ -41,7 +41,7 @@ class TrainAverage:
 
 @dataclass(frozen=True)
 class EvalLine:
-    """`[Eval]…[Iter: i/n]`: rank 0's costs."""
+    """`[Eval]…[Iter: i/n]`: rank 0's times per batch."""
 
     values: dict[str, float]
 

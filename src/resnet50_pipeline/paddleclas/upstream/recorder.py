@@ -1,4 +1,4 @@
-"""Writes `events.jsonl` from PaddleClas' log during training. With the native engine, rank 0 writes this file."""
+"""Writes `events.jsonl` from PaddleClas' log during training, as rank 0 does with the native engine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from resnet50_pipeline.training_dir import events_path, heartbeat_path
 
 
 class LogTail:
-    """Reads new lines from rank 0's log. When there are new lines, it updates the heartbeats of all ranks.
+    """Reads new lines from rank 0's log, and updates the heartbeats of all ranks when there are new lines.
 
-    Upstream's ranks do not write heartbeats, and only rank 0 logs its progress. The ranks synchronize at every step, so
-    a new line shows that all of them are alive.
+    Upstream's ranks write no heartbeats, and only rank 0 logs its progress. The ranks synchronize at every step, so a
+    new line shows that all ranks are alive.
     """
 
     def __init__(self, log: Path, training_dir: Path, ranks: int) -> None:

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from resnet50_pipeline.exceptions import ParameterError, RankFailedError
-from resnet50_pipeline.files import write_text
+from resnet50_pipeline.files import digest_file, write_text
 from resnet50_pipeline.imagenet.lists.files import read_list_file
 from resnet50_pipeline.paddleclas.launch.command import LaunchCommand
 from resnet50_pipeline.paddleclas.launch.supervise import run_ranks
@@ -57,7 +57,7 @@ def check_engine(config: TrainingConfig, training: TrainingParameters) -> Paddle
 
 
 def run_upstream_training(config: TrainingConfig, training: TrainingParameters, *, resume: bool) -> None:
-    """Run PaddleClas until the last epoch. The caller must hold the lock of `Global.output_dir`.
+    """Run PaddleClas until the last epoch. The caller must hold the lock on `Global.output_dir`.
 
     Raises:
         CheckpointError: if there is no complete checkpoint to resume from, or `Global.pretrained_model` contains
@@ -144,5 +144,10 @@ def _recorder(config: TrainingConfig, ranks: int, finished_epochs: int) -> Event
         LogTail(log_dir(output_dir) / _RANK_0_LOG, output_dir, ranks),
         output_dir,
         EventBuilder(facts, best_epoch, best_top1, uses_dali=config.Global.use_dali),
-        BestWeights(output_dir, ranks, facts.steps_after(1, facts.iterations)),
+        BestWeights(
+            output_dir,
+            ranks,
+            facts.steps_after(1, facts.iterations),
+            digest_file(Path(splits.Train.dataset.cls_label_path)),
+        ),
     )

@@ -1,4 +1,4 @@
-"""Nodes of the `data_preparation` pipeline: write PaddleClas list files and the label map, and pack shards."""
+"""Nodes of the `data_preparation` pipeline: write PaddleClas' list files and the label map, and pack shards."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def write_lists(
 ) -> tuple[bytes, bytes]:
     """Return the train and val lists with paths relative to the dataset root. The user's own lists are not changed.
 
-    Unless shards are packed, the listed images must exist as separate files. If `dataset.unpack` is true, this node
-    unpacks the archives first.
+    Unless shards are packed, the images must exist as separate files. With `dataset.unpack`, the archives are unpacked
+    first.
     """
     from resnet50_pipeline.imagenet.archives.unpack import ensure_loose_images
     from resnet50_pipeline.imagenet.layout import read_lists

@@ -4,7 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from resnet50_pipeline.pipelines.data_preparation import nodes
 
-# `listed_images` loads columns from the manifest file, which is written before the validation report.
+# `listed_images` loads columns of the manifest file, which is written before the validation report.
 _INPUTS = ["dataset_root", "listed_images", "validation_report", "params:dataset"]
 
 
@@ -23,7 +23,7 @@ def create_pipeline() -> Pipeline:
             Node(nodes.write_label_map, inputs=_INPUTS, outputs="label_map", name="write_label_map"),
             Node(
                 nodes.pack_shards,
-                # The lists exist only if the dataset is valid, so this node does not need the validation report.
+                # Needs no validation report: the lists exist only if the dataset is valid.
                 inputs={
                     "dataset_root": "dataset_root",
                     "train_list": "train_list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def scan_dataset(
     """Return the manifest, along with a description of the lists."""
     from resnet50_pipeline.imagenet.archives.images import index_archives
     from resnet50_pipeline.imagenet.archives.published_md5 import require_published_md5
+    from resnet50_pipeline.imagenet.lists.patches import dropped_paths, read_patches, relabeled_paths
     from resnet50_pipeline.imagenet.scan import scan
     from resnet50_pipeline.imagenet.scan.executors import choose_executor
 
@@ -32,9 +34,10 @@ def scan_dataset(
     try:
         lists = read_lists(layout, dataset.class_num, dataset.label_base, repair=dataset.repair, archived=archived)
     except ListFileError:
-        logger.warning("the images have not been checked, because the lists must be corrected first")
+        logger.warning("the images were not checked, because the lists must be corrected first")
         raise
     entries = {split: prefixed.entries for split, prefixed in lists.items()}
+    patches = read_patches(layout.patches)
     options = data_validation.scan
     executor = choose_executor(options.scheduler, data_validation.workers, options.dask_address)
     manifest = scan.scan_dataset(
@@ -43,16 +46,20 @@ def scan_dataset(
         data_validation.workers,
         level=options.level,
         tiff=dataset.tiff,
-        # The cache compares size and modification time, and a flipped bit changes neither.
+        # The cache compares size and modification time, which a flipped bit does not change.
         cache_dir=None if data_validation.reference_manifest else options.cache_dir,
         executor=executor,
         archived=archived,
         class_keys=None if layout.classes is None else [one.key for one in layout.classes],
+        dropped=dropped_paths(patches),
+        relabeled=relabeled_paths(patches),
     )
-    return manifest, describe_lists(layout, lists, archived)
+    return manifest, describe_lists(layout, lists, archived, patches)
 
 
 def validate_manifest(
+    *,
+    dataset_root: Path,
     manifest: pd.DataFrame,
     manifest_file: Path,
     list_descriptions: ListDescriptions,
@@ -61,42 +68,61 @@ def validate_manifest(
 ) -> tuple[dict[str, Any], Path]:
     """Return the validation report and a staged Data Docs folder, which the catalog moves to its final path.
 
-    The report contains the digest of the manifest file. If a run is killed after it has written a new manifest, the
-    next run rejects the old report.
+    The report contains the digest of the manifest file, so that later runs reject an old report if this run is killed
+    after writing a new manifest.
     """
     from resnet50_pipeline.expectations.distributions import compute_distributions
     from resnet50_pipeline.expectations.docs import write_data_docs
+    from resnet50_pipeline.expectations.near_duplicates import (
+        NEAR_DUPLICATES_FILE,
+        find_near_duplicates,
+        write_near_duplicates,
+    )
     from resnet50_pipeline.expectations.report import build_report
+    from resnet50_pipeline.expectations.thumbnails import make_gallery
     from resnet50_pipeline.expectations.validation import validate_manifest
+    from resnet50_pipeline.imagenet.archives.images import read_image
     from resnet50_pipeline.imagenet.scan.manifest import count_listed_classes
+    from resnet50_pipeline.imagenet.synsets import find_classes
+    from resnet50_pipeline.imagenet.worker_pool import count_workers
 
+    read = functools.partial(read_image, dataset_root, list_descriptions.archived)
+    near = find_near_duplicates(manifest, read, count_workers(data_validation.workers), tiff=dataset.tiff)
+    # Classes without images still count. An expectation reports such classes.
+    class_num = dataset.class_num or max(count_listed_classes(manifest), list_descriptions.class_num)
     validation = validate_manifest(
         manifest,
-        # A class without images still counts as a class. An expectation reports it.
-        dataset.class_num or max(count_listed_classes(manifest), list_descriptions.class_num),
+        class_num,
         data_validation.blocking,
         list_descriptions.names,
         class_folders=list_descriptions.class_folders,
         suite_name=data_validation.suite,
         reference=_read_reference(data_validation.reference_manifest),
+        near=near,
     )
-    distributions = compute_distributions(manifest)
-    report = build_report(
-        manifest, validation.findings, list_descriptions.notices, data_validation.suite, distributions
-    ) | {"manifest_digest": digest_file(manifest_file)}
+    layout = find_dataset(dataset_root, dataset)
+    classes = find_classes(manifest, class_num, dataset_root, layout.meta, layout.classes or ())
+    distributions = compute_distributions(manifest, {one.id: one.name for one in classes})
+    notices = [*list_descriptions.notices, *filter(None, [near.describe()])]
+    report = build_report(manifest, validation.findings, notices, data_validation.suite, distributions) | {
+        "manifest_digest": digest_file(manifest_file),
+        "patches": [{"id": patch.id} | patch.content.model_dump() for patch in list_descriptions.patches],
+    }
+    gallery = make_gallery(manifest, distributions.class_counts, validation.findings, read, tiff=dataset.tiff)
     with staging_directory() as staged:
-        write_data_docs(staged, validation, report, distributions)
+        write_data_docs(staged, validation, report, distributions, gallery)
+        write_near_duplicates(staged / NEAR_DUPLICATES_FILE, near, manifest)
     return report, staged
 
 
 def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path) -> None:
     """Raise an error if a blocking expectation failed.
 
-    This is a separate node so that the report and Data Docs are saved first.
+    This is a separate node, so that the report and Data Docs are saved first.
 
     Raises:
-        ValidationFailedError: if a blocking expectation failed. The error contains all problems of the blocking
-            expectations.
+        ValidationFailedError: if a blocking expectation failed. The error contains all problems that blocking
+            expectations found.
     """
     from resnet50_pipeline.expectations.findings import FINDINGS_FILE, read_blocking_problems
 
@@ -105,7 +131,7 @@ def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path
     ]
     if unchecked:
         logger.warning(
-            "blocking expectations were not checked because of data_validation.scan.level: %s → set it to full",
+            "blocking expectations not checked at this data_validation.scan.level: %s → set the level to full",
             ", ".join(unchecked),
         )
     if not validation_report["is_valid"]:
@@ -118,7 +144,7 @@ def _read_reference(path: Path | None) -> pd.DataFrame | None:
         return None
     if not path.is_file():
         raise ParameterError(
-            f"data_validation.reference_manifest: {path} does not exist → set the parameter to the path of an "
-            "earlier manifest.parquet"
+            f"data_validation.reference_manifest: {path} does not exist → set the parameter to the path of an earlier "
+            "manifest.parquet"
         )
     return pd.read_parquet(path, columns=["path", "sha256"])

@@ -17,13 +17,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.validate_manifest,
-                inputs=[
-                    "manifest",
-                    "manifest_file",  # the path of the same file
-                    "list_descriptions",
-                    "params:dataset",
-                    "params:data_validation",
-                ],
+                inputs={
+                    "dataset_root": "dataset_root",
+                    "manifest": "manifest",
+                    "manifest_file": "manifest_file",  # the path of the same file
+                    "list_descriptions": "list_descriptions",
+                    "dataset": "params:dataset",
+                    "data_validation": "params:data_validation",
+                },
                 outputs=["validation_report", "data_docs"],
                 name="validate_manifest",
             ),

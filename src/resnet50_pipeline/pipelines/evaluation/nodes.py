@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,44 +13,50 @@ from resnet50_pipeline.parameters import (
     EvaluationParameters,
     TrainingParameters,
 )
-from resnet50_pipeline.training_dir import config_path
+from resnet50_pipeline.training_dir import config_path, margins_path
+
+if TYPE_CHECKING:
+    from resnet50_pipeline.reporting.model_card import DataOrigin
 
 
 def predict_val_list(
     *,
     training_dir: Path,
+    train_list: Path,
     val_list: Path,
     shards: Path,
     manifest_file: Path,
     scan_cache_folder: Path,
     label_map: dict[str, Any],
     dataset_root: Path,
+    _training_summary: dict[str, Any] | None,
     dataset: DatasetParameters,
     training: TrainingParameters,
     evaluation: EvaluationParameters,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the predictions for the list of `evaluation.split`, along with a summary of the evaluation.
 
-    If `evaluation.image_list` is set, it is used instead. Before the ranks start, the images of the split are compared
-    with the manifest from data_validation.
+    The column `sha256` contains the digest of each image, if the images are those of the split.
+
+    If `evaluation.image_list` is set, that list is used instead. Before the ranks start, the images of the split and
+    the images that the model was trained on are compared with the manifest from data_validation.
     """
     from resnet50_pipeline.imagenet.image_check import require_validated_images
-    from resnet50_pipeline.imagenet.layout import require_test_list
     from resnet50_pipeline.imagenet.lists.files import read_list_file
-    from resnet50_pipeline.imagenet.shards.shard_set import resolve_shards
+    from resnet50_pipeline.imagenet.scan.manifest import select_listed
     from resnet50_pipeline.paddleclas.prediction import predict_list
-    from resnet50_pipeline.pipelines.evaluation.models import find_evaluated_model
+    from resnet50_pipeline.pipelines.evaluation.models import find_evaluated_model, find_images, require_trained_data
 
     split, class_num = evaluation.split, label_map["class_num"]
-    split_list = val_list if split == "val" else require_test_list(dataset_root, dataset)
-    # Shards contain only the images of the prepared train and val lists.
-    used_shards = resolve_shards(shards) if evaluation.image_list is None and split == "val" else None
+    if evaluation.model is None and evaluation.image_list is None:
+        require_trained_data(training_dir, train_list, manifest_file, class_num)
+    images = find_images(val_list, shards, dataset_root, dataset, evaluation)
     if evaluation.image_list is None:
         require_validated_images(
             dataset_root,
-            {split: read_list_file(split_list, class_num)},
+            {split: read_list_file(images.list_file, class_num)},
             manifest_file,
-            shards=used_shards,
+            shards=images.shards,
             cache_dir=scan_cache_folder,
         )
     predictions, summary = predict_list(
@@ -63,14 +69,63 @@ def predict_val_list(
             training=training,
             evaluation=evaluation,
         ),
-        evaluation.image_list or split_list,
+        images.list_file,
         training.launch,
         batch_size_per_rank=evaluation.batch_size_per_rank,
         work_parent=evaluation.output_dir or training_dir.parent,
-        image_root=evaluation.image_root or dataset_root,
-        shards=used_shards,
+        image_root=images.root,
+        shards=images.shards,
+        grad_cam_images=evaluation.grad_cam_images,
     )
+    if evaluation.image_list is None:
+        # In list order, as `require_validated_images` has checked. Comparisons recognize images by their content.
+        manifest = pd.read_parquet(manifest_file, columns=["split", "status", "sha256"])
+        predictions["sha256"] = select_listed(manifest, split)["sha256"].fillna("").to_numpy()
     return predictions, summary | {"split": split if evaluation.image_list is None else None}
+
+
+def measure_robustness(
+    *,
+    training_dir: Path,
+    val_list: Path,
+    shards: Path,
+    label_map: dict[str, Any],
+    dataset_root: Path,
+    predictions: pd.DataFrame,
+    evaluation_summary: dict[str, Any],
+    dataset: DatasetParameters,
+    training: TrainingParameters,
+    evaluation: EvaluationParameters,
+) -> pd.DataFrame:
+    """Return the errors on corrupted copies of the evaluated images, without rows if no corruptions are set."""
+    from resnet50_pipeline.paddleclas import robustness
+    from resnet50_pipeline.pipelines.evaluation.models import find_evaluated_model, find_images
+    from resnet50_pipeline.reporting.data_quality.robustness import tabulate_robustness
+    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+
+    counts = pd.DataFrame(columns=["corruption", "severity", "errors", "images"])
+    if evaluation.corruption_names:
+        images = find_images(val_list, shards, dataset_root, dataset, evaluation)
+        counts = robustness.measure_robustness(
+            find_evaluated_model(
+                training_dir=training_dir,
+                val_list=val_list,
+                dataset_root=dataset_root,
+                class_num=label_map["class_num"],
+                dataset=dataset,
+                training=training,
+                evaluation=evaluation,
+            ),
+            images.list_file,
+            training.launch,
+            corruptions=evaluation.corruption_names,
+            batch_size_per_rank=evaluation.batch_size_per_rank,
+            work_parent=evaluation.output_dir or training_dir.parent,
+            image_root=images.root,
+            shards=images.shards,
+            clean_seconds=evaluation_summary["seconds"],
+        )
+    return tabulate_robustness(counts, read_prediction_table(predictions))
 
 
 def compute_metrics(
@@ -91,11 +146,53 @@ def compute_metrics(
     return values, metrics.per_class_table(predictions, label_map)
 
 
-def compare_models(predictions: pd.DataFrame, evaluation: EvaluationParameters) -> dict[str, Any]:
-    """Compare the model with `evaluation.compare_with`. If there is no comparison, `rival` is None in the result."""
+def find_label_issues(
+    predictions: pd.DataFrame,
+    evaluation_summary: dict[str, Any],
+    label_map: dict[str, Any],
+    train_list: Path,
+    evaluation: EvaluationParameters,
+) -> str:
+    """Return the images whose labels are probably wrong as a fix list (CSV), the most suspicious first.
+
+    If `evaluation.out_of_fold_predictions` is set, the list also contains images in the train list.
+    """
+    from resnet50_pipeline.imagenet.lists.files import read_list_file
+    from resnet50_pipeline.reporting.classes import read_class_names
+    from resnet50_pipeline.reporting.data_quality.label_issues import (
+        read_out_of_fold_predictions,
+        select_train_images,
+        tabulate_label_issues,
+    )
+    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+
+    names = read_class_names(label_map)
+    tables = {evaluation_summary.get("split") or "": read_prediction_table(predictions, len(names))}
+    if evaluation.out_of_fold_predictions is not None:
+        predicted = read_out_of_fold_predictions(evaluation.out_of_fold_predictions, names)
+        tables["train"] = select_train_images(predicted, read_list_file(train_list, len(names)))
+    return tabulate_label_issues(tables, names).to_csv(index=False, float_format="%.6f")
+
+
+def compute_slices(predictions: pd.DataFrame, manifest_file: Path, evaluation: EvaluationParameters) -> pd.DataFrame:
+    """Return the accuracy on groups of images with a common attribute, the significantly worse groups first."""
+    from resnet50_pipeline.reporting.data_quality import slices
+    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+
+    table, attributes = read_prediction_table(predictions), slices.read_image_attributes(manifest_file)
+    if evaluation.slice_attributes is not None:
+        given = slices.read_user_attributes(evaluation.slice_attributes, table.paths)
+        attributes = attributes.join(given, how="outer", rsuffix=" (CSV)")
+    return slices.compute_slices(table, attributes)
+
+
+def compare_models(
+    predictions: pd.DataFrame, label_map: dict[str, Any], evaluation: EvaluationParameters
+) -> dict[str, Any]:
+    """Compare the model with the one that `evaluation.compare_with` names. If it is not set, `rival` is None."""
     from resnet50_pipeline.pipelines.evaluation.models import compare_with_rival
 
-    return compare_with_rival(predictions, evaluation)
+    return compare_with_rival(predictions, label_map, evaluation)
 
 
 def draw_plots(
@@ -107,7 +204,7 @@ def draw_plots(
     evaluation: EvaluationParameters,
     evaluation_summary: dict[str, Any],
 ) -> Path:
-    """Return a staged folder with the figures and their data, which the catalog moves to its final path."""
+    """Return a staged folder with the figures and their data. The catalog moves the folder to its final path."""
     from resnet50_pipeline.reporting.plots import write_plots
 
     with staging_directory() as staged:
@@ -127,24 +224,37 @@ def write_evaluation_report(
     metrics: dict[str, float],
     predictions: pd.DataFrame,
     per_class_metrics: pd.DataFrame,
+    label_issues: Path,
+    slices: pd.DataFrame,
+    robustness: pd.DataFrame,
     label_map: dict[str, Any],
     evaluation_summary: dict[str, Any],
     comparison: dict[str, Any],
     training_summary: dict[str, Any] | None,
+    training_history: pd.DataFrame | None,
     validation_report: dict[str, Any],
     training_dir: Path,
     dataset_root: Path,
-    plots: Path,
+    training: TrainingParameters,
     evaluation: EvaluationParameters,
+    parameters: dict[str, Any],
 ) -> tuple[str, str]:
     """Return the report as an HTML page and the model card as Markdown."""
+    from resnet50_pipeline.pipelines.evaluation.models import was_trained_with
+    from resnet50_pipeline.reporting.batch_samples import sample_batches
+    from resnet50_pipeline.reporting.data_quality.explained import explain_predictions
+    from resnet50_pipeline.reporting.data_quality.label_issues import read_label_issues
     from resnet50_pipeline.reporting.metrics import require_one_evaluation
     from resnet50_pipeline.reporting.model_card import render_model_card
     from resnet50_pipeline.reporting.provenance import collect_provenance
+    from resnet50_pipeline.reporting.recipe_difference import compare_with_recipe, select_parameters
     from resnet50_pipeline.reporting.report import ReportInputs, render_report
 
     require_one_evaluation(predictions, metrics, per_class_metrics)
     was_trained_here = evaluation_summary["is_best_checkpoint"]
+    has_parameters = was_trained_here and was_trained_with(training_dir, training)
+    image_root, config = evaluation.image_root or dataset_root, config_path(training_dir)
+    margins = margins_path(training_dir)
     inputs = ReportInputs(
         metrics=metrics,
         predictions=predictions,
@@ -153,12 +263,37 @@ def write_evaluation_report(
         evaluation_summary=evaluation_summary,
         comparison=comparison,
         training_summary=training_summary if was_trained_here else None,
+        training_history=training_history if was_trained_here else None,
         validation_report=validation_report,
-        recipe=config_path(training_dir).read_text(encoding="utf-8") if was_trained_here else "",
-        dataset_root=evaluation.image_root or dataset_root,
-        plots_dir=plots,
+        recipe=config.read_text(encoding="utf-8") if was_trained_here else "",
+        parameters=select_parameters(parameters, training) if has_parameters else {},
+        recipe_difference=(
+            compare_with_recipe(training, parameters.get("recipe"), Path("conf")) if has_parameters else None
+        ),
+        samples=sample_batches(config, predictions, image_root, label_map) if was_trained_here else None,
+        explained=(
+            explain_predictions(config, predictions, image_root, label_map)
+            if was_trained_here and "grad_cam" in predictions
+            else ()
+        ),
+        label_issues=read_label_issues(label_issues),
+        margins=pd.read_parquet(margins) if was_trained_here and margins.is_file() else None,
+        slices=slices,
+        robustness=robustness,
+        train_root=dataset_root,
+        dataset_root=image_root,
         provenance=collect_provenance(Path.cwd()),
         worst_classes=evaluation.worst_classes,
         gallery_images=evaluation.gallery_images,
     )
-    return render_report(inputs), render_model_card(inputs)
+    return render_report(inputs), render_model_card(inputs, _find_origin(evaluation, dataset_root))
+
+
+def _find_origin(evaluation: EvaluationParameters, dataset_root: Path) -> DataOrigin:
+    """Return the origin and license of the dataset in the parameters, or the origin and license of the sample."""
+    from resnet50_pipeline.imagenet import sample
+    from resnet50_pipeline.reporting.model_card import DataOrigin
+
+    if not evaluation.data_origin and (dataset_root / sample.ORIGIN_FILE).is_file():
+        return DataOrigin(sample.ORIGIN, sample.LICENSE)
+    return DataOrigin(evaluation.data_origin, evaluation.data_license)

@@ -2,7 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import compare_models, compute_metrics, draw_plots, predict_val_list, write_evaluation_report
+from .nodes import (
+    compare_models,
+    compute_metrics,
+    compute_slices,
+    draw_plots,
+    find_label_issues,
+    measure_robustness,
+    predict_val_list,
+    write_evaluation_report,
+)
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
@@ -13,12 +22,14 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 predict_val_list,
                 inputs={
                     "training_dir": "training_dir",
+                    "train_list": "train_list",
                     "val_list": "val_list",
                     "shards": "shards",
                     "manifest_file": "manifest_file",
                     "scan_cache_folder": "scan_cache_folder",
                     "label_map": "label_map",
                     "dataset_root": "dataset_root",
+                    "_training_summary": "training_summary",  # not read; evaluation starts after the training stage
                     "dataset": "params:dataset",
                     "training": "params:training",
                     "evaluation": "params:evaluation",
@@ -27,14 +38,43 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 name="predict_val_list",
             ),
             Node(
+                measure_robustness,
+                inputs={
+                    "training_dir": "training_dir",
+                    "val_list": "val_list",
+                    "shards": "shards",
+                    "label_map": "label_map",
+                    "dataset_root": "dataset_root",
+                    "predictions": "predictions",
+                    "evaluation_summary": "evaluation_summary",
+                    "dataset": "params:dataset",
+                    "training": "params:training",
+                    "evaluation": "params:evaluation",
+                },
+                outputs="robustness",
+                name="measure_robustness",
+            ),
+            Node(
                 compute_metrics,
                 inputs=["predictions", "evaluation_summary", "label_map", "params:evaluation"],
                 outputs=["metrics", "per_class_metrics"],
                 name="compute_metrics",
             ),
             Node(
+                find_label_issues,
+                inputs=["predictions", "evaluation_summary", "label_map", "train_list", "params:evaluation"],
+                outputs="label_issues",
+                name="find_label_issues",
+            ),
+            Node(
+                compute_slices,
+                inputs=["predictions", "manifest_file", "params:evaluation"],
+                outputs="slices",
+                name="compute_slices",
+            ),
+            Node(
                 compare_models,
-                inputs=["predictions", "params:evaluation"],
+                inputs=["predictions", "label_map", "params:evaluation"],
                 outputs="comparison",
                 name="compare_models",
             ),
@@ -57,15 +97,20 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "metrics": "metrics",
                     "predictions": "predictions",
                     "per_class_metrics": "per_class_metrics",
+                    "label_issues": "label_issues",
+                    "slices": "slices",
+                    "robustness": "robustness",
                     "label_map": "label_map",
                     "evaluation_summary": "evaluation_summary",
                     "comparison": "comparison",
                     "training_summary": "training_summary",
+                    "training_history": "training_history",
                     "validation_report": "validation_report",
                     "training_dir": "training_dir",
                     "dataset_root": "dataset_root",
-                    "plots": "plots",
+                    "training": "params:training",
                     "evaluation": "params:evaluation",
+                    "parameters": "parameters",
                 },
                 outputs=["evaluation_report", "model_card"],
                 name="write_evaluation_report",

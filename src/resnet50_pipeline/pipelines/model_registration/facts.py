@@ -19,13 +19,15 @@ def collect_tags(
     validation_report: Mapping[str, Any],
     run_tags: Mapping[str, str],
 ) -> dict[str, float | str]:
-    """Return the tags of a version: main metrics, digests of the data, list and weights, recipe and commit."""
+    """Return the tags of a version: recipe, commit, main metrics, and digests of the data, list and weights."""
     return {
         **{name: metrics[name] for name in _METRICS},
         "data_digest": str(validation_report["data_digest"]),
         "list_digest": str(evaluation_summary["list_digest"]),
         "weights_digest": str(evaluation_summary["weights_digest"]),
         **{name: run_tags[name] for name in _RUN_FACTS if name in run_tags},
+        # Not empty without patches, because an empty tag looks like an unknown value.
+        "patches": " ".join(patch["id"] for patch in validation_report.get("patches", ())) or "none",
     }
 
 
@@ -35,10 +37,10 @@ def require_one_evaluation(
     validation_report: Mapping[str, Any],
     pages: Iterable[Path],
 ) -> None:
-    """Raise an error unless all results belong to one evaluation of the current data.
+    """Raise an error unless all results come from one evaluation of the current data.
 
-    The report and the model card contain a digest of the metrics, the summary and the data digest. If one of these was
-    replaced later, for example by an evaluation that was killed before it wrote the report, the digest differs.
+    The report and the model card contain a digest of the metrics, the summary and the data digest. The digest no longer
+    matches if one of these was replaced later, for example by an evaluation that was killed before it wrote the report.
 
     Args:
         metrics: metrics of the evaluation.
@@ -54,15 +56,15 @@ def require_one_evaluation(
     if other:
         raise EvaluationTableError(
             [
-                f"{' and '.join(other)}: written for other results than the current metrics, evaluation_summary and "
-                "validation_report; the evaluation was probably interrupted, or data_validation has found other data "
-                "since → run the evaluation pipeline again"
+                f"{' and '.join(other)}: does not match the current metrics, evaluation_summary and "
+                "validation_report; the evaluation was probably interrupted, or data_validation has found different "
+                "data since → rerun the evaluation pipeline"
             ]
         )
 
 
 def require_same_weights(evaluation_summary: Mapping[str, Any], export_check: Mapping[str, Any]) -> None:
-    """Raise an error unless the metrics were computed with the exported weights and on a split of the dataset.
+    """Raise an error unless the metrics were computed with the exported weights on a split of the dataset.
 
     Raises:
         EvaluationTableError: if the evaluation used different weights or a different list.
@@ -71,12 +73,12 @@ def require_same_weights(evaluation_summary: Mapping[str, Any], export_check: Ma
     if evaluation_summary["weights_digest"] != export_check["weights_digest"]:
         problems.append(
             f"evaluation_summary: the evaluated weights ({evaluation_summary['weights_digest']}) differ from the "
-            f"exported weights ({export_check['weights_digest']}) → run the evaluation pipeline again"
+            f"exported weights ({export_check['weights_digest']}) → rerun the evaluation pipeline"
         )
     if evaluation_summary["split"] is None:
         problems.append(
-            f"evaluation_summary: the model was evaluated on {evaluation_summary['list']}, but a version needs metrics "
-            f"from the val or test list → run the evaluation pipeline again without evaluation.image_list"
+            f"evaluation_summary: the model was evaluated on {evaluation_summary['list']}, but a version needs "
+            "metrics from the val or test list → rerun the evaluation pipeline without evaluation.image_list"
         )
     if problems:
         raise EvaluationTableError(problems)

@@ -16,6 +16,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "label_map",
                     "params:model_registration",
                     "params:training",
+                    "evaluation_report",  # not read; the stage starts after evaluation
                 ],
                 outputs="inference_model",
                 name="export_inference_model",
@@ -27,6 +28,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "metrics": "metrics",
                     "evaluation_summary": "evaluation_summary",
                     "predictions": "predictions",
+                    "comparison": "comparison",
                     "evaluation_report": "evaluation_report",
                     "model_card": "model_card",
                     "validation_report": "validation_report",

@@ -1,4 +1,4 @@
-"""Contains the node of the `sample_data` pipeline, which writes a small dataset in the ImageNet layout."""
+"""Node of the `sample_data` pipeline: write a small dataset in the ImageNet layout."""
 
 from __future__ import annotations
 

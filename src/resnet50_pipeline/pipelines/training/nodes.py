@@ -23,13 +23,13 @@ def train_network(
     dataset: DatasetParameters,
     training: TrainingParameters,
 ) -> Path:
-    """Render the PaddleClas YAML file, train with it, and return the folder that contains all training results.
+    """Render the PaddleClas YAML file, train with it, and return the folder with all training results.
 
-    Before the ranks start, the images are compared with the manifest from data_validation and, when a training run is
-    resumed, with the images that it started with.
+    Before the ranks start, the images are compared with the manifest from data_validation and, in a resumed run, with
+    the images that the run started with.
 
-    The folder contains the YAML file, the events and the checkpoint sets. The YAML file is not a catalog dataset, so a
-    run that starts at this node cannot use the YAML file of an earlier run.
+    The folder contains the YAML file, the events and the checkpoint sets. The YAML file is not a catalog dataset, so
+    that a run that starts at this node cannot use the YAML file of an earlier run.
     """
     from resnet50_pipeline.imagenet.image_check import require_validated_images
     from resnet50_pipeline.imagenet.layout import count_classes

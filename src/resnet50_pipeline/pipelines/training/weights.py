@@ -6,10 +6,10 @@ from resnet50_pipeline.parameters import TrainingParameters, is_registered_refer
 
 
 def fetch_pretrained_model(training: TrainingParameters) -> TrainingParameters:
-    """Return the parameters with a local path in `pretrained_model`, instead of a registered version.
+    """Return the parameters with a local path instead of a registered version in `pretrained_model`.
 
     Raises:
-        TrackingError: if the version does not exist, or MLflow does not answer.
+        TrackingError: if the version does not exist, or MLflow does not respond.
     """
     if training.pretrained_model is None or not is_registered_reference(str(training.pretrained_model)):
         return training

@@ -1,4 +1,4 @@
-"""Records which run the events in a folder are uploaded to, and how many have been uploaded.
+"""Records which run receives the events in a folder, and how many of the events have been uploaded.
 
 The cursor is a file next to `events.jsonl`:
 
@@ -16,22 +16,19 @@ from pydantic import Field
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.frozen_model import FrozenModel
 from resnet50_pipeline.tailing import read_complete_lines
-from resnet50_pipeline.training_dir import events_path
-
-CURSOR = ".mlflow_cursor.json"
+from resnet50_pipeline.training_dir import CURSOR, events_path
 
 
 class Cursor(FrozenModel):
     """A position in an event file.
 
     Attributes:
-        run: session of the run that receives the events. MLflow's own run ID may not be known yet.
-        events: SHA-256 of the file's first line. It shows whether the file was replaced or has only grown.
+        run: session of the run that receives the events. MLflow's run ID may not be known yet.
+        events: SHA-256 of the file's first line, to distinguish a file that was replaced from a file that has grown.
         byte: offset of the first byte that has not been uploaded.
-        ranks: number of ranks in the training run. Steps are not comparable between training runs with different
-            numbers of ranks.
+        ranks: number of ranks. Step numbers are comparable only between training runs with the same number of ranks.
         last_step: last uploaded step of each curve group (`train`, `epoch`, `val`).
-        mlflow_run: MLflow's ID of the run that has received the events before `byte`; "" if none has been uploaded.
+        mlflow_run: MLflow's ID of the run that received the events before `byte`; "" if nothing has been uploaded.
         first_byte: offset of the session's first event. The events before it belong to an earlier training run.
     """
 
@@ -45,7 +42,7 @@ class Cursor(FrozenModel):
 
 
 def skip_existing_events(session: str, folder: Path) -> None:
-    """Exclude the existing events in the folder from this run's curves. They belong to an earlier training run."""
+    """Exclude existing events, left by an earlier training run, from this run's curves."""
     if identity := _identify_events(folder):
         size = events_path(folder).stat().st_size
         write_cursor(folder, Cursor(run=session, events=identity, byte=size, first_byte=size))
@@ -54,7 +51,7 @@ def skip_existing_events(session: str, folder: Path) -> None:
 def claim_new_events(session: str, folder: Path) -> None:
     """Record that the folder's events belong to this session's run, unless another run has already claimed them.
 
-    A resumed training run reads this record to find its MLflow run, even if MLflow was never available.
+    A resumed training run uses this record to find its MLflow run, even if MLflow was never available.
     """
     if identity := _identify_events(folder):
         cursor = _read_cursor(folder)
@@ -68,12 +65,18 @@ def read_session(folder: Path) -> str | None:
     return cursor.run if cursor is not None and cursor.events == _identify_events(folder) else None
 
 
+def read_run_id(folder: Path) -> str | None:
+    """Return MLflow's ID of the run that has the folder's curves, or None if nothing has been uploaded."""
+    cursor = _read_cursor(folder)
+    return (cursor.mlflow_run or None) if cursor is not None and cursor.events == _identify_events(folder) else None
+
+
 def find_cursor(session: str, folder: Path, run_id: str) -> Cursor | None:
-    """Return the position from which to continue the upload to a run, or None if there are no events.
+    """Return the position at which to continue uploading to a run, or None if there are no events.
 
     If the stored cursor is for a different session or file, the upload starts at the beginning of the file. If the
-    session's events went to another MLflow run, which was deleted or is in another store, all events are uploaded
-    again.
+    session has a different MLflow run, because the old run was deleted or the store is different, all events are
+    uploaded again.
     """
     identity = _identify_events(folder)
     if not identity:

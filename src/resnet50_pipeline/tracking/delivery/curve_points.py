@@ -2,13 +2,17 @@
 
 | curves | x-axis |
 |---|---|
-| `train/…` | optimizer steps |
-| `epoch/…` (training means), `val/…` | epochs |
+| `train/…`, `speed/images_per_second`, `speed/reader_seconds` | optimizer steps |
+| `seconds/…`, `memory/…`, `update_ratio/…` | optimizer steps |
+| `epoch/…` (training means), `val/…`, `speed/val_images_per_second` | epochs |
 | `system/…` | seconds since the start of the run |
+
+MLflow sorts charts by name, so the speed curves have a separate prefix. As a result, loss and top-1 come first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -17,11 +21,12 @@ from pydantic import Field, TypeAdapter
 
 from resnet50_pipeline.events import AnyEvent, EpochEnd, EvalEnd, Event, TrainStep
 
-# `batch_seconds` is omitted because it duplicates `images_per_second`, and every point adds to the load on MLflow's
-# database.
-_STEP_CURVES: tuple[str, ...] = ("loss", "top1", "learning_rate", "images_per_second", "reader_seconds")
-_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1", "images_per_second", "seconds", "skipped_images")
-_EVALUATION_CURVES: tuple[str, ...] = ("loss", "top1", "top5", "images_per_second")
+# Values that follow from others, such as the seconds of a batch or an epoch, are omitted. Every point adds to the load
+# on MLflow's database.
+_STEP_CURVES: tuple[str, ...] = ("loss", "top1", "learning_rate")
+_STEP_SPEEDS: tuple[str, ...] = ("images_per_second", "reader_seconds")
+_EPOCH_CURVES: tuple[str, ...] = ("loss", "top1")
+_EVALUATION_CURVES: tuple[str, ...] = ("loss", "top1", "top5")
 
 
 class SystemSample(Event):
@@ -47,29 +52,48 @@ def parse_curve_event(line: bytes) -> AnyEvent | SystemSample:
 
 
 def make_points(event: AnyEvent | SystemSample, get_start_ms: Callable[[], int]) -> list[Metric]:
-    """Return the curve points for an event. Most kinds of events have none.
+    """Return the curve points for an event. Most kinds of events have no points.
 
     Args:
         event: training event or system sample.
-        get_start_ms: returns the start time of the run in milliseconds since the Unix epoch. It is only called for
+        get_start_ms: returns the start time of the run in milliseconds since the Unix epoch. It is called only for
             system samples.
     """
     time_ms = round(event.time * 1000)
     match event:
         case TrainStep(step=step):
-            prefix, values = "train", _select(event, _STEP_CURVES)
+            values = _select("train", event, _STEP_CURVES) | _select("speed", event, _STEP_SPEEDS) | _monitored(event)
         case EpochEnd(epoch=step):
-            prefix, values = "epoch", _select(event, _EPOCH_CURVES)
+            values = _select("epoch", event, _EPOCH_CURVES)
+            if event.skipped_images:
+                values["epoch/skipped_images"] = event.skipped_images
         case EvalEnd(epoch=step):
-            prefix, values = "val", _select(event, _EVALUATION_CURVES)
+            values = _select("val", event, _EVALUATION_CURVES)
             if event.balanced_accuracy is not None:
-                values["balanced_accuracy"] = event.balanced_accuracy
-        case SystemSample(values=values):
-            prefix, step = "system", max(0, time_ms - get_start_ms()) // 1000
+                values["val/balanced_accuracy"] = event.balanced_accuracy
+            values["speed/val_images_per_second"] = event.images_per_second
+        case SystemSample():
+            values = {f"system/{name}": value for name, value in event.values.items()}
+            step = max(0, time_ms - get_start_ms()) // 1000
         case _:
             return []
-    return [Metric(f"{prefix}/{name}", value, time_ms, step) for name, value in values.items()]
+    return [Metric(name, value, time_ms, step) for name, value in values.items()]
 
 
-def _select(event: AnyEvent, names: tuple[str, ...]) -> dict[str, float]:
-    return {name: float(getattr(event, name)) for name in names}
+def _monitored(event: TrainStep) -> dict[str, float]:
+    """Return what the event has. Skipped steps are a curve only if there are any, to avoid constant curves."""
+    found = {
+        "train/gradient_norm": event.gradient_norm,
+        "train/loss_scale": event.loss_scale,
+        "train/skipped_steps": event.skipped_steps or None,
+        "memory/gib": None if event.memory_bytes is None else event.memory_bytes / 2**30,
+        "memory/peak_gib": None if event.peak_memory_bytes is None else event.peak_memory_bytes / 2**30,
+        **{f"update_ratio/{stage}": ratio for stage, ratio in event.update_ratios.items()},
+        # The time to load is already a curve: speed/reader_seconds.
+        **{f"seconds/{phase}": time for phase, time in event.phase_seconds.items() if phase != "load"},
+    }
+    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _select(prefix: str, event: AnyEvent, names: tuple[str, ...]) -> dict[str, float]:
+    return {f"{prefix}/{name}": float(getattr(event, name)) for name in names}

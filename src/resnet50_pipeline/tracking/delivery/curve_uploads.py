@@ -17,8 +17,8 @@ from resnet50_pipeline.tracking.delivery.outbox import Outbox
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
-# Maximum time to wait for a request in flight at the end of training. After that, its points are sent again. If MLflow
-# receives a point twice, it keeps one copy.
+# How long to wait at the end of training for a request in flight before sending its points again. MLflow drops
+# duplicate points.
 _LAST_REQUEST_SECONDS = 10.0
 
 
@@ -26,13 +26,12 @@ _LAST_REQUEST_SECONDS = 10.0
 def uploading_curves(
     outbox: Outbox, folder: Path, *, resumes: bool, poll_seconds: float = POLL_SECONDS
 ) -> Iterator[None]:
-    """Upload the events in `folder` while the block runs, and upload the remaining events when it ends.
+    """Upload the events in `folder` while the block runs, and upload the remaining events when the block ends.
 
     Args:
         outbox: outbox of the run that receives the curves.
         folder: folder of `events.jsonl`, which may not exist yet.
-        resumes: whether the existing events belong to this training run. If not, they belong to an earlier one and are
-            not uploaded.
+        resumes: whether the existing events belong to this training run. If not, the existing events are not uploaded.
         poll_seconds: time between two reads of the file.
     """
     if not resumes:
@@ -47,7 +46,7 @@ def uploading_curves(
     finally:
         try:
             claim_new_events(outbox.session, folder)
-        except OSError as error:  # for example a full disk, which must not change the result of the training run
+        except OSError as error:  # such as a full disk, which must not fail the training run
             logger.warning("%s: a resumed training run will not find its MLflow run (%s)", folder, error)
         outbox.deliver(UploadCurves(session=outbox.session, training_dir=folder))
 
@@ -62,7 +61,7 @@ def _upload_until(is_over: threading.Event, outbox: Outbox, folder: Path, poll_s
                 client, run_id = outbox.connect()
                 upload_new_events(client, run_id, outbox.session, folder)
                 is_failing = False
-        except Exception as error:  # no MLflow failure may stop training; the next poll tries again
+        except Exception as error:  # MLflow errors must not stop training; the next poll retries
             if not is_failing:
                 logger.warning("the curves of %s are waiting for MLflow (%s: %s)", folder, type(error).__name__, error)
             is_failing = True

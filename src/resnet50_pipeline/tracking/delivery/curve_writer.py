@@ -2,9 +2,9 @@
 
 A background thread calls `upload_new_events` during training, and the outbox calls it afterward.
 
-The cursor advances after MLflow has stored a batch. If the process dies before that, the batch is sent again. MLflow
-keeps only one copy of a point with the same name, time, step and value. When a killed training run is resumed, it
-repeats the steps after its last checkpoint set. The points of these steps are already on the curve and are skipped.
+The cursor advances once MLflow has stored a batch. If the process dies before that, the batch is sent again, and MLflow
+drops points with the same name, time, step and value. A training run that was killed and resumed repeats the steps
+after its last checkpoint set. The points of these steps are already on the curve and are skipped.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Approximate number of events that fill one request.
 _CHUNK_BYTES = 1 << 16
-# The client prepares one request while the server works on the other. Additional requests only wait for each other: for
-# the same backlog, a server with two workers took 24 s with two requests in flight, 27 s with three and 30 s with four.
+# The client prepares one request while the server works on another. Additional requests only queue up: for the same
+# backlog, a server with two workers took 24 s with two requests in flight, 27 s with three and 30 s with four.
 _REQUESTS_IN_FLIGHT = 2
 
 
@@ -48,13 +48,13 @@ class _Batch(NamedTuple):
 def upload_new_events(client: MlflowClient, run_id: str, session: str, folder: Path) -> int:
     """Upload all complete events after the cursor, and return the number of points.
 
-    If the file was replaced, it is uploaded from the beginning. If a request fails, the next call sends the failed
-    batch and all later batches again.
+    If the file was replaced, it is uploaded from the beginning. If a request fails, the next call resumes with the
+    failed batch.
 
     Args:
         client: client of the run's store.
         run_id: MLflow's ID of the run.
-        session: unique key of the run, which the cursor contains.
+        session: unique key of the run, as in the cursor.
         folder: folder of `events.jsonl`, which may not exist yet.
     """
     cursor = find_cursor(session, folder, run_id)
@@ -87,7 +87,7 @@ def _send(client: MlflowClient, run_id: str, batches: Iterator[_Batch]) -> Itera
                     client.log_batch(run_id, metrics=batch.metrics)
                 yield batch
                 continue
-            # The pool's threads are daemons, so a server that hangs cannot keep the process alive.
+            # The pool's threads are daemons, so a hanging server cannot keep the process alive.
             pool = pool or stack.enter_context(ThreadPool(_REQUESTS_IN_FLIGHT))
             in_flight.append((batch, pool.apply_async(client.log_batch, (run_id, batch.metrics))))
             if len(in_flight) == _REQUESTS_IN_FLIGHT:
@@ -117,7 +117,7 @@ def _fill_batch(lines: list[bytes], path: Path, cursor: Cursor, get_start_ms: Ca
     for line in lines:
         event = _parse_line(line, path)
         points = [] if event is None else make_points(event, get_start_ms)
-        # A single sample may have more values than fit in one request. It then forms a batch by itself.
+        # A sample with more values than fit in one request forms a separate batch.
         if metrics and len(metrics) + len(points) > MAX_METRICS_PER_BATCH:
             break
         size += len(line)
@@ -138,7 +138,5 @@ def _parse_line(line: bytes, path: Path) -> AnyEvent | SystemSample | None:
     try:
         return parse_curve_event(line)
     except ValidationError:
-        logger.warning(
-            "%s: skipped a line that is not an event, so it is missing from the curves: %r", path, line[:200]
-        )
+        logger.warning("%s: skipped an invalid line, which will be missing from the curves: %r", path, line[:200])
         return None

@@ -1,7 +1,7 @@
-"""Operations that a run performs on MLflow. Each can be applied immediately or stored until the server is available.
+"""Changes that a run makes in MLflow, applied immediately or stored until the server is available.
 
-Every operation is idempotent. MLflow keeps only one copy of identical metric values, parameters and tags, and a second
-upload of a file replaces the first.
+Every operation is idempotent: MLflow deduplicates metric values, parameters and tags, and uploading a file again
+    replaces the file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from resnet50_pipeline.tracking.limits import (
 
 CHANGED_TAG = "resumed.changed_params"
 ERROR_TAG = "error"
-# Tag with the session, which is a unique key of the run. The session identifies the run even if the response with
-# MLflow's own ID was lost.
+# Tag with the session. This unique key identifies the run even if the response with MLflow's own ID was lost.
 SESSION_TAG = "session"
 
 EndState = Literal["FINISHED", "FAILED", "KILLED"]
@@ -79,8 +78,8 @@ class LogParams(Operation):
 class ReopenRun(Operation):
     """Sets the status of a stopped run back to RUNNING when a process resumes it.
 
-    MLflow never changes the value of a parameter. Values that have changed, such as `training.resume`, are recorded in
-    the `resumed.changed_params` tag.
+    Parameters are immutable in MLflow, so values that have changed, such as `training.resume`, are recorded in the
+    `resumed.changed_params` tag.
     """
 
     kind: Literal["reopen_run"] = "reopen_run"
@@ -92,7 +91,7 @@ class ReopenRun(Operation):
         client.update_run(run_id, status="RUNNING")
         run = client.get_run(run_id)
         known = run.data.params
-        if ERROR_TAG in run.data.tags:  # the error ended the earlier process and no longer applies
+        if ERROR_TAG in run.data.tags:  # left by the process that failed; no longer applies
             client.delete_tag(run_id, ERROR_TAG)
         params = LogParams(params=self.params).as_params()
         changed = {p.key: [known[p.key], p.value] for p in params if p.key in known and known[p.key] != p.value}
@@ -137,11 +136,11 @@ class LogArtifact(Operation):
 
 
 class LogDataset(Operation):
-    """Records a split of the dataset as an input of the run. Only the name and digest are sent, not the images."""
+    """Records a split of the dataset as an input of the run. Images are not uploaded, only the name and digest."""
 
     kind: Literal["log_dataset"] = "log_dataset"
     name: str
-    digest: str = Field(description="`sha256:…` of the entire dataset. MLflow keeps the first 36 hex digits.")
+    digest: str = Field(description="`sha256:…` of the entire dataset. MLflow stores only the first 36 hex digits.")
     context: Literal["training", "validation"]
     source: str = Field(description="JSON with the location of the images.")
     profile: str = Field(description="JSON with the number of images and classes.")
@@ -155,7 +154,7 @@ class LogDataset(Operation):
 
 
 class UploadCurves(Operation):
-    """Uploads the events in a folder that the run's curves do not include yet."""
+    """Uploads the events that are still missing from the run's curves."""
 
     kind: Literal["upload_curves"] = "upload_curves"
     session: str
@@ -193,7 +192,7 @@ def make_metrics(
     model_id: str | None = None,
     step: int = 0,
 ) -> list[Metric]:
-    """Return MLflow metrics that refer to the dataset they were measured on and, if given, to a logged model."""
+    """Return MLflow metrics that refer to the dataset of the measurement and, if given, to a logged model."""
     name, digest = (None, None) if dataset is None else (dataset.name, shorten_digest(dataset.digest))
     return [
         Metric(key, value, time_ms, step, model_id=model_id, dataset_name=name, dataset_digest=digest)

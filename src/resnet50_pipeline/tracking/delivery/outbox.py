@@ -1,6 +1,6 @@
 """Delivers a run's operations to MLflow in order, and stores them on disk while MLflow is unavailable.
 
-If the disk is not writable either, the operations stay in memory. They are lost only if the process ends before MLflow
+If the disk is not writable either, the operations stay in memory, and are lost only if the process ends before MLflow
 is available again.
 """
 
@@ -21,14 +21,14 @@ from resnet50_pipeline.tracking.store import Store
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 30.0
-# Error codes of requests that MLflow would also reject on a retry.
+# Error codes of requests that are not worth retrying.
 _REFUSALS = frozenset(
     {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 )
 
 
 class Outbox:
-    """Queue of a run's operations that MLflow has not received yet. Thread-safe."""
+    """Thread-safe queue of a run's operations that MLflow has not received yet."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Outbox:
         """Create an outbox that contains the operations in `state`.
 
         Args:
-            folder: folder for operations that cannot be delivered. Those in `state` are already stored there.
+            folder: folder for operations that cannot be delivered. The operations in `state` are already stored there.
             store: MLflow store that receives the operations.
             state: the run and its undelivered operations.
             may_exist: whether an earlier process may have created the run in MLflow.
-            retry_seconds: time to wait after a failed request before sending another.
+            retry_seconds: time to wait after a failed request before sending another request.
         """
         self.folder = folder
         self.is_saved = True
@@ -61,25 +61,25 @@ class Outbox:
         self._failed_at: float | None = None
         self._refused_at: float | None = None
         self.failure = ""
-        """Why the last request failed; "" if it succeeded."""
+        """Reason why the last request failed; "" if the last request succeeded."""
         self.refusal = ""
-        """Why the artifact store rejects files although MLflow answers; "" if it accepts them."""
+        """Reason why the artifact store rejects files even though MLflow responds; "" if it accepts them."""
         self._disk_has_failed = False
         self._lock = threading.RLock()
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's ID of the run, or None until MLflow has created it."""
+        """MLflow's ID for the run, or None if MLflow has not created the run yet."""
         return self._state.run_id
 
     @property
     def session(self) -> str:
-        """Unique key of the run, which is known before MLflow's ID."""
+        """Unique key of the run. Unlike MLflow's ID, it is known from the start."""
         return self._state.session
 
     @property
     def answers(self) -> bool:
-        """Whether MLflow answered the last request, even if its artifact store rejected files."""
+        """Whether MLflow responded to the last request, even if its artifact store rejected files."""
         return self._failed_at is None
 
     def add(self, *operations: AnyOperation) -> None:
@@ -99,11 +99,11 @@ class Outbox:
                 return False
 
     def flush(self, *, at_once: bool = False) -> bool:
-        """Deliver all operations in order. Return False if some could not be delivered yet.
+        """Deliver all operations in order. Return False if some operations could not be delivered yet.
 
         Args:
             at_once: whether to send requests even if the last one failed less than `retry_seconds` ago. By default, the
-                outbox pauses after a failure, so that an unavailable server does not delay every caller.
+                outbox backs off after a failure to avoid delaying every caller.
 
         Raises:
             TrackingError: if MLflow can never accept this run (see `Store.find_experiment`).
@@ -123,7 +123,7 @@ class Outbox:
             except Exception as error:
                 if self._failed_at is None:
                     logger.warning(
-                        "MLflow at %s does not accept results (%s: %s); the run continues and stores its results in %s",
+                        "MLflow at %s does not accept results (%s: %s); the run continues and keeps its results in %s",
                         *(self._store.address, type(error).__name__, error, self.folder.path),
                     )
                 self._failed_at, self.failure = time.monotonic(), f"{type(error).__name__}: {error}"
@@ -140,7 +140,7 @@ class Outbox:
             return True
 
     def connect(self) -> tuple[MlflowClient, str]:
-        """Return a client and MLflow's ID of the run. Create the run in MLflow if it does not exist.
+        """Return a client and MLflow's ID of the run. If the run does not exist in MLflow, create it.
 
         Raises:
             TrackingError: if MLflow can never accept this run (see `Store.find_experiment`).
@@ -160,7 +160,7 @@ class Outbox:
                 return str(found.info.run_id)
             if self._continues:
                 logger.warning(
-                    "MLflow at %s does not contain the run that is being resumed; a new run receives all of its curves",
+                    "the resumed run is not in MLflow at %s; uploading all of its curves to a new run",
                     self._store.address,
                 )
         self._is_in_doubt = True
@@ -169,10 +169,10 @@ class Outbox:
         return str(run.info.run_id)
 
     def _apply_all(self, client: MlflowClient, run_id: str, *, with_uploads: bool) -> None:
-        """Apply the operations in order, and keep the uploads of files that the artifact store rejects.
+        """Apply the operations in order. Keep files that the artifact store rejects, so that they can be sent later.
 
-        The artifact store may be another service with its own permissions, so its errors must not hold back metrics or
-        the end of the run. All other operations depend on the earlier ones.
+        The artifact store may be a separate service with its own permissions, so its errors must not hold up metrics or
+        the end of the run. All other operations depend on earlier operations.
         """
         self._drop_missing_files()
         operations, position = self._state.operations, 0
@@ -193,11 +193,11 @@ class Outbox:
             self._saved_count -= 1
 
     def _drop_missing_files(self) -> None:
-        """Remove the uploads of files that no longer exist. They would fail every time."""
+        """Remove uploads of files that no longer exist."""
         for position in reversed(range(len(self._state.operations))):
             operation = self._state.operations[position]
             if isinstance(operation, LogArtifact) and not operation.path.exists():
-                logger.warning("%s no longer exists and is not uploaded to MLflow", operation.path)
+                logger.warning("%s no longer exists, so it was not uploaded to MLflow", operation.path)
                 self._remove(position)
 
     def _try_upload(self, operation: LogArtifact, client: MlflowClient, run_id: str) -> bool:
@@ -210,12 +210,12 @@ class Outbox:
             if isinstance(error, MlflowException) and error.error_code in _REFUSALS - {"PERMISSION_DENIED"}:
                 logger.warning("MLflow rejects %s: %s", operation.path, error.message)
                 return True
-            self._store.require_answer()  # otherwise, the server itself is the cause
+            self._store.require_answer()  # raises if the server itself is the cause
             reason = f"{type(error).__name__}: {error}"
             if not self.refusal:
                 logger.warning(
-                    "MLflow at %s answers, but its artifact store refuses files (%s); the run continues, everything "
-                    "else is delivered, and the files wait in %s",
+                    "MLflow at %s responds, but its artifact store rejects files (%s); the run continues, everything "
+                    "else is delivered, and the files are kept in %s",
                     *(self._store.address, reason, self.folder.path),
                 )
             self._refused_at, self.refusal = time.monotonic(), reason
@@ -223,7 +223,7 @@ class Outbox:
         return True
 
     def _apply(self, operation: AnyOperation, client: MlflowClient, run_id: str) -> None:
-        """Apply an operation. If MLflow would reject it every time, log the error instead of raising it."""
+        """Apply an operation. If a retry would be pointless, log the error instead of raising it."""
         try:
             operation.apply(client, run_id)
         except MlflowException as error:
@@ -248,7 +248,8 @@ class Outbox:
         except OSError as error:
             self.is_saved = False
             self._warn_once(
-                error, "its results stay in memory and are lost if this process ends before MLflow is available again"
+                error,
+                "its results stay in memory, and are lost if this process ends before MLflow is available again",
             )
         else:
             self.is_saved = True
@@ -261,9 +262,9 @@ class Outbox:
             else:
                 self.folder.remove_delivered()
         except OSError as error:
-            self._warn_once(error, "the next run will deliver the stored results again, which is harmless")
+            self._warn_once(error, "the next run will send the stored results again, which is harmless")
 
     def _warn_once(self, error: OSError, consequence: str) -> None:
         if not self._disk_has_failed:
-            logger.warning("%s cannot be written (%s); the run continues: %s", self.folder.path, error, consequence)
+            logger.warning("cannot write to %s (%s); the run continues: %s", self.folder.path, error, consequence)
         self._disk_has_failed = True

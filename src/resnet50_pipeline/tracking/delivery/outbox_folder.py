@@ -1,7 +1,6 @@
 """Stores the undelivered operations of a run on disk.
 
-The folder contains copies of all files that the operations refer to. The originals may be deleted, for example by a
-later run or `make clean`:
+The folder contains copies of the files to upload, because a later run or `make clean` may delete the originals:
 
     .mlflow_outbox/<session>/
       outbox.json      {"session": "2026-11-24T05.51.29.123Z", "run_id": null, "operations": [{"kind": …}], …}
@@ -21,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.tracking.address import OUTBOX
-from resnet50_pipeline.tracking.delivery.curve_cursor import CURSOR
 from resnet50_pipeline.tracking.delivery.operations import (
     EndRun,
     LogArtifact,
@@ -34,7 +32,7 @@ from resnet50_pipeline.tracking.delivery.operations import (
 )
 from resnet50_pipeline.tracking.delivery.parent_operations import EndParent, JoinParent, UpdateOtherRun
 from resnet50_pipeline.tracking.process import ProcessIdentity
-from resnet50_pipeline.training_dir import events_path
+from resnet50_pipeline.training_dir import CURSOR, events_path
 
 STATE = "outbox.json"
 PROJECT_TAG = "project.path"
@@ -57,7 +55,7 @@ AnyOperation = Annotated[
 
 
 class OutboxState(BaseModel):
-    """The run and its undelivered operations. Another process can use this state to finish the delivery.
+    """A run and its undelivered operations, from which another process can finish the delivery.
 
     Attributes:
         session: unique key of the run, also stored in its `session` tag.
@@ -86,7 +84,7 @@ class OutboxState(BaseModel):
 
 @dataclass(frozen=True)
 class OutboxFolder:
-    """The folder of one run inside `.mlflow_outbox`. It is deleted when it becomes empty."""
+    """The folder of one run inside `.mlflow_outbox`. The folder is deleted when it becomes empty."""
 
     path: Path
 
@@ -139,19 +137,19 @@ class OutboxFolder:
     def remove_delivered(self) -> None:
         """Remove the stored state and the copied files.
 
-        Keep the samples, because a thread may still be writing them.
+        Keep the samples, because a thread may still be writing samples.
         """
-        # Remove the state first. Without a state, files that a killed process leaves behind are harmless.
+        # Remove the state first: without it, any files left behind by a killed process are harmless.
         if self.path.is_dir():
             (self.path / STATE).unlink(missing_ok=True)
             self._remove_folders(self.path / _FILES)
 
     def remove_samples(self) -> None:
-        """Remove the samples. Call this only after MLflow has received all of them."""
+        """Remove the samples, after MLflow has received all of them."""
         self._remove_folders(self.samples)
 
     def remove(self) -> None:
-        """Remove the folder. Call this only after the run has ended and MLflow has received all its results."""
+        """Remove the folder, after the run has ended and MLflow has received all results."""
         self._remove_folders(self.path)
 
     def _remove_folders(self, folder: Path) -> None:

@@ -42,7 +42,7 @@ class JoinParent(Operation):
             tags = self.tags | {SESSION_TAG: self.session}
             parent = client.create_run(experiment_id, self.start_time_ms, tags, self.name)
         else:
-            # The previous child set the parent to FINISHED, because it could not know that another one would follow.
+            # The previous child set the parent to FINISHED, because it could not know whether another would follow.
             if parent.info.status in (("FINISHED", "FAILED", "KILLED") if self.is_retry else ("FINISHED",)):
                 client.update_run(parent.info.run_id, status="RUNNING")
             if self.is_retry and ERROR_TAG in parent.data.tags:
@@ -56,7 +56,7 @@ class JoinParent(Operation):
 class UpdateOtherRun(Operation):
     """Applies an operation to another run, for example to send a child's metrics to its parent."""
 
-    # Stored outboxes may contain this name, so it must not change.
+    # Do not rename: stored outboxes may contain this name.
     kind: Literal["tell_parent"] = "tell_parent"
     session: str
     operation: Annotated[SetTags | LogMetrics, Field(discriminator="kind")]

@@ -33,10 +33,10 @@ class FoundOutbox:
     """An outbox on disk and its delivery status.
 
     Attributes:
-        name: name of the run, or name of the folder if its state cannot be read.
-        fate: `delivered`: MLflow has received it. `waiting`: MLflow is unavailable. `in use`: a running process is
-            adding operations. `elsewhere`: it belongs to another store. `unreadable`: it is damaged.
-        detail: the number of operations, the reason for waiting, or the process or store that the outbox belongs to.
+        name: name of the run, or of the folder if the state cannot be read.
+        fate: `delivered`: MLflow has received the outbox. `waiting`: MLflow is unavailable. `in use`: a running process
+            is adding operations. `elsewhere`: the outbox belongs to another store. `unreadable`: the outbox is damaged.
+        detail: depending on the fate, the number of operations, the reason for waiting, or the owner of the outbox.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Reconciliation:
 
     Attributes:
         outboxes: the outboxes on disk, oldest first.
-        killed: names of the runs that were RUNNING although their processes were dead.
-        problem: error that prevented the search for runs in MLflow, or "" if there was none.
+        killed: names of the runs that were still RUNNING after their processes had died.
+        problem: error that prevented a search for runs in MLflow, or "".
     """
 
     outboxes: tuple[FoundOutbox, ...]
@@ -65,7 +65,7 @@ class Reconciliation:
 
 
 def reconcile_runs(store: Store, project_path: Path) -> Reconciliation:
-    """Deliver the outboxes of this project's dead processes, and end their RUNNING runs as KILLED."""
+    """Deliver the outboxes of this project's dead processes, and end the RUNNING runs of these processes as KILLED."""
     states = sorted((project_path / OUTBOX).glob(f"*/{STATE}"))
     outboxes = tuple(_deliver_for_dead_process(OutboxFolder(path.parent), store) for path in states)
     try:
@@ -75,13 +75,13 @@ def reconcile_runs(store: Store, project_path: Path) -> Reconciliation:
         raise
     except Exception as error:
         killed, problem = (), f"{type(error).__name__}: {error}"
-        logger.warning("MLflow at %s could not be searched for runs of dead processes: %s", store.address, error)
+        logger.warning("cannot search MLflow at %s for runs of dead processes: %s", store.address, error)
     return Reconciliation(outboxes, killed, problem)
 
 
 def _deliver_for_dead_process(folder: OutboxFolder, store: Store) -> FoundOutbox:
     try:
-        with holding(folder.path, wait=True):  # two processes delivering the same outbox could both create its run
+        with holding(folder.path, wait=True):  # otherwise, two processes could each create the run
             return _deliver_outbox(folder, store)
     except FileNotFoundError:
         return FoundOutbox(folder.path.name, "delivered", "by another process")
@@ -91,14 +91,14 @@ def _deliver_outbox(folder: OutboxFolder, store: Store) -> FoundOutbox:
     try:
         state = folder.read()
     except ValidationError as error:
-        logger.warning("%s cannot be read and is left unchanged: %s", folder.path, error)
+        logger.warning("cannot read %s, which is left unchanged: %s", folder.path, error)
         problems = pluralize(error.error_count(), "problem")
         return FoundOutbox(folder.path.name, "unreadable", f"{folder.path}: {problems}")
     if state.process.may_be_alive():
         return FoundOutbox(state.name, "in use", f"by process {state.process.pid} on {state.process.host}")
     if state.address != store.address:
         logger.warning("%s is waiting for MLflow at %s", folder.path, state.address)
-        return FoundOutbox(state.name, "elsewhere", f"it is waiting for MLflow at {state.address}")
+        return FoundOutbox(state.name, "elsewhere", f"it belongs to MLflow at {state.address}")
     return _flush(folder, store, state)
 
 
@@ -113,7 +113,7 @@ def _flush(folder: OutboxFolder, store: Store, state: OutboxState) -> FoundOutbo
     try:
         is_delivered, reason = outbox.flush(at_once=True), outbox.failure
         if outbox.answers and not is_delivered:
-            reason = f"the artifact store refuses files ({outbox.refusal})"
+            reason = f"the artifact store rejects files ({outbox.refusal})"
     except TrackingError as error:
         is_delivered, reason = False, str(error)
     if not is_delivered:
@@ -133,14 +133,15 @@ def _end_runs_of_dead_processes(store: Store, project_path: Path) -> tuple[str, 
         if not ProcessIdentity.from_tags(run.data.tags).may_be_alive():
             _upload_samples(client, run.info.run_id, run.data.tags.get(SESSION_TAG, ""), project_path)
             client.set_terminated(run.info.run_id, "KILLED")
-            logger.info("MLflow run %r is marked as KILLED, because its process has ended", run.info.run_name)
+            logger.info("marked MLflow run %r as KILLED, because its process has ended", run.info.run_name)
             killed.append(str(run.info.run_name))
     return tuple(killed)
 
 
 def _upload_samples(client: MlflowClient, run_id: str, session: str, project_path: Path) -> None:
-    """Upload the system samples that a killed process had not uploaded yet, and remove them."""
-    # Look the session up among the existing folders. It may come from an environment variable, so it can be any text.
+    """Upload the remaining system samples of a killed process, and then remove the samples."""
+    # Look the session up among the existing folders: it may come from an environment variable, so do not trust it as a
+    # path.
     folders = {path.name: OutboxFolder(path) for path in (project_path / OUTBOX).glob("*")}
     if folder := folders.get(session):
         with contextlib.suppress(FileNotFoundError), holding(folder.path, wait=True):

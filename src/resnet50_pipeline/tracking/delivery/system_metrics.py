@@ -1,7 +1,7 @@
 """Records the machine's resource usage as curves of a run.
 
-A thread appends samples to an event file in the run's outbox folder, just as rank 0 appends events to the event file of
-a training run. The same code uploads both files.
+A thread appends samples to an event file in the run's outbox folder, in the same way that rank 0 writes training
+events. The same code uploads both files.
 
     .mlflow_outbox/<session>/system/events.jsonl     {"event": "system_sample", "time": 1764000000.0, "values": {…}}
 """
@@ -35,7 +35,7 @@ UPLOAD_SECONDS = 60.0
 def recording_system_metrics(outbox: Outbox, interval_seconds: float) -> Iterator[None]:
     """Record processor, memory, disk, network and GPU usage while the block runs.
 
-    This function uses MLflow's monitors but not MLflow's sampling thread, which stops at the first failed request.
+    Uses MLflow's monitors, but not its sampling thread, which stops at the first failed request.
 
     Args:
         outbox: outbox of the run that receives the `system/…` curves.
@@ -45,7 +45,7 @@ def recording_system_metrics(outbox: Outbox, interval_seconds: float) -> Iterato
     try:
         writer = EventWriter(events_path(folder))
     except OSError as error:
-        logger.warning("%s cannot be written (%s); this run has no system metrics", folder, error)
+        logger.warning("cannot write to %s (%s); this run will have no system metrics", folder, error)
         yield
         return
 
@@ -61,12 +61,12 @@ def recording_system_metrics(outbox: Outbox, interval_seconds: float) -> Iterato
 
 
 def find_monitors() -> list[BaseMetricsMonitor]:
-    """Return MLflow's monitors for this machine. A GPU is included if NVIDIA's library can read its state."""
+    """Return MLflow's monitors for this machine. GPUs are included if NVIDIA's library can read their state."""
     monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]  # type: ignore[no-untyped-call]
     try:
         monitors.append(GPUMonitor())  # type: ignore[no-untyped-call]
-    except (ImportError, RuntimeError) as reason:  # no NVIDIA GPU, or no package to read its state
-        logger.debug("GPUs are not sampled: %s", reason)
+    except (ImportError, RuntimeError) as reason:  # no NVIDIA GPU, or pynvml is missing
+        logger.debug("not sampling GPUs: %s", reason)
     return monitors
 
 
@@ -83,25 +83,25 @@ def take_sample(monitors: Sequence[BaseMetricsMonitor]) -> SystemSample:
 
 def _sample_until(is_over: threading.Event, writer: EventWriter, interval_seconds: float) -> None:
     monitors = find_monitors()
-    _try_sample(monitors)  # processor and network values are differences from the previous sample
+    _try_sample(monitors)  # processor and network usage is measured since the previous sample
     has_failed = False
     while True:
-        is_last = is_over.wait(interval_seconds)  # sample at the end too, so that even a short run has a point
+        is_last = is_over.wait(interval_seconds)  # sample at the end too, so that short runs have a point
         try:
             if sample := _try_sample(monitors):
                 writer.write(sample)
-        except (OSError, ValueError) as error:  # a full disk, or a file that was closed before this thread ended
+        except (OSError, ValueError) as error:  # the disk is full, or the file was closed while this thread was running
             if not has_failed:
-                logger.warning("system metrics are no longer recorded: %s", error)
+                logger.warning("stopped recording system metrics: %s", error)
             has_failed = True
         if is_last:
             return
 
 
 def _try_sample(monitors: Sequence[BaseMetricsMonitor]) -> SystemSample | None:
-    """Return a sample, or None if a driver fails. A missing sample must not end the run."""
+    """Return a sample, or None if a driver fails."""
     try:
         return take_sample(monitors)
     except Exception as error:
-        logger.debug("resource usage cannot be sampled (%s: %s)", type(error).__name__, error)
+        logger.debug("cannot sample resource usage (%s: %s)", type(error).__name__, error)
         return None

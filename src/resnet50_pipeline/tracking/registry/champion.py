@@ -1,18 +1,21 @@
-"""Records the champions of a registered model in a journal. Journal entries cannot be changed.
+"""Records the champions of a registered model in an append-only journal.
 
-MLflow moves an alias without checking its old value. If two runs finished at the same time, both would become the
-champion, although the second was never compared with the first. However, MLflow does not allow changes to a run's
-parameters. The journal's entries are therefore parameters of the run that created the model's first version. The
-registered model's `champion_journal` tag contains the ID of this run.
+MLflow moves an alias without checking its old value, so two runs that finish at the same time could both become the
+champion without being compared. Parameters, however, are immutable in MLflow. Journal entries are therefore stored as
+parameters of a run whose ID is in the registered model's `champion_journal` tag. The run is in a separate experiment,
+so that no comparison of training runs shows these parameters.
 
     champion.0001            {"version": 1, "action": "gate", "by": "ada", "at": "2026-11-24T05:51:29Z", "why": "…"}
     champion.0001.settled    yes
     champion.0002            {"version": 2, …}
 
-If several processes try to write entry 2, one succeeds. The others read this entry and decide again. An entry is
-settled after the alias has been moved. If a process finds an unsettled last entry, the process that wrote the entry has
-died, and this process moves the alias instead. If the alias differs from a settled last entry, a person has moved it in
-MLflow's UI, and the change is added as a new entry.
+If several processes try to write entry 2, one succeeds; the others read its entry and decide again. An entry is marked
+as settled once the alias has been moved. An unsettled last entry means that its writer died, so the process that finds
+it moves the alias. If the alias differs from a settled last entry, someone moved it in MLflow's UI, and the change is
+added as a new entry.
+
+The tag is set when the model is created, because only one process can create it. If another program created the model,
+the journal is in the run that created the first version, because all processes find the same run.
 """
 
 from __future__ import annotations
@@ -32,11 +35,17 @@ from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.frozen_model import FrozenModel
 from resnet50_pipeline.processes.user import user_name
 from resnet50_pipeline.tracking.limits import shorten
+from resnet50_pipeline.tracking.pages import EXPERIMENT_TAGS
 
 logger = logging.getLogger(__name__)
 
 CHAMPION: Final = "champion"
 JOURNAL_TAG = "champion_journal"
+JOURNAL_EXPERIMENT = "champion journals"
+_DESCRIPTION = (
+    "`kedro run` registers the versions. The alias `champion` marks the version to use; `kedro champion` shows when "
+    f"and why it changed. The tag `{JOURNAL_TAG}` is the ID of the MLflow run that records these changes."
+)
 _MAX_REASON_LENGTH = 2000
 _BUSY_RETRIES = 6
 _CONFLICT_MARKERS = ("database is locked", "IntegrityError", "UniqueViolation", "deadlock", "Deadlock")
@@ -53,7 +62,7 @@ class Entry(FrozenModel):
         action: cause of the change.
         by: user name.
         at: time in UTC, in ISO 8601 format.
-        why: findings of the gate, or a person's comment.
+        why: findings of the gate, or the user's comment.
     """
 
     version: int | None
@@ -65,15 +74,74 @@ class Entry(FrozenModel):
 
 @dataclass(frozen=True)
 class Champion:
-    """The champion when the journal was last read.
+    """The champion at the time when the journal was last read.
 
     Attributes:
         version: version number, or None if there is no champion.
-        number: number of the last journal entry, or 0 if there is none. The next change must be entry `number + 1`.
+        number: number of the last journal entry, or 0 if there is none. The next change becomes entry `number + 1`.
     """
 
     version: int | None
     number: int
+
+
+def journal_experiment(experiment: str) -> str:
+    """Return the name of the experiment with the journals of a project whose runs are in `experiment`.
+
+    On Databricks, the names of experiments are paths in the workspace, such as `/Shared/digits`. The journals are then
+    in the same folder.
+    """
+    folder = experiment.rpartition("/")[0] if experiment.startswith("/") else ""
+    return f"{folder}/{JOURNAL_EXPERIMENT}" if folder else JOURNAL_EXPERIMENT
+
+
+def create_model(
+    client: MlflowClient, name: str, artifact_location: str | None, experiment: str = JOURNAL_EXPERIMENT
+) -> None:
+    """Create a registered model and its champion journal, unless the model exists.
+
+    Args:
+        client: client of the registry.
+        name: name of the model.
+        artifact_location: artifact location of the journal's experiment, which never contains artifacts; None for the
+            default.
+        experiment: name of the journal's experiment.
+
+    Raises:
+        MlflowException: if MLflow rejects the name.
+    """
+    if _model_exists(client, name):
+        return
+    try:
+        journal = _create_run(client, name, artifact_location, experiment)
+    except MlflowException as error:
+        # For example, this user cannot write to the experiment, or the experiment was deleted. The run of the first
+        # version can contain the journal instead.
+        logger.warning("MLflow experiment %r cannot be used for the journal of %s: %s", experiment, name, error)
+        journal = None
+    tags = {} if journal is None else {JOURNAL_TAG: journal}
+    try:
+        _retry_conflicts(lambda: client.create_registered_model(name, tags, _DESCRIPTION))
+    except MlflowException as error:
+        # If the answer to a successful request was lost, MLflow's client repeats it, and finds its own model.
+        if journal is not None and not _has_tag(client, name, journal):
+            client.delete_run(journal)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has just created it
+            raise
+
+
+def _has_tag(client: MlflowClient, name: str, journal: str) -> bool:
+    return _model_exists(client, name) and client.get_registered_model(name).tags.get(JOURNAL_TAG) == journal
+
+
+def _model_exists(client: MlflowClient, name: str) -> bool:
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 class ChampionJournal:
@@ -84,7 +152,7 @@ class ChampionJournal:
         self._client = client
 
     def settle(self) -> Champion:
-        """Resolve any difference between the alias and the journal, and return the champion."""
+        """Reconcile the alias with the journal, and return the champion."""
         may_have_overwritten = False
         while True:
             entries, settled = self._read()
@@ -97,8 +165,8 @@ class ChampionJournal:
             number, last = len(entries), entries[-1]
             if may_have_overwritten or number not in settled:
                 self._move_alias(last.version)
-                # Another process may have added an entry in the meantime. In that case, this call has overwritten the
-                # new alias, and the next iteration restores it.
+                # If another process added an entry in the meantime, this call has overwritten its alias. The next
+                # iteration restores it.
                 may_have_overwritten = len(self._read()[0]) != number
                 if not may_have_overwritten:
                     self._mark_settled(number)
@@ -119,7 +187,7 @@ class ChampionJournal:
     def view(self) -> list[Entry]:
         """Return the entries, oldest first, without writing anything.
 
-        If a person has moved the alias in MLflow since the last entry, this change is added at the end.
+        If someone has moved the alias in MLflow since the last entry, that change is listed last.
         """
         journal = self._client.get_registered_model(self.name).tags.get(JOURNAL_TAG)
         entries, settled = self._read() if journal is not None and self._is_active(journal) else ([], set())
@@ -137,7 +205,7 @@ class ChampionJournal:
     def previous(self) -> int | None:
         """Return the version that a rollback restores, or None if there is no previous champion.
 
-        Rollbacks work like a stack: a second rollback restores the champion before the previous one.
+        Rollbacks work like a stack: each one goes one champion further back.
         """
         stack: list[int | None] = []
         for entry in self.history():
@@ -183,9 +251,9 @@ class ChampionJournal:
         return None if version is None else int(version)
 
     def _was_moved_by_hand(self, alias: int | None, number: int) -> bool:
-        """Return whether a person has moved the alias.
+        """Return whether someone has moved the alias in MLflow.
 
-        If not, the alias differs only because another process has added an entry and is about to move the alias.
+        Otherwise, another process has just added an entry and is about to move the alias.
         """
         time.sleep(_MOVE_SECONDS)
         return len(self._read()[0]) == number and self._read_alias() == alias
@@ -194,7 +262,7 @@ class ChampionJournal:
     def _run_id(self) -> str:
         """ID of the run that contains the journal.
 
-        Processes that create the journal at the same time use the same run.
+        Processes that create the journal at the same time choose the same run.
         """
         model = self._client.get_registered_model(self.name)
         lost = model.tags.get(JOURNAL_TAG)
@@ -203,20 +271,20 @@ class ChampionJournal:
         quote = '"' if "'" in self.name else "'"
         versions = self._client.search_model_versions(f"name = {quote}{self.name}{quote}")
         if not versions:
-            raise TrackingError(f"{self.name} has no version yet; `kedro run` registers one")
+            raise TrackingError(f"{self.name} has no version yet; `kedro run` registers a version")
         candidates = [str(one.run_id) for one in sorted(versions, key=lambda one: int(one.version)) if one.run_id]
-        run_id = next(filter(self._is_active, candidates), None) or self._create_run()
+        run_id = next(filter(self._is_active, candidates), None) or _create_run(self._client, self.name)
         if lost is not None:
             logger.warning(
-                "MLflow run %s, which contained the champion journal of %s, no longer exists (`mlflow gc`); a new "
-                "journal starts with the current champion in run %s",
+                "MLflow run %s, which contained the champion journal of %s, no longer exists (`mlflow gc`); starting "
+                "a new journal with the current champion in run %s",
                 *(lost, self.name, run_id),
             )
         _retry_conflicts(lambda: self._client.set_registered_model_tag(self.name, JOURNAL_TAG, run_id))
         return run_id
 
     def _is_active(self, run_id: str) -> bool:
-        """Return whether a run exists, so that it can contain the journal.
+        """Return whether a run exists and can hold the journal.
 
         Raises:
             TrackingError: if the run was deleted but can still be restored.
@@ -230,16 +298,29 @@ class ChampionJournal:
         if stage != "active":
             raise TrackingError(
                 f"MLflow run {run_id}, which contains the champion journal of {self.name}, was deleted; restore it "
-                f"with `mlflow runs restore --run-id {run_id}`"
+                f"with `mlflow runs restore --run-id {run_id}`. If its experiment was deleted, restore that first with "
+                "`mlflow experiments restore`"
             )
         return True
 
-    def _create_run(self) -> str:
-        """Return the ID of a new run for the journal. Needed only if the runs of all versions are gone."""
-        experiment, *_ = self._client.search_experiments(max_results=1)
-        run = self._client.create_run(experiment.experiment_id, run_name=f"champion journal of {self.name}")
-        self._client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+
+def _create_run(
+    client: MlflowClient, name: str, artifact_location: str | None = None, experiment: str = JOURNAL_EXPERIMENT
+) -> str:
+    """Return the ID of a new run for a journal."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        try:
+            experiment_id = client.create_experiment(experiment, artifact_location, EXPERIMENT_TAGS)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return _create_run(client, name, artifact_location, experiment)  # another process has just created it
+    else:
+        experiment_id = str(found.experiment_id)
+    run = client.create_run(experiment_id, run_name=f"champion journal of {name}")
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
 
 
 def _key(number: int) -> str:
@@ -247,7 +328,7 @@ def _key(number: int) -> str:
 
 
 def _make_entry(version: int | None, action: Literal["gate", "promote", "rollback", "by_hand"], why: str) -> Entry:
-    # Microseconds make each entry unique, so a process can recognize its own entry.
+    # Microseconds make entries unique, so that a process recognizes the entries that it wrote.
     return Entry(version=version, action=action, by=user_name(), at=_now(), why=shorten(why, _MAX_REASON_LENGTH))
 
 
@@ -256,10 +337,9 @@ def _now() -> str:
 
 
 def _retry_conflicts(call: Callable[[], Result]) -> Result:
-    """Return the result of `call`. Retry it if it conflicts with a write from another process.
+    """Return the result of `call`, retrying it after conflicts with writes from other processes.
 
-    Conflicts happen because SQLite locks the whole file during a write, and because MLflow's "insert or update"
-    consists of two statements.
+    SQLite locks the whole file during a write, and MLflow's "insert or update" is two statements.
     """
     for attempt in range(_BUSY_RETRIES):
         try:

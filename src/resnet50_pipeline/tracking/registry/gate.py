@@ -6,17 +6,18 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from resnet50_pipeline.parameters import GateParameters
 
-# In floating point, 0.95 - 0.93 is slightly more than 0.02, but a drop of exactly the allowed value must pass.
+# A drop of exactly the allowed value must pass, but 0.95 - 0.93 > 0.02 in floating point.
 _ROUNDING = 1e-9
 _NAMES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy"}
 
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """The properties of a version that the gate checks.
+    """Properties of a version that the gate checks.
 
     Attributes:
         version: version number in the registry.
@@ -41,6 +42,32 @@ class VersionFacts:
 
 
 @dataclass(frozen=True)
+class PairedDifference:
+    """The result of comparing a version with an earlier one on the images that both evaluations contain.
+
+    Attributes:
+        version: version number of the earlier version.
+        top1: top-1 accuracy minus the accuracy of the earlier version, -1..1.
+        images: number of images that both evaluations contain, with the same content.
+    """
+
+    version: int
+    top1: float
+    images: int
+
+    @classmethod
+    def from_comparison(cls, comparison: Mapping[str, Any], model: str) -> PairedDifference | None:
+        """Return the difference in a comparison of the evaluation stage.
+
+        The result is None if there was no comparison with a version of the registered model `model`, because versions
+        of other models have the same numbers, or if the content of the images is not known to be the same.
+        """
+        if comparison.get("rival_model") != model or not comparison["is_same_content"]:
+            return None
+        return cls(comparison["rival_version"], comparison["top1"]["difference"], comparison["images"])
+
+
+@dataclass(frozen=True)
 class Check:
     """The result of one rule of the gate.
 
@@ -61,7 +88,7 @@ class Decision:
 
     Attributes:
         passed: whether the version passes every rule.
-        compared_with: version number of the champion at that time, or None if there was no champion.
+        compared_with: version number of the champion at the time, or None.
         checks: results of all rules.
     """
 
@@ -86,8 +113,9 @@ def judge(
     *,
     broken_expectations: Sequence[str],
     export_passed: bool,
+    paired: PairedDifference | None = None,
 ) -> Decision:
-    """Check a version against all rules, even after one of them has failed.
+    """Check a version against every rule, even if one has already failed.
 
     Args:
         candidate: the version to check.
@@ -95,10 +123,11 @@ def judge(
         gate: thresholds.
         broken_expectations: names of the blocking expectations that failed in validation.
         export_passed: whether the exported model reproduces the checkpoint's outputs.
+        paired: comparison with an earlier version, used if the champion was evaluated on different data.
     """
     checks = (
         _check_minimum(candidate, gate),
-        _check_drop(candidate, champion, gate),
+        _check_drop(candidate, champion, gate, paired),
         _check_data(broken_expectations),
         Check(
             "export_agrees",
@@ -122,20 +151,24 @@ def _check_minimum(candidate: VersionFacts, gate: GateParameters) -> Check:
     )
 
 
-def _check_drop(candidate: VersionFacts, champion: VersionFacts | None, gate: GateParameters) -> Check:
+def _check_drop(
+    candidate: VersionFacts, champion: VersionFacts | None, gate: GateParameters, paired: PairedDifference | None
+) -> Check:
     rule = "max_accuracy_drop"
     if champion is None:
-        return Check(rule, True, "there is no champion to compare it with")
+        return Check(rule, True, "there is no champion to compare with")
     named = f"the champion, version {champion.version}"
     other = _name_other_data(candidate, champion)
+    if other and paired is not None and paired.version == champion.version and gate.metric == "top1":
+        return _check_paired_drop(named, other, paired, gate)
     if other:
         consequence = (
             "which gate.allow_other_data permits"
             if gate.allow_other_data
-            else f"so they cannot be compared: evaluate the champion on this data, or decide yourself with "
-            f"`kedro promote {candidate.version} --despite-gate`"
+            else f"so the two cannot be compared: evaluate the champion on this data, or override the "
+            f"gate with `kedro promote {candidate.version} --despite-gate`"
         )
-        return Check(rule, gate.allow_other_data, f"{named}, was measured on different {other}, {consequence}")
+        return Check(rule, gate.allow_other_data, f"{named}, was evaluated on different {other}, {consequence}")
     drop = champion.accuracy - candidate.accuracy
     passed = drop <= gate.max_accuracy_drop + _ROUNDING
     relation = f"is {_points(abs(drop))} {'below' if drop > 0 else 'above'}" if drop else "equals"
@@ -147,6 +180,18 @@ def _check_drop(candidate: VersionFacts, champion: VersionFacts | None, gate: Ga
     )
 
 
+def _check_paired_drop(named: str, other: str, paired: PairedDifference, gate: GateParameters) -> Check:
+    passed = -paired.top1 <= gate.max_accuracy_drop + _ROUNDING
+    relation = f"is {_points(abs(paired.top1))} {'below' if paired.top1 < 0 else 'above'}" if paired.top1 else "equals"
+    return Check(
+        "max_accuracy_drop",
+        passed,
+        f"top-1 {relation} {named}, on the {paired.images:,} images that both evaluations contain (the {other} "
+        f"{'differ' if other == 'images' else 'differs'}); gate.max_accuracy_drop "
+        f"{'allows' if passed else 'allows only'} a drop of {_points(gate.max_accuracy_drop)}",
+    )
+
+
 def _points(difference: float) -> str:
     """Return a difference of two accuracies, such as `9.50 points`. A percent sign would be ambiguous."""
     return f"{100 * difference:.2f} points"
@@ -154,19 +199,16 @@ def _points(difference: float) -> str:
 
 def _check_data(broken_expectations: Sequence[str]) -> Check:
     if not broken_expectations:
-        return Check("data_is_valid", True, "the validation has no blocking findings")
+        return Check("data_is_valid", True, "validation has no blocking findings")
     return Check(
         "data_is_valid",
         False,
-        f"the validation has blocking findings: {', '.join(broken_expectations)} (see Data Docs)",
+        f"validation has blocking findings: {', '.join(broken_expectations)} (see Data Docs)",
     )
 
 
 def _name_other_data(candidate: VersionFacts, champion: VersionFacts) -> str:
-    """Return a phrase that identifies the difference in data between two versions, or "" if the data is the same.
-
-    Unknown data counts as different.
-    """
+    """Return what differs in the data of two versions, or "" if nothing differs. Unknown data counts as different."""
     if math.isnan(champion.accuracy):
         return "or unknown data"
     for digest, what in (("data_digest", "data"), ("list_digest", "images")):

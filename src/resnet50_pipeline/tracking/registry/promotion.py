@@ -15,14 +15,14 @@ from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import ModelRegistrationParameters
 from resnet50_pipeline.tracking.limits import MAX_TAG_LENGTH, shorten
 from resnet50_pipeline.tracking.registry.champion import CHAMPION, Champion, ChampionJournal, Entry
-from resnet50_pipeline.tracking.registry.gate import Decision, VersionFacts, judge
+from resnet50_pipeline.tracking.registry.gate import Decision, PairedDifference, VersionFacts, judge
 from resnet50_pipeline.tracking.registry.versions import explaining_errors
 from resnet50_pipeline.tracking.runs import TrackedRun
 
 CANDIDATE: Final = "candidate"
 GATE_TAG, DECISION_TAG, REASONS_TAG = "gate", "gate_decision", "gate_reasons"
 PASSED, FAILED = "passed", "failed"
-# An attempt fails only if another version has become the champion in the meantime.
+# An attempt fails only if another version becomes the champion in the meantime.
 _MAX_ATTEMPTS = 20
 
 
@@ -32,7 +32,7 @@ class Outcome:
 
     Attributes:
         alias: alias that the version received, or "" if the version failed.
-        decision: the gate's decision, based on the champion at that time.
+        decision: the gate's decision, based on the champion at the time.
     """
 
     alias: Literal["champion", "candidate", ""]
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Move:
-    """A change of champion. None means that there is no champion."""
+    """A change of champion. None means no champion."""
 
     name: str
     previous: int | None
@@ -55,11 +55,11 @@ def pass_gate(
     *,
     broken_expectations: Sequence[str],
     export_passed: bool,
+    paired: PairedDifference | None = None,
 ) -> Outcome:
     """Judge a version with the gate, and record the decision in its tags. If it passes, set the configured alias.
 
-    If another run replaces the champion in the meantime, the version is judged again and compared with the new
-    champion.
+    If another run replaces the champion in the meantime, the version is judged again, against the new champion.
 
     Args:
         run: run that registered the version.
@@ -67,6 +67,7 @@ def pass_gate(
         model_registration: name of the model, alias and thresholds.
         broken_expectations: names of the blocking expectations that failed in validation.
         export_passed: whether the exported model reproduces the checkpoint's outputs.
+        paired: comparison with an earlier version; see `gate.judge`.
 
     Raises:
         TrackingError: if the version has no tag with the gate's metric, or if the champion keeps changing.
@@ -75,7 +76,12 @@ def pass_gate(
     with explaining_errors(run.store, name):
         client, _ = run.connect()
         return judge_version(
-            client, version, model_registration, broken_expectations=broken_expectations, export_passed=export_passed
+            client,
+            version,
+            model_registration,
+            broken_expectations=broken_expectations,
+            export_passed=export_passed,
+            paired=paired,
         )
 
 
@@ -86,15 +92,16 @@ def judge_version(
     *,
     broken_expectations: Sequence[str],
     export_passed: bool,
+    paired: PairedDifference | None = None,
 ) -> Outcome:
-    """Judge a version with the gate. This function does the work of `pass_gate` and needs only an MLflow client."""
+    """Like `pass_gate`, but with an MLflow client instead of an open run."""
     name = model_registration.model_name
     journal = ChampionJournal(client, name)
     metric = model_registration.gate.metric
     facts = _read_facts(client, name, version, metric)
     if math.isnan(facts.accuracy):
         raise TrackingError(
-            f"{name} version {version} has no `{metric}` tag, which the gate needs; register the model again"
+            f"{name} version {version} has no `{metric}` tag, which the gate requires; register the model again"
         )
     for _ in range(_MAX_ATTEMPTS):
         champion = journal.settle()
@@ -107,6 +114,7 @@ def judge_version(
             model_registration.gate,
             broken_expectations=broken_expectations,
             export_passed=export_passed,
+            paired=paired,
         )
         _record(client, name, version, decision)
         if not decision.passed:
@@ -122,7 +130,7 @@ def judge_version(
 
 
 def promote_version(client: MlflowClient, name: str, version: int, *, despite_gate: bool, why: str = "") -> Move:
-    """Make a version the champion at a person's request.
+    """Make a version the champion at a user's request.
 
     Args:
         client: client of the registry.
@@ -138,12 +146,12 @@ def promote_version(client: MlflowClient, name: str, version: int, *, despite_ga
     stored = _require_version(client, name, version)
     if stored.tags.get(GATE_TAG) == FAILED and not despite_gate:
         raise TrackingError(
-            f"{name} version {version} failed the gate: {stored.tags.get(REASONS_TAG, 'no reason is recorded')}; "
-            f"to promote it anyway, run `kedro promote {version} --despite-gate`"
+            f"{name} version {version} failed the gate: {stored.tags.get(REASONS_TAG, 'no reason recorded')}; to "
+            f"promote it anyway, run `kedro promote {version} --despite-gate`"
         )
     journal = ChampionJournal(client, name)
     move = _change(journal, journal.settle(), version, "promote", why)
-    # The number is an int if it comes from a database, and a string if it comes from a server.
+    # Databases return the number as an int, servers as a string.
     if str(client.get_registered_model(name).aliases.get(CANDIDATE)) == str(version):
         client.delete_registered_model_alias(name, CANDIDATE)
     return move
@@ -153,7 +161,7 @@ def roll_back(client: MlflowClient, name: str, why: str = "") -> Move:
     """Restore the previous champion.
 
     Raises:
-        TrackingError: if there is no previous champion, or its version was deleted.
+        TrackingError: if there is no previous champion, or if the previous champion was deleted.
     """
     _require_model(client, name)
     journal = ChampionJournal(client, name)
@@ -183,7 +191,7 @@ def _change(
         raise TrackingError(f"{name} version {version} is already the champion")
     if not journal.change(current, version, action, why):
         now = journal.settle().version
-        raise TrackingError(f"{name} version {now} has just become the champion; check it and decide again")
+        raise TrackingError(f"{name} version {now} has just become the champion; review it and decide again")
     return Move(name, current.version, version)
 
 
@@ -197,7 +205,7 @@ def _record(client: MlflowClient, name: str, version: int, decision: Decision) -
 
 
 def _make_candidate(client: MlflowClient, name: str, version: int) -> None:
-    """Set the candidate alias to `version`, unless a newer version already has it."""
+    """Set the candidate alias to `version`, unless a newer version already has this alias."""
     while True:
         current = int(client.get_registered_model(name).aliases.get(CANDIDATE, 0))
         if current >= version:

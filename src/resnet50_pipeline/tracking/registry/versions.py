@@ -7,7 +7,6 @@ import contextlib
 import importlib.metadata
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,20 @@ from pathlib import Path
 import mlflow.pyfunc
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelOutput
-from mlflow.exceptions import MlflowException
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError
+from resnet50_pipeline.exceptions import RunInterruptedError, TrackingError, TrackingUnreachableError
 from resnet50_pipeline.imaging.decode import describe_decoders
 from resnet50_pipeline.processes.command_line import repeat_command
 from resnet50_pipeline.tracking.delivery.operations import make_metrics
 from resnet50_pipeline.tracking.fetch import EVIDENCE
-from resnet50_pipeline.tracking.limits import shorten
+from resnet50_pipeline.tracking.limits import shorten_markdown
+from resnet50_pipeline.tracking.pages import artifact_page, run_page
+from resnet50_pipeline.tracking.registry.champion import create_model, journal_experiment
 from resnet50_pipeline.tracking.runs import TrackedRun
 from resnet50_pipeline.tracking.store import Store
 
@@ -35,18 +35,18 @@ LOADER_MODULE = "resnet50_pipeline.serving.pyfunc"
 MODEL = "model"
 # Length of the column in MLflow's database.
 _MAX_DESCRIPTION_LENGTH = 5000
-# Packages that serving/ and imaging/ import. Of several alternatives, the installed one becomes the requirement.
+# Packages that serving/ and imaging/ import. If there are alternatives, the installed one becomes the requirement.
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "PyYAML", "simplejpeg")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
 _PADDLE = ("paddlepaddle", "paddlepaddle-gpu")
 
-# A gray PNG of 8 x 8 pixels, used as the input example. Images from the dataset must not end up in the registry.
+# A gray 8 x 8 PNG as the input example, because images from the dataset must not end up in the registry.
 EXAMPLE_IMAGE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAKklEQVR42mNgEFAwcAhIKIDRDQxQegIDlF7AAKU3MEDpAwxQ+gIDlH4AAB51HAGf"
     "RI9tAAAAAElFTkSuQmCC"
 )
 _ANY = AnyType()  # type: ignore[no-untyped-call]
-# An image is a bytes value, or base64 text in a JSON request. With the type `binary`, MLflow would decode the text
+# Images arrive as bytes, or as base64 text in JSON requests. With the type `binary`, MLflow would decode the text
 # itself and reject the whole request if one row is malformed.
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(_ANY, "image", required=False), ColSpec(DataType.string, "path", required=False)]),
@@ -101,7 +101,7 @@ def register_model(
 ) -> RegisteredVersion:
     """Log the exported model as a pyfunc model of `run` and register it as a new version of `name`.
 
-    This does not change any alias. It does not load the model either, because this process must never import Paddle.
+    Aliases are not changed. The model is not loaded, because this process must never import Paddle.
 
     Args:
         run: run that the model belongs to.
@@ -111,23 +111,22 @@ def register_model(
         metrics: metrics of the logged model on the run's validation split.
 
     Raises:
-        TrackingError: if MLflow rejects a request or does not answer.
+        TrackingError: if MLflow rejects a request or does not respond.
     """
     with explaining_errors(run.store, name):
         client, run_id = run.connect()
-        # Do this first, so that a rejected name does not leave a copy of the model behind.
-        _create_registered_model(client, name)
+        # First, so that a rejected name does not leave a copy of the model behind.
+        create_model(client, name, run.store.artifact_location, journal_experiment(run.store.experiment))
         tags = dict(tags) | _keep_evidence(client, run_id, files.evidence)
-        logged = _log_model(client, run_id, files.inference_model, tags)
-        now_ms = round(time.time() * 1000)
-        client.log_batch(run_id, metrics=make_metrics(metrics, now_ms, run.val_data, logged.model_id))
-        # Use the location, because MLflow looks up `models:/<id>` in the process's global store, not in the client's.
+        logged = _log_model(client, run_id, name, files.inference_model, tags)
+        client.log_batch(run_id, metrics=_model_metrics(run, metrics, logged.model_id))
+        # Use the location, because MLflow looks up `models:/<id>` in the global store instead of the client's.
         version = client.create_model_version(
             name,
             logged.artifact_location,
             run_id,
             tags,
-            description=shorten(files.card, _MAX_DESCRIPTION_LENGTH),
+            description=shorten_markdown(files.card, _MAX_DESCRIPTION_LENGTH),
             model_id=logged.model_id,
         )
         link = json.dumps([{"name": name, "version": version.version}])
@@ -135,29 +134,68 @@ def register_model(
     return RegisteredVersion(name, int(version.version), run_id, f"models:/{name}/{version.version}")
 
 
-@contextlib.contextmanager
-def explaining_errors(store: Store, name: str) -> Iterator[None]:
-    """Convert MLflow errors to a TrackingError that explains the next step.
+def describe_version(run: TrackedRun, version: RegisteredVersion, description: str) -> None:
+    """Replace a version's Markdown description. Sections at the end that do not fit are omitted.
 
     Raises:
-        TrackingError: if MLflow rejects a request or does not answer.
+        TrackingError: if MLflow rejects the request or does not respond.
+    """
+    with explaining_errors(run.store, version.name):
+        client, _ = run.connect()
+        text = shorten_markdown(description, _MAX_DESCRIPTION_LENGTH)
+        client.update_model_version(version.name, str(version.version), text)
+
+
+def link_run(run: TrackedRun, version: RegisteredVersion, files: Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of a version's run and of files in the run's `evaluation/` folder, keyed by title.
+
+    Args:
+        run: run that registered the version.
+        version: the version.
+        files: file names keyed by title.
+
+    Raises:
+        TrackingError: if MLflow rejects the request or does not respond.
+    """
+    with explaining_errors(run.store, version.name):
+        client, run_id = run.connect()
+        experiment_id = str(client.get_run(run_id).info.experiment_id)
+    pages = {title: artifact_page(experiment_id, run_id, f"{EVIDENCE}/{name}") for title, name in files.items()}
+    return {title: page.removeprefix("/") for title, page in {"run": run_page(experiment_id, run_id), **pages}.items()}
+
+
+@contextlib.contextmanager
+def explaining_errors(store: Store, name: str) -> Iterator[None]:
+    """Convert MLflow errors to a TrackingError with the next step.
+
+    Raises:
+        TrackingUnreachableError: if MLflow does not respond.
+        TrackingError: if MLflow rejects a request.
     """
     try:
         yield
     except (TrackingError, RunInterruptedError):
         raise
     except Exception as error:
-        raise TrackingError(
-            f"MLflow at {store.address} did not register {name!r}: {error}; fix the problem and rerun this stage with\n"
+        raise _kind_of_failure(store)(
+            f"MLflow at {store.address} did not register {name!r}: {error}; fix the problem, then rerun this stage "
+            "with\n"
             f"  {repeat_command('--pipelines', 'model_registration')}"
         ) from error
 
 
-def _keep_evidence(client: MlflowClient, run_id: str, evidence: Sequence[Path]) -> dict[str, str]:
-    """Upload the files that the gate uses, and return a tag with the report's address.
+def _kind_of_failure(store: Store) -> type[TrackingError]:
+    try:
+        store.require_answer()
+    except OSError:
+        return TrackingUnreachableError
+    return TrackingError
 
-    The evaluation may belong to another run. The copies are needed if that run is deleted and the version is judged or
-    compared later.
+
+def _keep_evidence(client: MlflowClient, run_id: str, evidence: Sequence[Path]) -> dict[str, str]:
+    """Upload the files that the gate needs, and return a tag with the report's address.
+
+    The evaluation may belong to another run. Copies keep the version comparable even if that run is deleted.
     """
     there = {file.path for file in client.list_artifacts(run_id, EVIDENCE)} if evidence else set()
     for path in evidence:
@@ -167,14 +205,24 @@ def _keep_evidence(client: MlflowClient, run_id: str, evidence: Sequence[Path]) 
     return {"report": f"runs:/{run_id}/{EVIDENCE}/{reports[0]}"} if reports else {}
 
 
-def _log_model(client: MlflowClient, run_id: str, inference_model: Path, tags: Mapping[str, str]) -> LoggedModel:
+def _model_metrics(run: TrackedRun, metrics: Mapping[str, float], model_id: str) -> list[Metric]:
+    """Return the model's metrics with the names and times of the run's own metrics, so that each appears only once."""
+    points = [
+        make_metrics({name: value}, run.metric_time_ms(name), run.val_data, model_id) for name, value in metrics.items()
+    ]
+    return [point for one in points for point in one]
+
+
+def _log_model(
+    client: MlflowClient, run_id: str, name: str, inference_model: Path, tags: Mapping[str, str]
+) -> LoggedModel:
     """Log the model and return it.
 
-    `mlflow.pyfunc.log_model` is unsuitable. It would load the model to test the input example. It would also leave a
-    run active, and MLflow would mark that run as FINISHED when the process ends.
+    This function does not call `mlflow.pyfunc.log_model`, which would load the model to test the input example, and
+    would leave a run active that MLflow marks as FINISHED when the process ends.
     """
     experiment_id = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment_id, MODEL, run_id, dict(tags), model_type="pyfunc")
+    logged = client.create_logged_model(experiment_id, name, run_id, dict(tags), model_type="pyfunc")
     with tempfile.TemporaryDirectory() as folder:
         staged = Path(folder) / MODEL
         mlflow.pyfunc.save_model(
@@ -199,7 +247,7 @@ def _log_model(client: MlflowClient, run_id: str, inference_model: Path, tags: M
 
 
 def list_requirements() -> list[str]:
-    """Return pip requirements for the model, pinned to the installed versions. No package is imported.
+    """Return the model's pip requirements, pinned to the installed versions, without importing the packages.
 
     Raises:
         TrackingError: if a required package is not installed.
@@ -216,11 +264,3 @@ def _pin(*alternatives: str) -> str:
     raise TrackingError(
         f"{' or '.join(alternatives)} is not installed, so the model's requirements are unknown; run `make setup`"
     )
-
-
-def _create_registered_model(client: MlflowClient, name: str) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

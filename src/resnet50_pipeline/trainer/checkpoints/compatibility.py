@@ -1,4 +1,7 @@
-"""Compares the recipe of a run with the recipe of a checkpoint set. A run can resume only if they are the same."""
+"""Compares a run's recipe with that of a checkpoint set. The run can resume only if the two recipes are the same.
+
+The order in which gradients are added is not part of the recipe. If it differs, the run resumes with a warning.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet50_pipeline.checkpoint_set import TrainingState
 from resnet50_pipeline.exceptions import CheckpointError
 from resnet50_pipeline.files import digest_file
 from resnet50_pipeline.imagenet.shards.shard_set import describe_pixels
@@ -16,9 +20,9 @@ from resnet50_pipeline.recipe.document import TrainingConfig
 def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
     """Return all settings that affect the trained weights, keyed by dotted name.
 
-    List files are represented by their digests. Settings that may change when a run resumes are excluded: paths, the
-    intervals for printing, evaluation and saving, the device, and the numbers of ranks and workers. `resume.py`
-    documents the effect of a different number of ranks.
+    List files are represented by their digests. Settings that may change on resume are excluded: paths, the intervals
+    for printing, evaluation and saving, the device, and the numbers of ranks and workers. `resume.py` documents the
+    effect of a different number of ranks.
     """
     recipe: dict[str, Any] = {
         "Global.epochs": config.Global.epochs,
@@ -28,6 +32,8 @@ def describe_recipe(config: TrainingConfig) -> dict[str, Any]:
     }
     if config.Global.best_metric != "top1":  # sets written by earlier versions lack this key
         recipe["Global.best_metric"] = config.Global.best_metric
+    if config.Global.virtual_ranks is not None:
+        recipe["Global.virtual_ranks"] = config.Global.virtual_ranks
     for name in ("Arch", "Loss", "Optimizer", "AMP", "EMA"):
         section = getattr(config, name)
         recipe |= _flatten(section.model_dump(mode="json"), name) if section is not None else {name: None}
@@ -66,6 +72,27 @@ def require_same_recipe(checkpoint: Path, saved: Mapping[str, Any], now: Mapping
             f"{checkpoint} was trained with a different recipe or different data:\n{findings}\n"
             f"Restore these values to resume, or start from scratch with training.resume=false"
         )
+
+
+def has_deterministic_reduction(config: TrainingConfig) -> bool:
+    """Return whether the order in which gradients are added depends only on the virtual ranks."""
+    return config.Global.virtual_ranks is not None and config.Global.deterministic_reduction is not False
+
+
+def describe_changed_reduction(saved: TrainingState, config: TrainingConfig) -> str | None:
+    """Return a warning if gradients are no longer added in the same order as before the set, or None.
+
+    The order affects only the last bits of the weights, so the run may resume.
+    """
+    now = has_deterministic_reduction(config)
+    if saved.deterministic_reduction in (None, now):
+        return None
+    return (
+        f"resuming {'with' if now else 'without'} the deterministic reduction from a checkpoint set saved "
+        f"{'without' if now else 'with'} it: gradients are added in a different order, so the last bits of the weights "
+        f"may differ from those of an uninterrupted run. To resume exactly, set training.deterministic_reduction="
+        f"{'false' if now else 'null'}"
+    )
 
 
 def _packed_pixels(split: SplitConfig) -> str | None:

@@ -15,15 +15,15 @@ from resnet50_pipeline.checkpoint_set import Arrays
 class HostCopies:
     """Host memory for the tensors of checkpoint sets.
 
-    The kernel clears every page when it is first used, which takes five times as long as the copy itself. The memory is
-    therefore allocated once, before the first step, and each set overwrites it.
+    The kernel clears each page on first use, which takes five times as long as the copy itself. The memory is therefore
+    allocated once, before the first step, and each set overwrites it.
     """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, str], tuple[paddle.Tensor, NDArray[np.float32]]] = {}
 
     def reserve(self, file: str, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Allocate the memory for the tensors of a file. `shapes` maps their names to their shapes."""
+        """Allocate the memory for the tensors in a file. `shapes` maps their names to their shapes."""
         for name, shape in shapes.items():
             # np.zeros alone would leave the pages untouched; the copy into Paddle's tensor writes to them.
             buffer = paddle.to_tensor(np.zeros(tuple(shape), dtype=np.float32), place=paddle.CPUPlace())
@@ -31,7 +31,7 @@ class HostCopies:
             self._buffers[file, name] = buffer, view
 
     def copy(self, file: str, tensors: Mapping[str, paddle.Tensor]) -> Arrays:
-        """Copy the tensors of a file to host memory. The next call for the same file overwrites the returned arrays.
+        """Copy the tensors for a file to host memory. The next call for the same file overwrites the returned arrays.
 
         Args:
             file: name of the file. Each file has its own memory, even for tensors with the same name.
@@ -46,7 +46,7 @@ class HostCopies:
 
 
 class _DLPackTensor:
-    """Adds the DLPack protocol, which Paddle 2.6 lacks, to a host tensor, so that NumPy can share its memory."""
+    """Adds the DLPack protocol, which Paddle 2.6 does not support, so that NumPy can share a host tensor's memory."""
 
     def __init__(self, tensor: paddle.Tensor) -> None:
         self._tensor = tensor

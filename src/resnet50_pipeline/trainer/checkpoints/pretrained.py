@@ -18,7 +18,7 @@ from resnet50_pipeline.pdparams.files import read_pdparams
 
 _EXPORTED = "inference"
 HEAD = "fc."
-"""Prefix of the names of the classifier's parameters in all networks of the ResNet family."""
+"""Prefix of the classifier's parameter names in all networks of the ResNet family."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Pretrained:
         path: path of the weights file.
         loaded: number of tensors that were loaded into the network.
         initialized: names of the head's tensors that were not loaded, because they are missing from the file or have a
-            different shape there. They keep their random initial values.
-        classes: number of classes of the head in the file, or None if the file has no head.
+            different shape there. These tensors keep their random initial values.
+        classes: number of classes in the file's head, or None if the file has no head.
     """
 
     path: Path
@@ -39,13 +39,13 @@ class Pretrained:
     classes: int | None
 
     def describe(self, class_num: int) -> str | None:
-        """Return a warning if the head was not loaded, or None if it was."""
+        """Return a warning if the head was not loaded, or None if the head was loaded."""
         if not self.initialized:
             return None
         head = "no head" if self.classes is None else f"a head for {self.classes} classes"
         return (
-            f"{self.path} has {head}, but class_num is {class_num}: {self.loaded} tensors were loaded, "
-            f"{len(self.initialized)} start from random values ({', '.join(self.initialized)})"
+            f"{self.path} has {head}, but class_num is {class_num}: {self.loaded} tensors were loaded, and "
+            f"{len(self.initialized)} keep random values ({', '.join(self.initialized)})"
         )
 
 
@@ -57,8 +57,8 @@ def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
     tensor that does not match, whereas this function raises an error.
 
     Args:
-        path: a `.pdparams` or `.safetensors` file, a checkpoint set, or the folder of an exported model. The averaged
-            weights of a checkpoint set are used if it has any.
+        path: a `.pdparams` or `.safetensors` file, a checkpoint set, or the folder of an exported model. If a
+            checkpoint set contains averaged weights, these are used.
         network: network to load the weights into.
 
     Raises:
@@ -77,7 +77,7 @@ def load_pretrained(path: Path, network: paddle.nn.Layer) -> Pretrained:
         shown = "; ".join(_difference(name, own, arrays) for name in wrong[:3])
         raise CheckpointError(
             f"{path}: the weights are from another network: {len(wrong)} tensors outside the head differ: {shown}; "
-            "set Arch.name to the network that the weights belong to"
+            "set Arch.name to the network of these weights"
         )
     fitting = {name: _tensor(path, name, array) for name, array in arrays.items() if name not in misfits}
     network.set_state_dict({**own, **fitting})
@@ -94,15 +94,17 @@ def _read(path: Path) -> tuple[Path, dict[str, NDArray[np.generic]]]:
     found = find_weights(path)
     if found is None:
         raise CheckpointError(
-            f"{path}: no such file. Global.pretrained_model must be a .pdparams file, a .safetensors file or a "
-            f"checkpoint set on this machine; training never downloads weights, so download them first"
+            f"{path}: no such file. Global.pretrained_model must be a local .pdparams file, .safetensors file or "
+            "checkpoint set; training never downloads weights, so download the weights first"
         )
     path = found
     if path.suffix == ".safetensors":
         try:
             arrays: dict[str, NDArray[np.generic]] = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read as a safetensors file: {error}") from error
+            raise CheckpointError(
+                f"{path} is not a valid safetensors file ({error}); download the file again"
+            ) from error
         return path, arrays
     return path, read_pdparams(path)
 
@@ -112,8 +114,8 @@ def _read_exported(folder: Path) -> dict[str, NDArray[np.generic]]:
     names_file = folder / PARAMETER_NAMES
     if not names_file.is_file():
         raise CheckpointError(
-            f"{folder} has no {PARAMETER_NAMES}, so it was exported by an earlier version of this project, or by "
-            f"another program; start from its checkpoint set or its best.pdparams"
+            f"{folder} has no {PARAMETER_NAMES}, so the model was exported by an earlier version of this project or by "
+            "another program; start from its checkpoint set or its best.pdparams"
         )
     names: dict[str, str] = json.loads(names_file.read_text(encoding="utf-8"))
     try:

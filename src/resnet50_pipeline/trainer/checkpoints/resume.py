@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from resnet50_pipeline.checkpoint_set import TrainingState
 from resnet50_pipeline.text import pluralize
+from resnet50_pipeline.trainer.meters import share_meters
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,27 @@ class ResumePoint:
         return not self.warnings
 
 
-def find_resume_point(saved: TrainingState, ranks: int, steps_per_epoch: int) -> ResumePoint:
+def find_resume_point(
+    saved: TrainingState, ranks: int, steps_per_epoch: int, *, virtual: bool = False, deterministic: bool = True
+) -> ResumePoint:
     """Return the point at which a run with `ranks` ranks and `steps_per_epoch` steps per epoch resumes.
 
-    If the number of ranks differs from the saved number, a step has a different number of images. The run then resumes
-    at the same fraction of the epoch, rounded down. Some images may therefore be used twice, but none are skipped.
+    With virtual ranks, the steps do not depend on the number of ranks. If the reduction is also deterministic, neither
+    do the weights.
+
+    Without virtual ranks, a different number of ranks means a different number of images per step. The run then resumes
+    at the same fraction of the epoch, rounded down, so some images may be used twice, but none are skipped.
     """
     if (saved.ranks, saved.steps_per_epoch) == (ranks, steps_per_epoch):
         return ResumePoint(saved)
+    if virtual and saved.steps_per_epoch == steps_per_epoch:
+        warning = (
+            f"resuming with {pluralize(ranks, 'rank')} from a checkpoint set saved by "
+            f"{pluralize(saved.ranks, 'rank')}: without the deterministic reduction, gradients are added in a "
+            "different order, so the last bits of the weights differ"
+        )
+        state = replace(saved, ranks=ranks, meters=share_meters(saved.meters, ranks))
+        return ResumePoint(state, () if deterministic else (warning,))
     step_in_epoch = saved.step_in_epoch * steps_per_epoch // saved.steps_per_epoch
     step = saved.epoch * steps_per_epoch + step_in_epoch
     state = replace(

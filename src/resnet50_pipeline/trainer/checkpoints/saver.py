@@ -25,17 +25,18 @@ class CheckpointSaver:
     def save(self, snapshot: Snapshot, *, is_best: bool, stall_seconds: float) -> None:
         """Start writing a set. Call `wait` first, because the snapshots of all sets share the same memory.
 
-        Serialization needs a second copy of the arrays. If there is too little memory for this copy and a training step
-        at the same time, this method waits until the set is written.
+        Serialization needs a second copy of the arrays. If there is not enough memory for both this copy and a training
+        step, this method waits until the set is written.
 
         Args:
             snapshot: content of the set.
-            is_best: whether this set is the best so far. If so, it is recorded in `best.json`.
+            is_best: whether this set is the best so far. If so, the set is recorded in `best.json`.
             stall_seconds: how long training was paused to take the snapshot.
         """
         started = time.perf_counter()
-        self._pending = self._thread.submit(self._write, snapshot, is_best, stall_seconds, started)
-        if psutil.virtual_memory().available < 2 * snapshot.bytes:
+        waits = psutil.virtual_memory().available < 2 * snapshot.bytes
+        self._pending = self._thread.submit(self._write, snapshot, is_best, stall_seconds, started, waits=waits)
+        if waits:
             self._pending.exception()  # waits; the next call to `written` or `wait` re-raises any error
 
     def written(self) -> CheckpointSaved | None:
@@ -57,19 +58,22 @@ class CheckpointSaver:
         pending, self._pending = self._pending, None
         return None if pending is None else pending.result()
 
-    def _write(self, snapshot: Snapshot, is_best: bool, stall_seconds: float, started: float) -> CheckpointSaved:
+    def _write(
+        self, snapshot: Snapshot, is_best: bool, stall_seconds: float, started: float, *, waits: bool
+    ) -> CheckpointSaved:
         path = checkpoints_dir(self._output_dir) / snapshot.name
-        # Even if the process is killed at any point, `best.json` must refer to an existing set. Complete the new set
-        # before recording it, and delete the previous best set only after that.
+        # `best.json` must refer to an existing set even if the process is killed. Complete the new set before recording
+        # it, and delete the previous best set only after that.
         save_checkpoint(path, snapshot)
         if is_best:
             mark_best(self._output_dir, snapshot.state)
         prune_checkpoints(self._output_dir, self._keep, snapshot.state.best_epoch)
+        seconds = time.perf_counter() - started + stall_seconds
         return CheckpointSaved(
             epoch=snapshot.state.epoch,
             step=snapshot.state.step,
             path=str(path.relative_to(self._output_dir)),
-            seconds=time.perf_counter() - started + stall_seconds,
-            stall_seconds=stall_seconds,
+            seconds=seconds,
+            stall_seconds=seconds if waits else stall_seconds,
             is_best=is_best,
         )

@@ -31,7 +31,7 @@ def load_weights(path: Path, network: paddle.nn.Layer, file_name: str = WEIGHTS)
 
 
 def load_evaluated_weights(path: Path, network: paddle.nn.Layer) -> None:
-    """Load the weights that were evaluated during training. These are the averaged weights if the set has them.
+    """Load the weights that training evaluated: the averaged weights if the set contains any, otherwise the weights.
 
     Raises:
         CheckpointError: if the names or shapes of the tensors differ between the set and the network.

@@ -1,8 +1,8 @@
-"""The input pipeline of a rank, from list files to batches on the device.
+"""A rank's input pipeline, from list files to batches on the device.
 
 Each module imports only modules above it in this list:
 
-    sampling    assigns images to ranks and steps as a function of seed, epoch, and rank
+    sampling    assigns images to ranks and steps, based on the seed, the epoch and the rank
     dataset     reads, decodes and augments an image
     batches     builds a batch in host memory, with mixup or CutMix
     buffers     provides reusable memory that the rank shares with worker processes

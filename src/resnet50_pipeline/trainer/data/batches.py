@@ -1,4 +1,4 @@
-"""Defines batches, as NumPy arrays in host memory and as tensors on the device, and loads them."""
+"""Defines and loads batches: NumPy arrays in host memory, and tensors on the device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resnet50_pipeline.trainer.data.sampling import Key
 
 @dataclass(frozen=True)
 class Mixed:
-    """The second set of labels of a batch that was mixed by mixup or CutMix.
+    """The second set of labels for a batch that was mixed by mixup or CutMix.
 
     The target of an image is share · onehot(batch.labels) + (1 - share) · onehot(labels).
 
@@ -33,14 +33,14 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch on the device: the images of a rank for a training step or evaluation step.
+    """A batch on the device: a rank's images for a training or evaluation step.
 
     Attributes:
         images: float32 [N, 3, H, W], channels red, green, blue.
         labels: int64 [N].
         index: int64 [N], rows of the list file.
         mixed: second set of labels, or None if the images are not mixed.
-        skipped: error messages for unreadable images. Each was replaced by another image from the list.
+        skipped: error messages for unreadable images. Each of these was replaced by another image from the list.
     """
 
     images: paddle.Tensor
@@ -54,10 +54,11 @@ class LoadedBatch(NamedTuple):
     """A batch in host memory.
 
     Attributes:
-        images: [N, 3, H, W]. If float32, they are normalized and mixed. If uint8, the device normalizes and mixes them.
+        images: [N, 3, H, W]. Float32 images are normalized and mixed. Uint8 images are normalized and mixed later, by
+            the device.
         labels: int64 [N].
         rows: int64 [N], rows of the list file.
-        skipped: error messages for unreadable images. Each was replaced by another image from the list.
+        skipped: error messages for unreadable images. Each of these was replaced by another image from the list.
         plan: plan for mixing the images, or None if the recipe does not mix images.
     """
 
@@ -71,18 +72,19 @@ class LoadedBatch(NamedTuple):
 def load_batch(
     dataset: ListDataset, keys: Sequence[Key], max_skipped: int, buffer: memoryview | None = None
 ) -> LoadedBatch:
-    """Load the images of a batch.
+    """Load the images for a batch.
 
-    An unreadable image is replaced by the next readable image, at most `max_skipped` rows further down the list.
-    Batches therefore keep their size, and the ranks stay synchronized. The replacement depends only on the list, so a
-    resumed run uses the same image. ImageNet's lists are sorted by class, so a replacement nearly always has the same
+    An unreadable image is replaced by the next readable image, at most `max_skipped` rows further down the list. This
+    keeps the batch size constant and the ranks synchronized. The replacement depends only on the list, so a resumed run
+    uses the same replacement. ImageNet's lists are sorted by class, so the replacement nearly always has the same
     label.
 
     Args:
         dataset: dataset to load from.
-        keys: keys of the images, in the order of the batch.
-        max_skipped: maximum number of rows to search for a replacement. If it is 0, an unreadable image is an error.
-        buffer: memory for the images. If it is None or too small, new memory is allocated.
+        keys: keys of the images, in batch order.
+        max_skipped: maximum number of rows to search for a replacement. If this number is 0, an unreadable image is an
+            error.
+        buffer: memory for the images. If the buffer is None or too small, new memory is allocated.
 
     Raises:
         ImageDecodeError: if an image and all its possible replacements are unreadable.
@@ -113,9 +115,9 @@ def allocate_array(shape: tuple[int, ...], dtype: DTypeLike, buffer: memoryview 
 
 
 def _load_readable(dataset: ListDataset, key: Key, max_skipped: int) -> tuple[int, TransformedImage, str]:
-    """Return the row, the image, and an error message, which is "" if the image is readable.
+    """Return the row, the image and an error message.
 
-    If the image is unreadable, return the row of its replacement and the replacement.
+    For an unreadable image, the row and the image are those of the replacement. For a readable one, the message is "".
     """
     problem = ""
     for offset in range(max_skipped + 1):
@@ -128,6 +130,6 @@ def _load_readable(dataset: ListDataset, key: Key, max_skipped: int) -> tuple[in
 
 
 def mixed_labels(labels: NDArray[np.int64], plan: MixPlan) -> Mixed:
-    """Return the second set of labels and the mixing weights of a mixed batch."""
+    """Return the second set of labels and the mixing weights for a mixed batch."""
     share = np.full(len(labels), plan.share, dtype=np.float32)
     return Mixed(labels=paddle.to_tensor(labels[plan.partner]), share=paddle.to_tensor(share))

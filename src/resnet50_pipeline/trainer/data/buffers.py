@@ -15,9 +15,9 @@ from resnet50_pipeline.trainer.data.dataset import Images
 class Buffers:
     """Divides an anonymous memory mapping into buffers of equal size. Child processes inherit the mapping.
 
-    Allocating new memory for every batch would take longer than filling it, because the kernel clears each page when it
-    is first used. An anonymous mapping is released when the last process that uses it ends, and the size of /dev/shm
-    does not limit it.
+    Allocating new memory for every batch would take longer than filling it, because the kernel clears each page on
+    first use. An anonymous mapping is released when the last process that uses it ends, and is not limited by the size
+    of /dev/shm.
 
     Attributes:
         free: numbers of the buffers that no array refers to.
@@ -34,7 +34,8 @@ class Buffers:
     def view(self, number: int, shape: tuple[int, ...], dtype: DTypeLike) -> Images:
         """Return a buffer as an array.
 
-        The buffer becomes free once this array, its slices, and all tensors that share its memory have been deleted.
+        The buffer becomes free again once the array, its slices and all tensors that share its memory have been
+        deleted.
         """
         flat = np.frombuffer(self[number], dtype=dtype, count=int(np.prod(shape)))
         # Attach the finalizer to the flat array, because a slice of the reshaped array keeps only the flat array alive.

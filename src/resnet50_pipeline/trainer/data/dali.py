@@ -1,9 +1,8 @@
 """Loads train batches with NVIDIA DALI, which decodes, crops and normalizes images on the GPU.
 
-DALI does not draw random numbers. The rank reads the files and draws the crop and flip of each image from the image's
-own generator, as `RandCropImage` and `RandFlipImage` do. It passes the files, crops and flips to DALI as inputs. An
-image therefore has the same crop with and without DALI, and a run can resume exactly. Only the decoder and the rounding
-of the resize differ.
+DALI generates no random numbers. The rank reads the files, samples each image's crop and flip with the image's own
+generator, as `RandCropImage` and `RandFlipImage` do, and passes the bytes, crop and flip to DALI. Images therefore have
+the same crops with and without DALI, and runs resume exactly. Only the decoder and the rounding of the resize differ.
 
 DALI is imported only when a `DaliLoader` is created.
 """
@@ -40,7 +39,7 @@ from resnet50_pipeline.trainer.data.loader import Loader
 from resnet50_pipeline.trainer.data.on_device import mix_on_device
 from resnet50_pipeline.trainer.data.sampling import Key, TrainBatches
 
-# Number of batches whose files are read ahead, and number of batches that DALI processes or holds at a time.
+# Number of batches to read ahead, and number of batches that DALI processes or holds at a time.
 _READ_AHEAD, _QUEUE = 3, 2
 _INTERPOLATIONS = {None: "INTERP_LINEAR", "bilinear": "INTERP_LINEAR", "bicubic": "INTERP_CUBIC"}
 
@@ -58,7 +57,7 @@ class _EncodedImage(NamedTuple):
 def build_train_loader(
     dataset: ListDataset, batches: TrainBatches, config: TrainingConfig, device: str
 ) -> Loader | DaliLoader:
-    """Return a loader for a rank's train batches. If `Global.use_dali` is true, it is a `DaliLoader`.
+    """Return a loader for a rank's train batches. If `Global.use_dali` is true, the loader is a `DaliLoader`.
 
     Args:
         dataset: dataset of the training images.
@@ -127,9 +126,9 @@ class DaliLoader:
                 ) from error
             yield self._to_batch(output, *self._in_flight.popleft())
             if self._copied is not None:
-                # DALI reuses its buffer after `release_outputs`, so the copy out of it must be complete. The copy waits
-                # in Paddle's stream for the previous step. The step that uses the copy is queued by now too, so the
-                # GPU has work while this thread waits.
+                # DALI reuses its buffer after `release_outputs`, so wait until the copy from it is complete. In
+                # Paddle's stream, the copy comes after the previous step. The step that uses the copy is also queued by
+                # now, so the GPU has work during the wait.
                 self._copied.synchronize()
             pipeline.release_outputs()
             pipeline.schedule_run()
@@ -157,7 +156,7 @@ class DaliLoader:
         )
 
     def _read(self, key: Key) -> _EncodedImage:
-        """Read an image, or its replacement (see `load_batch`), and draw its crop and flip."""
+        """Read an image, or its replacement (see `load_batch`), and sample its crop and flip."""
         problem = ""
         for offset in range(self._config.loader.max_skipped_images + 1):
             row = (key.row + offset) % len(self._dataset)
@@ -178,11 +177,11 @@ class DaliLoader:
         raise ImageDecodeError(problem)
 
     def _prepare(self, row: int, data: bytes) -> tuple[bytes, int, int]:
-        """Return bytes for DALI's decoder, and the width and height of its result.
+        """Return the bytes for DALI's decoder, and the width and height of the decoded image.
 
-        DALI does not report damaged images, supports different formats, and decodes some of them differently. To
-        check it, a plain JPEG is therefore fully decoded the first time this process reads it. Any other image is
-        decoded here and passed to DALI as a BMP.
+        DALI does not report damaged images, supports different formats, and decodes some of them differently. A plain
+        JPEG is therefore decoded in full, as a check, when this process first reads it. Any other image is decoded here
+        and passed to DALI as a BMP.
 
         Raises:
             ImageDecodeError: if the image cannot be decoded.
@@ -299,7 +298,7 @@ def _copy(source: Any, target: paddle.Tensor) -> Any:
     """Copy DALI's tensor to Paddle's tensor.
 
     Return an event that marks the end of the copy, or None if the copy is already complete. On a GPU, the copy must run
-    in Paddle's stream. Paddle allocates memory in stream order, so earlier work in this stream may still use the
+    in Paddle's stream: Paddle allocates memory in stream order, so earlier work in the stream may still be using the
     target's memory for another tensor.
     """
     address = ctypes.c_void_p(target.data_ptr())
@@ -325,8 +324,8 @@ def _read_transform(config: SplitConfig) -> tuple[RandCropImage, NormalizeImage]
     crop, normalize = config.dataset.crop, next((op for op in operators if isinstance(op, NormalizeImage)), None)
     if unsupported or crop is None or normalize is None or crop.interpolation not in _INTERPOLATIONS:
         raise TrainingConfigError(
-            f"Global.use_dali supports RandCropImage (bilinear or bicubic) and RandFlipImage between decoding and "
-            f"normalization only; this transform has {', '.join(type(operator).__name__ for operator in operators)}. "
+            f"Global.use_dali supports only RandCropImage (bilinear or bicubic) and RandFlipImage between decoding and "
+            f"normalization; this transform has {', '.join(type(operator).__name__ for operator in operators)}. "
             f"Set training.loader.use_dali: false"
         )
     return crop, normalize

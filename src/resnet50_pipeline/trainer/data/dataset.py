@@ -43,11 +43,10 @@ class TransformedImage(NamedTuple):
 
 
 class ListDataset(paddle.io.Dataset):
-    """The transformed images of a list file.
+    """The transformed images in a list file.
 
-    The random numbers for an image depend only on the seed, epoch, row and copy. They do not depend on the number of
-    workers or ranks, or on previously loaded images. A resumed run therefore loads the same images as an uninterrupted
-    run.
+    The random numbers for an image depend only on the seed, epoch, row and copy, not on the number of workers or ranks,
+    or on previously loaded images. A resumed run therefore loads the same images as an uninterrupted one.
 
     Attributes:
         image_dtype: dtype of the images in a batch. It is float32, or uint8 if the device normalizes the images.
@@ -58,7 +57,7 @@ class ListDataset(paddle.io.Dataset):
         """Prepare the transform.
 
         Args:
-            entries: entries of the list file.
+            entries: entries in the list file.
             config: configuration of the split.
             seed: seed of the run.
             source: source of the encoded images. Defaults to the source in `config`, which is a shard set or a folder
@@ -84,7 +83,7 @@ class ListDataset(paddle.io.Dataset):
         return Sample(pixels, np.int64(self._entries.labels[key.row]), np.int64(key.row))
 
     def transform(self, key: Key) -> TransformedImage:
-        """Read, decode and augment an image. Call `write` afterward to normalize it.
+        """Read, decode and augment an image. Call `write` afterward to normalize the image.
 
         Raises:
             ImageDecodeError: if the image cannot be read or decoded.
@@ -114,8 +113,8 @@ class ListDataset(paddle.io.Dataset):
         """Return a warning for each requested feature that is unavailable."""
         if self._config.loader.decode == "region" and not can_decode_regions():
             return [
-                f"training.loader.decode is 'region', but {PACKAGE} is not installed. Images are therefore decoded in "
-                "full, which takes longer but produces the same pixels"
+                f"training.loader.decode is 'region', but {PACKAGE} is not installed, so images are decoded in full, "
+                "which takes longer but produces the same pixels"
             ]
         return []
 
@@ -155,6 +154,6 @@ class ListDataset(paddle.io.Dataset):
 
 
 def plan_mixing(operator: BatchTransformOp, images: int, side: int, seed: int, key: Key) -> MixPlan:
-    """Return the mixing plan for a batch of square images. It depends only on the seed and the batch's first key."""
+    """Return the mixing plan for a batch of square images, based only on the seed and the batch's first key."""
     draw = np.random.default_rng([seed, key.epoch, key.row, key.copy, _MIXING_STREAM])
     return operator.plan(images, side, draw)

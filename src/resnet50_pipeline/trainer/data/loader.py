@@ -16,7 +16,7 @@ from resnet50_pipeline.trainer.data.workers import LoaderProcesses
 
 
 class Loader:
-    """Iterates over a rank's batches. Worker processes load them, or if `num_workers` is 0, the rank itself does."""
+    """Iterates over a rank's batches. They are loaded by worker processes, or by the rank if `num_workers` is 0."""
 
     def __init__(self, dataset: ListDataset, batches: TrainBatches | EvalBatches, config: SplitConfig) -> None:
         self._dataset, self._batches, self._max_skipped = dataset, batches, config.loader.max_skipped_images
@@ -39,7 +39,7 @@ class Loader:
         while (loaded := next(loading, None)) is not None:
             batch = self._to_device(loaded)
             # A buffer is reused once nothing refers to it. Without both `del` statements, this frame would keep an
-            # additional batch alive.
+            # extra batch alive.
             del loaded
             yield batch
             del batch

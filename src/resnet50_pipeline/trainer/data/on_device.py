@@ -18,8 +18,8 @@ from resnet50_pipeline.trainer.data.dataset import Images
 class DeviceImages:
     """Copies batches of images to the current device.
 
-    On a GPU, a batch is first copied to pinned memory. The copy to the GPU can then run during the previous step. On a
-    CPU, Paddle 3.3 shares the array's memory, and Paddle 2.6 makes a copy.
+    On a GPU, a batch is first copied to pinned memory, so that the copy to the GPU can run during the previous step. On
+    a CPU, Paddle 3.3 shares the array's memory, and Paddle 2.6 makes a copy.
     """
 
     def __init__(self, normalize: NormalizeImage, batch_bytes: int) -> None:
@@ -31,15 +31,15 @@ class DeviceImages:
         """
         self._normalize = normalize
         self._tables = [np.ascontiguousarray(normalize.table[:, channel]) for channel in range(3)]
-        # Three buffers are needed: for the batch in use, for the next batch, and for the previous batch, which is
-        # released only after the next batch has received a buffer.
+        # Three buffers: for the batch in use, for the next batch, and for the previous batch, which is released only
+        # after the next batch has its buffer.
         self._buffers = Buffers(3, batch_bytes)
         self._last: tuple[paddle.Tensor, Any] | None = None
 
     def put(self, images: Images) -> paddle.Tensor:
         """Copy images [N, 3, H, W] to the current device and return them as normalized float32.
 
-        Images of dtype float32 must already be normalized. Images of dtype uint8 are normalized by this method.
+        This method normalizes uint8 images. Images in float32 must already be normalized.
         """
         is_normalized = images.dtype != np.uint8
         if paddle.get_device() == "cpu":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.recipe.data_loader import SplitConfig
 from resnet50_pipeline.trainer.ranks import Ranks
+from resnet50_pipeline.trainer.share import Share
 
 # The length of a RASampler epoch is a multiple of this number, as in PaddleClas and torchvision.
 _REPEATED_UNIT = 256
@@ -19,7 +21,7 @@ _BALANCED_STREAM = 2
 
 
 class Key(NamedTuple):
-    """Identifies one use of an image. Together with the seed, it determines all random numbers for augmentation.
+    """Identifies one use of an image. Together with the seed, the key determines all random numbers for augmentation.
 
     Attributes:
         epoch: 1-based epoch, or 0 during evaluation.
@@ -44,13 +46,13 @@ def balanced_order(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of a class-balanced epoch in order, and the repetition index of each row.
 
-    An epoch has `images_per_class` images of every class. Each class has an endless sequence of images, which is a
-    series of permutations of the images in the class, and each epoch uses the next part of this sequence. Over many
-    epochs, all images of a class are therefore used equally often. The result depends only on the seed and the epoch.
+    An epoch has `images_per_class` images for every class. For each class, permutations of its images are concatenated
+    into an endless sequence, and each epoch uses the next part of this sequence. Over many epochs, all images of a
+    class are therefore used equally often. The result depends only on the seed and the epoch.
 
     Args:
         labels: int64 [N], label of each row.
-        images_per_class: number of images of each class in an epoch.
+        images_per_class: number of images per class in an epoch.
         seed: seed of the run.
         epoch: number of the epoch, 1-based.
     """
@@ -73,7 +75,7 @@ def balanced_order(
 
 
 def _count_earlier(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each position, return how often its value occurs before it."""
+    """Return how often the value at each position occurs at earlier positions."""
     order = np.argsort(rows, kind="stable")
     values = rows[order]
     is_first = np.r_[True, values[1:] != values[:-1]]
@@ -86,13 +88,16 @@ def _count_earlier(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 class TrainBatches(paddle.io.BatchSampler):
     """Yields a rank's batches for an epoch. Each batch is a list of `Key`s.
 
-    The assignment is the same as in Paddle's DistributedBatchSampler. The order of the images is padded with images
-    from its beginning, until its length is a multiple of the number of ranks. Of n ranks, rank r uses every n-th image,
-    starting at position r. All ranks have the same number of batches with the same sizes.
+    Images are assigned as in Paddle's DistributedBatchSampler. Their order is padded to a multiple of the number of
+    ranks, with images from the start of the order. Of n ranks, rank r uses every n-th image, starting at position r.
+    The number of batches and their sizes are the same on all ranks.
 
-    With `num_repeats`, the assignment is the same as in PaddleClas' RASampler. The copies of an image are consecutive
-    in the order, so they are assigned to different ranks. The length of an epoch stays about the same: it is the number
-    of images in the list, rounded down to a multiple of 256 for lists of at least 256 images.
+    With `Global.virtual_ranks`, images are assigned to virtual ranks in the same way. In each step, a rank yields the
+    batches of its first virtual rank, then the batches of its second virtual rank, and so on.
+
+    With `num_repeats`, images are assigned as in PaddleClas' RASampler. The copies of an image are consecutive in the
+    order, so they go to different ranks. An epoch is about as long as without repeats: the number of images in the
+    list, rounded down to a multiple of 256 if there are at least 256.
 
     With `images_per_class`, the order comes from `balanced_order` instead.
 
@@ -101,14 +106,14 @@ class TrainBatches(paddle.io.BatchSampler):
     """
 
     def __init__(
-        self, images: int, config: SplitConfig, ranks: Ranks, seed: int, labels: NDArray[np.int64] | None = None
+        self, images: int, config: SplitConfig, share: Share, seed: int, labels: NDArray[np.int64] | None = None
     ) -> None:
         """Compute the number of batches.
 
         Args:
             images: number of images in the train list.
             config: configuration of the split.
-            ranks: this rank, and the number of ranks.
+            share: this rank's share of each step.
             seed: seed of the run.
             labels: int64 [images], labels of the images. Only `images_per_class` needs them.
 
@@ -125,42 +130,51 @@ class TrainBatches(paddle.io.BatchSampler):
         self.start_step = 0
         self._repeats = config.sampler.num_repeats or 1
         if self._repeats == 1:
-            self.images_per_rank = -(-images // ranks.count)
+            self.images_per_rank = -(-images // share.virtual_ranks)
         else:
-            self.images_per_rank = (images // _REPEATED_UNIT * _REPEATED_UNIT or images) // ranks.count
+            self.images_per_rank = (images // _REPEATED_UNIT * _REPEATED_UNIT or images) // share.virtual_ranks
         whole, rest = divmod(self.images_per_rank, self.batch_size)
         self.steps_per_epoch = whole + (1 if rest and not config.sampler.drop_last else 0)
-        self._images, self._shuffle, self._ranks, self._seed = images, config.sampler.shuffle, ranks, seed
+        self._images, self._shuffle, self._share, self._seed = images, config.sampler.shuffle, share, seed
 
     def warnings(self) -> list[str]:
         """Return a warning if the last batch of an epoch is a single image."""
         if self.batch_size == 1:
             return [
-                "every batch has only one image per rank. BatchNorm therefore normalizes each image with the image's "
-                "own statistics, but evaluation uses running statistics, which differ. Set "
-                "training.batch_size_per_rank to at least 2; training.update_freq accumulates gradients, but does not "
-                "change BatchNorm"
+                "every batch has only one image per rank, so BatchNorm trains on the statistics of single images but "
+                "evaluates with running statistics, which are different. Set training.batch_size_per_rank to at least "
+                "2; training.update_freq accumulates gradients, but does not change BatchNorm"
             ]
         before = (self.steps_per_epoch - 1) * self.batch_size
         if self.images_per_rank - before != 1:
             return []
         return [
             f"the last batch of an epoch has only one image per rank ({self.images_per_rank} images in batches of "
-            f"{self.batch_size}). This batch has the same weight as a full batch, and BatchNorm computes its "
-            f"statistics from this image alone. Set training.loader.drop_last: true to drop it"
+            f"{self.batch_size}). This batch counts as much as a full batch, and BatchNorm computes its statistics "
+            "from a single image. Set training.loader.drop_last: true to drop this batch"
         ]
 
     def __len__(self) -> int:
-        return self.steps_per_epoch - self.start_step
+        return (self.steps_per_epoch - self.start_step) * len(self._share.own)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        positions = np.arange(self._ranks.rank, self.images_per_rank * self._ranks.count, self._ranks.count)
+        order = self._order()
+        batches_of = [self._batches(virtual_rank, *order) for virtual_rank in self._share.own]
+        for first in range(self.start_step, self.steps_per_epoch, self._share.update_freq):
+            for batches in batches_of:
+                yield from itertools.islice(batches, min(self._share.update_freq, self.steps_per_epoch - first))
+
+    def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the row and the repetition index for each position in the epoch."""
+        positions = np.arange(self.images_per_rank * self._share.virtual_ranks)
         if self._per_class is not None and self._labels is not None:
             order, earlier = balanced_order(self._labels, self._per_class, self._seed, self.epoch)
-            rows, copies = order[positions % self._images], earlier[positions % self._images]
-        else:
-            order = epoch_order(self._images, self._seed, self.epoch, self._shuffle)
-            rows, copies = order[positions // self._repeats % self._images], positions % self._repeats
+            return order[positions % self._images], earlier[positions % self._images]
+        order = epoch_order(self._images, self._seed, self.epoch, self._shuffle)
+        return order[positions // self._repeats % self._images], positions % self._repeats
+
+    def _batches(self, virtual_rank: int, rows: NDArray[np.int64], copies: NDArray[np.int64]) -> Iterator[list[Key]]:
+        rows, copies = (values[virtual_rank :: self._share.virtual_ranks] for values in (rows, copies))
         for step in range(self.start_step, self.steps_per_epoch):
             batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
             yield [Key(self.epoch, int(row), int(copy)) for row, copy in zip(rows[batch], copies[batch], strict=True)]

@@ -1,10 +1,9 @@
 """Loads batches in worker processes, directly into memory that they share with the rank.
 
 Paddle's DataLoader creates a file in /dev/shm for every array of every batch, copies the batch to newly allocated
-pages, and leaves the file behind if a process is killed. The workers in this module instead share an anonymous memory
-mapping with their rank. The mapping is released when the last process ends, and its pages are allocated only once. It
-is divided into slots, each for the images of one batch. Only the shape, labels and rows of the images are sent through
-a pipe.
+pages, and leaves the file behind if a process is killed. The workers in this module share an anonymous memory mapping
+with their rank instead. The pages of the mapping are allocated only once, and released when the last process ends. The
+mapping is divided into slots, each for the images of one batch. Only shapes, labels and rows go through a pipe.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-from resnet50_pipeline.exceptions import ImageDecodeError, LoaderProcessError
+from resnet50_pipeline.exceptions import ImageDecodeError, LoaderProcessError, LoaderProcessKilledError
 from resnet50_pipeline.processes.parent_death import signal_on_parent_death
 from resnet50_pipeline.trainer.data.batches import LoadedBatch, load_batch
 from resnet50_pipeline.trainer.data.buffers import Buffers
@@ -48,7 +47,7 @@ class _Job(NamedTuple):
 
 
 class LoaderProcesses:
-    """The worker processes of a loader. They start when the first batch is requested, and end with the rank."""
+    """A loader's worker processes. They start when the first batch is requested, and end with the rank."""
 
     def __init__(self, dataset: ListDataset, max_skipped: int, workers: int, slot_bytes: int) -> None:
         """Allocate the memory that the workers share.
@@ -57,10 +56,10 @@ class LoaderProcesses:
             dataset: dataset to load from.
             max_skipped: see `load_batch`.
             workers: number of processes.
-            slot_bytes: size of a slot, which should be the size of the largest batch's images. Larger batches are sent
-                through the pipe.
+            slot_bytes: size of a slot, normally the size of the largest batch's images. Larger batches are sent through
+                the pipe.
         """
-        # One additional slot, for the batch that the rank is training on.
+        # One extra slot, for the batch that the rank is training on.
         self._slots = Buffers(_PREFETCH_PER_WORKER * workers + 1, slot_bytes)
         self._max_jobs = _PREFETCH_PER_WORKER * workers
         self._jobs: deque[_Job] = deque()
@@ -91,9 +90,9 @@ class LoaderProcesses:
                     return
                 yield self._take()
         except BrokenProcessPool as error:
-            raise LoaderProcessError(
-                "a worker process of the data loader was killed. Check `dmesg` for an out-of-memory error; if there is "
-                "one, lower training.loader.num_workers. Then resume the run"
+            raise LoaderProcessKilledError(
+                "a worker process of the data loader was killed. If `dmesg` shows an out-of-memory error, lower "
+                "training.loader.num_workers"
             ) from error
 
     def _submit(self, keys: list[Key]) -> None:
@@ -142,8 +141,8 @@ def _start_worker(worker: _Worker, rank_pid: int) -> None:
     # If the rank died before the line above, this process will never receive the signal.
     if os.getppid() != rank_pid:
         os._exit(1)
-    # Pressing Ctrl-C or closing the terminal signals all of its processes. The rank needs its workers until it has
-    # finished its step and saved a checkpoint set.
+    # SIGINT and SIGHUP from a terminal reach all of its processes, but the rank needs its workers until it has finished
+    # its step and saved a checkpoint set.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -169,7 +168,7 @@ def _load(keys: list[Key], slot: int | None) -> _Result:
 
 
 def _can_be_pickled(error: Exception) -> bool:
-    """Return whether the rank can unpickle the exception. It cannot if the constructor needs other arguments."""
+    """Return whether the rank can unpickle the exception. It cannot if the constructor needs additional arguments."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - pickled on this line
     except Exception:  # any error that the exception's constructor raises

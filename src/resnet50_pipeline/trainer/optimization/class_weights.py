@@ -1,4 +1,4 @@
-"""Computes the weight of each class in the loss from the number of train images per class."""
+"""Computes class weights for the loss from the number of train images per class."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from resnet50_pipeline.recipe.losses import ClassWeightOptions
 def compute_class_weights(config: ClassWeightOptions, images_of_class: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """Return the weight of each class, float32 [C], or None if all images have the same weight.
 
-    - `balanced`: 1 / n, as in scikit-learn.
+    - `balanced`: 1 / n for a class with n train images, as in scikit-learn.
     - `effective-number`: (1 - β) / (1 - β^n), from "Class-Balanced Loss Based on Effective Number of Samples" (Cui et
       al. 2019).
 
-    In both cases, the weights are scaled so that the mean weight of the train images is 1. The mean gradient therefore
-    has the same scale as without weights, so the learning rate does not have to change. A class without images has
-    weight 0.
+    In both cases, the weights are scaled to a mean of 1 over the train images. This keeps the scale of the mean
+    gradient, so the learning rate does not have to change. A class without images has weight 0.
 
     Args:
         config: rule or explicit weights.
-        images_of_class: number of train images of each class, int64 [C].
+        images_of_class: number of train images in each class, int64 [C].
 
     Raises:
         TrainingConfigError: if the number of explicit weights differs from the number of classes.

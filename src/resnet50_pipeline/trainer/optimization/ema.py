@@ -1,4 +1,4 @@
-"""Computes an exponential moving average of the weights. If enabled, the average is evaluated and exported."""
+"""Maintains an exponential moving average of the weights, which replaces the weights in evaluations and exports."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _VECTOR = "average"
 class ExponentialMovingAverage:
     """Updates `average = decay * average + (1 - decay) * weights` after every optimizer step.
 
-    As in `ppcls/utils/ema.py`, BatchNorm's running statistics are averaged too. All tensors are stored in one vector.
-    An update therefore needs only a few operations on the device, instead of a few for each of ResNet50's 267 tensors.
+    As in `ppcls/utils/ema.py`, BatchNorm's running statistics are averaged too. All tensors are stored in one vector,
+    so an update takes a few device operations in total, instead of a few for each of ResNet50's 267 tensors.
     """
 
     def __init__(self, network: paddle.nn.Layer, decay: float) -> None:
@@ -40,7 +40,7 @@ class ExponentialMovingAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Replace the network's weights with the average during the block, and restore the exact weights afterward."""
+        """Replace the network's weights with the average inside the block. Restore the exact weights afterward."""
         weights = self._concatenate()
         self._assign(self._average)
         try:

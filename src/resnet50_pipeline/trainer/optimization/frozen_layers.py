@@ -1,8 +1,8 @@
 """Freezes layers for the whole run (`Arch.freeze`), or only until a given epoch (`Arch.thaw_epoch`).
 
-The weights and BatchNorm statistics of frozen layers do not change. BatchNorm uses its running statistics, because the
-frozen weights were trained with them. `Layer.train` does not undo this setting, because `_use_global_stats` is not part
-of a layer's mode.
+Neither the weights nor the BatchNorm statistics of frozen layers change. BatchNorm normalizes with its running
+statistics, because the frozen weights were trained with these statistics. `Layer.train` does not undo this, because
+`_use_global_stats` is not part of a layer's mode.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def freeze_layers(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> None:
 class ThawingLayers:
     """Layers that are frozen until a given epoch.
 
-    Their gradients are computed from the start, and `drop_gradients` removes them. DataParallel shares only the
-    gradients of parameters that are trainable when the run starts, and parameters cannot be added later.
+    Their gradients are computed from the start and removed by `drop_gradients`, because DataParallel shares gradients
+    only for parameters that are trainable when the run starts.
     """
 
     def __init__(self, network: paddle.nn.Layer, patterns: tuple[str, ...], thaw_epoch: int) -> None:
@@ -39,7 +39,7 @@ class ThawingLayers:
 
         Args:
             network: network with the layers.
-            patterns: patterns for the names of the layers.
+            patterns: glob patterns for layer names.
             thaw_epoch: first epoch (1-based) in which the layers are trained.
 
         Raises:
@@ -69,12 +69,12 @@ class ThawingLayers:
         Call this method before each step.
         """
         for name in self.frozen:
-            # A gradient of zero would not be enough, because weight decay and momentum would still change the weights.
+            # A zero gradient is not enough, because weight decay and momentum would still change the weights.
             self._parameters[name].clear_gradient(False)
 
 
 def find_layers(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> list[paddle.nn.Layer]:
-    """Return the layers whose names match a pattern, and all layers inside them, without repetition.
+    """Return the layers whose names match a pattern, and all layers inside them, without duplicates.
 
     Raises:
         TrainingConfigError: if a pattern matches no layer, or the layers contain all parameters of the network.
@@ -85,8 +85,8 @@ def find_layers(network: paddle.nn.Layer, patterns: tuple[str, ...]) -> list[pad
         if not matched:
             known = ", ".join(name for name, _ in network.named_children())
             raise TrainingConfigError(
-                f"Arch.freeze: {pattern} matches no layer of {type(network).__name__}; its top-level layers are "
-                f"{known}, and their sublayers have names such as blocks.0"
+                f"Arch.freeze: {pattern} matches no layer of {type(network).__name__}; choose from its top-level "
+                f"layers ({known}) or their sublayers, such as blocks.0"
             )
         found |= {id(inner): inner for layer in matched for inner in layer.sublayers(include_self=True)}
     parameters = sum(len(layer.parameters(include_sublayers=False)) for layer in found.values())

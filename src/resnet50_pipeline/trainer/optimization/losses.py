@@ -18,12 +18,12 @@ Loss = Callable[[paddle.Tensor, paddle.Tensor, Mixed | None], paddle.Tensor]
 def build_loss(items: tuple[LossItem], class_num: int, class_weights: NDArray[np.float32] | None = None) -> Loss:
     """Return the loss function: (logits [N, class_num], labels int64 [N], `Mixed` or None) → float32 scalar.
 
-    The result is the mean over the batch. It is computed in float32, regardless of the dtype of the logits.
+    The result is the mean over the batch. The mean is computed in float32, regardless of the dtype of the logits.
 
     Args:
         items: `Loss.Train` of the configuration, which has exactly one item.
         class_num: number of classes.
-        class_weights: float32 [class_num], weight of each class in the cross entropy, or None for equal weights.
+        class_weights: float32 [class_num], weight of each class in the cross-entropy, or None for equal weights.
     """
     (item,) = items
     if item.MultiLabelLoss is not None:
@@ -37,14 +37,14 @@ def build_loss(items: tuple[LossItem], class_num: int, class_weights: NDArray[np
 def _cross_entropy(config: CELossConfig, class_num: int) -> Loss:
     """Return the loss function of `ppcls/loss/celoss.py`, with one difference.
 
-    If `epsilon` is not set, upstream applies softmax to the target vector. For 1000 classes, a one-hot vector becomes
-    nearly uniform. This loss function leaves the target unchanged. Upstream's recipes with mixed images all set
-    `epsilon`, so the difference does not affect them.
+    If `epsilon` is not set, upstream applies softmax to the target vector, which makes a one-hot vector for 1000
+    classes nearly uniform. This function leaves the target unchanged. All of upstream's recipes with mixed images set
+    `epsilon`, so this difference does not affect them.
     """
 
     def loss(logits: paddle.Tensor, labels: paddle.Tensor, mixed: Mixed | None = None) -> paddle.Tensor:
         logits = logits.astype("float32")
-        # Do not use reduction="mean". In Paddle 2.6, it copies a value from the device, so the host would have to wait.
+        # Avoid reduction="mean". In Paddle 2.6, it copies a value from the device, which makes the host wait.
         if config.epsilon is None and mixed is None:
             return F.cross_entropy(logits, labels.reshape([-1, 1]), reduction="none").mean()
         target = _target(labels, mixed, class_num, config.epsilon)
@@ -54,10 +54,10 @@ def _cross_entropy(config: CELossConfig, class_num: int) -> Loss:
 
 
 def _weighted_cross_entropy(config: CELossConfig, class_num: int, class_weights: NDArray[np.float32]) -> Loss:
-    """Return the cross entropy, with the loss of each image multiplied by the weight of its class.
+    """Return the cross-entropy, which multiplies each image's loss by the weight of its class.
 
-    The mean divides by the number of images, not by the sum of their weights. Otherwise, the gradient of an image would
-    depend on the other images on its rank. In a mixed image, each of the two labels uses the weight of its class.
+    The mean divides by the number of images, not by the sum of their weights, so that an image's gradient does not
+    depend on the other images on its rank. In a mixed image, each of the two labels has the weight of its class.
     """
     weights = paddle.to_tensor(class_weights)
 
@@ -76,10 +76,10 @@ def _weighted_cross_entropy(config: CELossConfig, class_num: int, class_weights:
 
 
 def _binary_cross_entropy(config: MultiLabelLossConfig, class_num: int) -> Loss:
-    """Return the loss function of `ppcls/loss/multilabelloss.py`. Unlike upstream, it accepts class ids as labels.
+    """Return the loss function of `ppcls/loss/multilabelloss.py`, which here takes class ids as labels.
 
-    It also supports a target threshold. As in `timm.loss.BinaryCrossEntropy`, the threshold is applied to the smoothed
-    and mixed target. Procedures A1 to A3 in "ResNet strikes back" use it.
+    Unlike upstream, it also supports the target threshold used by procedures A1 to A3 in "ResNet strikes back". As in
+    `timm.loss.BinaryCrossEntropy`, the threshold is applied to the smoothed and mixed target.
     """
 
     def loss(logits: paddle.Tensor, labels: paddle.Tensor, mixed: Mixed | None = None) -> paddle.Tensor:

@@ -30,7 +30,7 @@ class Schedule(LRScheduler):
 
     def get_lr(self) -> float:
         """Return the learning rate of the next step."""
-        return self._rate(self.last_epoch)  # Paddle uses the name `last_epoch` even if it counts steps
+        return self._rate(self.last_epoch)  # Paddle's name, even though it counts steps here
 
 
 def build_schedule(config: ScheduleConfig, epochs: int, steps_per_epoch: int) -> Schedule:
@@ -76,14 +76,14 @@ def build_optimizer(
     """Return the optimizer for the network's trainable parameters (`ppcls/optimizer/optimizer.py`).
 
     Unlike upstream, Momentum supports `no_weight_decay_name` and `one_dim_param_no_weight_decay` independently.
-    Upstream's Momentum ignores the second option unless the first is set, in which case it applies no weight decay at
-    all.
+    Upstream's Momentum ignores the second option unless the first option is set, and in that case applies no weight
+    decay at all.
 
     Args:
         config: the optimizer and its settings.
         schedule: the learning rate schedule.
         network: the network to train.
-        all_at_once: whether every step updates all parameters, so that Momentum can use one kernel for all of them.
+        all_at_once: whether every step updates all parameters, which lets Momentum use one kernel for all of them.
     """
     clip = paddle.nn.ClipGradByNorm(config.clip_norm) if config.clip_norm is not None else None
     trained = {name: p for name, p in network.named_parameters() if not p.stop_gradient}
@@ -113,9 +113,8 @@ def _build_momentum(
     all_at_once: bool,
 ) -> paddle.optimizer.Optimizer:
     # Unlike upstream, do not use parameter groups. Paddle's groups ignore the factors in lr_mult_list
-    # (`_add_param_group` in paddle/optimizer/optimizer.py). In addition, upstream builds the optimizer twice from the
-    # same groups. The first build removes the weight decay from the groups, so the second optimizer applies none
-    # (ppcls/optimizer/optimizer.py).
+    # (`_add_param_group` in paddle/optimizer/optimizer.py). Upstream also builds the optimizer twice from the same
+    # groups, and the first build removes the weight decay from them (ppcls/optimizer/optimizer.py).
     decay, none = paddle.regularizer.L2Decay(config.l2_coeff), paddle.regularizer.L2Decay(0.0)
     for name, parameter in trained.items():
         parameter.regularizer = none if name in without_decay else decay

@@ -22,7 +22,7 @@ _KINDS = {
 def optimizer_tensors(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, paddle.Tensor]:
     """Return the optimizer's state keyed by `<parameter>/<kind>`, such as `fc.weight/velocity`.
 
-    Paddle's own keys cannot be used in a checkpoint, because they contain counters that depend on all other objects
+    Paddle's own keys are unsuitable for checkpoints, because these keys contain counters that depend on everything else
     that the process has created. The state is empty before the first step.
     """
     state = optimizer.state_dict()
@@ -36,7 +36,7 @@ def optimizer_tensors(network: paddle.nn.Layer, optimizer: paddle.optimizer.Opti
 
 
 def optimizer_shapes(network: paddle.nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, list[int]]:
-    """Return the shapes of the tensors that `optimizer_tensors` returns after the first step, with the same keys."""
+    """Return the shapes of the tensors that `optimizer_tensors` returns after the first step, under the same keys."""
     return {
         f"{name}/{kind}": [1] if kind.endswith("_pow_acc") else list(parameter.shape)
         for name, parameter in _trained(network).items()
@@ -59,7 +59,7 @@ def restore_optimizer(
         optimizer: optimizer to restore.
         arrays: saved values of `optimizer_tensors`. Empty if the checkpoint set was saved before the first step.
         schedule_state: saved `state_dict` of the learning rate schedule.
-        without: names of parameters that have no state, because they have been frozen so far.
+        without: names of parameters without state, because the parameters have been frozen so far.
 
     Raises:
         CheckpointError: if the names or shapes of the arrays do not match the network and the optimizer.
@@ -72,14 +72,14 @@ def restore_optimizer(
     if wrong:
         raise CheckpointError(
             f"the optimizer's state is from another network or optimizer: {len(wrong)} tensors differ: "
-            f"{', '.join(wrong[:3])}; set training.arch and training.optimizer to the values of the checkpoint"
+            f"{', '.join(wrong[:3])}; set training.arch and training.optimizer to the checkpoint's values"
         )
     known = _keys_by_stem(optimizer.state_dict())
     restored: dict[str, Any] = {"LR_Scheduler": dict(schedule_state)}
     for name, parameter in _trained(network).items() if arrays else ():
         for kind in _KINDS[type(optimizer).__name__]:
             stem, key = f"{parameter.name}_{kind}", f"{name}/{kind}"
-            # Once any state has been set, Paddle does not create missing state at the first step of a parameter.
+            # Once any state is set, Paddle no longer creates a parameter's missing state at its first step.
             array = arrays[key] if key in expected else _initial_state(optimizer, kind, shapes[key])
             restored[known.get(stem) or _next_key(stem)] = paddle.to_tensor(array)
     optimizer.set_state_dict(restored)

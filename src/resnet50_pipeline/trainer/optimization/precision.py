@@ -1,10 +1,10 @@
-"""Implements mixed precision: autocast, and loss scaling, which prevents underflow of small float16 gradients."""
+"""Implements mixed precision: autocast, and loss scaling to keep small float16 gradients from underflowing."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,10 +19,10 @@ GROWTH, SHRINKAGE, STEPS_TO_GROWTH = 2.0, 0.5, 2000
 
 
 class Precision:
-    """Applies the `AMP` section of a run. If there is no such section, training uses float32.
+    """Applies a run's `AMP` section. Without an `AMP` section, training uses float32.
 
-    Weights and optimizer state are always float32. O2 does not need separate master weights, because Paddle casts the
-    inputs of an operator, including the weights, at each call. Checkpoint sets, averages and evaluation are therefore
+    Weights and optimizer state are always float32. Even O2 needs no separate master weights, because Paddle casts the
+    inputs of an operator, including the weights, at each call. Checkpoint sets, averages and evaluations are therefore
     the same at all levels.
     """
 
@@ -56,12 +56,27 @@ class Precision:
         """Return the loss to call `backward` on."""
         return loss if self._scaler is None else self._scaler.scale(loss)
 
-    def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
-        """Step the optimizer. If a gradient is infinite or NaN, skip the step and lower the scale instead."""
+    def step(self, optimizer: paddle.optimizer.Optimizer, before_update: Callable[[], None] = lambda: None) -> None:
+        """Step the optimizer. If a gradient is infinite or NaN, skip the step and lower the scale instead.
+
+        Unless the step is skipped, `before_update` is called with the final gradients in place, before the weights
+        change.
+        """
         if self._scaler is None:
+            before_update()
             optimizer.step()
         else:
-            self._scaler.step(optimizer)
+            self._scaler.step(optimizer, before_update)
+
+    @property
+    def loss_scale(self) -> float | None:
+        """The dynamic loss scale for the next step. None if the scale does not change."""
+        return None if self._scaler is None or not self._scaler.is_dynamic else self._scaler.scale_value
+
+    @property
+    def skipped_steps(self) -> int | None:
+        """Number of steps skipped since training started. None without a loss scale."""
+        return None if self._scaler is None else self._scaler.skipped_steps
 
     def values(self) -> dict[str, Any]:
         """Return the state of the loss scaler as JSON-serializable values, or {} if there is no scaler."""
@@ -76,52 +91,53 @@ class Precision:
 class LossScaler:
     """Implements dynamic loss scaling (Micikevicius et al. 2018, "Mixed Precision Training", section 3.2).
 
-    This class uses the same rule and the same operator as `paddle.amp.GradScaler`. GradScaler itself cannot be used,
-    because it disables itself on a CPU, and because it does not expose all of its counters, which an exact resume
-    needs. As in GradScaler, the host reads one flag per optimizer step to decide whether to skip the step. DataParallel
-    has already summed the gradients at that point, so all ranks make the same decision.
+    This class follows the same rule as `paddle.amp.GradScaler` and calls the same operator. GradScaler itself cannot be
+    used because it disables itself on a CPU and hides counters that are needed for an exact resume. As in GradScaler,
+    the host reads one flag per optimizer step to decide whether to skip the step. By then, the gradients have been
+    averaged over all ranks, so all ranks make the same decision.
     """
 
     def __init__(self, parameters: Sequence[paddle.Tensor], scale: float, *, dynamic: bool) -> None:
-        self._parameters, self._scale, self._dynamic = parameters, float(scale), dynamic
+        self._parameters, self.scale_value, self.is_dynamic = parameters, float(scale), dynamic
         self._good_steps = 0
         self.skipped_steps = 0
 
     def scale(self, loss: paddle.Tensor) -> paddle.Tensor:
         """Return the loss times the scale."""
-        return loss * self._scale
+        return loss * self.scale_value
 
-    def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
+    def step(self, optimizer: paddle.optimizer.Optimizer, before_update: Callable[[], None] = lambda: None) -> None:
         """Divide the gradients by the scale, step the optimizer if all gradients are finite, and update the scale."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         with paddle.no_grad():
-            _, found = _C_ops.check_finite_and_unscale_(gradients, paddle.to_tensor([self._scale]))
+            _, found = _C_ops.check_finite_and_unscale_(gradients, paddle.to_tensor([self.scale_value]))
         has_overflow = bool(found)
         if has_overflow:
             self.skipped_steps += 1
         else:
+            before_update()
             optimizer.step()
-        if self._dynamic:
+        if self.is_dynamic:
             self._update_scale(has_overflow)
 
     def _update_scale(self, has_overflow: bool) -> None:
         if has_overflow:
-            self._scale = max(self._scale * SHRINKAGE, 1.0)
+            self.scale_value = max(self.scale_value * SHRINKAGE, 1.0)
             self._good_steps = 0
             return
         self._good_steps += 1
         if self._good_steps == STEPS_TO_GROWTH:
             self._good_steps = 0
-            if math.isfinite(self._scale * GROWTH):
-                self._scale *= GROWTH
+            if math.isfinite(self.scale_value * GROWTH):
+                self.scale_value *= GROWTH
 
     def values(self) -> dict[str, Any]:
         """Return the scale and the counters."""
-        return {"scale": self._scale, "good_steps": self._good_steps, "skipped_steps": self.skipped_steps}
+        return {"scale": self.scale_value, "good_steps": self._good_steps, "skipped_steps": self.skipped_steps}
 
     def restore(self, values: Mapping[str, Any]) -> None:
         """Restore the scale and the counters from values returned by `values()`."""
-        self._scale = float(values["scale"])
+        self.scale_value = float(values["scale"])
         self._good_steps = int(values["good_steps"])
         self.skipped_steps = int(values["skipped_steps"])
 
@@ -129,7 +145,7 @@ class LossScaler:
 def _require_support(dtype: str) -> None:
     if paddle.get_device() == "cpu":
         raise TrainingConfigError(
-            f"AMP: Paddle has no {dtype} operators on a CPU, where auto_cast has no effect; remove the AMP section "
+            f"AMP: Paddle has no {dtype} operators for CPUs and would silently use float32; remove the AMP section "
             "(training.amp)"
         )
     supported = paddle.amp.is_float16_supported() if dtype == "float16" else paddle.amp.is_bfloat16_supported()

@@ -1,1 +1,1 @@
-"""Programs that examine Paddle and its devices, without training: for preflight, `kedro adopt` and set-up."""
+"""Programs that inspect Paddle and its devices for preflight, `kedro adopt` and setup."""

@@ -1,11 +1,11 @@
-"""Lets Paddle load the CUDA libraries from NVIDIA's wheels, and shows what a GPU build of Paddle needs.
+"""Links CUDA libraries from NVIDIA's wheels into Paddle, and shows which libraries and GPUs a build of Paddle can use.
 
     python -m resnet50_pipeline.trainer.probes.cuda_libraries  # after every installation of a GPU build
 
-`make setup GPU=1` and the Dockerfile run this command. Paddle 2.6 opens its CUDA libraries by names without a version,
-such as `libcudnn.so`. NVIDIA's wheels contain only names with a version, in folders that the dynamic loader does not
-search. The command therefore links them into `paddle/libs`. The loader searches this folder for every library that
-Paddle opens, after `LD_LIBRARY_PATH` and before the system's folders, so no program needs an environment variable.
+`make setup GPU=1` and the Dockerfile run this command. Paddle 2.6 opens its CUDA libraries by unversioned names such as
+`libcudnn.so`. NVIDIA's wheels contain only versioned names, in folders that the dynamic loader does not search. The
+command links them into `paddle/libs`, where the loader looks for every library that Paddle opens, after
+`LD_LIBRARY_PATH` and before the system folders. Programs therefore need no environment variable.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ def find_paddle() -> Path | None:
 
 
 def link_wheels(paddle: Path) -> list[Path]:
-    """Link the libraries in NVIDIA's wheels into `paddle/libs`, with and without their versions. Return the links.
+    """Create links in `paddle/libs` to the libraries in NVIDIA's wheels, and return the links.
 
-    Links to wheels that are no longer installed are removed.
+    Each library is linked under both its versioned and its unversioned name. Links to wheels that are no longer
+    installed are removed.
     """
     folder, wheels = paddle / "libs", paddle.parent / "nvidia"
     for link in folder.glob("lib*.so*"):
@@ -89,9 +90,9 @@ def link_wheels(paddle: Path) -> list[Path]:
 
 
 def missing_libraries(paddle: Path) -> dict[str, str]:
-    """Load the libraries that a rank with Paddle 2.6 loads. Return one error per wheel that fails, keyed by wheel.
+    """Load the libraries that a rank with Paddle 2.6 loads. Return the first error for each wheel that fails.
 
-    The libraries stay loaded. No driver or GPU is needed.
+    This needs neither a driver nor a GPU. The libraries stay loaded.
     """
     # Search in the order of dynamic_loader.cc: LD_LIBRARY_PATH, Paddle's folder, system folders, CUDA's default folder.
     folders = [Path(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if folder]
@@ -111,9 +112,9 @@ def missing_libraries(paddle: Path) -> dict[str, str]:
 
 
 def read_kernels(paddle: Path) -> Kernels:
-    """Return the GPUs that Paddle's own kernels were compiled for, as read from its libraries. CPU builds have none.
+    """Return the GPUs that Paddle's own kernels were compiled for, according to its libraries. CPU builds have none.
 
-    Some statically linked libraries have a few kernels for other GPUs, which are ignored.
+    The few kernels for other GPUs in some statically linked libraries are ignored.
     """
     found: Counter[tuple[bool, int]] = Counter()
     for library in sorted((paddle / "libs").glob("libphi*.so")):
@@ -127,11 +128,11 @@ def read_kernels(paddle: Path) -> Kernels:
 
 
 def _read_fatbins(file: BinaryIO) -> Iterator[tuple[bool, int]]:
-    """Yield, for each kernel image in a 64-bit ELF file, whether it is PTX, and its compute capability times 10.
+    """For each kernel image in a 64-bit ELF file, yield whether it is PTX, and its compute capability times 10.
 
-    Reads only the headers, because the images of Paddle 2.6.2 take up 1.8 GB. nvcc writes fat binaries to the section
-    `.nv_fatbin`. Each starts with 16 bytes that contain a magic number, a version, the size of this header and the size
-    of all images. The images follow, each with a header.
+    This function reads only the headers, because the images in Paddle 2.6.2 take up 1.8 GB. nvcc writes fat binaries to
+    the section `.nv_fatbin`. Each fat binary starts with a 16-byte header (magic number, version, header size, total
+    size of the images), followed by the images, each with its own header.
     """
     for start, size in _sections(file, b".nv_fatbin"):
         position = start

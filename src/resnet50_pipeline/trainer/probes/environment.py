@@ -2,7 +2,8 @@
 
     python trainer/probes/environment.py --device gpu --use 0,1
 
-Preflight runs this program with the interpreter and environment variables of the ranks, and reads the last line.
+Preflight runs this program with the ranks' interpreter and environment variables, and reads the last line of its
+output.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from resnet50_pipeline.trainer.probes.cuda_libraries import missing_libraries, r
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the result and return 0. The result includes any problems, so they do not change the exit code."""
+    """Print the result and return 0. Problems are part of the result, so they do not change the exit code."""
     parser = argparse.ArgumentParser(prog="environment.py", description=__doc__)
     parser.add_argument("--device", required=True, help="cpu, gpu, or the name of a Paddle custom device")
     parser.add_argument("--use", default="0", help="numbers of the devices to test, such as 0,1")
-    parser.add_argument("--network", help="network whose size to return, if the device is gpu")
-    parser.add_argument("--paddleclas", help="PaddleClas checkout whose engine will train")
+    parser.add_argument("--network", help="network whose size to report (gpu only)")
+    parser.add_argument("--paddleclas", help="PaddleClas checkout, if its engine does the training")
     options = parser.parse_args(arguments)
     found = probe_environment(options.device, [int(number) for number in options.use.split(",")], options.paddleclas)
     if options.network and options.device == "gpu" and not {"problem", "trainer_problem"} & found.keys():
@@ -38,11 +39,12 @@ def probe_environment(device: str, use: Sequence[int], paddleclas: str | None = 
     """Run a small computation on each device in `use`. Return the properties of Paddle and its devices.
 
     If Paddle cannot be imported, `problem` contains the error message. If the training program cannot be imported,
-    `trainer_problem` does. `unusable` maps the numbers of devices that failed to error messages.
+    `trainer_problem` contains the error message. `unusable` contains the error messages of devices that failed, keyed
+    by device number.
 
-    With `gpu`, the result has three more entries. `missing_libraries` maps the wheels of the CUDA libraries that cannot
-    be loaded to errors. `kernels` lists the compute capabilities that Paddle was built for. `unsupported` maps the
-    numbers of the devices that cannot run these kernels to descriptions.
+    With `gpu`, the result has three more entries. `missing_libraries` contains the errors of CUDA libraries that cannot
+    be loaded, keyed by wheel. `kernels` lists the compute capabilities that Paddle was built for. `unsupported`
+    describes the devices that cannot run these kernels, keyed by device number.
     """
     try:
         import paddle
@@ -87,7 +89,7 @@ def _probe_cuda(use: Sequence[int]) -> dict[str, Any]:
             name = paddle.device.cuda.get_device_name(number)
             unsupported[str(number)] = f"{name} (compute capability {capability[0]}.{capability[1]})"
     return {
-        # Paddle 3 opens other names. Its wheels depend on NVIDIA's wheels, and find the libraries in them.
+        # Paddle 3 opens different names: its wheels depend on NVIDIA's wheels and find the libraries there.
         "missing_libraries": missing_libraries(installed) if paddle.__version__.startswith("2.") else {},
         "kernels": str(kernels),
         "unsupported": unsupported,
@@ -95,7 +97,7 @@ def _probe_cuda(use: Sequence[int]) -> dict[str, Any]:
 
 
 def _compute(device: str, *, use_amp: bool) -> None:
-    """Run a step of a small network on a device, in float32 and, with `use_amp`, in half precision."""
+    """Train a small network for one step on a device in float32, and with `use_amp` also in half precision."""
     import paddle
 
     paddle.set_device(device)
@@ -114,10 +116,10 @@ def _compute(device: str, *, use_amp: bool) -> None:
 
 
 def count_values(name: str) -> dict[str, int]:
-    """Return the number of parameters of a network, and the number of activations that its backward pass needs.
+    """Return a network's number of parameters, and the number of activations kept for its backward pass.
 
-    Activations are the outputs of all convolutions and ReLUs for an image of 224 x 224 pixels. The outputs of
-    normalizations are not kept, because only a ReLU or an addition follows them.
+    The activations are the outputs of all convolutions and ReLUs for a 224x224 image. Normalization outputs are not
+    kept, because only a ReLU or an addition follows them.
     """
     import paddle
     from paddle.nn import Conv2D, ReLU
@@ -127,7 +129,7 @@ def count_values(name: str) -> dict[str, int]:
 
     paddle.set_device("cpu")
     network = build_network(ArchConfig(name=name, class_num=1000))
-    size, sizes = 64, []  # a small image is enough, because the number is proportional to the number of pixels
+    size, sizes = 64, []  # activations are proportional to the number of pixels, so a small image is enough
     for layer in network.sublayers():
         if isinstance(layer, (Conv2D, ReLU)):
             layer.register_forward_post_hook(lambda _layer, _inputs, output: sizes.append(output.size))

@@ -1,10 +1,10 @@
-"""Measures training steps for about five seconds. Reads a request from stdin and prints a line of JSON.
+"""Times training steps for about five seconds. Reads a request from stdin and prints a line of JSON.
 
     {"config": {…}, "paths": ["rose/1.jpg", …]}                                      the request
     {"batch_seconds": 0.81, "image_seconds": 0.003, "batches": 4, "batch_size": 8}    the result
 
-`kedro adopt` runs this program with the interpreter and environment variables of the ranks. The program is a single
-process without collectives, and it writes no files.
+`kedro adopt` runs this program with the ranks' interpreter and environment variables. The program is a single process
+that uses no collectives and writes no files.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def measure_steps(config: TrainingConfig, paths: Sequence[str]) -> dict[str, Any
     """Read the images at `paths` for a second, then train the network on random pixels for four seconds.
 
     Returns:
-        `batch_seconds` for a full batch, `image_seconds` to read and transform an image, and the number and the size of
-        the measured batches. If a full batch takes too long, smaller batches are measured and `batch_seconds` is
-        extrapolated. If the device is missing, the only key is `problem`.
+        `batch_seconds` for a full batch, `image_seconds` to read and transform an image, and the number and size of the
+        timed batches. If a full batch takes too long, smaller batches are timed and `batch_seconds` is extrapolated. If
+        the device is missing, the only key is `problem`.
     """
     import paddle
 
@@ -99,10 +99,10 @@ def time_batches(
     seconds: float = _TRAINING_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[int, list[float]]:
-    """Train on batches of increasing size while there is time. Return the times in seconds, keyed by batch size.
+    """Train on batches of increasing size until time is up. Return the times in seconds, keyed by batch size.
 
-    The first batch of each size is not timed, because it also allocates memory and chooses algorithms. If even a single
-    image takes longer than `seconds`, this first batch is timed after all.
+    The first batch of each size is a warm-up that allocates memory and selects algorithms. Its time counts only if a
+    single image takes longer than `seconds`.
 
     Args:
         train_batch: trains on a batch of the given size, and returns the time in seconds.
@@ -116,7 +116,7 @@ def time_batches(
         return times
     times[size] = [train_batch(size)]
     while size < batch_size:
-        # There must be time for a batch that is not timed, one that is timed, and another one in case both are slower.
+        # Leave time for a warm-up batch, a timed batch, and one more in case both are slower.
         affordable = int(size * (end - clock()) / (3 * times[size][0]))
         if affordable <= size:
             break
@@ -131,8 +131,8 @@ def time_batches(
 def extrapolate(times: Mapping[int, Sequence[float]], batch_size: int) -> float:
     """Return the time of a batch in seconds, extrapolated linearly from the two largest sizes if necessary.
 
-    If only one size was measured, the time is assumed to be proportional to the size. This estimate is too high,
-    because the time to update the weights does not depend on the size.
+    If only one size was timed, the time is assumed to be proportional to the size. This is an overestimate, because
+    updating the weights takes the same time for any size.
     """
     medians = {size: float(np.median(found)) for size, found in times.items()}
     largest = max(medians)

@@ -1,0 +1,1 @@
+"""Commands that find and fix problems in a dataset, one per module."""

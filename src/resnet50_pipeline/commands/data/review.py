@@ -1,0 +1,124 @@
+"""Implements `kedro review`, which serves a page for deciding what to do with images."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from resnet50_pipeline.commands.browser import show_page
+from resnet50_pipeline.commands.errors import reporting_errors
+from resnet50_pipeline.commands.project import (
+    CONFIGURATION_OPTIONS,
+    enter_configured_project,
+    find_dataset_root,
+    load_configuration,
+)
+from resnet50_pipeline.exceptions import ParameterError, RunInterruptedError
+from resnet50_pipeline.files import shorten_path
+from resnet50_pipeline.parameters import DatasetParameters, read_group
+
+if TYPE_CHECKING:
+    from resnet50_pipeline.review.server import ReviewServer
+
+
+@click.command("review", params=[*CONFIGURATION_OPTIONS])
+@click.argument("findings", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="Fix list for the decisions; the default is FINDINGS with the ending .reviewed.csv, outside Data Docs.",
+)  # fmt: skip
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the page; the default is a free port.")
+@click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
+@click.pass_context
+def review(
+    context: click.Context, /, findings: Path, output: Path | None, port: int, *, browser: bool, **options: Any
+) -> None:
+    """Show the images of FINDINGS on a local page, on which you decide what to do with each.
+
+    FINDINGS is a fix list (CSV) or the findings.jsonl in Data Docs. Each decision is saved at once. The next review of
+    the same file continues with the first undecided image. Stop with Ctrl-C, then apply the decisions with kedro
+    data-fix.
+    """
+    findings = findings.absolute()
+    output = output.absolute() if output else None
+    if output == findings:
+        raise click.UsageError("--output must be another file than FINDINGS, which the command does not change")
+    with reporting_errors(context):
+        project = enter_configured_project(options)
+        configuration = load_configuration(options, project)
+        output = choose_output(findings, output, project / configuration["catalog"]["data_docs"]["filepath"])
+        dataset = read_group(configuration["parameters"], "dataset", DatasetParameters)
+        root = find_dataset_root(configuration, project)
+        server, total = open_review(findings, output, root, dataset, port)
+        with server:
+            show_page(server.url, open_page=browser)
+            click.echo("press Ctrl-C to stop", err=True)
+            try:
+                server.serve_forever()
+            except RunInterruptedError as error:
+                if error.signal_number != signal.SIGINT:
+                    raise
+        decided = len(server.decisions)
+        click.echo(f"{shorten_path(output)}: {decided:,} of {total:,} images decided")
+        if decided:
+            click.echo(f"apply the decisions with: kedro data-fix {shorten_path(output)}")
+
+
+def choose_output(findings: Path, output: Path | None, data_docs: Path) -> Path:
+    """Return the file for the decisions: `output`, or by default a file next to the findings or to Data Docs.
+
+    Raises:
+        ParameterError: if `output` is in the Data Docs folder, which each data_validation replaces.
+    """
+    data_docs = data_docs.resolve()
+    if output is None:
+        folder = data_docs.parent if findings.parent.resolve() == data_docs else findings.parent
+        return folder / findings.with_suffix(".reviewed.csv").name
+    if output.resolve().is_relative_to(data_docs):
+        raise ParameterError(
+            f"--output {shorten_path(output)} is in the Data Docs folder, which each run replaces → choose another "
+            "folder"
+        )
+    return output
+
+
+def open_review(
+    findings: Path, output: Path, root: Path, dataset: DatasetParameters, port: int = 0
+) -> tuple[ReviewServer, int]:
+    """Return a server for a review, which already listens, and the number of images.
+
+    Args:
+        findings: fix list or findings.jsonl.
+        output: fix list for the decisions; if it exists, the review continues.
+        root: dataset folder.
+        dataset: `params:dataset`.
+        port: port, or 0 for a free one.
+
+    Raises:
+        DatasetError: if the lists, the findings or the earlier decisions are invalid.
+        ParameterError: if the server cannot listen on the port.
+    """
+    from resnet50_pipeline.imagenet.archives.images import index_archives, read_image
+    from resnet50_pipeline.imagenet.fixing import list_images
+    from resnet50_pipeline.review.candidates import Decisions, describe_candidates, read_candidates
+    from resnet50_pipeline.review.server import ReviewServer
+
+    images = list_images(root, dataset)
+    candidates = read_candidates(findings, images)
+    decisions = Decisions(output, candidates, images)
+    archived = index_archives(images.layout.archives)
+
+    def read(index: int) -> bytes:
+        return read_image(root, archived, candidates[index].path)
+
+    server = ReviewServer(
+        port,
+        lambda: describe_candidates(candidates, images, decisions),
+        decisions,
+        read,
+        tiff=dataset.tiff,
+    )
+    return server, len(candidates)

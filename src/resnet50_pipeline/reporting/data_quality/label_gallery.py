@@ -1,0 +1,116 @@
+"""Shows images with suspicious labels: label issues in predictions, and training images with low margins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from resnet50_pipeline.reporting.classes import ClassNames
+from resnet50_pipeline.reporting.thumbnails import make_thumbnails
+from resnet50_pipeline.text import pluralize
+
+MAX_SHOWN = 24
+"""Maximum number of images in each gallery."""
+# Together, the galleries take a small share of the report's 8 MB.
+_MAX_CHARACTERS = 400_000
+
+
+@dataclass(frozen=True)
+class SuspectImage:
+    """An image of a gallery.
+
+    Attributes:
+        path: path relative to the dataset root.
+        image: WebP file in base64, or "" if the image cannot be shown.
+        given: class of the label.
+        suggested: class that the label should have, or "" if unknown.
+        detail: the reason in a few words.
+    """
+
+    path: str
+    image: str
+    given: str
+    suggested: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class LabelGallery:
+    """The images with the most suspicious labels, and a sentence about all images."""
+
+    sentence: str
+    images: tuple[SuspectImage, ...]
+
+
+def describe_label_issues(issues: pd.DataFrame, image_roots: dict[str, Path]) -> LabelGallery:
+    """Return the gallery of a table from `tabulate_label_issues`.
+
+    Args:
+        issues: the table.
+        image_roots: folder that the paths are relative to, keyed by split; "" for `evaluation.image_list`.
+    """
+    counts = issues["split"].value_counts()
+    names = {split: split or "listed" for split in image_roots}
+    if issues.empty:
+        text = f"Confident learning found no wrong labels among the {' and '.join(names.values())} images."
+    else:
+        found = " and ".join(
+            f"{counts[split]:,} of the {name} images" for split, name in names.items() if split in counts
+        )
+        verb = "has a wrong label" if len(issues) == 1 else "have wrong labels"
+        text = f"According to confident learning, {found} probably {verb}."
+    shown = issues.head(MAX_SHOWN)
+    roots = [image_roots[split] for split in shown["split"]]
+    details = [
+        f"{one.suggested_probability:.0%} instead of {one.label_probability:.0%}, {names[str(one.split)]}"
+        for one in shown.itertuples()
+    ]
+    return LabelGallery(
+        text + _limit(len(issues)),
+        _illustrate(shown, roots, shown["given_class"].tolist(), shown["suggested_class"].tolist(), details),
+    )
+
+
+def describe_low_margins(margins: pd.DataFrame, names: ClassNames, image_root: Path) -> LabelGallery | None:
+    """Return the gallery of the training images with the lowest margins.
+
+    Args:
+        margins: table with the columns `path`, `label`, `margin` and `passes`.
+        names: names of the classes.
+        image_root: folder that the paths are relative to.
+
+    Returns:
+        None if no training image has a margin.
+    """
+    measured = margins[margins["passes"] > 0]
+    if measured.empty:
+        return None
+    negative = int((measured["margin"] < 0).sum())
+    text = (
+        f"{negative:,} of {pluralize(len(measured), 'training image')} {'has' if negative == 1 else 'have'} a negative "
+        "margin: over training, the network preferred another class on average."
+    )
+    shown = measured.sort_values("margin", kind="stable").head(MAX_SHOWN)
+    given = [names.labels[label] for label in shown["label"]]
+    details = [f"margin {margin:+.2f}" for margin in shown["margin"]]
+    return LabelGallery(
+        text + _limit(len(measured)), _illustrate(shown, [image_root] * len(shown), given, [""] * len(shown), details)
+    )
+
+
+def _limit(images: int) -> str:
+    return f" The {MAX_SHOWN} most suspicious are shown." if images > MAX_SHOWN else ""
+
+
+def _illustrate(
+    table: pd.DataFrame, roots: list[Path], given: list[str], suggested: list[str], details: list[str]
+) -> tuple[SuspectImage, ...]:
+    paths = [str(path) for path in table["path"]]
+    files = {row: root / path for row, (root, path) in enumerate(zip(roots, paths, strict=True))}
+    images = make_thumbnails(files, _MAX_CHARACTERS).images
+    return tuple(
+        SuspectImage(path, images.get(row, ""), given[row], suggested[row], details[row])
+        for row, path in enumerate(paths)
+    )

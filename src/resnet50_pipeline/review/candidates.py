@@ -1,0 +1,252 @@
+"""Reads the images to review, and stores the decisions in a fix list."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from resnet50_pipeline.exceptions import DatasetNotFoundError, ListFileError
+from resnet50_pipeline.files import write_text
+from resnet50_pipeline.imagenet.fixing import ListedImages, is_applied
+from resnet50_pipeline.imagenet.lists.files import Split
+from resnet50_pipeline.imagenet.lists.fixes import ACTIONS, Action, Fix, read_fixes, render_fixes
+from resnet50_pipeline.imagenet.lists.patches import PATCHED_SPLITS
+from resnet50_pipeline.imagenet.synsets import ImageClass
+from resnet50_pipeline.text import pluralize
+
+logger = logging.getLogger(__name__)
+
+FINDINGS_SUFFIX = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image to review.
+
+    Attributes:
+        path: path relative to the dataset root.
+        split: list that contains the image.
+        label: label in the list.
+        suggested: suggested label, or None.
+        reason: what was found; several findings are separated by semicolons.
+    """
+
+    path: str
+    split: Split
+    label: int
+    suggested: int | None
+    reason: str
+
+
+def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
+    """Read a fix list, or the `findings.jsonl` of Data Docs. Each image of a list occurs once, in file order.
+
+    Findings that are not about a listed image are skipped, because only lists can be changed. Rows of the test list,
+    which patches do not change, are skipped with a warning.
+
+    Raises:
+        DatasetNotFoundError: if the file does not exist.
+        ListFileError: if the file is invalid, if a row names an image that is in no list, or if there are no images to
+            review.
+    """
+    fixes = _read_findings(path, images) if path.suffix == FINDINGS_SUFFIX else read_fixes(path)
+    problems: list[str] = []
+    found: dict[tuple[Split, str], Candidate] = {}
+    skipped = 0
+    for number, fix in enumerate(fixes, start=1):
+        try:
+            split, name = image = images.find_image(fix.path, fix.split)
+            suggested = images.find_label(fix.label) if fix.label else None
+        except ValueError as error:
+            problems.append(f"{path}, row {number}: {error}")
+            continue
+        if split not in PATCHED_SPLITS:
+            skipped += 1
+        elif image in found:
+            found[image] = _merge(found[image], suggested, fix.reason)
+        else:
+            found[image] = Candidate(name, split, images.found[split][name], suggested, fix.reason)
+    if problems:
+        raise ListFileError(problems)
+    if skipped:
+        count = pluralize(skipped, "image")
+        logger.warning("%s: left out %s of the test list, because patches do not change that list", path, count)
+    if skipped and not found:
+        raise ListFileError(
+            [
+                f"{path} names only images of the test list → evaluate the val list with `kedro run --pipelines "
+                "evaluation --params evaluation.split=val,evaluation.output_dir=FOLDER`, and review the file in FOLDER"
+            ]
+        )
+    if not found:
+        raise ListFileError([f"{path} names no listed image → there is nothing to review"])
+    return list(found.values())
+
+
+def _merge(candidate: Candidate, suggested: int | None, reason: str) -> Candidate:
+    reasons = [one for one in (candidate.reason, reason) if one]
+    return Candidate(
+        candidate.path,
+        candidate.split,
+        candidate.label,
+        candidate.suggested if candidate.suggested is not None else suggested,
+        "; ".join(dict.fromkeys(reasons)),
+    )
+
+
+def _read_findings(path: Path, images: ListedImages) -> list[Fix]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
+        found = [(str(row["path"]), str(row["text"])) for row in rows]
+    except OSError as error:
+        raise DatasetNotFoundError(f"{path} cannot be read ({error.strerror}) → correct the path") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ListFileError(
+            [f"{path} is not a findings.jsonl of data_validation: {error} → choose another file"]
+        ) from (error)
+    return [
+        Fix(name, "keep", "", reason, split)
+        for name, reason in found
+        for split in PATCHED_SPLITS
+        if name in images.found[split]
+    ]
+
+
+class Decisions:
+    """The decisions about candidates, stored in a fix list after each change.
+
+    Rows of the file that are not about a candidate are kept. Rows that a patch has applied are removed, because the
+    image may need another decision. Methods may be called from several threads.
+    """
+
+    def __init__(self, path: Path, candidates: Sequence[Candidate], images: ListedImages) -> None:
+        """Open the fix list of an earlier review, or start a new one.
+
+        Raises:
+            ListFileError: if the file exists and is invalid, or contains an unknown class.
+        """
+        self.path = path
+        self._text = _read_text(path)
+        self._candidates, self._images = tuple(candidates), images
+        self._lock = threading.Lock()
+        indices = {(candidate.split, candidate.path): index for index, candidate in enumerate(candidates)}
+        self._fixes: dict[int, Fix] = {}
+        self._others: list[Fix] = []
+        for fix in read_fixes(path) if self._text is not None else ():
+            try:
+                label = str(images.find_label(fix.label)) if fix.label else ""
+            except ValueError as error:
+                raise ListFileError([f"{path}: {fix.path}: {error}"]) from error
+            if is_applied(images, fix):
+                continue
+            image = _find(images, fix)
+            index = None if image is None else indices.get(image)
+            if index is None:
+                self._others.append(fix)
+            else:
+                self._fixes[index] = replace(fix, label=label)
+
+    def __len__(self) -> int:
+        return len(self._fixes)
+
+    def decide(self, index: int, action: str | None, label: int | None) -> None:
+        """Store the decision about a candidate, or remove it if `action` is None.
+
+        Raises:
+            ValueError: if there is no such candidate, action or label, or if the combination is not allowed.
+            OSError: if the file cannot be read or written, or another program has changed it.
+        """
+        if not 0 <= index < len(self._candidates):
+            raise ValueError(f"there is no candidate {index}")
+        with self._lock:
+            fixes = dict(self._fixes)
+            if action is None:
+                fixes.pop(index, None)
+            else:
+                fixes[index] = self._make_fix(self._candidates[index], action, label)
+            if _read_text(self.path) != self._text:
+                raise OSError(
+                    errno.EEXIST,
+                    "another program has changed the file, such as a second kedro review; stop this review, and start "
+                    "it again to continue with the changed file",
+                )
+            text = render_fixes([*(fixes[row] for row in sorted(fixes)), *self._others])
+            write_text(self.path, text)
+            self._fixes, self._text = fixes, text
+
+    def _make_fix(self, candidate: Candidate, action: str, label: int | None) -> Fix:
+        checked: Action | None = next((one for one in ACTIONS if one == action), None)
+        if checked is None:
+            raise ValueError(f"unknown action {action}")
+        if checked == "move" and not self._images.can_move:
+            raise ValueError("images in archives cannot move")
+        # The split of a move says which way the image moves.
+        needs_split = checked == "move" or self._images.is_in_several_lists(candidate.path)
+        split = candidate.split if needs_split else None
+        if checked != "relabel":
+            return Fix(candidate.path, checked, "", candidate.reason, split)
+        if label is None or not 0 <= label < len(self._images.classes) or label == candidate.label:
+            raise ValueError(f"label {label} is not another class")
+        return Fix(candidate.path, checked, str(label), candidate.reason, split)
+
+    def describe(self) -> dict[int, dict[str, str | int | None]]:
+        """Return the action and label of each decided candidate, keyed by its index."""
+        return {
+            index: {"action": fix.action, "label": int(fix.label) if fix.label else None}
+            for index, fix in self._fixes.items()
+        }
+
+
+def _read_text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _find(images: ListedImages, fix: Fix) -> tuple[Split, str] | None:
+    try:
+        return images.find_image(fix.path, fix.split)
+    except ValueError:
+        return None
+
+
+def describe_candidates(
+    candidates: Iterable[Candidate], images: ListedImages, decisions: Decisions
+) -> Mapping[str, object]:
+    """Return the data of the page as JSON-serializable values."""
+    return {
+        "candidates": [
+            {
+                "path": one.path,
+                "split": one.split,
+                "label": one.label,
+                "suggested": one.suggested,
+                "reason": one.reason,
+            }
+            for one in candidates
+        ],
+        "classes": _name_classes(images.classes),
+        "decisions": decisions.describe(),
+        "canMove": images.can_move,
+        "file": str(decisions.path),
+    }
+
+
+def _name_classes(classes: Sequence[ImageClass]) -> list[str]:
+    """Return names that the page can tell from each other and from labels.
+
+    ImageNet has two classes named crane, and in lists with a single image folder, all classes have its name. On the
+    page, as in fix lists, `3` is the label 3, even if a class is named 3.
+    """
+    shared = {name for name, count in Counter(one.name for one in classes).items() if count > 1}
+    names = [f"{one.name} ({one.synset})" if one.name in shared else one.name for one in classes]
+    counts = Counter(names)
+    return [
+        f"{one.name} (label {one.id})" if counts[name] > 1 or (one.name.isdigit() and one.name != str(one.id)) else name
+        for one, name in zip(classes, names, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Measures what a training run reports besides loss and accuracy."""

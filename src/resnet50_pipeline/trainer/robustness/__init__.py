@@ -1,0 +1,1 @@
+"""Measures the accuracy on corrupted images."""

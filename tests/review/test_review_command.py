@@ -1,0 +1,51 @@
+"""`kedro review` prints the address of the page, and Ctrl-C ends it with the next step."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from review_page import write_findings
+
+from resnet50_pipeline.imagenet.lists.fixes import read_fixes
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_command_serves_until_ctrl_c(digits: Path, kedro_project: Path):
+    """The page of the printed address saves a decision; after Ctrl-C, the command names the file and data-fix."""
+    names = write_findings(kedro_project / "findings.csv", digits)
+    kedro = str(Path(sys.executable).with_name("kedro"))
+    process = subprocess.Popen(
+        [kedro, "review", "findings.csv", "--no-browser", "--env", "test", "--params", f"dataset.root={digits}"],
+        cwd=kedro_project,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        request = urllib.request.Request(
+            f"{url}decide",
+            b'{"index": 1, "action": "drop", "label": null}',
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, said.splitlines()) == (
+        0,
+        [
+            "findings.reviewed.csv: 1 of 6 images decided",
+            "apply the decisions with: kedro data-fix findings.reviewed.csv",
+        ],
+    )
+    assert [one.path for one in read_fixes(kedro_project / "findings.reviewed.csv")] == [names[1]]

@@ -1,0 +1,307 @@
+"""The review server answers only its own page, serves only the candidates' images, and saves every decision."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from review_page import serve_review, write_findings
+
+from resnet50_pipeline.commands.data.review import choose_output
+from resnet50_pipeline.exceptions import ListFileError, ParameterError
+from resnet50_pipeline.imagenet.fixing import list_images, make_patch
+from resnet50_pipeline.imagenet.lists.fixes import Fix, read_fixes, write_fixes
+from resnet50_pipeline.imagenet.lists.patches import write_patch
+from resnet50_pipeline.parameters import DatasetParameters
+from resnet50_pipeline.review.candidates import Decisions, describe_candidates, read_candidates
+from resnet50_pipeline.review.server import ReviewServer
+
+
+@pytest.fixture
+def names(digits: Path, tmp_path: Path) -> list[str]:
+    """The paths of six candidates in findings.csv."""
+    return write_findings(tmp_path / "findings.csv", digits)
+
+
+@pytest.fixture
+def server(digits: Path, tmp_path: Path, names: list[str]) -> Iterator[ReviewServer]:
+    with serve_review(digits, tmp_path / "findings.csv", tmp_path / "reviewed.csv") as running:
+        yield running
+
+
+def ask(
+    server: ReviewServer, path: str, body: object = None, *, token: str | None = None, **headers: str
+) -> tuple[int, bytes]:
+    """Return the status and body of the answer to a request. With a body, the request is a POST."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+    target = f"/{server.token if token is None else token}/{path}"
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    if body is None:
+        connection.request("GET", target, headers=given)
+    else:
+        connection.request("POST", target, json.dumps(body), {"Content-Type": "application/json", **given})
+    answer = connection.getresponse()
+    found = answer.status, answer.read()
+    connection.close()
+    return found
+
+
+def test_the_page_and_its_data_need_the_token(server: ReviewServer):
+    """Without the token, neither the page nor its data, images or decisions can be reached."""
+    assert len(server.token) >= 32
+    assert ask(server, "")[0] == 200
+    for path in ("", "data", "thumbnail/0", "review.js"):
+        for other in ("", "x" * len(server.token), server.token[:-1], "%C3%BC"):
+            assert ask(server, path, token=other)[0] == 403
+    assert ask(server, "decide", {"index": 0, "action": "keep", "label": None}, token=server.token[1:])[0] == 403
+    assert not server.decisions.path.exists()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example.org"},
+        {"Host": "127.0.0.1"},
+        {"Host": "127.0.0.1.evil.example.org:80"},
+        {"Origin": "http://evil.example.org"},
+        {"Origin": "null"},
+    ],
+)
+def test_other_hosts_and_origins_are_refused(server: ReviewServer, headers: dict[str, str]):
+    """A name that resolves to 127.0.0.1, and a page of another site, get no answer even with the token."""
+    assert ask(server, "data", **headers)[0] == 403
+    assert ask(server, "decide", {"index": 0, "action": "keep", "label": None}, **headers)[0] == 403
+    assert not server.decisions.path.exists()
+
+
+def test_forms_of_other_pages_are_refused(server: ReviewServer):
+    """Only JSON is accepted, which a form cannot send."""
+    decision = {"index": 0, "action": "keep", "label": None}
+    assert ask(server, "decide", decision, **{"Content-Type": "text/plain"})[0] == 400
+    assert ask(server, "decide", {**decision, "rest": "x" * 2000})[0] == 400
+    assert not server.decisions.path.exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["thumbnail/6", "thumbnail/-1", "thumbnail/../../etc/passwd", "large/%2e%2e", "other/0", "../review.html", "val"],
+)
+def test_only_images_of_candidates_are_served(server: ReviewServer, path: str):
+    """Any other path is not found."""
+    assert ask(server, path)[0] == 404
+
+
+def test_images_have_the_pixels_of_the_files(server: ReviewServer, digits: Path, names: list[str]):
+    """Small images are sent without loss, and an unreadable image is an error of this image only."""
+    status, data = ask(server, "thumbnail/2")
+    expected = cv2.imread(str(digits / names[2]))
+    assert status == 200
+    assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), expected)
+    (digits / names[3]).write_bytes(b"damaged")
+    (digits / names[4]).unlink()
+    assert [ask(server, f"thumbnail/{number}")[0] for number in (3, 4, 5)] == [422, 422, 200]
+
+
+def test_photographs_are_reduced(server: ReviewServer, digits: Path, names: list[str]):
+    """A large image is sent as a JPEG with the sides of the thumbnail or of the large view."""
+    pixels = np.tile(np.arange(200, dtype=np.uint8)[:, None, None], (4, 1200, 3))
+    cv2.imwrite(str(digits / names[1]), pixels)
+    for kind, shape in (("thumbnail", (107, 160, 3)), ("large", (427, 640, 3))):
+        status, data = ask(server, f"{kind}/1")
+        assert (status, data[:2]) == (200, b"\xff\xd8")
+        assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == shape
+
+
+def test_a_cancelled_request_prints_no_traceback(server: ReviewServer, capsys: pytest.CaptureFixture[str]):
+    """Browsers cancel requests for images that scroll away. Other errors are printed."""
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    def report(error: Exception) -> str:
+        try:
+            fail(error)
+        except Exception:
+            server.handle_error(None, ("127.0.0.1", 1))
+        return capsys.readouterr().err
+
+    assert report(BrokenPipeError()) == report(ConnectionResetError()) == ""
+    assert "KeyError" in report(KeyError())
+
+
+def test_the_data_has_classes_and_suggestions(server: ReviewServer, names: list[str]):
+    """Each candidate has its given and its suggested class and the reason."""
+    data = json.loads(ask(server, "data")[1])
+    first = {"path": names[0], "split": "train", "label": 0, "suggested": 1, "reason": "predicted as <1>, with 99%"}
+    assert (len(data["candidates"]), data["candidates"][0]) == (6, first)
+    assert data["classes"][8] == "eight"
+    assert (data["decisions"], data["canMove"]) == ({}, True)
+
+
+def test_every_decision_is_saved_and_can_be_withdrawn(server: ReviewServer, names: list[str]):
+    """The fix list has the decided images in the order of the findings."""
+    for index, action, label in ((4, "drop", None), (0, "relabel", 8), (1, "keep", None), (4, "move", None)):
+        assert ask(server, "decide", {"index": index, "action": action, "label": label})[0] == 200
+    assert [(one.path, one.action, one.label) for one in read_fixes(server.decisions.path)] == [
+        (names[0], "relabel", "8"),
+        (names[1], "keep", ""),
+        (names[4], "move", ""),
+    ]
+    assert json.loads(ask(server, "decide", {"index": 0, "action": None, "label": None})[1]) == {"decided": 2}
+    assert [one.path for one in read_fixes(server.decisions.path)] == [names[1], names[4]]
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"index": 6, "action": "keep", "label": None},
+        {"index": -1, "action": "keep", "label": None},
+        {"index": "0", "action": "keep", "label": None},
+        {"index": 0, "action": "delete", "label": None},
+        {"index": 0, "action": "relabel", "label": None},
+        {"index": 0, "action": "relabel", "label": 10},
+        {"index": 0, "action": "relabel", "label": 0},
+        {"index": 0, "action": "relabel", "label": "1"},
+        {"index": 0},
+        [1],
+    ],
+)
+def test_invalid_decisions_are_refused(server: ReviewServer, decision: object):
+    """A decision about another image, with an unknown action or class, or with the present class is not saved."""
+    assert ask(server, "decide", decision)[0] == 400
+    assert not server.decisions.path.exists()
+
+
+def test_a_review_continues(digits: Path, tmp_path: Path, names: list[str]):
+    """Decisions of an earlier review are shown, and rows about other images stay in the file."""
+    output = tmp_path / "reviewed.csv"
+    other = "val/" + next((digits / "val").glob("*/*")).relative_to(digits / "val").as_posix()
+    # Without train/, as in the user's own list.
+    write_fixes(output, [Fix(names[3].removeprefix("train/"), "relabel", "eight", "by hand"), Fix(other, "drop")])
+    with serve_review(digits, tmp_path / "findings.csv", output) as server:
+        assert json.loads(ask(server, "data")[1])["decisions"] == {"3": {"action": "relabel", "label": 8}}
+        assert ask(server, "decide", {"index": 0, "action": "drop", "label": None})[0] == 200
+    assert [(one.path, one.action) for one in read_fixes(output)] == [
+        (names[0], "drop"),
+        (names[3].removeprefix("train/"), "relabel"),
+        (other, "drop"),
+    ]
+
+
+def test_findings_of_data_docs_can_be_reviewed(digits: Path, tmp_path: Path):
+    """Each listed image occurs once, with all its findings; findings about other files are skipped."""
+    images = list_images(digits, DatasetParameters(class_num=10))
+    first, second = list(images.found["train"])[:2]
+    rows = [(first, "is dark"), ("train/other.txt", "is not in any list"), (second, "is blank"), (first, "is blurred")]
+    path = tmp_path / "findings.jsonl"
+    path.write_text("".join(json.dumps({"path": name, "text": text}) + "\n" for name, text in rows))
+    found = [(one.path, one.suggested, one.reason) for one in read_candidates(path, images)]
+    assert found == [(first, None, "is dark; is blurred"), (second, None, "is blank")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("f.csv", "path,action,label,reason\nnone.JPEG,drop,,\n", r"row 1: 'none\.JPEG' is in no list"),
+        ("f.csv", "path,action,label,reason\n", "nothing to review"),
+        ("f.jsonl", "{}\n", r"not a findings\.jsonl"),
+    ],
+)
+def test_invalid_findings_are_reported(digits: Path, tmp_path: Path, name: str, text: str, message: str):
+    """Unknown images, empty lists and other files are errors before the server starts."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ListFileError, match=message):
+        read_candidates(tmp_path / name, list_images(digits, DatasetParameters(class_num=10)))
+
+
+def test_a_used_port_is_reported(server: ReviewServer):
+    """The error names the port and the option."""
+    with pytest.raises(ParameterError, match=f"{server.server_port}.*--port"):
+        ReviewServer(server.server_port, dict, server.decisions, bytes)
+
+
+def test_a_changed_file_is_not_replaced(server: ReviewServer, names: list[str]):
+    """If a second review or an editor changes the fix list, the next decision is refused, and no decision is lost."""
+    decision = {"index": 0, "action": "keep", "label": None}
+    assert ask(server, "decide", decision)[0] == 200
+    other = [Fix(names[0], "keep", "", "checked"), Fix(names[5], "drop", "", "blank")]
+    write_fixes(server.decisions.path, other)
+    status, message = ask(server, "decide", {**decision, "index": 1})
+    assert (status, b"another program has changed the file" in message) == (500, True)
+    assert read_fixes(server.decisions.path) == other
+    assert len(server.decisions) == 1
+
+
+def test_applied_decisions_are_not_shown_again(digits: Path, tmp_path: Path, names: list[str]):
+    """After kedro data-fix, the next review of the same file starts without the decisions that a patch contains."""
+    output, parameters = tmp_path / "reviewed.csv", DatasetParameters(class_num=10, patches=tmp_path / "patches")
+    rows = [Fix(names[0], "relabel", "8"), Fix(names[1], "move", split="train"), Fix(names[2], "keep")]
+    write_fixes(output, [*rows, Fix(names[5], "drop")])
+    content, _ = make_patch(list_images(digits, parameters), read_fixes(output), source="", by="Ada", reason="")
+    write_patch(tmp_path / "patches", content)
+    write_fixes(tmp_path / "findings.csv", [Fix(name, "keep") for name in names[:5]])
+    images = list_images(digits, parameters)
+    decisions = Decisions(output, read_candidates(tmp_path / "findings.csv", images), images)
+    assert decisions.describe() == {2: {"action": "keep", "label": None}}
+    decisions.decide(1, "move", None)
+    assert read_fixes(output) == [Fix(names[1], "move", split="val"), Fix(names[2], "keep")]
+
+
+def test_an_unknown_class_in_earlier_decisions_is_reported(digits: Path, tmp_path: Path, names: list[str]):
+    """The error comes before the server starts, not as an empty page."""
+    write_fixes(tmp_path / "reviewed.csv", [Fix(names[0], "relabel", "ten")])
+    with (
+        pytest.raises(ListFileError, match="'ten' is not a class"),
+        serve_review(digits, tmp_path / "findings.csv", tmp_path / "reviewed.csv"),
+    ):
+        pass
+
+
+def test_class_names_that_are_numbers_differ_from_labels(tmp_path: Path):
+    """On the page, 2 is the label 2, so the class named 2, whose label is 1, has another text."""
+    (tmp_path / "train_list.txt").write_text("a.png 0\nb.png 1\nc.png 2\n")
+    (tmp_path / "val_list.txt").write_text("d.png 0\n")
+    (tmp_path / "classes.txt").write_text("1\n2\nrose\n")
+    images = list_images(tmp_path, DatasetParameters(lists=tmp_path))
+    page = describe_candidates([], images, Decisions(tmp_path / "reviewed.csv", [], images))
+    assert page["classes"] == ["1 (label 0)", "2 (label 1)", "rose"]
+
+
+def test_label_issues_of_the_test_list_are_not_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Patches do not change the test list, so its images are left out; without others, there is nothing to review."""
+    for split, name in (("train", "a.png"), ("val", "b.png"), ("test", "c.png")):
+        (tmp_path / f"{split}_list.txt").write_text(f"{name} 0\n")
+    (tmp_path / "classes.txt").write_text("rose\ntulip\n")
+    images = list_images(tmp_path, DatasetParameters(lists=tmp_path))
+    write_fixes(tmp_path / "issues.csv", [Fix("c.png", "relabel", "1"), Fix("a.png", "relabel", "1")])
+    assert [one.path for one in read_candidates(tmp_path / "issues.csv", images)] == ["a.png"]
+    assert "left out 1 image of the test list" in caplog.text
+    write_fixes(tmp_path / "issues.csv", [Fix("c.png", "relabel", "1")])
+    with pytest.raises(ListFileError, match="only images of the test list"):
+        read_candidates(tmp_path / "issues.csv", images)
+
+
+def test_classes_with_the_same_name_differ(tmp_path: Path):
+    """In lists with a single image folder, each class has the name of that folder, and its label tells it apart."""
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / f"{split}_list.txt").write_text("images/a.png 0\nimages/b.png 1\n")
+    images = list_images(tmp_path, DatasetParameters(class_num=2))
+    page = describe_candidates([], images, Decisions(tmp_path / "reviewed.csv", [], images))
+    assert page["classes"] == ["images (label 0)", "images (label 1)"]
+
+
+def test_decisions_are_not_stored_in_data_docs(tmp_path: Path):
+    """Each run replaces Data Docs, so the decisions about its findings are in the folder above."""
+    docs = tmp_path / "08_reporting" / "data_docs"
+    docs.mkdir(parents=True)
+    assert choose_output(docs / "findings.jsonl", None, docs) == tmp_path / "08_reporting" / "findings.reviewed.csv"
+    assert choose_output(tmp_path / "label_issues.csv", None, docs) == tmp_path / "label_issues.reviewed.csv"
+    assert choose_output(docs / "findings.jsonl", tmp_path / "mine.csv", docs) == tmp_path / "mine.csv"
+    with pytest.raises(ParameterError, match="in the Data Docs folder"):
+        choose_output(docs / "findings.jsonl", docs / "mine.csv", docs)

@@ -70,7 +70,7 @@ def test_sweep_resumes_the_same_trial_after_sigkill(probe_project, hold):
     assert (probe_project.path / "validated").read_text() == "x", "the data stages run once"
     parent, by_number, trials = runs_of(probe_project)
     assert len(trials) == len(by_number) == 2, "the resumed trial has one run"
-    best = next(row for row in rows if row.is_best)
+    best = next(row for row in rows if row.rank == 1)
     assert {run.info.status for run in (parent, *trials)} == {"FINISHED"}
     assert {run.data.tags["sweep.state"] for run in trials} == {"complete"}
     assert parent.data.tags["sweep.best_trial"] == str(best.number)
@@ -81,7 +81,7 @@ def test_sweep_resumes_the_same_trial_after_sigkill(probe_project, hold):
     logged = client_of(probe_project.path).list_artifacts(parent.info.run_id, "sweep")
     assert {Path(file.path).name for file in logged} == {"trials.csv", "index.html"}
     note, page = parent.data.tags["mlflow.note.content"], "runs/{}?workflowType=machine_learning)"
-    assert note.startswith(f"val/top1 {best.value:.4f} in trial {best.number} (2 trials: 2 complete)\n")
+    assert note.startswith(f"val/top1 {best.value:.4f} in trial {best.number} (2 of 2 trials: 2 complete)\n")
     assert note.index(f"[trial {best.number}]") < note.index(f"[trial {1 - best.number}]")
     assert all(page.format(run.info.run_id) in note for run in trials)
     assert "artifacts/sweep/index.html" in note
@@ -99,7 +99,7 @@ def test_failed_trial_stops_the_sweep_and_is_resumed(probe_project):
     assert failed.returncode == 1
     assert "error: trial 0 " in failed.stderr
     assert "log/workerlog.1" in failed.stderr
-    assert "kedro sweep --give-up 0" in failed.stderr
+    assert "sweep.on_error=next" in failed.stderr
     assert runs_of(probe_project)[0].info.status == "FAILED"
     (probe_project.path / "fail").unlink()
     (probe_project.path / "hold").touch()
@@ -126,8 +126,8 @@ def test_invalid_space_is_rejected_before_anything_starts(probe_project):
     folder = prepare(probe_project, space={"training.lr.learning_rat": {"low": 0.1, "high": 0.9}})
     refused = probe_project.run("sweep")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: sweep.space: training.lr.learning_rat ")
-    assert "training.lr.learning_rate?" in refused.stderr
+    assert refused.stderr.startswith("error: sweep.space: training.lr.learning_rat=")
+    assert "did you mean learning_rate?" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not folder.exists()
     assert find_runs(client_of(probe_project.path), EXPERIMENT) == []
@@ -151,13 +151,13 @@ def test_table_marks_the_best_trial_and_counts_the_states():
     space = {"training.lr.learning_rate": {"low": 0.1, "high": 0.9}}
     sweep = SweepParameters(study="s", output_dir=Path("out"), trials=3, space=space)
     rows = [
-        TrialRow(0, "complete", 0.91234, 5, 61.2, {"training.lr.learning_rate": 0.123456}, is_best=True),
+        TrialRow(0, "complete", 0.91234, 5, 61.2, {"training.lr.learning_rate": 0.123456}, rank=1),
         TrialRow(1, "failed", None, 0, 3.0, {"training.lr.learning_rate": 0.9}, "rank 1 was killed\nsee its log"),
     ]
     assert render_table(rows, sweep) == [
         "   trial  state     val/top1  epochs  time  lr.learning_rate",
         "*  0      complete  0.9123    5       61 s  0.1235",
         "   1      failed              0       3 s   0.9               rank 1 was killed",
-        "study s, 3 trials: 1 complete, 1 failed; best: trial 0, val/top1 0.9123",
+        "study s: val/top1 0.9123 in trial 0 (2 of 3 trials: 1 complete, 1 failed)",
     ]
-    assert render_table([], sweep)[-1] == "study s, 3 trials: none yet"
+    assert render_table([], sweep)[-1] == "study s: 0 of 3 trials: none yet"

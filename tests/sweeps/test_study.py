@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +14,10 @@ import pytest
 from optuna.trial import TrialState
 
 from resnet50_pipeline.events import EvalEnd, EventWriter
-from resnet50_pipeline.exceptions import OutputDirectoryInUseError, ParameterError
+from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.parameters import SweepParameters
 from resnet50_pipeline.sweeps.report import draw_figures, write_report
-from resnet50_pipeline.sweeps.study import DIVERGED, Study, study_exists
+from resnet50_pipeline.sweeps.study import DIVERGED, Study, find_best
 from resnet50_pipeline.sweeps.sweep import TrialWatcher
 
 RATE = "training.lr.learning_rate"
@@ -79,8 +81,6 @@ def test_trial_of_a_killed_process_is_resumed(tmp_path):
     with study.next_trial() as other:
         assert other.number == 1, "a trial belongs to one process"
         complete(study, other, 0.4)
-    with pytest.raises(OutputDirectoryInUseError, match=str(process.pid)):
-        Study(parameters).give_up(0)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert Study(parameters).rows()[0].state == "stopped"
@@ -90,7 +90,7 @@ def test_trial_of_a_killed_process_is_resumed(tmp_path):
         complete(study, trial, 0.7)
     assert [(row.number, row.state, row.value) for row in study.rows()] == [(0, "complete", 0.7), (1, "complete", 0.4)]
     assert study.optuna_study.trials[0].intermediate_values == {1: 0.5}
-    assert study.best_number() == 0
+    assert find_best(study.rows()).number == 0
 
 
 def watch(parameters: SweepParameters, trial, events: Path, epochs: int = 3) -> TrialWatcher:
@@ -114,7 +114,7 @@ def test_resumed_trial_reports_each_epoch_once(tmp_path):
         watcher = watch(parameters, trial, events)
         evaluate(events, 1, 0.9)
         assert watcher.should_continue()
-        assert watcher.best == 0.9
+        assert watcher.values == {1: 0.9}
     assert study.optuna_study.trials[0].intermediate_values == {1: 0.5}
 
 
@@ -137,28 +137,53 @@ def test_trial_below_the_median_is_pruned_before_its_last_epoch(tmp_path):
     assert states == [("complete", 0.9), ("pruned", 0.1), ("diverged", None)]
 
 
-def test_skipped_trial_is_replaced(tmp_path):
-    """A new trial replaces a skipped one. A finished trial cannot be skipped."""
-    study = Study(parameters_of(tmp_path, trials=1))
+def test_stopped_trial_can_be_ended_with_optuna(tmp_path):
+    """After `optuna tell`, the next sweep starts another trial instead of resuming the stopped one."""
+    parameters = parameters_of(tmp_path, trials=2)
+    study = Study(parameters)
+    with study.next_trial():
+        pass
+    assert [row.state for row in study.rows()] == ["stopped"]
+    storage = f"sqlite:///{study.folder / 'study.db'}"
+    tell = ["tell", "--study-name", "s", "--trial-number", "0", "--state", "fail"]
+    subprocess.run([Path(sys.executable).with_name("optuna"), "--storage", storage, *tell], check=True)
     with study.next_trial() as trial:
-        number = trial.number
-    study.give_up(number)
-    with study.next_trial() as trial:
-        assert trial.number == number + 1
+        assert trial.number == 1
         complete(study, trial, 0.5)
-    assert [row.state for row in study.rows()] == ["skipped", "complete"]
-    with pytest.raises(ParameterError, match=r"study s .*trial 1"):
-        study.give_up(1)
+    assert [row.state for row in study.rows()] == ["failed", "complete"]
 
 
-def test_study_with_other_values_is_rejected(tmp_path):
-    """The error lists each difference in space, metric and direction. The number of trials may change."""
+def test_trial_killed_while_it_is_created_gets_the_missing_values(tmp_path):
+    """Values that Optuna has already stored are kept."""
+    study = Study(parameters_of(tmp_path))
+    killed = study.optuna_study.ask()
+    killed.suggest_float(RATE, 0.5, 0.5, log=True)
+    with study.next_trial() as trial:
+        assert trial.number == killed.number
+        assert set(trial.params) == {RATE, "training.seed"}
+        assert trial.params[RATE] == 0.5
+
+
+def test_study_with_another_metric_is_rejected(tmp_path):
+    """The error shows both metrics. The number of trials and the ranges may change."""
     Study(parameters_of(tmp_path))
-    Study(parameters_of(tmp_path, trials=60))
-    with pytest.raises(ParameterError, match=r'direction: "maximize".*"minimize"') as refused:
-        Study(parameters_of(tmp_path, metric="val/loss", direction="minimize", space={RATE: {"low": 0.1, "high": 1}}))
-    assert "space.training.seed" in str(refused.value)
-    assert "sweep.study" in str(refused.value)
+    study = Study(parameters_of(tmp_path, trials=60, space={RATE: {"low": 0.1, "high": 1, "log": True}}))
+    with study.next_trial() as trial:
+        assert set(trial.params) == {RATE}
+    with pytest.raises(ParameterError, match=r"sweep.study s: .*maximize val/top1,.*minimize val/loss"):
+        Study(parameters_of(tmp_path, metric="val/loss", direction="minimize"))
+
+
+def test_space_that_does_not_fit_earlier_trials_is_rejected(tmp_path):
+    """Optuna can change the ends of a range, but not the choices."""
+    with Study(parameters_of(tmp_path)).next_trial():
+        pass
+    space = {RATE: {"choices": [0.1, 0.2]}}
+    with (
+        pytest.raises(ParameterError, match=r"sweep.space .*study s: .*kind"),
+        Study(parameters_of(tmp_path, space=space)).next_trial(),
+    ):
+        pass
 
 
 def test_report_contains_the_plots_that_the_trials_allow(tmp_path):
@@ -183,8 +208,6 @@ def test_report_contains_the_plots_that_the_trials_allow(tmp_path):
 
 
 def test_wrong_database_url_is_rejected(tmp_path):
-    """The error mentions the parameter. Checking whether a study exists does not create anything."""
+    """The error mentions the parameter."""
     with pytest.raises(ParameterError, match=r"sweep\.storage.*NoSuchModuleError"):
         Study(parameters_of(tmp_path, storage="nonsense://host/optuna"))
-    assert not study_exists(parameters_of(tmp_path))
-    assert list(tmp_path.glob("*/*")) == []

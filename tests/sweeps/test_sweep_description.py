@@ -46,7 +46,7 @@ def test_the_description_lists_the_best_trials(tmp_path):
 
     note = client_of(tmp_path).get_run(parent.run_id).data.tags["mlflow.note.content"]
     first, _, head, _, *rows, _, links = note.splitlines()
-    assert first == "val/top1 0.5600 in trial 6 (7 trials: 7 complete)"
+    assert first == "val/top1 0.5600 in trial 6 (7 of 7 trials: 7 complete)"
     assert head == f"| best trials | val/top1 | `{RATE}` |"
     assert rows[0].startswith("| [trial 6](#/experiments/1/runs/0123abc?workflowType=machine_learning) | 0.5600 | 0.")
     assert [row.split(" |")[0] for row in rows[1:]] == ["| trial 5", "| trial 4", "| trial 3", "| trial 2"]

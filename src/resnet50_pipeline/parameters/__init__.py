@@ -17,27 +17,24 @@ from resnet50_pipeline.parameters.evaluation import EvaluationParameters, is_reg
 from resnet50_pipeline.parameters.launch import LaunchParameters
 from resnet50_pipeline.parameters.logs import LogParameters
 from resnet50_pipeline.parameters.registration import GateParameters, ModelRegistrationParameters
-from resnet50_pipeline.parameters.sweep import Choices, FloatRange, IntegerRange, SamplerParameters, SweepParameters
+from resnet50_pipeline.parameters.sweep import SearchRange, SweepParameters
 from resnet50_pipeline.parameters.tracking import TrackingParameters
 from resnet50_pipeline.parameters.training import RUN_SETTINGS, TrainingParameters
 
 __all__ = [
     "RUN_SETTINGS",
-    "Choices",
     "DataPreparationParameters",
     "DataValidationParameters",
     "DatasetParameters",
     "EvaluationParameters",
-    "FloatRange",
     "GateParameters",
     "Group",
-    "IntegerRange",
     "LaunchParameters",
     "LogParameters",
     "ModelRegistrationParameters",
     "SampleDataParameters",
-    "SamplerParameters",
     "ScanParameters",
+    "SearchRange",
     "ShardParameters",
     "SweepParameters",
     "TrackingParameters",

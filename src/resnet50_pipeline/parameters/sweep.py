@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from resnet50_pipeline.frozen_model import FiniteModel
 
@@ -14,70 +14,34 @@ Choice = bool | int | float | str | None | tuple[int, ...] | tuple[float, ...]
 _BETTER_DIRECTION = {"top1": "maximize", "top5": "maximize", "loss": "minimize"}
 
 
-class FloatRange(FiniteModel):
-    """A range of real numbers, including both ends."""
+class SearchRange(FiniteModel):
+    """A range of numbers, including both ends, or a list of choices."""
 
-    low: float = Field(description="Smallest value.")
-    high: float = Field(description="Largest value.")
+    low: int | float | None = Field(default=None, description="Smallest value.")
+    high: int | float | None = Field(default=None, description="Largest value.")
+    integer: bool = Field(default=False, description="Sample only integers.")
     log: bool = Field(default=False, description="Sample on a logarithmic scale, as usual for learning rates.")
-    step: float | None = Field(
-        default=None, gt=0, description="Sample only low, low + step, and so on. Cannot be combined with log."
+    step: int | float | None = Field(
+        default=None, description="Sample only low, low + step, and so on. Cannot be combined with log."
+    )
+    choices: tuple[Choice, ...] | None = Field(
+        default=None, min_length=2, description="All values to try, instead of a range. Their order does not matter."
     )
 
     @model_validator(mode="after")
-    def _check_range(self) -> Self:
-        _require_order(self.low, self.high, log=self.log)
-        if self.log and self.step is not None:
-            raise ValueError(f"step {self.step:g} cannot be combined with log: true; remove one of the two")
+    def _check_kind(self) -> Self:
+        given = {name for name, value in self if value is not None and value is not False}
+        if self.choices is not None and given != {"choices"}:
+            raise ValueError(
+                f"choices cannot be combined with {', '.join(sorted(given - {'choices'}))}; remove one of them"
+            )
+        if self.choices is None and not {"low", "high"} <= given:
+            raise ValueError(f"set low and high, or choices; found low {self.low}, high {self.high}")
+        if self.integer and not all(isinstance(value, int) for value in (self.low, self.high, self.step or 1)):
+            raise ValueError(
+                f"with integer: true, low and high must be integers; found low {self.low}, high {self.high}"
+            )
         return self
-
-
-class IntegerRange(FiniteModel):
-    """A range of integers, including both ends."""
-
-    integer: Literal[True] = Field(description="Marks a range of integers.")
-    low: int = Field(description="Smallest value.")
-    high: int = Field(description="Largest value.")
-    log: bool = Field(default=False, description="Sample on a logarithmic scale.")
-
-    @model_validator(mode="after")
-    def _check_range(self) -> Self:
-        _require_order(self.low, self.high, log=self.log)
-        return self
-
-
-class Choices(FiniteModel):
-    """A list of unordered values."""
-
-    choices: tuple[Choice, ...] = Field(min_length=2, description="All values to try.")
-
-    @model_validator(mode="after")
-    def _check_distinct(self) -> Self:
-        if len({repr(choice) for choice in self.choices}) < len(self.choices):
-            raise ValueError(f"choices contains a duplicate: {list(self.choices)}; remove it")
-        return self
-
-
-def _require_order(low: float, high: float, *, log: bool) -> None:
-    if low >= high:
-        raise ValueError(
-            f"low {low:g} must be less than high {high:g}; to set a fixed value, use --params or a configuration file"
-        )
-    if log and low <= 0:
-        raise ValueError(f"with log: true, low must be greater than 0, but it is {low:g}")
-
-
-def _kind_of(value: Any) -> str:
-    """Return the kind of a search range, so that pydantic reports only the errors for that kind."""
-    names = value if isinstance(value, dict) else vars(value) if isinstance(value, FiniteModel) else ()
-    return "choices" if "choices" in names else "integer" if "integer" in names else "float"
-
-
-SearchRange = FloatRange | IntegerRange | Choices
-_TaggedRange = Annotated[
-    Annotated[FloatRange, Tag("float")] | Annotated[IntegerRange, Tag("integer")] | Annotated[Choices, Tag("choices")],
-    Discriminator(_kind_of),
-]
 
 
 class SamplerParameters(FiniteModel):
@@ -89,33 +53,21 @@ class SamplerParameters(FiniteModel):
         "random: samples uniformly.",
     )
     n_startup_trials: int = Field(default=10, ge=0, description="tpe: number of random trials at the start.")
-    multivariate: bool = Field(default=False, description="tpe: model the parameters jointly.")
 
 
-class MedianPrunerParameters(FiniteModel):
-    """Prunes a trial that is worse than the median of the other trials at the same epoch."""
+class PrunerParameters(FiniteModel):
+    """`sweep.pruner`: Optuna's pruner, which ends bad trials early. One step is one epoch."""
 
-    name: Literal["median"]
-    n_startup_trials: int = Field(default=5, ge=0, description="Number of finished trials before pruning starts.")
-    n_warmup_steps: int = Field(default=0, ge=0, description="Number of initial epochs in which no trial is pruned.")
-    interval_steps: int = Field(default=1, ge=1, description="Number of epochs between two pruning checks.")
-
-
-class HalvingPrunerParameters(FiniteModel):
-    """Prunes trials with asynchronous successive halving (Li et al. 2018): only the best trials pass each rung."""
-
-    name: Literal["successive_halving"]
-    min_resource: int = Field(default=1, ge=1, description="Minimum number of epochs per trial.")
-    reduction_factor: int = Field(
-        default=4, ge=2, description="One out of this many trials continues to the next rung."
+    name: Literal["median", "successive_halving", "none"] = Field(
+        default="median",
+        description="Pruning method. median: prunes a trial that is worse than the median of the other trials at the "
+        "same epoch. successive_halving: only the best quarter of the trials continue after 1, 4, 16, … epochs (Li et "
+        "al. 2018). none: never prunes a trial.",
     )
-    min_early_stopping_rate: int = Field(default=0, ge=0, description="Number of rungs to skip at the start.")
-
-
-class NoPrunerParameters(FiniteModel):
-    """Never prunes a trial."""
-
-    name: Literal["none"]
+    n_startup_trials: int = Field(
+        default=5, ge=0, description="median: number of finished trials before pruning starts."
+    )
+    n_warmup_steps: int = Field(default=0, ge=0, description="Number of initial epochs in which no trial is pruned.")
 
 
 class SweepParameters(FiniteModel):
@@ -134,16 +86,17 @@ class SweepParameters(FiniteModel):
         description="Optuna database URL, such as postgresql://…, for sweeps on several machines. null: a SQLite "
         "file in the study's folder.",
     )
-    space: dict[str, _TaggedRange | None] = Field(
+    space: dict[Annotated[str, Field(pattern=r"^training\.")], SearchRange] = Field(
+        min_length=1,
         description="Search ranges, keyed by the path of a `training` parameter. null removes a range that another "
-        "configuration file defines."
+        "configuration file defines.",
     )
-    trials: int = Field(ge=1, description="Total number of trials, including pruned trials.")
+    trials: int = Field(ge=1, description="Total number of trials, including pruned and failed trials.")
     metric: str = Field(
         default="val/top1",
         pattern=r"^(val/(top1|top5|loss)|evaluation/\w+)$",
         description="Metric to optimize. val/top1, val/top5, val/loss: the best value during training. "
-        "evaluation/<name>: a metric of the evaluation stage.",
+        "evaluation/<name>: a metric of the evaluation stage. If it is not among the former, trials are not pruned.",
     )
     direction: Literal["maximize", "minimize"] = Field(
         default="maximize", description="Whether to maximize or minimize the metric."
@@ -152,9 +105,7 @@ class SweepParameters(FiniteModel):
         default=0, ge=0, le=2**32 - 1, description="Seed for the sampler. The seed for training is training.seed."
     )
     sampler: SamplerParameters = SamplerParameters()
-    pruner: Annotated[
-        MedianPrunerParameters | HalvingPrunerParameters | NoPrunerParameters, Field(discriminator="name")
-    ] = MedianPrunerParameters(name="median")
+    pruner: PrunerParameters = PrunerParameters()
     keep: Literal["best", "all"] = Field(
         default="best",
         description="Trials whose checkpoint sets are kept. Events, logs and reports are kept for all trials.",
@@ -167,11 +118,6 @@ class SweepParameters(FiniteModel):
     register_best: bool = Field(default=False, description="Register the best trial's model at the end of the sweep.")
 
     @property
-    def ranges(self) -> dict[str, SearchRange]:
-        """The search ranges that are not null, keyed and sorted by path."""
-        return {path: values for path, values in sorted(self.space.items()) if values is not None}
-
-    @property
     def folder(self) -> Path:
         """The study's folder."""
         return self.output_dir / self.study
@@ -182,16 +128,17 @@ class SweepParameters(FiniteModel):
         name = self.metric.partition("/")[2]
         return name if name in _BETTER_DIRECTION else None
 
+    @field_validator("space", mode="before")
+    @classmethod
+    def _drop_nulls(cls, space: Any) -> Any:
+        is_mapping = isinstance(space, dict)
+        return {path: space[path] for path in sorted(space) if space[path] is not None} if is_mapping else space
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if not self.ranges:
-            raise ValueError("space is empty; add a range, such as training.lr.learning_rate: {low: 0.01, high: 0.1}")
-        better = _BETTER_DIRECTION.get(self.metric.partition("/")[2], self.direction)
+        if "training.resume" in self.space:
+            raise ValueError("space contains training.resume, which the sweep sets for each trial; remove this key")
+        better = _BETTER_DIRECTION.get(self.pruning_metric or "", self.direction)
         if better != self.direction:
             raise ValueError(f"direction {self.direction} is wrong for metric {self.metric}; set direction to {better}")
-        if self.pruning_metric is None and self.pruner.name != "none":
-            raise ValueError(
-                f"pruner {self.pruner.name} cannot use metric {self.metric}, which is computed only after the trial; "
-                f"set pruner.name to none"
-            )
         return self

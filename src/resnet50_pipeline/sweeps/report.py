@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,23 @@ from plotly.offline import get_plotlyjs
 
 from resnet50_pipeline.files import write_text
 from resnet50_pipeline.reporting.run_pages.sweep_page import SweepFigure, SweepInputs, render_sweep_page
-from resnet50_pipeline.sweeps.study import Study
+from resnet50_pipeline.sweeps.study import Study, find_best
 
-PAGE, TABLE = "index.html", "trials.csv"
 # PED-ANOVA compares the better trials with the rest, which requires a few distinct values.
 _MIN_VALUES_FOR_IMPORTANCES = 4
 _REPORT = Path("08_reporting") / "evaluation_report.html"
+_CAPTIONS = {
+    "History": "The value of each trial, and the best value so far.",
+    "Importance of the parameters": "How strongly each parameter affects whether a trial is among the best.",
+    "Slices": "The value as a function of each parameter.",
+    "Parallel coordinates": "One line per trial, with a stronger color for better trials.",
+    "Evaluations": "The evaluations of each trial during training, including pruned trials.",
+}
 
 
 def write_report(study: Study) -> list[Path]:
     """Write trials.csv, and index.html with all plots for which there are enough trials. Return their paths."""
-    folder, rows = study.folder / "report", study.rows()
+    folder, rows, parameters = study.folder / "report", study.rows(), study.parameters
     folder.mkdir(exist_ok=True)
     table = [
         {
@@ -41,20 +46,21 @@ def write_report(study: Study) -> list[Path]:
         }
         for row in rows
     ]
-    write_text(folder / TABLE, pd.DataFrame(table).to_csv(index=False))
+    csv, page, best = folder / "trials.csv", folder / "index.html", find_best(rows)
+    write_text(csv, pd.DataFrame(table).to_csv(index=False))
     reports = {row.number: study.trial_folder(row.number) / _REPORT for row in rows}
     inputs = SweepInputs(
-        name=study.parameters.study,
-        metric=study.parameters.metric,
-        direction=study.parameters.direction,
+        name=parameters.study,
+        metric=parameters.metric,
+        direction=parameters.direction,
         rows=table,
-        best=next((row.number for row in rows if row.is_best), None),
+        best=None if best is None else best.number,
         reports={number: os.path.relpath(path, folder) for number, path in reports.items() if path.is_file()},
         figures=draw_figures(study),
         plotly_js=get_plotlyjs(),
     )
-    write_text(folder / PAGE, render_sweep_page(inputs))
-    return [folder / TABLE, folder / PAGE]
+    write_text(page, render_sweep_page(inputs))
+    return [csv, page]
 
 
 def draw_figures(study: Study) -> list[SweepFigure]:
@@ -64,30 +70,22 @@ def draw_figures(study: Study) -> list[SweepFigure]:
     """
     found, metric = study.optuna_study, study.parameters.metric
     values = {trial.value for trial in found.trials if trial.state == TrialState.COMPLETE}
-    draws: dict[tuple[str, str], Callable[[], go.Figure]] = {}
-    if values:
-        draws["History", "The value of each trial, and the best value so far."] = lambda: (
-            plots.plot_optimization_history(found, target_name=metric)
-        )
-    if len(values) >= _MIN_VALUES_FOR_IMPORTANCES:
-        caption = "How strongly each parameter affects whether a trial is among the best."
-        draws["Importance of the parameters", caption] = lambda: plots.plot_param_importances(
-            found, evaluator=PedAnovaImportanceEvaluator(), target_name=metric
-        ).update_layout(xaxis_title="importance", yaxis_title=None)
-    if values:
-        draws["Slices", "The value as a function of each parameter."] = lambda: plots.plot_slice(
-            found, target_name=metric
-        )
-        draws["Parallel coordinates", "One line per trial, with a stronger color for better trials."] = lambda: (
-            _draw_parallel_coordinates(study)
-        )
-    if any(trial.intermediate_values for trial in found.trials):
-        draws["Evaluations", "The evaluations of each trial during training, including pruned trials."] = lambda: (
-            plots.plot_intermediate_values(found).update_layout(xaxis_title="epoch", yaxis_title=metric)
-        )
+    figures: dict[str, go.Figure] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that some of its plots are experimental
-        return [SweepFigure(title, text, _to_dict(draw())) for (title, text), draw in draws.items()]
+        if values:
+            figures["History"] = plots.plot_optimization_history(found, target_name=metric)
+        if len(values) >= _MIN_VALUES_FOR_IMPORTANCES:
+            figures["Importance of the parameters"] = plots.plot_param_importances(
+                found, evaluator=PedAnovaImportanceEvaluator(), target_name=metric
+            ).update_layout(xaxis_title="importance", yaxis_title=None)
+        if values:
+            figures["Slices"] = plots.plot_slice(found, target_name=metric)
+            figures["Parallel coordinates"] = _draw_parallel_coordinates(study)
+        if any(trial.intermediate_values for trial in found.trials):
+            evaluations = plots.plot_intermediate_values(found)
+            figures["Evaluations"] = evaluations.update_layout(xaxis_title="epoch", yaxis_title=metric)
+    return [SweepFigure(title, _CAPTIONS[title], _to_dict(figure)) for title, figure in figures.items()]
 
 
 def _draw_parallel_coordinates(study: Study) -> go.Figure:

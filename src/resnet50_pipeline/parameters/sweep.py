@@ -96,7 +96,7 @@ class SweepParameters(FiniteModel):
         default="val/top1",
         pattern=r"^(val/(top1|top5|loss)|evaluation/\w+)$",
         description="Metric to optimize. val/top1, val/top5, val/loss: the best value during training. "
-        "evaluation/<name>: a metric of the evaluation stage. If it is not among the former, trials are not pruned.",
+        "evaluation/<name>: a metric of the evaluation stage. Trials are pruned only for top1, top5 and loss.",
     )
     direction: Literal["maximize", "minimize"] = Field(
         default="maximize", description="Whether to maximize or minimize the metric."

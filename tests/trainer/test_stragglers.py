@@ -32,9 +32,9 @@ def test_step_is_divided_into_loading_computing_and_waiting():
     ("loading", "pace", "rank", "reason"),
     [
         ([0, 0.15, 0, 0], [1, 1, 1, 1], 1, "waits 150 ms per step for its images"),
-        ([0.01, 0, 0, 0], [1, 1, 1, 1.5], 3, "its device computes more slowly"),
+        ([0.01, 0, 0, 0], [1, 1, 1, 1.5], 3, "its device is slow"),
         ([0.0, 0.12], [1, 1], 1, "waits 120 ms per step for its images"),
-        ([0.0, 0.0], [1.4, 1], 0, "its device computes more slowly"),
+        ([0.0, 0.0], [1.4, 1], 0, "its device is slow"),
     ],
 )
 def test_a_slow_rank_is_named_once_after_five_intervals(loading: list, pace: list, rank: int, reason: str):

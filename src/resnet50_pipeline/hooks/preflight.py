@@ -126,7 +126,7 @@ class PreflightHooks:
 
 
 def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-    """Raise an error if results of earlier runs that this run needs are missing.
+    """Raise an error if this run needs results of earlier runs that do not exist.
 
     Raises:
         DatasetNotFoundError: if results are missing; the message lists all their paths.

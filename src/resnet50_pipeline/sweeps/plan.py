@@ -44,7 +44,7 @@ class SweepPlan:
         folder = path.parent
         own = {
             RUN_DIR: str(folder),
-            # The runs would overwrite each other's sets in a common mirror.
+            # In a shared mirror, the runs would overwrite each other's sets.
             "training": {"resume": "auto", "checkpoint_mirror": None},
             "evaluation": {"output_dir": str(folder)},
         }

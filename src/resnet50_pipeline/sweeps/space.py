@@ -43,7 +43,7 @@ def require_space(space: Mapping[str, SearchRange], training: Mapping[str, Any])
 
     Raises:
         ParameterError: if a path is unknown or reserved, or if `TrainingParameters` rejects a value or a combination of
-            values. If every single value is valid, the message shows only the first rejected combination.
+            values. If every value is valid on its own, the message shows only the first rejected combination.
     """
     problems = [problem for path in space for problem in _check_path(path)]
     if not problems:

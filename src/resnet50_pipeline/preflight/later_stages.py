@@ -53,7 +53,7 @@ def check_registration(registration: ModelRegistrationParameters) -> Iterator[Fi
 
 
 def _is_model(path: Path) -> bool:
-    # Imported late: this module loads OpenCV, which has its own check.
+    # Import late, because this module loads OpenCV, which has a separate check.
     from resnet50_pipeline.paddleclas.evaluated_model import EXPORTED
 
     return (path / EXPORTED).is_file() or find_weights(path) is not None

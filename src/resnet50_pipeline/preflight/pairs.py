@@ -37,7 +37,8 @@ def check_pairs(
     except PipelineError as error:
         message = " ".join(str(error).split())[-300:]
         remedy = (
-            "check `nvidia-smi topo -m` and the kernel log; NCCL_DEBUG=INFO in training.launch.environment explains"
+            "check `nvidia-smi topo -m` and the kernel log; for details, set NCCL_DEBUG=INFO in "
+            "training.launch.environment"
         )
         return Finding("card pairs", "blocking", message, needed, remedy)
     numbers = combinations(launch.devices, 2)

@@ -1,4 +1,4 @@
-"""An error about exhausted device memory names the batch, the precision, the peak and the remedy."""
+"""The error about a device that ran out of memory states the batch size, the precision, the peak and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rank that is slower than the others for several intervals is named, with the reason."""
+"""A rank that is slower than the others for several intervals is reported with the reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_small_differences_and_single_intervals_are_ignored():
 
 
 def test_short_intervals_are_combined():
-    """Intervals of 0.25 s count only together, so four times as many are needed."""
+    """Intervals of 0.25 s are combined, so four times as many are needed."""
     watch, slow = StragglerWatch(), measure([0, 0.3, 0], [1, 1, 1])
     warnings = [watch.add(slow, 0.25) for _ in range(4 * INTERVALS)]
     assert [bool(one) for one in warnings] == [False] * (4 * INTERVALS - 1) + [True]

@@ -8,7 +8,7 @@ from types import MappingProxyType
 EXHAUSTIVE_SEARCH = "FLAGS_cudnn_exhaustive_search"
 _DETERMINISTIC = "FLAGS_cudnn_deterministic"
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-# The values recommended in cuBLAS' documentation.
+# The values listed in cuBLAS' documentation.
 _REPRODUCIBLE_WORKSPACES = (":4096:8", ":16:8")
 # - Paddle: algorithms for the gradients of convolutions and of max pooling (conv_grad_kernel.cu, pool_grad_kernel.cu).
 #   Paddle rejects this flag in combination with exhaustive search.

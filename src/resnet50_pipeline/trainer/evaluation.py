@@ -223,7 +223,8 @@ def evaluate(
 def choose_explained(found: Predictions, images: int) -> list[int]:
     """Return the list rows of the most confident wrong predictions and the least confident correct ones.
 
-    Half of the rows are of each kind. If there are too few of one kind, the other kind fills the remaining places.
+    Half of the rows are wrong predictions, and half are correct ones. If there are too few of one kind, there are more
+    of the other.
     """
     is_wrong, confidence = found.top_ids[:, 0] != found.label, found.top_probabilities[:, 0]
     wrong = found.index[is_wrong][np.argsort(-confidence[is_wrong], kind="stable")].tolist()

@@ -191,8 +191,8 @@ def describe_replay(earlier: ReplicasDiffer, digest: int) -> str:
             f"{_list_ranks(right)}, so {_list_ranks(wrong)} made the error → test that machine and device"
         )
     return (
-        f"the ranks differed at step {earlier.step}. Repeating the steps matched none of their states, so the device "
-        "or the settings are not deterministic, or more than one rank was wrong → test all devices"
+        f"the ranks differed at step {earlier.step}. Repeating the steps reproduced no rank's state, so the device or "
+        "the settings are not deterministic, or more than one rank was wrong → test all devices"
     )
 
 

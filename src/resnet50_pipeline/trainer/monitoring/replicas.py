@@ -145,9 +145,7 @@ class Difference:
                 "test all machines and devices. If you resume with training.replica_check_interval=1, the next error "
                 "is found within its step, and repeating this step shows which rank was wrong"
             )
-        return (
-            f"the ranks differ, and no majority of them agrees: {_list_groups(self.groups)} {where} → {advice}"
-        )
+        return f"the ranks differ, and no majority of them agrees: {_list_groups(self.groups)} {where} → {advice}"
 
 
 def digest_tensors(tensors: Iterable[tuple[str, NDArray[Any]]]) -> tuple[list[str], list[float]]:

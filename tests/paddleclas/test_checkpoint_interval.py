@@ -95,5 +95,5 @@ def test_preflight_uses_an_earlier_run(training):
     writer.close()
     (finding,) = check_save_interval(training, training.output_dir)
     assert (finding.check, finding.status) == ("save interval", "ok")
-    assert finding.found.startswith("sets every 4,648 steps")
+    assert finding.found.startswith("saving a set every 4,648 steps")
     assert measure_costs([started_on_gpu(), step(0.2)]) is None

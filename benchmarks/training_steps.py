@@ -59,6 +59,7 @@ def measure(folder: Path) -> list[Target]:
     return [
         Target("native step / bare loop", statistics.median(one.native / one.bare for one in rounds), 1.03),
         Target("events, meters and heartbeat / step", bookkeeping / step, 0.005),
+        Target("times of eight ranks / step", rank_times_seconds(plain) / step, 0.001),
         Target("gradient norm / step", monitoring_share(plain, batches), 0.01),
         Target("gradient norm and update ratios / step", monitoring_share(config(update_ratios=True), batches), 0.03),
         Target("pause for a set / paddle.save", statistics.median(one.stall / one.save for one in rounds), 1.0),
@@ -185,6 +186,35 @@ def bookkeeping_seconds(folder: Path) -> float:
             totals = meters.close_interval(step, wants_to_stop=False).totals
             writer.write(_train_step(step, totals.mean_loss, totals.top1))
     show_events(folder / "bookkeeping" / "events.jsonl")
+    return (time.perf_counter() - started) / BOOKKEEPING_STEPS
+
+
+def rank_times_seconds(config: TrainingConfig) -> float:
+    """Return the seconds per step for measuring a rank's times and for finding the slow ones among eight ranks.
+
+    The ranks exchange their times in a message that they exchange anyway.
+    """
+    import numpy as np
+
+    from resnet50_pipeline.trainer.meters import Totals
+    from resnet50_pipeline.trainer.monitoring.clock import PHASES
+    from resnet50_pipeline.trainer.monitoring.monitor import Monitor
+    from resnet50_pipeline.trainer.network import build_network
+    from resnet50_pipeline.trainer.ranks import Ranks
+
+    monitor = Monitor(build_network(config.Arch), Ranks(0, 1, "cpu"), config.Global)
+    totals = Totals(ranks=8, steps=PRINT_STEP, rank_seconds=8.0 * PRINT_STEP)
+    started = time.perf_counter()
+    for step in range(1, BOOKKEEPING_STEPS + 1):
+        monitor.start_batch(step, is_reported=False)
+        for phase in PHASES:
+            with monitor.clock.measure(phase):
+                pass
+        monitor.finish_step(step)
+        if step % PRINT_STEP == 0:
+            ranks = np.tile(monitor.close_interval(), (8, 1))
+            monitor.describe(ranks, totals)
+            monitor.find_stragglers(ranks, totals)
     return (time.perf_counter() - started) / BOOKKEEPING_STEPS
 
 

@@ -11,7 +11,13 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from resnet50_pipeline.imaging.content.difference_hash import HASH_BITS, MAX_DISTANCE, compute_difference_hash
+from resnet50_pipeline.imaging.content.difference_hash import (
+    HASH_BITS,
+    HASH_SIDE,
+    MAX_DISTANCE,
+    compute_difference_hash,
+    correlate,
+)
 from resnet50_pipeline.imaging.decode import decode_image, decode_reduced
 
 PHOTOS = (
@@ -97,3 +103,9 @@ def test_reduced_jpeg_matches_the_full_image(mode):
     assert abs(reduced.shape[1] - width) <= 1
     shrunk = np.asarray(Image.fromarray(full).resize(reduced.shape[1::-1], Image.Resampling.BOX)).astype(int)
     assert np.abs(shrunk - reduced).mean() < 4
+
+
+def test_correlations_of_no_pairs_are_empty():
+    """A search that finds no candidates compares no thumbnails."""
+    nothing = np.zeros((0, HASH_SIDE, HASH_SIDE + 1), np.uint8)
+    assert correlate(nothing, nothing).shape == (0,)

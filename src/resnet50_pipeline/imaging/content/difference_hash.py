@@ -90,7 +90,7 @@ def correlate(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def _standardize(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    pixels: NDArray[np.float32] = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    pixels: NDArray[np.float32] = thumbnails.reshape(len(thumbnails), HASH_SIDE * (HASH_SIDE + 1)).astype(np.float32)
     pixels -= pixels.mean(axis=1, keepdims=True)
     pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
     return pixels

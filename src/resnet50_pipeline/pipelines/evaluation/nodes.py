@@ -147,15 +147,18 @@ def compute_metrics(
 
 
 def find_label_issues(
+    *,
     predictions: pd.DataFrame,
     evaluation_summary: dict[str, Any],
     label_map: dict[str, Any],
     train_list: Path,
+    dataset_root: Path,
     evaluation: EvaluationParameters,
 ) -> str:
     """Return a fix list (CSV) of the images whose labels are probably wrong, most suspicious first.
 
-    If `evaluation.out_of_fold_predictions` is set, the list also contains images in the train list.
+    If `evaluation.out_of_fold_predictions` is set, the list also contains images in the train list. Images outside the
+    dataset root have absolute paths.
     """
     from resnet50_pipeline.imagenet.lists.files import read_list_file
     from resnet50_pipeline.reporting.classes import read_class_names
@@ -164,10 +167,13 @@ def find_label_issues(
         select_train_images,
         tabulate_label_issues,
     )
-    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+    from resnet50_pipeline.reporting.prediction_table import locate_images, read_prediction_table
 
     names = read_class_names(label_map)
-    tables = {evaluation_summary.get("split") or "": read_prediction_table(predictions, len(names))}
+    evaluated = read_prediction_table(predictions, len(names))
+    if evaluation.image_root is not None:
+        evaluated = locate_images(evaluated, evaluation.image_root, dataset_root)
+    tables = {evaluation_summary.get("split") or "": evaluated}
     if evaluation.out_of_fold_predictions is not None:
         predicted = read_out_of_fold_predictions(evaluation.out_of_fold_predictions, names)
         tables["train"] = select_train_images(predicted, read_list_file(train_list, len(names)))

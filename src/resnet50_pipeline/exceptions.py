@@ -18,7 +18,7 @@ PipelineError                       base class; the command line prints the mess
 │   └── LoaderProcessKilledError    a DataLoader worker of a rank was killed (exit code 75)
 ├── DeviceMemoryError               a device is out of memory
 ├── ReplicasDifferError             the weights of the ranks are not identical: silent data corruption (exit code 5)
-├── NonFiniteLossError              the loss is NaN or infinite (exit code 3; a sweep prunes such a trial)
+├── NonFiniteLossError              the loss or a weight is NaN or infinite (exit code 3; a sweep prunes such a trial)
 ├── SweepStoppedError               a trial of a sweep failed
 ├── FoldFailedError                 a fold of a cross-validation failed
 ├── EvaluationTableError            an evaluation table is invalid (carries every problem)
@@ -172,7 +172,7 @@ class DeviceMemoryError(PipelineError):
 
 
 class NonFiniteLossError(PipelineError):
-    """The loss became NaN or infinite."""
+    """The loss or a weight became NaN or infinite."""
 
     exit_code = 3
 

@@ -251,6 +251,23 @@ def test_label_issues_of_other_folders_are_not_dataset_images(catalog, tmp_path)
         images.find_image(find_first(root.parent))
 
 
+def test_images_of_other_folders_have_no_attributes_of_the_dataset(catalog, tmp_path):
+    """Images outside the dataset root only have attributes of the CSV file, even if the dataset has the same paths."""
+    (tmp_path / "cameras.csv").write_text("path,camera\n" + "".join(f"val/{n}.JPEG,{n > 4}\n" for n in range(6)))
+    evaluation = catalog.load("params:evaluation")
+
+    def list_attributes(image_root: Path) -> set[str]:
+        named = {"image_list": tmp_path / "v2.txt", "image_root": image_root, "output_dir": tmp_path}
+        update = {**named, "slice_attributes": tmp_path / "cameras.csv"}
+        catalog["params:evaluation"] = evaluation.model_copy(update=update)
+        SequentialRunner().run(create_pipeline().only_nodes("compute_slices"), catalog)
+        return set(catalog.load("slices")["attribute"])
+
+    root = catalog.load("dataset_root")
+    assert list_attributes(root) == {"camera", "format"}
+    assert list_attributes(root.parent) == {"camera"}
+
+
 def test_heat_maps_need_the_trained_model():
     """Heat maps of another model would be computed but not shown, so the combination is rejected."""
     values = _config("test")["parameters"]["evaluation"] | {"grad_cam_images": 4}

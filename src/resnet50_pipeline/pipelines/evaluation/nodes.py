@@ -180,12 +180,20 @@ def find_label_issues(
     return tabulate_label_issues(tables, names).to_csv(index=False, float_format="%.6f")
 
 
-def compute_slices(predictions: pd.DataFrame, manifest_file: Path, evaluation: EvaluationParameters) -> pd.DataFrame:
-    """Return the accuracy on each group of images with a common attribute, significantly worse groups first."""
+def compute_slices(
+    predictions: pd.DataFrame, manifest_file: Path, dataset_root: Path, evaluation: EvaluationParameters
+) -> pd.DataFrame:
+    """Return the accuracy on each group of images with a common attribute, significantly worse groups first.
+
+    The manifest has no attributes of images outside the dataset root.
+    """
     from resnet50_pipeline.reporting.data_quality import slices
-    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+    from resnet50_pipeline.reporting.prediction_table import locate_images, read_prediction_table
 
     table, attributes = read_prediction_table(predictions), slices.read_image_attributes(manifest_file)
+    if evaluation.image_root is not None:
+        located = locate_images(table, evaluation.image_root, dataset_root)
+        attributes = attributes.reindex(located.paths).set_axis(table.paths)
     if evaluation.slice_attributes is not None:
         given = slices.read_user_attributes(evaluation.slice_attributes, table.paths)
         attributes = attributes.join(given, how="outer", rsuffix=" (CSV)")

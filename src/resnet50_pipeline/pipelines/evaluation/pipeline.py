@@ -75,7 +75,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 compute_slices,
-                inputs=["predictions", "manifest_file", "params:evaluation"],
+                inputs=["predictions", "manifest_file", "dataset_root", "params:evaluation"],
                 outputs="slices",
                 name="compute_slices",
             ),

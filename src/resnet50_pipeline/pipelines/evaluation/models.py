@@ -165,7 +165,8 @@ def find_rival(evaluation: EvaluationParameters) -> Rival | str:
 
     If there is none, return the reason, or "" if no rival is configured or registered yet. A missing alias is not an
     error, because there is no champion until the first version is registered. An unreachable MLflow server is not an
-    error either.
+    error either. With `evaluation.image_root`, there is no comparison with a registered version, because it was
+    evaluated on images of the dataset, which may have the same paths.
 
     Raises:
         EvaluationTableError: if the file does not exist or is not a Parquet table.
@@ -175,6 +176,8 @@ def find_rival(evaluation: EvaluationParameters) -> Rival | str:
     if reference is None:
         return ""
     if is_registered_reference(reference):
+        if evaluation.image_root is not None:
+            return f"{reference} was evaluated on the dataset, and this model on images in {evaluation.image_root}"
         return _fetch_rival(reference, is_optional="@" in reference)
     remedy = "set the parameter to the path of a predictions.parquet"
     if not Path(reference).is_file():

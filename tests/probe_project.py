@@ -72,15 +72,18 @@ def train(validation_report, training_folder, training: TrainingParameters):
 
 
 def evaluate(training_dir):
+    import pandas as pd
+
     Path("evaluated").touch()
-    return {"top1": 0.75, "top5": 1.0, "loss": 0.5, "images": 3}, "<html>report</html>"
+    metrics = {"top1": 0.75, "top5": 1.0, "loss": 0.5, "images": 3}
+    return metrics, "<html>report</html>", pd.DataFrame({"corruption": []})
 
 
 def create_pipeline():
     return Pipeline([
         Node(validate, "params:dataset", "validation_report", name="validate"),
         Node(train, ["validation_report", "training_folder", "params:training"], "training_dir", name="train_network"),
-        Node(evaluate, "training_dir", ["metrics", "evaluation_report"], name="evaluate"),
+        Node(evaluate, "training_dir", ["metrics", "evaluation_report", "robustness"], name="evaluate"),
     ])
 """
 

@@ -84,7 +84,7 @@ class TrainStep(Event):
     )
     rank_seconds: dict[str, tuple[float, ...]] = Field(
         default_factory=dict,
-        description="Mean time per step that each rank has spent loading a batch (load), computing (compute) and "
+        description="Mean time per step that each rank spent loading a batch (load), computing (compute) and "
         "waiting for slower ranks (wait). Empty with a single rank.",
     )
     loss_scale: float | None = Field(

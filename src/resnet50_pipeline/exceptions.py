@@ -12,13 +12,13 @@ PipelineError                       base class; the command line prints the mess
 │   └── ValidationFailedError       a blocking expectation failed
 ├── TrainingConfigError             a PaddleClas YAML has an unsupported key or value
 ├── CheckpointError                 a checkpoint set is missing, mixed, or damaged
-├── CheckpointMirrorError           the object store of the sets refuses a request (75: it does not respond)
+├── CheckpointMirrorError           the object store for sets rejects a request (exit code 75: it does not respond)
 ├── RankFailedError                 a rank or the launcher failed (exit code 75 if it was killed, crashed or hung)
 ├── LoaderProcessError              a DataLoader worker of a rank failed
 │   └── LoaderProcessKilledError    a DataLoader worker of a rank was killed (exit code 75)
 ├── DeviceMemoryError               a device is out of memory
 ├── ReplicasDifferError             the weights of the ranks are not identical: silent data corruption (exit code 5)
-├── NonFiniteLossError              the loss is NaN or infinite (exit code 3; a sweep prunes such a trial)
+├── NonFiniteLossError              the loss or a weight is NaN or infinite (exit code 3; a sweep prunes such a trial)
 ├── SweepStoppedError               a trial of a sweep failed
 ├── FoldFailedError                 a fold of a cross-validation failed
 ├── EvaluationTableError            an evaluation table is invalid (carries every problem)
@@ -139,7 +139,7 @@ class CheckpointError(PipelineError):
 
 
 class CheckpointMirrorError(PipelineError):
-    """The object store with the copies of checkpoint sets does not respond or refuses a request."""
+    """The object store for copies of checkpoint sets does not respond or rejects a request."""
 
 
 class RankFailedError(PipelineError):
@@ -172,7 +172,7 @@ class DeviceMemoryError(PipelineError):
 
 
 class NonFiniteLossError(PipelineError):
-    """The loss became NaN or infinite."""
+    """The loss or a weight became NaN or infinite."""
 
     exit_code = 3
 

@@ -22,8 +22,8 @@ SAMPLE_ENVIRONMENTS = frozenset({"base", "local", "test", "dvc"})
 # `kedro run` options that select some of the nodes.
 SELECTING_OPTIONS = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
 
-# If this environment variable is set, the nodes have their stage as namespace, so that Kedro-Viz draws six boxes, which
-# open when you click them. Otherwise, nodes have no namespace, because Kedro would add it to the names of the nodes.
+# If this environment variable is set, each node is in the namespace of its stage, so that Kedro-Viz draws six boxes,
+# which open when you click them. Otherwise, nodes have no namespace, because Kedro would add it to their names.
 GROUPS_BY_STAGE = "RESNET50_PIPELINE_GROUPS_BY_STAGE"
 
 _environment: str | None = None

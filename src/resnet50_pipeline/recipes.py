@@ -174,7 +174,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
 def derive_parameters(parameters: Mapping[str, Any], environment: str) -> dict[str, Any]:
     """Return the parameters of an environment, with missing values derived from its name.
 
-    The model and the experiment are called `resnet50-<environment>`, the model is compared with its own champion, the
+    The model and the experiment are named `resnet50-<environment>`, the model is compared with its own champion, the
     sweep's study is named after the environment, and the number of classes comes from the dataset.
     """
     registration = parameters.get("model_registration")

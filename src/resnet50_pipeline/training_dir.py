@@ -97,8 +97,9 @@ def checkpoint_paths(training_dir: Path) -> list[Path]:
 def sort_sets(names: Iterable[str], read_state: Callable[[str], bytes]) -> list[str]:
     """Return the names of checkpoint sets from oldest to newest.
 
-    Within an epoch, the names are not enough: if a run resumes with more images per step, its step numbers are lower
-    than those before. The states of the sets contain the share of the epoch. If one cannot be read, the names decide.
+    Names alone do not determine the order of sets within an epoch: if a run resumes with more images per step, its step
+    numbers start lower than those of the earlier sets. These sets are therefore sorted by the fraction of the epoch in
+    their states. If a state cannot be read, all sets are sorted by name.
 
     Args:
         names: names of the folders.

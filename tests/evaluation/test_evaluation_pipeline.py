@@ -21,6 +21,8 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import ValidationError
 
 from resnet50_pipeline.exceptions import EvaluationTableError
+from resnet50_pipeline.imagenet.fixing import ListedImages
+from resnet50_pipeline.imagenet.layout import DatasetLayout
 from resnet50_pipeline.paddleclas.config import TrainingPaths, render_training_config
 from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters, TrainingParameters
 from resnet50_pipeline.pipelines.evaluation import create_pipeline
@@ -224,6 +226,46 @@ def test_users_can_add_attributes_and_out_of_fold_predictions(catalog, tmp_path)
     first = issues[issues["split"] == "train"].iloc[0]
     assert "train/5.JPEG" not in set(issues["path"])
     assert (first["path"], first["given_class"], first["suggested_class"]) == ("train/1.JPEG", "zero", "one")
+
+
+def test_label_issues_of_other_folders_are_not_dataset_images(catalog, tmp_path):
+    """Images outside the dataset root have absolute paths, which name no image of the dataset in a fix list."""
+    table = catalog.load("predictions")
+    table["loss"] = [-np.log(0.8 if label == predicted else 0.1) for label, predicted in OUTCOMES]
+    catalog.save("predictions", table)
+    catalog.save("evaluation_summary", catalog.load("evaluation_summary") | {"split": None})
+    root = catalog.load("dataset_root")
+    images = ListedImages(DatasetLayout(root, {}), {"val": {"val/1.JPEG": 0}}, (), can_move=True)
+    evaluation = catalog.load("params:evaluation")
+
+    def find_first(image_root: Path | None) -> str:
+        named = {"image_list": tmp_path / "v2.txt", "image_root": image_root, "output_dir": tmp_path}
+        catalog["params:evaluation"] = evaluation.model_copy(update=named)
+        SequentialRunner().run(create_pipeline().only_nodes("find_label_issues"), catalog)
+        return str(pd.read_csv(catalog.load("label_issues"))["path"].iloc[0])
+
+    assert images.find_image(find_first(None)) == ("val", "val/1.JPEG")
+    assert find_first(root) == "val/1.JPEG"
+    assert find_first(root.parent) == str(root.parent / "val/1.JPEG")
+    with pytest.raises(ValueError, match="in no list"):
+        images.find_image(find_first(root.parent))
+
+
+def test_images_of_other_folders_have_no_attributes_of_the_dataset(catalog, tmp_path):
+    """Images outside the dataset root only have attributes of the CSV file, even if the dataset has the same paths."""
+    (tmp_path / "cameras.csv").write_text("path,camera\n" + "".join(f"val/{n}.JPEG,{n > 4}\n" for n in range(6)))
+    evaluation = catalog.load("params:evaluation")
+
+    def list_attributes(image_root: Path) -> set[str]:
+        named = {"image_list": tmp_path / "v2.txt", "image_root": image_root, "output_dir": tmp_path}
+        update = {**named, "slice_attributes": tmp_path / "cameras.csv"}
+        catalog["params:evaluation"] = evaluation.model_copy(update=update)
+        SequentialRunner().run(create_pipeline().only_nodes("compute_slices"), catalog)
+        return set(catalog.load("slices")["attribute"])
+
+    root = catalog.load("dataset_root")
+    assert list_attributes(root) == {"camera", "format"}
+    assert list_attributes(root.parent) == {"camera"}
 
 
 def test_heat_maps_need_the_trained_model():

@@ -53,6 +53,15 @@ def test_no_rival_is_not_an_error():
     assert compare_with_rival(predictions(0), LABEL_MAP, parameters(None)) == {"rival": None, "reason": ""}
 
 
+def test_a_registered_version_has_no_predictions_for_other_folders(tmp_path: Path):
+    """Images with other content may have the paths of dataset images, so there is no comparison, only a reason."""
+    named = {"image_list": tmp_path / "v2.txt", "image_root": tmp_path / "v2", "output_dir": tmp_path}
+    evaluation = parameters("models:/m@champion").model_copy(update=named)
+    found = compare_with_rival(predictions(0), LABEL_MAP, evaluation)
+    assert found["rival"] is None
+    assert found["reason"].endswith(f"this model on images in {tmp_path / 'v2'}")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, r"rival\.parquet"), (b"text", r"rival\.parquet"), (predictions(0, 0), r"1 and 2, 1 ")],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,9 @@ from click.testing import CliRunner, Result
 from kedro.framework.project import configure_project
 
 from mlflow_stores import DESCRIPTION, sqlite_store
+from resnet50_pipeline.commands.data import image_features
 from resnet50_pipeline.commands.data.drift import drift
+from resnet50_pipeline.commands.predict import classify
 from resnet50_pipeline.exceptions import DatasetError
 from resnet50_pipeline.expectations.drift import ImageFeatures, compare_features
 from resnet50_pipeline.imagenet.sample import write_sample
@@ -132,11 +136,19 @@ def features_row(result: Result) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_command_compares_features(compare, versions: Path):
+def test_the_command_compares_features(compare, versions: Path, monkeypatch: pytest.MonkeyPatch):
     """Inverted images of the same size, format and class have other features, and half of the images do not."""
+    started: list[int] = []
+
+    def count(*arguments: Any, **options: Any) -> Iterator[dict[str, Any]]:
+        started.append(1)
+        return classify(*arguments, **options)
+
+    monkeypatch.setattr(image_features, "classify", count)
     result = compare("before.parquet", "after.parquet", "--reference-root", str(versions / "before"), root="after")
     row = features_row(result)
     assert (row[-1], float(row[5]) > 0.9) == ("major", True)
+    assert len(started) == 1  # each start loads the model
     assert features_row(compare("half-0.parquet", "half-1.parquet"))[-1] == "none"
 
 

@@ -27,7 +27,7 @@ def test_flags_reach_the_ranks(training_parameters, tmp_path):
 
 
 def test_default_sets_no_flags(training_parameters):
-    """By default, no variable is added, and nothing is said about determinism."""
+    """By default, no variable is added, and the log does not mention determinism."""
     training = training_parameters(launch=launch())
     assert training.launch.environment == {}
     assert training.describe_determinism() == ""
@@ -42,7 +42,7 @@ def test_default_sets_no_flags(training_parameters):
     ],
 )
 def test_contradictions_are_rejected(training_parameters, name: str, value: str):
-    """Paddle refuses exhaustive search together with deterministic algorithms, so the parameters do too."""
+    """Paddle rejects exhaustive search in combination with deterministic algorithms, so the parameters do too."""
     with pytest.raises(ValueError, match=rf"deterministic is true, but launch\.environment\.{name} is '{value}'"):
         training_parameters(deterministic=True, launch=launch(**{name: value}))
 

@@ -71,6 +71,14 @@ def test_a_run_without_ranks_needs_no_paddle(probe_project):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_locks_are_next_to_the_folders_of_a_run(probe_project):
+    """With `data_dir`, the data and the workspace are locked, and no lock is written next to their common parent."""
+    done = probe_project.run("run", "--params", "data_dir=data/v2")
+    assert done.returncode == 0, done.stderr
+    locks = {path.relative_to(probe_project.path).as_posix() for path in probe_project.path.rglob(".*.lock")}
+    assert locks == {"data/.sample.lock", "data/.v2.lock"}
+
+
 def test_only_runs_with_a_later_stage_check_its_parameters():
     """A run with only the training stage ignores the files of the evaluation stage."""
     evaluates = Pipeline([Node(len, ["params:training", "params:evaluation"], "predictions", name="predict")])

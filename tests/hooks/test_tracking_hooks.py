@@ -102,6 +102,8 @@ def test_a_successful_run_is_one_finished_mlflow_run(probe_project):
         "evaluation/metrics.json",
         "evaluation/evaluation_report.html",
     }
+    # Without corruptions, the table has no rows, but DVC needs the file.
+    assert (probe_project.path / "data/sample/08_reporting/robustness.parquet").is_file()
     contexts = {(i.dataset.name, i.tags[0].value) for i in run.inputs.dataset_inputs}
     assert contexts == {("digits/train", "training"), ("digits/val", "validation")}
     assert not (probe_project.path / ".mlflow_outbox").exists()

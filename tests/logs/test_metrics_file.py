@@ -68,7 +68,7 @@ def write(tmp_path: Path, *events: AnyEvent) -> Path:
 
 
 def test_file_has_the_latest_values(tmp_path):
-    """A parser of Prometheus reads every value. Values that do not exist, such as the loss scale, are missing."""
+    """A Prometheus parser reads every value. Values that do not apply, such as the loss scale, are omitted."""
     found = samples(write(tmp_path, STARTED, STEP, EVALUATED, SAVED))
     assert found[("resnet50_training_running", "")] == 1
     assert found[("resnet50_training_ranks", "")] == 2

@@ -1,4 +1,4 @@
-"""The interval between checkpoint sets that loses the least time follows from the pause and the failure rate."""
+"""The interval between checkpoint sets that minimizes lost time follows from the pause and the failure rate."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_run_describes_the_interval_once(training):
     ]
     described = [text for event in events if (text := advice.add(event))]
     assert len(described) == 1
-    assert described[0].startswith("sets every 4,648 steps (930 s) lose the least time (0.11%), every 1,000 steps as")
+    assert described[0].startswith("saving a set every 4,648 steps (930 s) minimizes lost time (0.11%); the configured")
     assert described[0].endswith("pauses training for 500 ms, and a failure is expected every 10 days")
     short = IntervalAdvice(training)
     few = started_on_gpu(epochs=1).model_copy(update={"steps_per_epoch": 100})
@@ -95,5 +95,5 @@ def test_preflight_uses_an_earlier_run(training):
     writer.close()
     (finding,) = check_save_interval(training, training.output_dir)
     assert (finding.check, finding.status) == ("save interval", "ok")
-    assert finding.found.startswith("sets every 4,648 steps")
+    assert finding.found.startswith("saving a set every 4,648 steps")
     assert measure_costs([started_on_gpu(), step(0.2)]) is None

@@ -1,4 +1,4 @@
-"""The history of a training run contains each step once, also if the run was resumed."""
+"""The history of a training run contains each step once, even if the run was resumed."""
 
 from __future__ import annotations
 

@@ -56,5 +56,5 @@ def end_both(folder: Path, errors: tuple[PipelineError, PipelineError]) -> list[
     ids=["killed", "different-data", "bug", "stopped"],
 )
 def test_exit_codes_of_two_machines(tmp_path: Path, errors: tuple, codes: list[int]):
-    """A machine that lost its peer ends with the code for a repeat if the peer was killed or stopped, not otherwise."""
+    """A machine that lost its peer exits with the code for a repeat only if the peer was killed or stopped."""
     assert end_both(tmp_path, errors) == codes

@@ -24,6 +24,7 @@ from resnet50_pipeline.preflight.checkpoints import (
     checkpoint_set_bytes,
 )
 from resnet50_pipeline.preflight.dataset import check_dataset, require_dataset
+from resnet50_pipeline.preflight.plan import find_claims
 
 
 def test_a_resnet50_set_takes_195_mib(training_parameters):
@@ -70,6 +71,26 @@ def test_the_claim_of_another_run_blocks(tmp_path):
         assert str(folder) in finding.found
     assert list(check_claims(folder, tmp_path / "never")) == []
     assert not (tmp_path / ".never.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "written", "claimed"),
+    [
+        ({}, ["data/sample/06_models/training"], ["data/sample"]),
+        ({"data_dir": "/scratch/v2"}, ["/scratch/v2/manifest.parquet"], ["/scratch/v2"]),
+        (
+            {"data_dir": "/scratch/v2"},
+            ["/scratch/v2/manifest.parquet", "data/sample/06_models/training"],
+            ["/scratch/v2", "data/sample"],
+        ),
+        ({"data_dir": "data/sample"}, ["/elsewhere/metrics.json"], ["data/sample"]),
+        ({"run_dir": "trial", "data_dir": "/scratch/v2"}, ["trial/06_models/training"], ["trial"]),
+    ],
+)
+def test_a_run_claims_the_folders_that_it_writes_to(parameters: dict[str, str], written: list[str], claimed: list[str]):
+    """A run never claims a common parent of its folders, such as /, and claims each folder once."""
+    found = find_claims(Path("data/sample"), parameters, [Path(path) for path in written])
+    assert [str(folder) for folder in found] == claimed
 
 
 def test_resume_needs_a_checkpoint_set(training_parameters):

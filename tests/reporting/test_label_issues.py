@@ -222,15 +222,15 @@ def test_sentence_counts_the_issues_of_each_list(tmp_path):
     table, _ = make_noisy(60, 3, 0, 0.15, 1.2)
     names = ClassNames(synsets=("", "", ""), names=("a", "b", "c"), labels=("a", "b", "c"))
     issues = tabulate_label_issues({"val": table, "train": table}, names)
-    roots = {"val": tmp_path, "train": tmp_path}
-    assert describe_label_issues(issues, roots).sentence == (
+    splits = ["val", "train"]
+    assert describe_label_issues(issues, splits, tmp_path).sentence == (
         "According to confident learning, 7 of the val images and 7 of the train images probably have wrong labels."
     )
-    one = describe_label_issues(issues.head(1), roots)
+    one = describe_label_issues(issues.head(1), splits, tmp_path)
     assert one.sentence.endswith("1 of the val images probably has a wrong label.")
     assert [(image.image, image.given != image.suggested) for image in one.images] == [("", True)]
-    listed = describe_label_issues(tabulate_label_issues({"": table}, names), {"": tmp_path})
+    listed = describe_label_issues(tabulate_label_issues({"": table}, names), [""], tmp_path)
     assert "7 of the listed images probably have" in listed.sentence
-    none = describe_label_issues(issues.head(0), {"val": tmp_path})
+    none = describe_label_issues(issues.head(0), ["val"], tmp_path)
     assert none.sentence == "Confident learning found no wrong labels among the val images."
     assert none.images == ()

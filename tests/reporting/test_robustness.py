@@ -59,14 +59,16 @@ def test_the_means_give_each_corruption_the_same_weight(table, clean):
     assert difference == pytest.approx(1 - clean.is_top1.mean())
     assert set(found) == {"mean_corruption_error", "relative_mean_corruption_error", "noise_error", "weather_error"}
     assert set(LOGGED_DATASETS["robustness"].metrics(table)) == {f"robustness/{name}" for name in found}
+    assert LOGGED_DATASETS["robustness"].has_artifact(table)
 
 
 def test_without_corruptions_there_is_nothing_to_show(clean, evaluation, tmp_path):
-    """The table has no rows, so there are no metrics and no section."""
+    """The table has no rows, so there are no metrics, no artifact and no section."""
     counts = pd.DataFrame(columns=["corruption", "severity", "errors", "images"])
     table = tabulate_robustness(counts, clean)
     assert len(table) == 0
     assert robustness_metrics(table) == {}
+    assert not LOGGED_DATASETS["robustness"].has_artifact(table)
     assert describe_robustness(table, {}) is None
     table.to_parquet(tmp_path / "robustness.parquet")
     loaded = pd.read_parquet(tmp_path / "robustness.parquet")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from review_page import serve_review, write_findings
 
 from resnet50_pipeline.commands.data.review import choose_output
 from resnet50_pipeline.exceptions import ListFileError, ParameterError
+from resnet50_pipeline.files import write_text
 from resnet50_pipeline.imagenet.fixing import list_images, make_patch
 from resnet50_pipeline.imagenet.lists.fixes import Fix, read_fixes, write_fixes
 from resnet50_pipeline.imagenet.lists.patches import write_patch
 from resnet50_pipeline.parameters import DatasetParameters
+from resnet50_pipeline.review import candidates
 from resnet50_pipeline.review.candidates import Decisions, describe_candidates, read_candidates
 from resnet50_pipeline.review.server import ReviewServer
 
@@ -235,6 +239,37 @@ def test_a_changed_file_is_not_replaced(server: ReviewServer, names: list[str]):
     assert (status, b"another program has changed the file" in message) == (500, True)
     assert read_fixes(server.decisions.path) == other
     assert len(server.decisions) == 1
+
+
+def test_simultaneous_decisions_of_two_reviews_are_not_lost(
+    digits: Path, tmp_path: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """If a second review saves between the check and the write of the first, one of the decisions is refused."""
+    images = list_images(digits, DatasetParameters(class_num=10))
+    found = read_candidates(tmp_path / "findings.csv", images)
+    first, second = (Decisions(tmp_path / "new" / "reviewed.csv", found, images) for _ in range(2))
+    refused: list[OSError] = []
+
+    def decide_too() -> None:
+        try:
+            second.decide(1, "drop", None)
+        except OSError as error:
+            refused.append(error)
+
+    other = threading.Thread(target=decide_too)
+
+    def write_late(path: Path, text: str) -> None:
+        if threading.current_thread() is not other:
+            other.start()
+            other.join(timeout=0.5)  # ends at once unless it waits for the lock
+        write_text(path, text)
+
+    monkeypatch.setattr(candidates, "write_text", write_late)
+    first.decide(0, "keep", None)
+    other.join()
+    assert [one.errno for one in refused] == [errno.EEXIST]
+    assert read_fixes(first.path) == [Fix(names[0], "keep", "", found[0].reason)]
+    assert (len(first), len(second)) == (1, 0)
 
 
 def test_applied_decisions_are_not_shown_again(digits: Path, tmp_path: Path, names: list[str]):

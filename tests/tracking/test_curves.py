@@ -77,7 +77,7 @@ def test_train_steps_become_points_over_optimizer_steps():
 
 
 def test_monitored_values_become_curves():
-    """Each value that a step has becomes a point, in GiB or seconds. The time to load is already a curve."""
+    """Each value of a step becomes a point, in GiB or seconds, except the loading time, which already has a curve."""
     event = step(7).model_copy(
         update={
             "gradient_norm": 1.5,

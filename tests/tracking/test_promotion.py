@@ -282,7 +282,7 @@ def test_a_model_is_registered_without_the_experiment_of_the_journals(client):
 
 
 def test_a_repeated_request_keeps_the_journal(client, monkeypatch):
-    """If MLflow's client repeats a request whose answer was lost, the journal of the created model is kept."""
+    """If MLflow's client repeats a request whose response was lost, the journal of the created model is kept."""
     create = client.create_registered_model
 
     def create_twice(*arguments: object):

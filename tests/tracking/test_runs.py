@@ -195,7 +195,7 @@ def test_a_reused_pid_is_another_process():
 
 
 def test_an_edited_description_is_kept(project):
-    """The description of a run can be replaced until somebody edits it in MLflow."""
+    """The description of a run can be replaced until someone edits it in MLflow."""
     run = open_probe(project)
     for note in ("top-1 75%", "top-1 80%"):
         run.describe(note, run.read())

@@ -1,4 +1,4 @@
-"""An error about exhausted device memory names the batch, the precision, the peak and the remedy."""
+"""The error about a device that ran out of memory states the batch size, the precision, the peak and the remedy."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def explain(config: TrainingConfig, device: str, task, error: Exception) -> str:
 )
 @pytest.mark.parametrize("kind", [MemoryError, RuntimeError])
 def test_error_names_cause_and_remedy(config: TrainingConfig, amp, precision: str, second: str, kind):
-    """The error has the device, batch, precision, peak, Paddle's numbers, and the two parameters that lower them."""
+    """The error shows the device, batch size, precision, peak and Paddle's numbers, and two parameters to change."""
     message = explain(config.model_copy(update={"AMP": amp}), "gpu:0", "training", kind(REAL_TEXT))
     assert message == (
-        f"gpu:0 is out of memory in training, with batches of 6 images in {precision}, with a peak of 5.5 GiB in "
+        f"gpu:0 ran out of memory during training, with batches of 6 images in {precision}, with a peak of 5.5 GiB in "
         f"tensors. {REQUEST}Lower training.batch_size_per_rank (or training.max_batch_size_per_rank, if the batch size "
-        f"is derived from training.images_per_step), {second}, or stop other programs that use the card"
+        f"is derived from training.images_per_step), {second}, or stop other programs that use the device"
     )
 
 
@@ -82,8 +82,8 @@ def test_evaluation_has_its_own_batch_size(config: TrainingConfig):
     """During an evaluation, the error names the evaluation's batch size. Custom devices have no known peak."""
     message = explain(config, "npu:1", "evaluation", MemoryError("ResourceExhaustedError: no memory left on NPU 1"))
     assert message == (
-        "npu:1 is out of memory in evaluation, with batches of 5 images in float32. Lower "
-        "training.eval_batch_size_per_rank, or stop other programs that use the card"
+        "npu:1 ran out of memory during evaluation, with batches of 5 images in float32. Lower "
+        "training.eval_batch_size_per_rank, or stop other programs that use the device"
     )
 
 
@@ -92,19 +92,19 @@ def test_evaluation_has_its_own_batch_size(config: TrainingConfig):
     [("gpu:0", RuntimeError("cuDNN error")), ("gpu:0", MemoryError()), ("cpu", MemoryError("ResourceExhaustedError"))],
 )
 def test_other_errors_are_unchanged(config: TrainingConfig, device: str, error: Exception):
-    """Errors with other causes, and exhausted host memory, are not converted."""
+    """Errors with other causes, and errors about host memory, are not converted."""
     with pytest.raises(type(error)) as raised, explaining_out_of_memory(config, device, "training"):
         raise error
     assert raised.value is error
 
 
 def test_control_plane_shows_the_error_of_the_rank(tmp_path: Path):
-    """The run fails with the rank's explanation. A rank that could not explain is still recognized by Paddle's text."""
+    """The run fails with the rank's explanation. Without an explanation, Paddle's own message is recognized."""
     log = tmp_path / "workerlog.0"
-    log.write_text("Traceback …\nDeviceMemoryError: gpu:0 is out of memory in training, with batches of 6 images\n")
+    log.write_text("Traceback …\nDeviceMemoryError: gpu:0 ran out of memory during training, with 6 images\n")
     error = describe_failure(1, tmp_path, RankEnd(0, 0, 1))
     assert isinstance(error, DeviceMemoryError)
-    assert str(error).startswith("gpu:0 is out of memory in training")
+    assert str(error).startswith("gpu:0 ran out of memory during training")
     log.write_text(f"terminate called after throwing an instance of 'BadAlloc'\n  what(): {REAL_TEXT}")
     aborted = describe_failure(1, tmp_path, RankEnd(0, 0, -6))
     assert "the device is out of memory: lower training.batch_size_per_rank" in str(aborted)

@@ -1,4 +1,4 @@
-"""`tools/gpu_check.sh` runs whole on a CPU, and reports what it measured, skipped and found."""
+"""`tools/gpu_check.sh` runs in full on a CPU, and reports what it measured, skipped and found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], dict]:
 
 @pytest.mark.slow
 def test_all_checks_pass_on_a_cpu(run):
-    """Every check but DALI runs. The runs have a speed, a memory peak and a share of the bare loop."""
+    """All checks except DALI run. Each run has a speed, a memory peak and a ratio to the bare loop."""
     checks = {check["name"]: check for check in run[1]["checks"]}
     assert {name: check["status"] for name, check in checks.items()} == {
         **dict.fromkeys(("preflight", "bare loop", "float32", "AMP, NHWC", "normalize_on_device"), "ok"),

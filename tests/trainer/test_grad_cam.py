@@ -46,7 +46,7 @@ def test_batches_do_not_change_the_maps():
 
 
 def test_map_shows_the_region_that_the_class_depends_on():
-    """If only one corner of the features decides the class, the map is bright there only."""
+    """If only one corner of the features determines the class, only that corner of the map is bright."""
 
     class Corner(paddle.nn.Layer):
         """Two blocks; the logit of class 1 is the sum of the upper left corner of the image."""

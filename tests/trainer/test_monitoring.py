@@ -1,4 +1,4 @@
-"""Measuring gradients, updates, time and memory gives the right values and does not change the training."""
+"""Measurements of gradients, updates, time and memory are correct and do not affect training."""
 
 from __future__ import annotations
 

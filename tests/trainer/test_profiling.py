@@ -1,4 +1,4 @@
-"""A profile contains the operators of the chosen steps, and does not change the training."""
+"""A profile contains the operators of the chosen steps, and does not affect training."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def identities_of(config: TrainingConfig, lists) -> ImageIdentities:
 
 
 def test_the_ranks_of_a_machine_share_its_images(dataset: Path, check_as: Callable[..., Check]):
-    """Every image is compared by exactly one rank of the machine."""
+    """Exactly one rank on the machine compares each image."""
     checks = [check_as(0), check_as(1)]
     for check in checks:
         check()

@@ -1,4 +1,4 @@
-"""A rank that is slower than the others for several intervals is named, with the reason."""
+"""A rank that is slower than the others for several intervals is reported with the reason."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_step_is_divided_into_loading_computing_and_waiting():
     ("loading", "pace", "rank", "reason"),
     [
         ([0, 0.15, 0, 0], [1, 1, 1, 1], 1, "waits 150 ms per step for its images"),
-        ([0.01, 0, 0, 0], [1, 1, 1, 1.5], 3, "its device computes more slowly"),
+        ([0.01, 0, 0, 0], [1, 1, 1, 1.5], 3, "its device is slow"),
         ([0.0, 0.12], [1, 1], 1, "waits 120 ms per step for its images"),
-        ([0.0, 0.0], [1.4, 1], 0, "its device computes more slowly"),
+        ([0.0, 0.0], [1.4, 1], 0, "its device is slow"),
     ],
 )
 def test_a_slow_rank_is_named_once_after_five_intervals(loading: list, pace: list, rank: int, reason: str):
@@ -61,7 +61,7 @@ def test_small_differences_and_single_intervals_are_ignored():
 
 
 def test_short_intervals_are_combined():
-    """Intervals of 0.25 s count only together, so four times as many are needed."""
+    """Intervals of 0.25 s are combined, so four times as many are needed."""
     watch, slow = StragglerWatch(), measure([0, 0.3, 0], [1, 1, 1])
     warnings = [watch.add(slow, 0.25) for _ in range(4 * INTERVALS)]
     assert [bool(one) for one in warnings] == [False] * (4 * INTERVALS - 1) + [True]

@@ -110,7 +110,7 @@ def saved(name: str) -> CheckpointSaved:
 
 
 def test_a_killed_run_continues_on_a_bare_machine(mirrored, dataset_parameters, server, url, tmp_path):
-    """After SIGKILL and the loss of the training folder, the run ends with the weights and history of a whole run."""
+    """After SIGKILL and the loss of the training folder, the resumed run ends like an uninterrupted run."""
     recipe = {"epochs": 3, "ema_decay": 0.9, "resume": "auto"}
     whole = mirrored(output_dir=tmp_path / "whole", **recipe, checkpoint_mirror=None)
     train(whole, dataset_parameters)
@@ -174,9 +174,9 @@ def test_damaged_copies_are_skipped(mirrored, server, url: str, tmp_path: Path, 
 
 
 def test_a_damaged_copy_is_replaced(mirrored, server, url: str, tmp_path: Path):
-    """A run that continues from an older set uploads its own sets. The damaged copy of a later step is in no one's way.
+    """A run that continues from an older set uploads its own sets, despite the damaged copy of a later set.
 
-    Otherwise, the copy of epoch 3 would remain the newest set, and the sets before it would be deleted at once.
+    Otherwise, the copy of epoch 3 would remain the newest set, and sets of earlier epochs would be deleted immediately.
     """
     training, mirror = mirrored(resume=True, keep_checkpoints=1), CheckpointMirror(url)
     for epoch in (1, 3):
@@ -277,7 +277,7 @@ def test_the_newest_set_may_have_a_lower_step_number(mirrored, url: str, tmp_pat
 
 
 def test_the_newest_sets_and_the_best_set_are_kept(mirrored, url: str, tmp_path: Path):
-    """The mirror keeps as many sets as the training folder, and the best set. A bare machine gets newest and best."""
+    """The mirror keeps as many sets as the training folder. A new machine downloads only the newest and best sets."""
     training = mirrored(resume=True, keep_checkpoints=2)
     with mirroring(training, training.output_dir) as notice:
         for epoch in range(1, 6):

@@ -75,7 +75,7 @@ def test_exported_models_have_no_heat_maps(training_parameters, dataset_paramete
     exported = tmp_path / "exported"
     names = ["a", "b", "c"]
     export_checkpoint(model.config, model.path, exported, label_names=names, check_images=2, tolerance=1e-2)
-    with pytest.raises(PipelineError, match=r"exported model has no layers .*grad_cam_images: 0"):
+    with pytest.raises(PipelineError, match=r"cannot be computed for an exported model .*grad_cam_images: 0"):
         predict_list(
             replace(model, path=exported),
             dataset_parameters.root / "val_list.txt",

@@ -1,4 +1,4 @@
-"""Ranks that are killed, crash or hang are started again from the newest checkpoint set, if a parameter allows it."""
+"""Ranks that are killed, crash or hang are restarted from the newest checkpoint set if a parameter allows it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rank_process(output_dir: Path, rank: int) -> psutil.Process | None:
 
 
 def signal_after_sets(output_dir: Path, sets: list[int], number: int) -> threading.Thread:
-    """Send a signal to rank 1 whenever the folder has another number of checkpoint sets from the list."""
+    """Send a signal to rank 1 each time the number of checkpoint sets reaches the next value in `sets`."""
 
     def send() -> None:
         for count in sets:

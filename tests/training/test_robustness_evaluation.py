@@ -37,7 +37,7 @@ def test_each_copy_belongs_to_one_rank(images, batch_size, count):
 
 @pytest.mark.slow
 def test_the_counts_are_those_of_a_single_loop(training_parameters, dataset_parameters: PlacedDataset, tmp_path: Path):
-    """Two ranks and one rank count the same errors as the network on images that are corrupted one by one."""
+    """Two ranks and one rank both count the same errors as the network does on images that are corrupted one by one."""
     import paddle
 
     from resnet50_pipeline.trainer.evaluated_model import load_evaluated_model

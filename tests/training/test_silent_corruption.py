@@ -44,19 +44,19 @@ def test_flipped_bit_names_the_rank(flip: str, found: int, recipe: dict, trainin
 
 
 def test_repeating_the_step_names_one_of_two_ranks(training_parameters, dataset_parameters):
-    """Of two ranks, neither is a majority. The resumed run repeats the step, and a warning names the rank.
+    """With two ranks, there is no majority. The resumed run repeats the step, and a warning names the faulty rank.
 
     The run has float16 loss scaling, averages and accumulated gradients. The resumed run ends without false alarms.
     """
     recipe = {**AVERAGED, "epochs": 2, "batch_size_per_rank": 3, "replica_check_interval": 1}
     training = training_parameters(ranks=2, **recipe)
-    with pytest.raises(ReplicasDifferError, match=r"no state is on a majority of them: rank 0 \| rank 1 at step 4"):
+    with pytest.raises(ReplicasDifferError, match=r"no majority of them agrees: rank 0 \| rank 1 at step 4"):
         run_disturbed(training, dataset_parameters, FLIP="moments:1:4", EMULATED_AMP="1")
     (newest,) = checkpoint_paths(training.output_dir)
     run_disturbed(training, dataset_parameters, newest, EMULATED_AMP="1")
     (warning,) = [event.message for event in events_of(training, WarningRaised)]
     assert "the ranks differed at step 4" in warning
-    assert "the state of rank 0, so rank 1 had made the error" in warning
+    assert "the state of rank 0, so rank 1 made the error" in warning
     assert events_of(training, Finished)
 
 

@@ -1,4 +1,4 @@
-"""A rank that is slower than the others is named in a warning, with the reason."""
+"""A warning names a rank that is slower than the others, and the reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECIPE = {"ranks": 2, "epochs": 8, "eval_interval": 8, "save_interval": 8, "prin
 
 
 def test_rank_with_slow_images_is_named(training_parameters, dataset_parameters):
-    """A rank whose images take 0.75 s each is named as slow because of its images, and the other rank waits for it.
+    """If each image takes a rank 0.75 s, it is reported as slow because of its images, and the other rank waits for it.
 
     The delay is large, because steps vary by several tenths of a second on a busy machine. The epoch has 9 steps.
     """
@@ -45,7 +45,7 @@ def test_rank_with_slow_images_is_named(training_parameters, dataset_parameters)
 
 @pytest.mark.exhaustive
 def test_rank_with_a_slow_device_is_named(training_parameters, dataset_parameters, tmp_path: Path):
-    """A rank that the system stops for two thirds of the time is named as slow because of its device."""
+    """A rank that is stopped for two thirds of the time is reported as slow because of its device."""
     training = training_parameters(**{**RECIPE, "epochs": 40, "eval_interval": 40, "save_interval": 40})
     is_over = threading.Event()
 
@@ -71,7 +71,7 @@ def test_rank_with_a_slow_device_is_named(training_parameters, dataset_parameter
     warnings = [e.message for e in read_events(events_path(training.output_dir)) if isinstance(e, WarningRaised)]
     assert warnings
     assert warnings[0].startswith("rank 0 is slow")
-    assert "its device computes more slowly" in warnings[0]
+    assert "its device is slow" in warnings[0]
 
 
 def _stop_and_go(pid: int, is_over: threading.Event) -> None:

@@ -144,6 +144,16 @@ def test_diverged_steps_are_not_saved(training_parameters, dataset_parameters):
         assert math.isfinite(interval[0]), path.name
 
 
+def test_weights_that_overflow_are_not_saved(training_parameters, dataset_parameters):
+    """If the weights become infinite in a step whose loss is still finite, the set of this step is not saved."""
+    rate = {"name": "Cosine", "learning_rate": 1e39}  # infinite as float32
+    often = {"batch_size_per_rank": 3, "save_interval_steps": 1, "keep_checkpoints": 99, "print_batch_step": 100}
+    training = training_parameters(ranks=1, epochs=1, lr=rate, **often)
+    with pytest.raises(NonFiniteLossError):
+        train(training, dataset_parameters)
+    assert checkpoint_paths(training.output_dir) == []
+
+
 def test_training_runs_with_small_shared_memory(training_parameters, striped_dataset: Path, tmp_path: Path):
     """Fault 38: training runs with a small /dev/shm, because data loader workers do not use it.
 

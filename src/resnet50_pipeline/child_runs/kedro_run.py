@@ -38,7 +38,7 @@ def run_kedro(
     Args:
         run_file: file passed to `--config`.
         log: file to append the output to.
-        environment: variables that the run gets in addition to this process's environment.
+        environment: variables for the run, in addition to this process's environment.
         project_path: folder of the project.
         should_continue: called regularly, and once more after the run has ended. The run is stopped if this function
             returns False.
@@ -59,8 +59,8 @@ def run_kedro(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            # Its own session shields the run from Ctrl-C in the terminal. Only this process may signal it, because a
-            # second signal would end it before it has saved a checkpoint set.
+            # A separate session shields the run from Ctrl-C in the terminal. Only this process may signal the run,
+            # because a second signal would end it before it has saved a checkpoint set.
             start_new_session=True,
         )
     try:

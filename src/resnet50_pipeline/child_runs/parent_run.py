@@ -1,4 +1,4 @@
-"""Makes a `kedro run`'s MLflow run a child of this process's MLflow run, which it describes."""
+"""Makes the MLflow run of a `kedro run` a child of this process's MLflow run, and describes this parent run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def child_environment(
     """Return the environment variables that make a `kedro run` a child run.
 
     Args:
-        parent: this process's run, which reports its own results and end.
+        parent: this process's run. Its results and end are recorded by this process, not by its children.
         kind: program that starts the child runs.
         title: last part of the parent's name.
         name: last part of the child's name, such as `trial 3`.
@@ -66,7 +66,7 @@ def describe_parent(
     Args:
         parent: this process's run.
         result: the most important result.
-        head: head of the table of child runs.
+        head: headings of the table of child runs.
         rows: rows of the table.
         files: artifacts of the run to link to, keyed by title.
     """

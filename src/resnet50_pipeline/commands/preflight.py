@@ -78,7 +78,14 @@ def plan_run(options: dict[str, Any], project_path: Path) -> RunPlan:
     environment = environment_of(options)
     if makes_sample(environment):
         require_sample(environment, options["params"] or {}, is_sample=True)
-    return make_plan(parameters, places, project_path, makes_sample=makes_sample(environment))
+    workspace = configuration["globals"].get("workspace")
+    return make_plan(
+        parameters,
+        places,
+        project_path,
+        makes_sample=makes_sample(environment),
+        workspace=None if workspace is None else Path(workspace),
+    )
 
 
 def _show(findings: list[Finding], plan: RunPlan, details: str) -> None:

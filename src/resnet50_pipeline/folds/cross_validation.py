@@ -33,7 +33,7 @@ _MOST_DIFFERENCES = 5
 
 
 class State(FrozenModel):
-    """What a later command needs to continue.
+    """The state from which a later command continues.
 
     Attributes:
         session: key of the MLflow run.

@@ -63,7 +63,7 @@ class FoldsPlan:
             RUN_DIR: str(folder),
             DATA_DIR: str(folder),
             "dataset": {"lists": str(self.lists[number - 1])},
-            # The runs would overwrite each other's sets in a common mirror.
+            # In a shared mirror, the runs would overwrite each other's sets.
             "training": {"resume": "auto", "checkpoint_mirror": None},
             # The champion may have been trained on this fold's val images, so a comparison would be unfair.
             "evaluation": {"output_dir": str(folder), "split": "val", "compare_with": None},
@@ -77,10 +77,10 @@ class FoldsPlan:
         )
 
     def describe(self) -> dict[str, str]:
-        """Return what affects the results: recipe, training parameters, digests of the lists, and ids of patches."""
+        """Return everything that affects the results: recipe, training parameters, list digests and patch ids."""
         training = self.training.model_dump(mode="json", exclude={"launch", *_FREE_SETTINGS})
         if not self.training.deterministic:
-            # Folds from before the parameter existed can continue.
+            # Cross-validations that were started before this parameter existed can continue.
             del training["deterministic"]
         digests = {}
         for number, lists in enumerate(self.lists, start=1):

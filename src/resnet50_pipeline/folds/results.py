@@ -1,4 +1,4 @@
-"""Stores the result of each fold, and summarizes them by mean and standard deviation."""
+"""Stores the result of each fold, and computes the mean and standard deviation over the folds."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from resnet50_pipeline.recipes import RECIPE
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.runs import RunDescription
 
-# Excluded: does not affect the results, and a database URI may contain a password.
+# This group is excluded, because it does not affect the results, and a database URI may contain a password.
 _NOT_LOGGED = frozenset({"tracking"})
 # Groups whose changes appear in a run's name. MLflow's run list has no room for more.
 _NAMED_GROUPS = ("recipe", "training", "dataset", "data_preparation")

@@ -1,4 +1,4 @@
-"""Writes all problems with a list file next to the Data Docs, because the error message shows only a few."""
+"""Writes a report of all problems with a list file, because the error message shows only a few of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE_NAME = "list_problems.txt"
 
 
 class FullListHooks:
-    """Writes all problems with a list file to a report before the command prints the error."""
+    """Writes the report next to the Data Docs before the command prints the error."""
 
     @hook_impl
     def on_node_error(self, error: Exception, catalog: CatalogProtocol[Any, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Writes the index page of a run, and describes the run in MLflow with the same words and links."""
+"""Writes the index page of a run, and sets the run's description in MLflow to the same text and links."""
 
 from __future__ import annotations
 

@@ -20,6 +20,14 @@ def _no_metrics(_data: Any) -> dict[str, float]:
     return {}
 
 
+def _always(_data: Any) -> bool:
+    return True
+
+
+def _has_rows(table: pd.DataFrame) -> bool:
+    return not table.empty
+
+
 @dataclass(frozen=True)
 class LoggedDataset:
     """Artifact, tags and metrics to log when a dataset is saved.
@@ -28,11 +36,13 @@ class LoggedDataset:
         folder: artifact folder for the saved file or folder; if "", no artifact is logged.
         tags: function that returns the tags for the data.
         metrics: function that returns the metrics for the data.
+        has_artifact: function that returns whether the artifact is logged for the data.
     """
 
     folder: str = ""
     tags: Callable[[Any], dict[str, str]] = _no_tags
     metrics: Callable[[Any], dict[str, float]] = _no_metrics
+    has_artifact: Callable[[Any], bool] = _always
 
 
 def _version_tag(model: Mapping[str, Any]) -> dict[str, str]:
@@ -69,7 +79,7 @@ LOGGED_DATASETS: dict[str, LoggedDataset] = {
     "per_class_metrics": LoggedDataset("evaluation"),
     "label_issues": LoggedDataset("evaluation"),
     "slices": LoggedDataset("evaluation"),
-    "robustness": LoggedDataset("evaluation", metrics=_robustness_metrics),
+    "robustness": LoggedDataset("evaluation", metrics=_robustness_metrics, has_artifact=_has_rows),
     "plots": LoggedDataset("evaluation"),
     "evaluation_report": LoggedDataset("evaluation"),
     "registered_model": LoggedDataset(tags=_version_tag),

@@ -1,4 +1,4 @@
-"""Finds the address or the command that shows the MLflow runs of an environment."""
+"""Finds the address or the command for viewing the MLflow runs of an environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resnet50_pipeline.tracking.pages import LOCAL_SERVER
 
 @dataclass(frozen=True)
 class MlflowPlace:
-    """Where to see the runs.
+    """Where to view the runs.
 
     Attributes:
         base: address of the server, or the address that `make ui` will use.
@@ -34,7 +34,7 @@ class MlflowPlace:
 
 
 def find_place(run_params: Mapping[str, Any], catalog: CatalogProtocol[Any, Any]) -> MlflowPlace:
-    """Return where to see the runs of the environment and parameters of a Kedro run."""
+    """Return where to view the runs for the environment and parameters of a Kedro run."""
     tracking = read_group(catalog.load("parameters"), "tracking", TrackingParameters)
     given = (run_params.get("runtime_params") or {}).get("tracking", {})
     return describe_place(tracking, Path.cwd(), run_params.get("env"), given)

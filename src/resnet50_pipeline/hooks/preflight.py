@@ -34,10 +34,10 @@ from resnet50_pipeline.preflight.parameter_groups import (
     TRAINING_DIR,
     require_known_groups,
 )
-from resnet50_pipeline.preflight.plan import find_workspace, make_plan
+from resnet50_pipeline.preflight.plan import find_claims, make_plan
 from resnet50_pipeline.progress import show_activity
 from resnet50_pipeline.tracking.address import find_address
-from resnet50_pipeline.training_dir import RUN_DIR, events_path
+from resnet50_pipeline.training_dir import events_path
 
 # An input of every node that starts ranks.
 RANK_PARAMETERS = "params:training"
@@ -51,12 +51,15 @@ class PreflightHooks:
 
     def __init__(self) -> None:
         self._project_path = Path()
+        self._workspace: Path | None = None
         self._claims = contextlib.ExitStack()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Remember the project folder."""
+        """Remember the project folder and the workspace."""
         self._project_path = context.project_path
+        workspace = context.config_loader["globals"].get("workspace")
+        self._workspace = None if workspace is None else Path(workspace)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(
@@ -85,9 +88,10 @@ class PreflightHooks:
         require_inputs(pipeline, catalog)
         require_one_validation(pipeline, catalog)
         require_one_training(pipeline, catalog, parameters)
-        if workspace := Path(parameters[RUN_DIR]) if RUN_DIR in parameters else find_workspace(places):
-            self._claims.enter_context(claim_output_dir(workspace))
+        written = [path for name in pipeline.all_outputs() if (path := _path_of(catalog, name)) is not None]
         try:
+            for folder in find_claims(self._workspace, parameters, written):
+                self._claims.enter_context(claim_output_dir(folder))
             # Validate the parameters only once: later hooks get the models from the catalog.
             tracking = read_group(parameters, "tracking", TrackingParameters)
             training = read_group(parameters, "training", TrainingParameters)
@@ -101,6 +105,7 @@ class PreflightHooks:
                     places,
                     self._project_path,
                     makes_sample=makes_sample(run_params["env"]),
+                    workspace=self._workspace,
                 )
                 trains = TRAINING_DIR in pipeline.all_outputs()
                 if trains:
@@ -126,7 +131,7 @@ class PreflightHooks:
 
 
 def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
-    """Raise an error if results of earlier runs that this run needs are missing.
+    """Raise an error if this run needs results of earlier runs that do not exist.
 
     Raises:
         DatasetNotFoundError: if results are missing; the message lists all their paths.

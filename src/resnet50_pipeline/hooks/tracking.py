@@ -126,7 +126,7 @@ class TrackingHooks:
             self._run.set_tags(tags)
         if metrics := logged.metrics(data):
             self._run.log_metrics(metrics, on_val=dataset_name == "metrics" and self._evaluates_val_list())
-        if logged.folder:
+        if logged.folder and logged.has_artifact(data):
             self._run.log_artifact(Path(self._catalog[dataset_name].filepath), logged.folder)
         if dataset_name == VALIDATION_REPORT:
             self._log_datasets(data)

@@ -1,10 +1,10 @@
-"""Computes the interval between checkpoint sets that loses the least time.
+"""Computes the interval between checkpoint sets that minimizes lost time.
 
-A run loses time in two ways. Each set pauses training for C seconds. A failure, expected once in M seconds, costs half
-an interval T on average. The lost share of the time is C / T + T / (2 M), with its minimum at
+A run loses time in two ways. Each set pauses training for C seconds. A failure, expected once every M seconds, costs
+half an interval of T seconds on average. The fraction of time lost is C / T + T / (2 M), which is smallest for
 T = sqrt(2 C M) (J. W. Young, "A first order approximation to the optimum checkpoint interval", CACM 17(9), 1974;
 J. T. Daly, "A higher order estimate of the optimum checkpoint interval for restart dumps", FGCS 22(3), 2006). The time
-to start again after a failure does not depend on the interval.
+needed to restart after a failure does not depend on the interval.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from resnet50_pipeline.text import pluralize
 
 _SECONDS_PER_DAY = 86_400
 _MIN_SETS = 3
-"""Sets to measure before a run logs the interval. The first one may be slower."""
+"""Number of sets to measure before a run logs the interval. The first set may be slower than the others."""
 
 
 @dataclass(frozen=True)
 class SaveCosts:
-    """What a training run has measured.
+    """The costs of saving that a training run has measured.
 
     Attributes:
         stall_seconds: median time for which a set pauses training.
@@ -42,14 +42,14 @@ class SaveCosts:
 
 @dataclass(frozen=True)
 class SaveInterval:
-    """The interval that loses the least time, and the configured one.
+    """The interval that minimizes lost time, and the configured interval.
 
     Attributes:
         steps: best number of steps between sets, at least 1.
         seconds: duration of these steps.
-        loss: share of the time lost with this interval, 0..1.
+        loss: fraction of time lost with this interval, 0..1.
         current_steps: configured number of steps between sets.
-        current_loss: share of the time lost with the configured interval.
+        current_loss: fraction of time lost with the configured interval.
     """
 
     steps: int
@@ -59,17 +59,18 @@ class SaveInterval:
     current_loss: float
 
     def describe(self, costs: SaveCosts, training: TrainingParameters) -> str:
-        """Describe both intervals, and what they are computed from."""
+        """Describe both intervals and the figures that they are computed from."""
         days = training.launch.days_between_failures / training.launch.machines
         return (
-            f"sets every {pluralize(self.steps, 'step')} ({self.seconds:.0f} s) lose the least time ({self.loss:.2%}), "
-            f"every {pluralize(self.current_steps, 'step')} as configured {self.current_loss:.2%}: a set pauses "
-            f"training for {1000 * costs.stall_seconds:.0f} ms, and a failure is expected every {days:.3g} days"
+            f"saving a set every {pluralize(self.steps, 'step')} ({self.seconds:.0f} s) minimizes lost time "
+            f"({self.loss:.2%}); the configured interval of {pluralize(self.current_steps, 'step')} loses "
+            f"{self.current_loss:.2%}. A set pauses training for {1000 * costs.stall_seconds:.0f} ms, and a "
+            f"failure is expected every {days:.3g} days"
         )
 
 
 def measure_costs(events: Iterable[AnyEvent]) -> SaveCosts | None:
-    """Return what a training run has measured, or None if it has not saved a set or reported a step."""
+    """Return the costs that a training run has measured, or None if it has not saved a set or reported a step."""
     stalls, steps, started = [], [], None
     for event in events:
         match event:
@@ -85,7 +86,7 @@ def measure_costs(events: Iterable[AnyEvent]) -> SaveCosts | None:
 
 
 def find_best_interval(costs: SaveCosts, training: TrainingParameters) -> SaveInterval:
-    """Return the interval that loses the least time. A failure of any machine ends the run."""
+    """Return the interval that minimizes lost time. A failure of any machine ends the run."""
     between_failures = training.launch.days_between_failures * _SECONDS_PER_DAY / training.launch.machines
 
     def loss(steps: int) -> float:
@@ -106,7 +107,7 @@ class IntervalAdvice:
         self._training, self._events, self._sets = training, list[AnyEvent](), 0
 
     def add(self, event: AnyEvent) -> str | None:
-        """Return the description after the event that completes the measurement, and None otherwise."""
+        """Return the description if this event completes the measurement, and None otherwise."""
         if self._sets == _MIN_SETS:
             return None
         if isinstance(event, Started | TrainStep | CheckpointSaved):

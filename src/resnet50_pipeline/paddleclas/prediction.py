@@ -59,7 +59,7 @@ def predict_list(
 
     Raises:
         CheckpointError: if the model is damaged, or its weights belong to a different network.
-        ExportError: if the model is an exported one and there are to be heat maps.
+        ExportError: if heat maps are requested for an exported model.
         ImageDecodeError: if an image cannot be read.
         RankFailedError: if a rank failed or hung, or the predictions are incomplete.
     """

@@ -115,7 +115,7 @@ def _run_with_restarts(
 ) -> None:
     output_dir, launch = Path(config.Global.output_dir), training.launch
     most = launch.max_restarts if launch.is_one_machine else 0
-    before = last_event(events_path(output_dir))  # `finished` if an early stopped run continues
+    before = last_event(events_path(output_dir))  # `finished` if this run continues one that stopped early
     try:
         for restart in range(1, most + 2):
             try:
@@ -132,7 +132,7 @@ def _run_with_restarts(
             time.sleep(min(2**restart, _LONGEST_PAUSE_SECONDS))
             raise_if_interrupted()
             resume = bool(checkpoint_paths(output_dir))
-    except (CheckpointError, NonFiniteLossError):  # to resume would lead to the same error
+    except (CheckpointError, NonFiniteLossError):  # resuming would lead to the same error
         raise
     except BaseException as error:
         if checkpoint_paths(output_dir):

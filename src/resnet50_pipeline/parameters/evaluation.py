@@ -53,9 +53,9 @@ class EvaluationParameters(FiniteModel):
     )
     slice_attributes: Path | None = Field(
         default=None,
-        description="CSV file with a column `path` (as in the predictions) and further columns, such as the camera or "
-        "the site. The accuracy is computed for each value; numbers are divided at quartiles. null: only attributes in "
-        "the manifest.",
+        description="CSV file with a `path` column (as in the predictions) and additional columns, such as the camera "
+        "or the site. Accuracy is computed for each value of a column, or for each quartile if the values are numbers. "
+        "null: only attributes in the manifest.",
     )
     compare_with: str | None = Field(
         default=None,
@@ -80,14 +80,14 @@ class EvaluationParameters(FiniteModel):
         default=0,
         ge=0,
         le=500,
-        description="Number of images for which the report shows where the evidence for the predicted class is, by "
-        "Grad-CAM (Selvaraju et al. 2017): half of them wrong predictions. Only for the checkpoint from training. 0: "
-        "none.",
+        description="Number of images for which the report shows a heat map of the evidence for the predicted class, "
+        "computed with Grad-CAM (Selvaraju et al. 2017). Half of the images are wrong predictions. Available only for "
+        "the checkpoint from training. 0: none.",
     )
     corruptions: bool | tuple[str, ...] = Field(
         default=False,
-        description="Corruptions of the benchmark ImageNet-C (Hendrycks and Dietterich 2019) to evaluate on, each at 5 "
-        "severities. true: all 15, which takes as long as 75 evaluations or longer. A list of names, such as "
+        description="Corruptions from the ImageNet-C benchmark (Hendrycks and Dietterich 2019) to evaluate on, each at "
+        "5 severities. true: all 15, which takes at least as long as 75 evaluations. A list of names, such as "
         "[fog, motion_blur]: only these. false: none.",
     )
     data_origin: str = Field(default="", description="Where the images come from, for the model card.")

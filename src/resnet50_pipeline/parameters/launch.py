@@ -63,18 +63,18 @@ class LaunchParameters(FiniteModel):
     max_restarts: int = Field(
         default=0,
         ge=0,
-        description="*native*: maximum number of times that the ranks are started again from the newest checkpoint set "
-        "after a rank was killed, crashed or hung, on a single machine or in elastic training. A wrong parameter, "
-        "a full disk or a NaN ends the run at once. 0: any failure ends the run.",
+        description="*native*: maximum number of times that the ranks are restarted from the newest checkpoint set "
+        "after a rank is killed, crashes or hangs, on a single machine or in elastic training. A wrong parameter, "
+        "a full disk or a NaN ends the run immediately. 0: any failure ends the run.",
     )
 
     days_between_failures: float = Field(
         default=154.0,
         gt=0,
         description="Mean time between failures of one machine in days. Preflight and training use it only to report "
-        "which interval between checkpoint sets loses the least time. The default is the rate of hardware failures of "
-        "machines with 8 GPUs at Meta, 6.5 per 1000 days (Kokolis et al. 2025, Revisiting Reliability in Large-Scale "
-        "Machine Learning Research Clusters); preemptions are not included.",
+        "the interval between checkpoint sets that minimizes lost time. The default corresponds to the rate of "
+        "hardware failures of machines with 8 GPUs at Meta, 6.5 per 1000 days (Kokolis et al. 2025, Revisiting "
+        "Reliability in Large-Scale Machine Learning Research Clusters); preemptions are not included.",
     )
 
     @property

@@ -32,9 +32,9 @@ class GateParameters(FiniteModel):
     )
     allow_other_data: bool = Field(
         default=False,
-        description="Whether a version passes although it cannot be compared with the champion, because the champion "
-        "was evaluated on different data. false: the version does not pass, and a person decides (`kedro promote "
-        "VERSION`).",
+        description="Whether a version can pass even if it cannot be compared with the champion, because the champion "
+        "was evaluated on different data. false: the version does not pass, but a person can still promote it (`kedro "
+        "promote VERSION`).",
     )
 
 

@@ -132,7 +132,7 @@ def check_claims(*folders: Path) -> Iterator[Finding]:
 
 
 def check_save_interval(training: TrainingParameters, output_dir: Path) -> Iterator[Finding]:
-    """Report the interval that loses the least time, if an earlier run in the folder has measured what a set costs."""
+    """Report the interval that minimizes lost time, if an earlier run in the folder has measured the cost of a set."""
     costs = measure_costs(read_events(events_path(output_dir))) if training.engine == "native" else None
     if costs is not None:
         found = find_best_interval(costs, training).describe(costs, training)

@@ -69,7 +69,7 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
         yield checkpoints.check_start(training, plan.project_path / plan.training_dir)
         yield from checkpoints.check_mirror(training, plan.project_path / plan.training_dir)
     if plan.evaluation is not None:
-        yield from check_evaluation(plan.evaluation, plan.workspace)
+        yield from check_evaluation(plan.evaluation, *plan.result_folders)
     if plan.registration is not None:
         yield from check_registration(plan.registration)
 
@@ -77,6 +77,6 @@ def check_machine(plan: RunPlan, *, trains: bool) -> Iterator[Finding]:
 def check_data(plan: RunPlan) -> Iterator[Finding]:
     """Check the dataset, MLflow's database file, the outbox, and whether another run is using the workspace."""
     yield dataset.check_dataset(plan.dataset_root, plan.dataset, makes_sample=plan.makes_sample)
-    yield from checkpoints.check_claims(plan.workspace, plan.project_path / plan.training_dir)
+    yield from checkpoints.check_claims(*plan.claims, plan.project_path / plan.training_dir)
     yield from mlflow_store.check_store_file(plan.tracking, plan.project_path)
     yield mlflow_store.check_outbox(plan.project_path)

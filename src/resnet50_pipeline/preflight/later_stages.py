@@ -17,15 +17,15 @@ ONNX_PACKAGES = ("paddle2onnx", "onnxruntime")
 INSTALL_ONNX = "pip install -e '.[onnx]' in the project folder, or set model_registration.onnx=false"
 
 
-def check_evaluation(evaluation: EvaluationParameters, workspace: Path) -> Iterator[Finding]:
-    """Check that the files named in `evaluation` exist, except files in the workspace, which the run may create."""
+def check_evaluation(evaluation: EvaluationParameters, *result_folders: Path) -> Iterator[Finding]:
+    """Check that the files named in `evaluation` exist, except files in the folders to which the run writes."""
     if evaluation.true_labels is not None:
         yield _check_true_labels(evaluation.true_labels)
     named: dict[str, Path | None] = {"image_list": evaluation.image_list, "image_root": evaluation.image_root}
     for name, reference in (("compare_with", evaluation.compare_with), ("model", evaluation.model)):
         named[name] = None if reference is None or is_registered_reference(reference) else Path(reference)
     for name, path in named.items():
-        if path is None or path.absolute().is_relative_to(workspace.absolute()):
+        if path is None or any(path.absolute().is_relative_to(folder.absolute()) for folder in result_folders):
             continue
         is_good = path.exists() if name != "model" else _is_model(path)
         yield judge(
@@ -53,7 +53,7 @@ def check_registration(registration: ModelRegistrationParameters) -> Iterator[Fi
 
 
 def _is_model(path: Path) -> bool:
-    # Imported late: this module loads OpenCV, which has its own check.
+    # Import late, because this module loads OpenCV, which has a separate check.
     from resnet50_pipeline.paddleclas.evaluated_model import EXPORTED
 
     return (path / EXPORTED).is_file() or find_weights(path) is not None

@@ -142,7 +142,7 @@ def check_processors(training: TrainingParameters) -> Finding:
     """Check that there is a processor for each busy thread. Otherwise, all ranks wait for the slowest one."""
     launch = training.launch
     ranks = len(launch.devices)
-    # On the CPU, a rank and its loader processes rarely compute at the same time, so only the rank's threads count.
+    # On a CPU, a rank and its loader processes rarely compute at the same time, so count only the rank's threads.
     busy = launch.threads_per_rank + (training.loader.num_workers if launch.device != "cpu" else 0)
     needed = ranks * busy
     processors = len(os.sched_getaffinity(0))

@@ -25,7 +25,7 @@ _MAX_SHOWN = 6
 def check_pairs(
     launch: LaunchParameters, measure: Callable[[LaunchParameters], Mapping[str, Any]] | None = None
 ) -> Finding:
-    """Start all ranks of this machine, and return a finding about the all-reduce between each pair of devices.
+    """Start all ranks on this machine, and return a finding about the all-reduce between each pair of devices.
 
     Args:
         launch: at least two devices.
@@ -37,7 +37,8 @@ def check_pairs(
     except PipelineError as error:
         message = " ".join(str(error).split())[-300:]
         remedy = (
-            "check `nvidia-smi topo -m` and the kernel log; NCCL_DEBUG=INFO in training.launch.environment explains"
+            "check `nvidia-smi topo -m` and the kernel log; for details, set NCCL_DEBUG=INFO in "
+            "training.launch.environment"
         )
         return Finding("card pairs", "blocking", message, needed, remedy)
     numbers = combinations(launch.devices, 2)
@@ -53,7 +54,7 @@ def check_pairs(
 
 
 def measure_pairs(launch: LaunchParameters, size: int | None = None) -> dict[str, Any]:
-    """Return the JSON object of trainer/probes/pair_reduction.py, which runs with the ranks of this machine.
+    """Run trainer/probes/pair_reduction.py on this machine's ranks, and return the JSON object that it writes.
 
     Raises:
         PipelineError: if a rank fails or does not finish.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from resnet50_pipeline.parameters import (
     TrainingParameters,
     read_group,
 )
-from resnet50_pipeline.training_dir import config_path, log_dir
+from resnet50_pipeline.training_dir import DATA_DIR, RUN_DIR, config_path, log_dir
 
 if TYPE_CHECKING:
     from resnet50_pipeline.recipe.document import TrainingConfig
@@ -53,6 +52,8 @@ class RunPlan:
         evaluation: `params:evaluation`; None if the run does not include evaluation.
         registration: `params:model_registration`; None if the run does not include registration.
         packs_shards: whether the ranks read images from shards.
+        result_folders: folders that the run may write results to.
+        claims: folders that the run locks.
     """
 
     project_path: Path
@@ -64,6 +65,8 @@ class RunPlan:
     evaluation: EvaluationParameters | None = None
     registration: ModelRegistrationParameters | None = None
     packs_shards: bool = False
+    result_folders: tuple[Path, ...] = ()
+    claims: tuple[Path, ...] = ()
 
     @property
     def dataset_root(self) -> Path:
@@ -74,11 +77,6 @@ class RunPlan:
     def training_dir(self) -> Path:
         """Path of the training folder."""
         return self.paths["training_dir"]
-
-    @property
-    def workspace(self) -> Path:
-        """Folder that contains all results of the run."""
-        return find_workspace(self.paths) or self.training_dir.parent
 
     @functools.cached_property
     def class_num(self) -> int:
@@ -161,14 +159,34 @@ class RunPlan:
         return config_path(self.training_dir).name, config.to_yaml()
 
 
-def find_workspace(paths: Mapping[str, Path]) -> Path | None:
-    """Return the folder that contains all of a run's results, or None if `paths` has no manifest or training_dir."""
-    places = [paths[name].absolute() for name in ("manifest", "training_dir") if name in paths]
-    return Path(os.path.commonpath(places)) if len(places) > 1 else None
+def find_claims(workspace: Path | None, parameters: Mapping[str, Any], written: Iterable[Path]) -> list[Path]:
+    """Return the folders to lock, so that no other run writes to them.
+
+    With `run_dir`, only this folder is locked, because the trials of a sweep run at the same time. With `data_dir`, a
+    run that writes only to this folder may run while another run uses the workspace.
+
+    Args:
+        workspace: folder of the environment's results, or None if there is none.
+        parameters: parameter groups, and `run_dir` and `data_dir` if they are set.
+        written: paths that the run writes.
+    """
+    if RUN_DIR in parameters:
+        return [Path(parameters[RUN_DIR])]
+    folders = [] if workspace is None else [workspace]
+    if DATA_DIR in parameters:
+        data_dir = Path(parameters[DATA_DIR])
+        is_outside = any(not path.absolute().is_relative_to(data_dir.absolute()) for path in written)
+        folders = [data_dir, *(folders if is_outside else [])]
+    return list({folder.resolve(): folder for folder in folders}.values())
 
 
 def make_plan(
-    parameters: Mapping[str, Any], paths: Mapping[str, Path], project_path: Path, *, makes_sample: bool
+    parameters: Mapping[str, Any],
+    paths: Mapping[str, Path],
+    project_path: Path,
+    *,
+    makes_sample: bool,
+    workspace: Path | None = None,
 ) -> RunPlan:
     """Return the plan of a run.
 
@@ -177,6 +195,7 @@ def make_plan(
         paths: catalog paths keyed by dataset name.
         project_path: project folder.
         makes_sample: whether the run creates the sample dataset.
+        workspace: folder of the environment's results, or None if there is none.
 
     Raises:
         ParameterError: if a group is invalid; the message lists the errors in all groups.
@@ -201,6 +220,17 @@ def make_plan(
     if problems or dataset is None or training is None or tracking is None:
         raise ParameterError("\n".join(problems))
     packs_shards = preparation is not None and preparation.shards.mode is not None
+    given = [Path(parameters[name]) for name in (RUN_DIR, DATA_DIR) if name in parameters]
     return RunPlan(
-        project_path, dataset, training, tracking, paths, makes_sample, evaluation, registration, packs_shards
+        project_path,
+        dataset,
+        training,
+        tracking,
+        paths,
+        makes_sample,
+        evaluation,
+        registration,
+        packs_shards,
+        result_folders=(*([] if workspace is None else [workspace]), *given),
+        claims=tuple(find_claims(workspace, parameters, paths.values())),
     )

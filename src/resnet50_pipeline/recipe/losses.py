@@ -47,7 +47,7 @@ class ClassWeightOptions(FiniteModel):
         ge=0,
         lt=1,
         description="*native*: β in the effective number of n images, (1 - β^n) / (1 - β), for effective-number. 0: no "
-        "weighting. Near 1: like balanced. null means 0.999.",
+        "weighting. Values near 1 behave like balanced. null means 0.999.",
     )
 
     @model_validator(mode="before")

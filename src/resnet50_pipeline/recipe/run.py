@@ -44,7 +44,8 @@ class Run(FiniteModel):
         default=None,
         description="*native*: whether virtual_ranks must determine the order in which gradients are added. true: a "
         "run whose ranks cannot share the virtual ranks fails. false: the order depends on the ranks, which saves "
-        "time with more than two ranks but changes the last bits. null: true if the ranks can share them.",
+        "time with more than two ranks but changes the last bits of the weights. null: true if the ranks can share "
+        "the virtual ranks.",
     )
     update_ratios: bool = Field(
         default=False,
@@ -77,7 +78,7 @@ class Run(FiniteModel):
         default="epoch",
         description="*native*: steps between comparisons of the ranks' weights and optimizer states, which detect "
         "silent data corruption. epoch: compare them only after each epoch and before each checkpoint set. A number: "
-        "also after every so many steps. null or 0: never.",
+        "also each time this number of steps has passed. null or 0: never.",
     )
     keep_checkpoints: int = Field(
         default=2, ge=1, description="*native*: number of recent checkpoint sets to keep in addition to the best one."
@@ -86,7 +87,7 @@ class Run(FiniteModel):
         default=False,
         description="*native*: whether to record the margin of each training image (logit of its label minus the "
         "largest other logit), averaged over training, in training/margins.parquet. Wrong labels have low margins "
-        "(area under the margin, Pleiss et al. 2020). The weights do not change. Not defined for mixed images.",
+        "(area under the margin, Pleiss et al. 2020). Does not affect the weights. Not available with mixed images.",
     )
 
     @field_validator("profile_steps")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,23 @@ def read_prediction_table(predictions: pd.DataFrame, class_num: int | None = Non
     if problems:
         raise EvaluationTableError(problems)
     return table
+
+
+def locate_images(table: PredictionTable, image_root: Path, dataset_root: Path) -> PredictionTable:
+    """Return the predictions with paths relative to the dataset root, and absolute paths of images outside it.
+
+    Relative paths identify the images of the dataset, for example in a fix list. An image in another folder, such as a
+    second val set, can have the same path relative to that folder.
+
+    Args:
+        table: predictions with paths relative to `image_root`.
+        image_root: folder of the evaluated images.
+        dataset_root: folder of the dataset.
+    """
+    root, dataset = image_root.resolve(), dataset_root.resolve()
+    places = [Path(os.path.normpath(root / path)) for path in table.paths]
+    paths = [str(path.relative_to(dataset) if path.is_relative_to(dataset) else path) for path in places]
+    return replace(table, paths=np.array(paths, dtype=object))
 
 
 def _whole_numbers(column: pd.Series[Any], problems: list[str]) -> NDArray[np.int64] | None:

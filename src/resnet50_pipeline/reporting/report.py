@@ -161,10 +161,10 @@ def _collect_data(inputs: ReportInputs, table: PredictionTable, names: ClassName
 
 
 def _describe_label_issues(inputs: ReportInputs) -> LabelGallery:
-    roots = {inputs.evaluation_summary.get("split") or "": inputs.dataset_root}
+    splits = [inputs.evaluation_summary.get("split") or ""]
     if "train" in set(inputs.label_issues["split"]):
-        roots["train"] = inputs.train_root
-    return describe_label_issues(inputs.label_issues, roots)
+        splits.append("train")
+    return describe_label_issues(inputs.label_issues, splits, inputs.train_root)
 
 
 def _describe_shown_images(images: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.imagenet.lists.fixes import ACTIONS, Action, Fix, read_fixes, render_fixes
 from resnet50_pipeline.imagenet.lists.patches import PATCHED_SPLITS
 from resnet50_pipeline.imagenet.synsets import ImageClass
+from resnet50_pipeline.processes.locks import holding
 from resnet50_pipeline.text import pluralize
 
 logger = logging.getLogger(__name__)
@@ -171,15 +172,22 @@ class Decisions:
                 fixes.pop(index, None)
             else:
                 fixes[index] = self._make_fix(self._candidates[index], action, label)
+            text = render_fixes([*(fixes[row] for row in sorted(fixes)), *self._others])
+            self._replace_file(text)
+            self._fixes, self._text = fixes, text
+
+    def _replace_file(self, text: str) -> None:
+        """Replace the file, unless another program has changed it since this review read or wrote it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A second review may save at the same time. A lock on the file itself would end when the file is replaced.
+        with holding(self.path.parent, wait=True):
             if _read_text(self.path) != self._text:
                 raise OSError(
                     errno.EEXIST,
                     "another program has changed the file, such as a second kedro review; stop this review, and start "
                     "it again to continue with the changed file",
                 )
-            text = render_fixes([*(fixes[row] for row in sorted(fixes)), *self._others])
             write_text(self.path, text)
-            self._fixes, self._text = fixes, text
 
     def _make_fix(self, candidate: Candidate, action: str, label: int | None) -> Fix:
         checked: Action | None = next((one for one in ACTIONS if one == action), None)

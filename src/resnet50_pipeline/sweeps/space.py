@@ -26,7 +26,7 @@ def require_space(space: Mapping[str, SearchRange], training: Mapping[str, Any])
 
     Raises:
         ParameterError: if Optuna rejects a range, or if `TrainingParameters` rejects a path, a value or a combination
-            of values. If every single value is valid, the message shows only the first rejected combination.
+            of values. If every value is valid on its own, the message shows only the first rejected combination.
     """
     to_distributions(space)
     ends = {path: values.choices or (values.low, values.high) for path, values in space.items()}

@@ -106,7 +106,7 @@ class Study:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Lock the study against other sweeps on this machine for the duration of the block."""
+        """Keep other sweeps on this machine from using the study for the duration of the block."""
         lock = self.folder / ".study.lock"
         lock.touch()
         with holding(lock, wait=True):
@@ -114,10 +114,10 @@ class Study:
 
     @contextlib.contextmanager
     def next_trial(self) -> Iterator[optuna.Trial | None]:
-        """Hold a claim on a stopped or new trial for the duration of the block.
+        """Claim a stopped or new trial for the duration of the block.
 
         Yields None if the study already has enough trials. The values of trial n depend only on the seed, n and the
-        earlier trials, however often the sweep was stopped and restarted.
+        earlier trials, no matter how often the sweep was stopped and restarted.
 
         Raises:
             ParameterError: if Optuna cannot combine the search space with that of earlier trials.

@@ -192,7 +192,7 @@ class _Sweep:
         if trial is not None:
             own = {
                 RUN_DIR: str(run_file.parent),
-                # The runs would overwrite each other's sets in a common mirror.
+                # In a shared mirror, the runs would overwrite each other's sets.
                 "training": {"resume": "auto", "checkpoint_mirror": None},
                 "evaluation": {"output_dir": str(run_file.parent)},
             }

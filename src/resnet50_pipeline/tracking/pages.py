@@ -1,7 +1,7 @@
-"""Addresses of pages in MLflow's UI, and the view in which an experiment opens.
+"""Builds the addresses of pages in MLflow's UI, and defines the view in which an experiment opens.
 
-MLflow 3 opens an experiment as traces of language models, unless the address or the experiment's kind shows that the
-runs train models. The columns of the run list are stored in a tag of the experiment, as MLflow's own "Share view" does.
+MLflow 3 shows an experiment as a list of LLM traces, unless the address or the experiment's kind indicates that its
+runs train models. As with MLflow's own "Share view", a tag of the experiment stores the columns of the run list.
 """
 
 from __future__ import annotations

@@ -54,6 +54,6 @@ def _find_run(store: Store, reference: str) -> tuple[str, str]:
     quoted = reference.replace("'", "")
     found = client.search_runs([experiment], f"attributes.run_name = '{quoted}'", max_results=2)
     if len(found) != 1:
-        problem = "several runs have this name" if found else f"there is no such run in {store.experiment}"
+        problem = "several runs have this name" if found else f"experiment {store.experiment!r} has no such run"
         raise TrackingError(f"{reference}: {problem} → use the run ID that MLflow shows")
     return str(found[0].info.run_id), reference

@@ -44,7 +44,7 @@ from resnet50_pipeline.tracking.store import Store, resolve_store
 
 logger = logging.getLogger(__name__)
 
-# Digest of the description that this project wrote. It shows whether somebody has edited the description since.
+# Digest of the description that this project wrote. It shows whether someone has edited the description since.
 # MLflow's pages hide tags with this prefix.
 _OWN_NOTE_TAG = "mlflow.note.digest"
 
@@ -78,11 +78,11 @@ class RunDescription:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as MLflow has it.
+    """A run as stored in MLflow.
 
     Attributes:
         experiment_id: MLflow's ID of the experiment.
-        has_foreign_note: whether somebody has written or edited the run's description in MLflow.
+        has_foreign_note: whether someone has written or edited the run's description in MLflow.
     """
 
     experiment_id: str
@@ -124,7 +124,7 @@ class TrackedRun:
         return self.outbox.connect()
 
     def read(self) -> StoredRun | None:
-        """Return the run as MLflow has it, or None if MLflow is unavailable."""
+        """Return the run as stored in MLflow, or None if MLflow is unavailable."""
         if self.run_id is None or not self.outbox.answers:
             return None
         try:
@@ -138,7 +138,7 @@ class TrackedRun:
         return StoredRun(str(run.info.experiment_id), is_foreign)
 
     def describe(self, note: str, stored: StoredRun) -> None:
-        """Set the run's Markdown description, unless somebody has edited it in MLflow.
+        """Set the run's Markdown description, unless someone has edited it in MLflow.
 
         The description of the parent run does not change.
 

@@ -100,7 +100,7 @@ def start_replica_check(
         found = [event for event in events if isinstance(event, ReplicasDiffer)]
         last = found[-1] if found else None
         if last is not None and last.step > start.state.step and len(last.digests) == ranks.count:
-            # One step later, the states of all ranks contain the effects of the error.
+            # A later step cannot be used, because by then the error has spread to the states of all ranks.
             earlier = last if last.step == last.verified_step + 1 else None
     return ReplicaCheck(
         config.Global.replica_check_interval,

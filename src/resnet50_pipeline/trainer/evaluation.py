@@ -166,14 +166,14 @@ def evaluate(
 
     Raises:
         CheckpointError: if the model is damaged or from another network.
-        ExportError: if the exported model cannot be loaded, or if it is to give heat maps.
+        ExportError: if the exported model cannot be loaded, or if heat maps are requested for it.
         ImageDecodeError: if an image cannot be read. An evaluation never skips or replaces images.
     """
     output_dir = heartbeat.folder
     evaluated = load_evaluated_model(config, model)
     if grad_cam_images and not hasattr(evaluated.network, "blocks"):
         raise ExportError(
-            f"{model}: an exported model has no layers for heat maps → evaluate its checkpoint set, or set "
+            f"{model}: heat maps cannot be computed for an exported model → evaluate its checkpoint set, or set "
             "evaluation.grad_cam_images: 0"
         )
     entries = read_list_file(list_file, class_num=config.Arch.class_num)
@@ -223,7 +223,8 @@ def evaluate(
 def choose_explained(found: Predictions, images: int) -> list[int]:
     """Return the list rows of the most confident wrong predictions and the least confident correct ones.
 
-    Each kind gets half of the places, or more if there are too few of the other kind.
+    Half of the rows are wrong predictions, and half are correct ones. If there are too few of one kind, there are more
+    of the other.
     """
     is_wrong, confidence = found.top_ids[:, 0] != found.label, found.top_probabilities[:, 0]
     wrong = found.index[is_wrong][np.argsort(-confidence[is_wrong], kind="stable")].tolist()

@@ -63,7 +63,7 @@ def export_checkpoint(
         label_names: class names, indexed by class id.
         check_images: number of val images to check.
         tolerance: largest difference in probability that passes the check.
-        writes_onnx: whether to write `inference.onnx` too.
+        writes_onnx: whether to also write `inference.onnx`.
 
     Raises:
         ExportError: if a difference exceeds `tolerance` (`export_check.json` lists the differences), or the ONNX

@@ -19,7 +19,7 @@ RESNET_FAMILY = (
     *(f"ResNet{depth}{kind}" for depth in (18, 34, 50, 101, 152) for kind in ("", "_vd")),
     "ResNet200_vd",
 )
-# Ends of the names of BatchNorm's running means and variances.
+# Suffixes of the names of BatchNorm's running means and variances.
 _RUNNING_STATISTICS = ("._mean", "._variance")
 
 

@@ -15,8 +15,7 @@ class Share:
     """A rank's share of each optimizer step.
 
     A step is divided among virtual ranks. Everything that affects the weights (images, BatchNorm statistics and random
-    numbers) depends on the virtual rank, not on the rank that computes the virtual rank. By default, each rank is one
-    virtual rank.
+    numbers) depends on the virtual rank, not on the rank that computes it. By default, each rank is one virtual rank.
 
     Attributes:
         virtual_ranks: total number of virtual ranks.

@@ -133,7 +133,7 @@ class TrainingRun:
         train_batches.epoch, train_batches.start_step = epoch, self._state.step_in_epoch * config.update_freq
         batches = step * batches_per_step
         learning_rate, clock = stepper.learning_rate, stepper.monitor.clock
-        clock.close()  # drops the time of the set that was saved after the previous epoch
+        clock.close()  # discards the time spent saving the set after the previous epoch
         waiting_since = time.perf_counter()
         for batch in self._data.train_loader if train_batches else ():
             reader_seconds = time.perf_counter() - waiting_since

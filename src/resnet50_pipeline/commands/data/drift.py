@@ -69,7 +69,7 @@ def drift(
         project = enter_configured_project(options)
         configuration = load_configuration(options, project)
         workspace = configuration["globals"]["workspace"]
-        from resnet50_pipeline.commands.data.image_features import compute_features, open_images
+        from resnet50_pipeline.commands.data.image_features import compute_features, draw_sample, open_images
         from resnet50_pipeline.expectations.drift import compare_features, compare_tables
         from resnet50_pipeline.tracking.fetch import fetch_model
 
@@ -82,12 +82,10 @@ def drift(
             dataset = read_group(configuration["parameters"], "dataset", DatasetParameters)
             fetched = fetch_model(open_registry(options).store, model, Path.cwd() / CACHE)
             samples = [
-                compute_features(
-                    fetched.inference_model, tables[(common or list(tables))[0]], open_images(folder, dataset)
-                )
+                draw_sample(tables[(common or list(tables))[0]], open_images(folder, dataset))
                 for tables, folder in ((before, started / (reference_root or root)), (after, root))
             ]
-            shifts.append(compare_features(*samples))
+            shifts.append(compare_features(*compute_features(fetched.inference_model, samples)))
         if not shifts:
             raise DatasetError(
                 f"{reference} has {' and '.join(before)}, but {current or workspace} has {' and '.join(after)} → "

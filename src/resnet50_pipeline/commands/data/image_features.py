@@ -1,12 +1,15 @@
-"""Computes the pooled features of a sample of images with a registered model."""
+"""Computes the pooled features of samples of images with a registered model."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +27,19 @@ MAX_IMAGES = 1_000
 _MAX_NAMED = 3
 
 
+@dataclass(frozen=True)
+class ImageSample:
+    """A sample of images.
+
+    Attributes:
+        digests: SHA-256 digest of each image, keyed by its path; "" if the digest is unknown.
+        read: function that returns the bytes of the image at a path.
+    """
+
+    digests: Mapping[str, str]
+    read: Callable[[str], bytes]
+
+
 def open_images(root: Path, dataset: DatasetParameters) -> Callable[[str], bytes]:
     """Return a function that reads an image of the dataset at `root`, from the archives or from a file.
 
@@ -34,47 +50,78 @@ def open_images(root: Path, dataset: DatasetParameters) -> Callable[[str], bytes
     return partial(read_image, root, index_archives(find_dataset(root, dataset).archives) if has_archives else {})
 
 
-def compute_features(inference_model: Path, images: pd.DataFrame, read: Callable[[str], bytes]) -> ImageFeatures:
-    """Return the features of at most `MAX_IMAGES` images. The same paths always give the same sample.
+def draw_sample(images: pd.DataFrame, read: Callable[[str], bytes]) -> ImageSample:
+    """Return a sample of at most `MAX_IMAGES` images. The same paths always give the same sample.
 
     Args:
-        inference_model: folder of the exported model.
         images: table with the columns `path` and `sha256`, which is empty if the digest is unknown.
-        read: returns the bytes of the image at a path.
+        read: function that returns the bytes of the image at a path.
+    """
+    known = images.drop_duplicates("path")
+    order = known["path"].map(lambda path: hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
+    drawn = known.loc[order.sort_values().index[:MAX_IMAGES]]
+    return ImageSample(dict(zip(drawn["path"], drawn["sha256"], strict=True)), read)
+
+
+def compute_features(inference_model: Path, samples: Sequence[ImageSample]) -> list[ImageFeatures]:
+    """Return the features of the images in each sample.
+
+    Args:
+        inference_model: folder of the exported model. It is loaded once for all samples.
+        samples: the images.
 
     Raises:
         DatasetError: if images cannot be read or decoded, or have another digest.
         ExportError: if the model cannot compute features.
     """
-    sample = images.drop_duplicates("path")
-    order = sample["path"].map(lambda path: hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest())
-    sample = sample.loc[order.sort_values().index[:MAX_IMAGES]]
-    contents: list[str] = []
-    problems: list[str] = []
     # The images may be in archives, so the classifier gets copies.
     with tempfile.TemporaryDirectory() as folder:
-        copies = [Path(folder) / str(number) for number in range(len(sample))]
-        for copy, path, expected in zip(copies, sample["path"], sample["sha256"], strict=True):
-            try:
-                content = read(path)
-            except (OSError, KeyError) as error:  # KeyError: not in the archive
-                reason = error.strerror if isinstance(error, OSError) else "not in the archive"
-                problems.append(f"{path} ({reason})")
-                continue
-            contents.append(hashlib.sha256(content).hexdigest())
-            if expected not in ("", contents[-1]):
-                problems.append(f"{path} (changed since the scan)")
-            copy.write_bytes(content)
-        answers = [] if problems else list(classify(inference_model, copies, 1, with_features=True))
-    problems += [
-        f"{path} ({answer['error']})"
-        for path, answer in zip(sample["path"], answers, strict=False)
-        if answer["status"] != 200
+        copied = [_copy_images(sample, Path(folder) / str(number)) for number, sample in enumerate(samples)]
+        images = [path for copies in copied for path in copies]
+        answers = iter(list(classify(inference_model, images, 1, with_features=True)))
+    return [
+        _collect_features(sample, copies, list(itertools.islice(answers, len(copies))))
+        for sample, copies in zip(samples, copied, strict=True)
     ]
+
+
+def _copy_images(sample: ImageSample, folder: Path) -> dict[Path, str]:
+    """Copy the images to a new folder, and return the digest of each copy, in the order of the sample."""
+    folder.mkdir()
+    copies: dict[Path, str] = {}
+    problems: list[str] = []
+    for number, (path, expected) in enumerate(sample.digests.items()):
+        try:
+            content = sample.read(path)
+        except (OSError, KeyError) as error:  # KeyError: not in the archive
+            reason = error.strerror if isinstance(error, OSError) else "not in the archive"
+            problems.append(f"{path} ({reason})")
+            continue
+        digest = hashlib.sha256(content).hexdigest()
+        if expected not in ("", digest):
+            problems.append(f"{path} (changed since the scan)")
+        copy = folder / str(number)
+        copy.write_bytes(content)
+        copies[copy] = digest
+    _require_usable(problems, sample)
+    return copies
+
+
+def _collect_features(
+    sample: ImageSample, copies: Mapping[Path, str], answers: Sequence[dict[str, Any]]
+) -> ImageFeatures:
+    """Return the features in the answers of the classifier, one answer per copy."""
+    answered = zip(sample.digests, answers, strict=True)
+    _require_usable([f"{path} ({answer['error']})" for path, answer in answered if answer["status"] != 200], sample)
+    features = np.array([answer["features"] for answer in answers], np.float32)
+    return ImageFeatures(features, list(copies.values()))
+
+
+def _require_usable(problems: Sequence[str], sample: ImageSample) -> None:
+    """Raise an error if there are problems, one per image."""
     if problems:
         raise DatasetError(
-            f"features need the images, but {len(problems):,} of {len(sample):,} cannot be used: "
+            f"features need the images, but {len(problems):,} of {len(sample.digests):,} cannot be used: "
             f"{list_names(problems, _MAX_NAMED)} → choose the folder of these images with --reference-root for the "
             "reference, or with --params dataset.root=FOLDER"
         )
-    return ImageFeatures(np.array([answer["features"] for answer in answers], np.float32), contents)

@@ -75,7 +75,7 @@ def describe_failure(
         is_same_without_code = first is not None and first.rank == named.rank and first.exit_code is None
         if first is None or is_same_without_code or (first.is_effect and not named.is_effect):
             first = named
-    # If the guard or the launcher receives a signal, the guard kills the ranks, and a rank may be seen to end first.
+    # If the guard or the launcher receives a signal, the guard kills the ranks, and a rank may appear to end first.
     was_killed = first is not None and first.exit_code in (None, -signal.SIGKILL)
     if was_killed and (exit_code in _STOPPED_GUARD or exit_code < 0):
         first = None

@@ -70,8 +70,8 @@ class Processes:
     def wait(self, seconds: float) -> None:
         """Wait until a rank ends, for at most `seconds`.
 
-        The launcher reads exit codes once per second, and afterward they are lost. Waking up at once leaves time to
-        read them first.
+        The launcher reads exit codes once per second, and they are lost afterward. Waking up immediately leaves time
+        to read them first.
         """
         with contextlib.ExitStack() as stack:
             ends = select.poll()

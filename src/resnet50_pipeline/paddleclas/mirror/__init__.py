@@ -1,1 +1,1 @@
-"""Copies of checkpoint sets in an object store, from which a run resumes on another machine."""
+"""Keeps copies of checkpoint sets in an object store, so that a run can resume on another machine."""

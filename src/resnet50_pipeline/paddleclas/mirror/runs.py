@@ -1,4 +1,4 @@
-"""Keeps a copy of a training run's checkpoint sets in an object store, and resumes from this copy."""
+"""Keeps copies of a training run's checkpoint sets in an object store, and resumes from them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fetch_newer_sets(training: TrainingParameters, training_dir: Path) -> None:
         logger.info("downloaded the checkpoint set %s from %s", name, mirror.url)
         break
     for name in damaged:
-        # Otherwise, it would be the newest set of the mirror until the run has passed its step.
+        # Otherwise, the damaged set would remain the newest one in the mirror until the run has passed its step.
         mirror.discard(name)
     _fetch_best(mirror, training_dir, names)
     if not starts_from_mirror(training, training_dir):  # the downloaded events say that the run has finished
@@ -65,7 +65,7 @@ def fetch_newer_sets(training: TrainingParameters, training_dir: Path) -> None:
 
 
 def _fetch_best(mirror: CheckpointMirror, training_dir: Path, names: list[str]) -> None:
-    """Download the best set so far unless the training folder has it, whether or not other sets were downloaded."""
+    """Download the best set so far if the training folder does not have it, even if no other set was downloaded."""
     sets = checkpoint_paths(training_dir)
     best = _best_epoch(sets[-1]) if sets else None
     if best is None or (checkpoints_dir(training_dir) / best).is_dir():
@@ -86,7 +86,7 @@ def _fetch_best(mirror: CheckpointMirror, training_dir: Path, names: list[str]) 
 
 
 def starts_from_mirror(training: TrainingParameters, training_dir: Path) -> bool:
-    """Return whether the run may resume from the mirror: unless it starts from scratch on purpose."""
+    """Return whether the run may resume from the mirror. It may not if it intentionally starts from scratch."""
     is_finished = isinstance(last_event(events_path(training_dir)), Finished)
     return training.resume is True or (training.resume == "auto" and not is_finished)
 
@@ -110,9 +110,9 @@ def mirroring(training: TrainingParameters, training_dir: Path) -> Iterator[Call
     """Upload checkpoint sets in a background thread while the block runs.
 
     Yields a function to call with each event. After each saved set, the newest set and the best set are uploaded,
-    unless they already are. If an upload fails, training continues, a warning is logged, and the next attempt follows
-    the next set. At the end of the block, the last set is uploaded. If the block fails, for example because a scheduler
-    stops the run, this may take at most `MAX_SECONDS_AFTER_FAILURE`.
+    unless they have already been uploaded. If an upload fails, a warning is logged, training continues, and the next
+    attempt is made after the next set. At the end of the block, the last set is uploaded. If the block fails, for
+    example because a scheduler stops the run, this last upload may take at most `MAX_SECONDS_AFTER_FAILURE`.
     """
     if training.checkpoint_mirror is None:
         yield lambda _event: None
@@ -141,7 +141,7 @@ class _Uploader:
             self._saved.set()
 
     def close(self, most_seconds: float | None) -> None:
-        """Upload what is not uploaded yet, and end the thread."""
+        """Upload the remaining sets, and end the thread."""
         self._is_over = True
         self._saved.set()
         self._thread.join(most_seconds)
@@ -164,19 +164,19 @@ class _Uploader:
         newest = name = sets[-1].name
         best = _best_name(self._training_dir)
         try:
-            # The best set first: a copy is of little use without the best set that it refers to.
+            # Upload the best set first, because copies of other sets refer to it and are of little use without it.
             for name in dict.fromkeys([best, newest] if best else [newest]):
                 self._mirror.upload(self._training_dir, name)
             self._mirror.prune(self._keep, best)
         except CheckpointMirrorError as error:
             if not (checkpoints_dir(self._training_dir) / name).exists():
                 logger.warning(
-                    "%s was deleted before its upload to %s ended → raise training.keep_checkpoints, or the interval "
-                    "between sets",
+                    "%s was deleted before its upload to %s finished → raise training.keep_checkpoints, or increase "
+                    "the interval between sets",
                     *(name, self._mirror.url),
                 )
                 return
-            logger.warning("%s was not uploaded; training continues, and uploads the next set: %s", newest, error)
+            logger.warning("%s was not uploaded (%s); training continues and will upload the next set", newest, error)
         else:
             logger.info("uploaded %s to %s in %.1f s", newest, self._mirror.url, time.monotonic() - started)
 
@@ -191,6 +191,6 @@ def _best_name(training_dir: Path) -> str | None:
 
 
 def _best_epoch(folder: Path) -> str | None:
-    """Return the name of the best set when a set was saved, or None if no epoch had been evaluated."""
+    """Return the name of the set that was best when `folder` was saved, or None if no epoch had been evaluated."""
     state = read_state(folder)
     return checkpoint_path(Path(), state.best_epoch).name if state.best_epoch else None

@@ -5,8 +5,8 @@
       events.jsonl, images.npy, …                                     the other files that a resumed run needs
       UPLOADED.json                                                   {"weights.safetensors": "sha256:…", …}
 
-Object stores replace single objects atomically, but not folders. `UPLOADED.json` is therefore written last and deleted
-first: a folder without it is incomplete and ignored.
+Object stores replace individual objects atomically, but not folders. `UPLOADED.json` is therefore written last and
+deleted first: a folder without this file is incomplete and ignored.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class CheckpointMirror:
                     store.rm_file(f"{root}/{name}/{file}")
 
     def discard(self, name: str) -> None:
-        """Mark a set as incomplete, so that it is ignored, and replaced if the run saves it again."""
+        """Mark a set as incomplete, so that it is ignored, and replaced if the run saves this set again."""
         with self._connected() as (store, root), contextlib.suppress(FileNotFoundError):
             store.rm_file(f"{root}/{name}/{UPLOADED}")
 
@@ -176,7 +176,7 @@ class CheckpointMirror:
 
 def _other_files(training_dir: Path) -> list[Path]:
     """Return the paths of the files outside the sets that a resumed run needs."""
-    # The position in the events comes before the events, so it never refers to events that are missing.
+    # Copy the position in the events before the events themselves, so that it never refers to missing events.
     return [training_dir / CURSOR, events_path(training_dir), images_path(training_dir)]
 
 

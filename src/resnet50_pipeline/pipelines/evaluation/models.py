@@ -119,9 +119,9 @@ def require_trained_data(training_dir: Path, train_list: Path, manifest_file: Pa
 
 
 def was_trained_with(training_dir: Path, training: TrainingParameters) -> bool:
-    """Return whether the run in the training folder used the recipe in these parameters.
+    """Return whether the run in the training folder used the same recipe as these parameters.
 
-    The evaluation's parameters can differ from those of the training run. The reason for False is logged.
+    The parameters of an evaluation can differ from those of the training run. If they do, the reason is logged.
     """
     from resnet50_pipeline.paddleclas.config import has_recipe
     from resnet50_pipeline.recipe.document import read_training_config
@@ -164,7 +164,9 @@ def find_rival(evaluation: EvaluationParameters) -> Rival | str:
     """Return the model in `evaluation.compare_with`, called the rival.
 
     If there is none, return the reason, or "" if no rival is configured or registered yet. A missing alias is not an
-    error, because there is no champion until the first version is registered; neither is an unreachable MLflow server.
+    error, because there is no champion until the first version is registered. An unreachable MLflow server is not an
+    error either. With `evaluation.image_root`, there is no comparison with a registered version, because it was
+    evaluated on images of the dataset, which may have the same paths.
 
     Raises:
         EvaluationTableError: if the file does not exist or is not a Parquet table.
@@ -174,6 +176,8 @@ def find_rival(evaluation: EvaluationParameters) -> Rival | str:
     if reference is None:
         return ""
     if is_registered_reference(reference):
+        if evaluation.image_root is not None:
+            return f"{reference} was evaluated on the dataset, and this model on images in {evaluation.image_root}"
         return _fetch_rival(reference, is_optional="@" in reference)
     remedy = "set the parameter to the path of a predictions.parquet"
     if not Path(reference).is_file():
@@ -211,7 +215,7 @@ def _fetch_rival(reference: str, *, is_optional: bool) -> Rival | str:
     except TrackingError as error:
         if not is_optional:
             raise
-        # Before the first version is registered, log and report should not complain about a missing champion.
+        # Before the first version is registered, a missing champion is expected, so do not return a reason.
         if isinstance(error, VersionNotFoundError):
             logger.info("there is no %s yet to compare with", reference)
             return ""
@@ -220,7 +224,10 @@ def _fetch_rival(reference: str, *, is_optional: bool) -> Rival | str:
 
 
 def _read_report(report: Path, name: str) -> tuple[dict[str, Any] | None, ClassNames | None]:
-    """Return the parameters and curves in a report, and the classes. None: the report is from another version."""
+    """Return the parameters and curves in a report, and its classes.
+
+    A value is None if the report does not contain it, because another version of this project wrote the report.
+    """
     from resnet50_pipeline.reporting.classes import ClassNames
     from resnet50_pipeline.reporting.run_comparison import read_report
 
@@ -241,7 +248,8 @@ def compare_with_rival(
 ) -> dict[str, Any]:
     """Compare the predictions with the rival's. If there is no comparison, `rival` is None and `reason` explains why.
 
-    An alias for a version that was evaluated on different images or classes is not an error.
+    If `evaluation.compare_with` is an alias, it is not an error if its version was evaluated on different images or
+    classes.
     """
     from resnet50_pipeline.reporting.classes import read_class_names
     from resnet50_pipeline.reporting.comparison import compare_predictions, require_same_classes

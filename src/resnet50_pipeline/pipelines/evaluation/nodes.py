@@ -36,7 +36,7 @@ def predict_val_list(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the predictions for the list of `evaluation.split`, along with a summary of the evaluation.
 
-    The column `sha256` contains the digest of each image, if the images are those of the split.
+    If the images are those of the split, the column `sha256` contains the digest of each image.
 
     If `evaluation.image_list` is set, that list is used instead. Before the ranks start, the images of the split and
     the images that the model was trained on are compared with the manifest from data_validation.
@@ -97,7 +97,7 @@ def measure_robustness(
     training: TrainingParameters,
     evaluation: EvaluationParameters,
 ) -> pd.DataFrame:
-    """Return the errors on corrupted copies of the evaluated images, without rows if no corruptions are set."""
+    """Return the errors on corrupted copies of the evaluated images. If no corruptions are set, there are no rows."""
     from resnet50_pipeline.paddleclas import robustness
     from resnet50_pipeline.pipelines.evaluation.models import find_evaluated_model, find_images
     from resnet50_pipeline.reporting.data_quality.robustness import tabulate_robustness
@@ -147,15 +147,18 @@ def compute_metrics(
 
 
 def find_label_issues(
+    *,
     predictions: pd.DataFrame,
     evaluation_summary: dict[str, Any],
     label_map: dict[str, Any],
     train_list: Path,
+    dataset_root: Path,
     evaluation: EvaluationParameters,
 ) -> str:
-    """Return the images whose labels are probably wrong as a fix list (CSV), the most suspicious first.
+    """Return a fix list (CSV) of the images whose labels are probably wrong, most suspicious first.
 
-    If `evaluation.out_of_fold_predictions` is set, the list also contains images in the train list.
+    If `evaluation.out_of_fold_predictions` is set, the list also contains images in the train list. Images outside the
+    dataset root have absolute paths.
     """
     from resnet50_pipeline.imagenet.lists.files import read_list_file
     from resnet50_pipeline.reporting.classes import read_class_names
@@ -164,22 +167,33 @@ def find_label_issues(
         select_train_images,
         tabulate_label_issues,
     )
-    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+    from resnet50_pipeline.reporting.prediction_table import locate_images, read_prediction_table
 
     names = read_class_names(label_map)
-    tables = {evaluation_summary.get("split") or "": read_prediction_table(predictions, len(names))}
+    evaluated = read_prediction_table(predictions, len(names))
+    if evaluation.image_root is not None:
+        evaluated = locate_images(evaluated, evaluation.image_root, dataset_root)
+    tables = {evaluation_summary.get("split") or "": evaluated}
     if evaluation.out_of_fold_predictions is not None:
         predicted = read_out_of_fold_predictions(evaluation.out_of_fold_predictions, names)
         tables["train"] = select_train_images(predicted, read_list_file(train_list, len(names)))
     return tabulate_label_issues(tables, names).to_csv(index=False, float_format="%.6f")
 
 
-def compute_slices(predictions: pd.DataFrame, manifest_file: Path, evaluation: EvaluationParameters) -> pd.DataFrame:
-    """Return the accuracy on groups of images with a common attribute, the significantly worse groups first."""
+def compute_slices(
+    predictions: pd.DataFrame, manifest_file: Path, dataset_root: Path, evaluation: EvaluationParameters
+) -> pd.DataFrame:
+    """Return the accuracy on each group of images with a common attribute, significantly worse groups first.
+
+    The manifest has no attributes of images outside the dataset root.
+    """
     from resnet50_pipeline.reporting.data_quality import slices
-    from resnet50_pipeline.reporting.prediction_table import read_prediction_table
+    from resnet50_pipeline.reporting.prediction_table import locate_images, read_prediction_table
 
     table, attributes = read_prediction_table(predictions), slices.read_image_attributes(manifest_file)
+    if evaluation.image_root is not None:
+        located = locate_images(table, evaluation.image_root, dataset_root)
+        attributes = attributes.reindex(located.paths).set_axis(table.paths)
     if evaluation.slice_attributes is not None:
         given = slices.read_user_attributes(evaluation.slice_attributes, table.paths)
         attributes = attributes.join(given, how="outer", rsuffix=" (CSV)")
@@ -189,7 +203,7 @@ def compute_slices(predictions: pd.DataFrame, manifest_file: Path, evaluation: E
 def compare_models(
     predictions: pd.DataFrame, label_map: dict[str, Any], evaluation: EvaluationParameters
 ) -> dict[str, Any]:
-    """Compare the model with the one that `evaluation.compare_with` names. If it is not set, `rival` is None."""
+    """Compare the model with the one in `evaluation.compare_with`. If the parameter is not set, `rival` is None."""
     from resnet50_pipeline.pipelines.evaluation.models import compare_with_rival
 
     return compare_with_rival(predictions, label_map, evaluation)
@@ -290,7 +304,7 @@ def write_evaluation_report(
 
 
 def _find_origin(evaluation: EvaluationParameters, dataset_root: Path) -> DataOrigin:
-    """Return the origin and license of the dataset in the parameters, or the origin and license of the sample."""
+    """Return the origin and license of the dataset as set in the parameters, or those of the sample."""
     from resnet50_pipeline.imagenet import sample
     from resnet50_pipeline.reporting.model_card import DataOrigin
 

@@ -62,13 +62,20 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 find_label_issues,
-                inputs=["predictions", "evaluation_summary", "label_map", "train_list", "params:evaluation"],
+                inputs={
+                    "predictions": "predictions",
+                    "evaluation_summary": "evaluation_summary",
+                    "label_map": "label_map",
+                    "train_list": "train_list",
+                    "dataset_root": "dataset_root",
+                    "evaluation": "params:evaluation",
+                },
                 outputs="label_issues",
                 name="find_label_issues",
             ),
             Node(
                 compute_slices,
-                inputs=["predictions", "manifest_file", "params:evaluation"],
+                inputs=["predictions", "manifest_file", "dataset_root", "params:evaluation"],
                 outputs="slices",
                 name="compute_slices",
             ),

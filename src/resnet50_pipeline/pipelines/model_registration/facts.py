@@ -26,7 +26,7 @@ def collect_tags(
         "list_digest": str(evaluation_summary["list_digest"]),
         "weights_digest": str(evaluation_summary["weights_digest"]),
         **{name: run_tags[name] for name in _RUN_FACTS if name in run_tags},
-        # Not empty without patches, because an empty tag looks like an unknown value.
+        # Use `none` rather than an empty tag, which would look like an unknown value.
         "patches": " ".join(patch["id"] for patch in validation_report.get("patches", ())) or "none",
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class SuspectImage:
     """An image of a gallery.
 
     Attributes:
-        path: path relative to the dataset root.
+        path: path relative to the dataset root, or absolute.
         image: WebP file in base64, or "" if the image cannot be shown.
         given: class of the label.
         suggested: class that the label should have, or "" if unknown.
@@ -44,15 +45,16 @@ class LabelGallery:
     images: tuple[SuspectImage, ...]
 
 
-def describe_label_issues(issues: pd.DataFrame, image_roots: dict[str, Path]) -> LabelGallery:
+def describe_label_issues(issues: pd.DataFrame, splits: Sequence[str], image_root: Path) -> LabelGallery:
     """Return the gallery of a table from `tabulate_label_issues`.
 
     Args:
         issues: the table.
-        image_roots: folder that the paths are relative to, keyed by split; "" for `evaluation.image_list`.
+        splits: splits of the images in which issues were searched for; "" for `evaluation.image_list`.
+        image_root: folder that the relative paths are relative to.
     """
     counts = issues["split"].value_counts()
-    names = {split: split or "listed" for split in image_roots}
+    names = {split: split or "listed" for split in splits}
     if issues.empty:
         text = f"Confident learning found no wrong labels among the {' and '.join(names.values())} images."
     else:
@@ -62,14 +64,13 @@ def describe_label_issues(issues: pd.DataFrame, image_roots: dict[str, Path]) ->
         verb = "has a wrong label" if len(issues) == 1 else "have wrong labels"
         text = f"According to confident learning, {found} probably {verb}."
     shown = issues.head(MAX_SHOWN)
-    roots = [image_roots[split] for split in shown["split"]]
     details = [
         f"{one.suggested_probability:.0%} instead of {one.label_probability:.0%}, {names[str(one.split)]}"
         for one in shown.itertuples()
     ]
     return LabelGallery(
         text + _limit(len(issues)),
-        _illustrate(shown, roots, shown["given_class"].tolist(), shown["suggested_class"].tolist(), details),
+        _illustrate(shown, image_root, shown["given_class"].tolist(), shown["suggested_class"].tolist(), details),
     )
 
 
@@ -95,9 +96,7 @@ def describe_low_margins(margins: pd.DataFrame, names: ClassNames, image_root: P
     shown = measured.sort_values("margin", kind="stable").head(MAX_SHOWN)
     given = [names.labels[label] for label in shown["label"]]
     details = [f"margin {margin:+.2f}" for margin in shown["margin"]]
-    return LabelGallery(
-        text + _limit(len(measured)), _illustrate(shown, [image_root] * len(shown), given, [""] * len(shown), details)
-    )
+    return LabelGallery(text + _limit(len(measured)), _illustrate(shown, image_root, given, [""] * len(shown), details))
 
 
 def _limit(images: int) -> str:
@@ -105,10 +104,10 @@ def _limit(images: int) -> str:
 
 
 def _illustrate(
-    table: pd.DataFrame, roots: list[Path], given: list[str], suggested: list[str], details: list[str]
+    table: pd.DataFrame, image_root: Path, given: list[str], suggested: list[str], details: list[str]
 ) -> tuple[SuspectImage, ...]:
     paths = [str(path) for path in table["path"]]
-    files = {row: root / path for row, (root, path) in enumerate(zip(roots, paths, strict=True))}
+    files = {row: image_root / path for row, path in enumerate(paths)}
     images = make_thumbnails(files, _MAX_CHARACTERS).images
     return tuple(
         SuspectImage(path, images.get(row, ""), given[row], suggested[row], details[row])

@@ -81,7 +81,7 @@ def make_points(event: AnyEvent | SystemSample, get_start_ms: Callable[[], int])
 
 
 def _monitored(event: TrainStep) -> dict[str, float]:
-    """Return what the event has. Skipped steps are a curve only if there are any, to avoid constant curves."""
+    """Return the monitored values in the event. Skipped steps are included only if there are any."""
     found = {
         "train/gradient_norm": event.gradient_norm,
         "train/loss_scale": event.loss_scale,
@@ -89,7 +89,7 @@ def _monitored(event: TrainStep) -> dict[str, float]:
         "memory/gib": None if event.memory_bytes is None else event.memory_bytes / 2**30,
         "memory/peak_gib": None if event.peak_memory_bytes is None else event.peak_memory_bytes / 2**30,
         **{f"update_ratio/{stage}": ratio for stage, ratio in event.update_ratios.items()},
-        # The time to load is already a curve: speed/reader_seconds.
+        # The loading time already has a curve: speed/reader_seconds.
         **{f"seconds/{phase}": time for phase, time in event.phase_seconds.items() if phase != "load"},
     }
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}

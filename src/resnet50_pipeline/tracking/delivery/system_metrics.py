@@ -1,7 +1,7 @@
 """Records the machine's resource usage as curves of a run.
 
-A thread appends samples to an event file in the run's outbox folder, in the same way that rank 0 writes training
-events. The same code uploads both files.
+A thread appends samples to an event file in the run's outbox folder, just as rank 0 writes training events. The same
+code uploads both files.
 
     .mlflow_outbox/<session>/system/events.jsonl     {"event": "system_sample", "time": 1764000000.0, "values": {…}}
 """

@@ -74,7 +74,7 @@ class Entry(FrozenModel):
 
 @dataclass(frozen=True)
 class Champion:
-    """The champion at the time when the journal was last read.
+    """The champion as of the last time the journal was read.
 
     Attributes:
         version: version number, or None if there is no champion.
@@ -86,7 +86,7 @@ class Champion:
 
 
 def journal_experiment(experiment: str) -> str:
-    """Return the name of the experiment with the journals of a project whose runs are in `experiment`.
+    """Return the name of the experiment that contains the journals of a project whose runs are in `experiment`.
 
     On Databricks, the names of experiments are paths in the workspace, such as `/Shared/digits`. The journals are then
     in the same folder.
@@ -123,7 +123,7 @@ def create_model(
     try:
         _retry_conflicts(lambda: client.create_registered_model(name, tags, _DESCRIPTION))
     except MlflowException as error:
-        # If the answer to a successful request was lost, MLflow's client repeats it, and finds its own model.
+        # If the response to a successful request is lost, MLflow's client repeats the request and finds its own model.
         if journal is not None and not _has_tag(client, name, journal):
             client.delete_run(journal)
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has just created it

@@ -57,10 +57,10 @@ class PairedDifference:
 
     @classmethod
     def from_comparison(cls, comparison: Mapping[str, Any], model: str) -> PairedDifference | None:
-        """Return the difference in a comparison of the evaluation stage.
+        """Return the difference from a comparison made by the evaluation stage, or None if it cannot be used.
 
-        The result is None if there was no comparison with a version of the registered model `model`, because versions
-        of other models have the same numbers, or if the content of the images is not known to be the same.
+        A comparison can be used only if the other model is a version of the registered model `model`, because version
+        numbers are not unique across models, and if the images are known to have the same content.
         """
         if comparison.get("rival_model") != model or not comparison["is_same_content"]:
             return None
@@ -208,7 +208,7 @@ def _check_data(broken_expectations: Sequence[str]) -> Check:
 
 
 def _name_other_data(candidate: VersionFacts, champion: VersionFacts) -> str:
-    """Return what differs in the data of two versions, or "" if nothing differs. Unknown data counts as different."""
+    """Return what differs, data or images, or "" if neither does. Unknown data counts as different."""
     if math.isnan(champion.accuracy):
         return "or unknown data"
     for digest, what in (("data_digest", "data"), ("list_digest", "images")):

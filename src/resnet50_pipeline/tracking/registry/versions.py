@@ -115,7 +115,7 @@ def register_model(
     """
     with explaining_errors(run.store, name):
         client, run_id = run.connect()
-        # First, so that a rejected name does not leave a copy of the model behind.
+        # Do this first, so that a rejected name does not leave a copy of the model behind.
         create_model(client, name, run.store.artifact_location, journal_experiment(run.store.experiment))
         tags = dict(tags) | _keep_evidence(client, run_id, files.evidence)
         logged = _log_model(client, run_id, name, files.inference_model, tags)

@@ -35,8 +35,8 @@ def compute_margins(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tens
 class Margins:
     """The sum of the margins and the number of forward passes for each image in the train list.
 
-    Every rank has an instance. `add` does not wait for the device. Sums of float32 margins in float64 are exact to
-    about 15 digits, so they practically do not depend on the number of ranks.
+    Every rank has an instance. `add` does not wait for the device. The sums are float64 and exact to about 15 digits,
+    so in practice they do not depend on the number of ranks.
     """
 
     def __init__(self, images: int, ranks: Ranks) -> None:
@@ -71,7 +71,7 @@ class Margins:
     def add(self, logits: paddle.Tensor, batch: Batch) -> None:
         """Add the margins of a batch that was not mixed. The margins stay on the device until `fetch`.
 
-        A replacement of an unreadable image counts for its own row.
+        If an unreadable image was replaced, its replacement's margin is added to the replacement's row.
         """
         self._pending.append((compute_margins(logits, batch.labels), batch.index))
 

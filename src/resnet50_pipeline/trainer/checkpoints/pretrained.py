@@ -45,7 +45,7 @@ class Pretrained:
         head = "no head" if self.classes is None else f"a head for {self.classes} classes"
         return (
             f"{self.path} has {head}, but class_num is {class_num}: {self.loaded} tensors were loaded, and "
-            f"{len(self.initialized)} keep random values ({', '.join(self.initialized)})"
+            f"{len(self.initialized)} keep their random initial values ({', '.join(self.initialized)})"
         )
 
 

@@ -6,11 +6,23 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import psutil
 
-from resnet50_pipeline.checkpoint_set import Snapshot, delete_leftovers, mark_best, prune_checkpoints, save_checkpoint
+from resnet50_pipeline.checkpoint_set import (
+    WEIGHTS,
+    Snapshot,
+    delete_leftovers,
+    mark_best,
+    prune_checkpoints,
+    save_checkpoint,
+)
 from resnet50_pipeline.events import CheckpointSaved
+from resnet50_pipeline.exceptions import NonFiniteLossError
+from resnet50_pipeline.text import list_names
 from resnet50_pipeline.training_dir import checkpoints_dir
+
+_NAMED = 3
 
 
 class CheckpointSaver:
@@ -44,6 +56,7 @@ class CheckpointSaver:
 
         Raises:
             CheckpointError: if the set could not be written.
+            NonFiniteLossError: if the set was not written because a weight is NaN or infinite.
         """
         if self._pending is None or not self._pending.done():
             return None
@@ -54,6 +67,7 @@ class CheckpointSaver:
 
         Raises:
             CheckpointError: if the set could not be written.
+            NonFiniteLossError: if the set was not written because a weight is NaN or infinite.
         """
         pending, self._pending = self._pending, None
         return None if pending is None else pending.result()
@@ -61,6 +75,7 @@ class CheckpointSaver:
     def _write(
         self, snapshot: Snapshot, is_best: bool, stall_seconds: float, started: float, *, waits: bool
     ) -> CheckpointSaved:
+        require_finite_weights(snapshot)
         path = checkpoints_dir(self._output_dir) / snapshot.name
         # `best.json` must refer to an existing set even if the process is killed. Complete the new set before recording
         # it, and delete the previous best set only after that.
@@ -76,4 +91,22 @@ class CheckpointSaver:
             seconds=seconds,
             stall_seconds=seconds if waits else stall_seconds,
             is_best=is_best,
+        )
+
+
+def require_finite_weights(snapshot: Snapshot) -> None:
+    """Check that all weights are finite.
+
+    The loss of a step is computed before the weights change, so it is finite in the step in which they overflow.
+
+    Raises:
+        NonFiniteLossError: if a weight is NaN or infinite.
+    """
+    names = [name for name, array in snapshot.files[WEIGHTS].items() if not np.isfinite(array).all()]
+    if names:
+        state = snapshot.state
+        raise NonFiniteLossError(
+            f"weights are NaN or infinite after step {state.step} (epoch {state.epoch + bool(state.step_in_epoch)}): "
+            f"{list_names(names, _NAMED)}. The checkpoint set was not written, and earlier sets are kept. Lower "
+            "training.lr or lengthen the warm-up, then start from scratch"
         )

@@ -20,7 +20,7 @@ class Buffers:
     of /dev/shm.
 
     Attributes:
-        free: numbers of the buffers that no array refers to.
+        free: indices of the buffers that no array refers to.
     """
 
     def __init__(self, count: int, buffer_bytes: int) -> None:

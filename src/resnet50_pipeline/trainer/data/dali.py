@@ -179,9 +179,9 @@ class DaliLoader:
     def _prepare(self, row: int, data: bytes) -> tuple[bytes, int, int]:
         """Return the bytes for DALI's decoder, and the width and height of the decoded image.
 
-        DALI does not report damaged images, supports different formats, and decodes some of them differently. A plain
-        JPEG is therefore decoded in full, as a check, when this process first reads it. Any other image is decoded here
-        and passed to DALI as a BMP.
+        DALI does not report damaged images. It also supports a different set of formats and decodes some of them
+        differently. To detect damage, this method therefore decodes a plain JPEG in full when this process first reads
+        it. Any other image is decoded here and passed to DALI as a BMP.
 
         Raises:
             ImageDecodeError: if the image cannot be decoded.

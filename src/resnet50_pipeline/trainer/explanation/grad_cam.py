@@ -1,4 +1,4 @@
-"""Computes heat maps of the image regions that a prediction is based on, by Grad-CAM.
+"""Computes heat maps of the image regions that a prediction is based on, with Grad-CAM.
 
 Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization". The channels
 of a feature map are weighted by the mean gradient of the predicted class's logit, and negative sums are set to 0.
@@ -64,7 +64,7 @@ def _explain_batch(
     # The images are independent of each other, so the gradient of the sum contains the gradient of each image.
     (gradient,) = paddle.grad(logits.max(axis=1).sum(), features)
     weights = gradient.mean(axis=space, keepdim=True)
-    channels = 6 - sum(space)  # the axis that is neither the batch nor a side
+    channels = 6 - sum(space)  # the remaining axis of the four: not the batch, height or width
     maps = paddle.nn.functional.relu((weights * features).sum(axis=channels)).numpy()
     largest = maps.max(axis=(1, 2), keepdims=True)
     scaled: NDArray[np.float32] = maps / np.where(largest > 0, largest, 1)

@@ -1,4 +1,4 @@
-"""Measures how the time of a step is divided into phases."""
+"""Measures how long each phase of a step takes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import paddle
 
 Phase = Literal["load", "forward", "backward", "reduce", "optimizer", "checkpoint"]
 PHASES: Final[tuple[Phase, ...]] = ("load", "forward", "backward", "reduce", "optimizer", "checkpoint")
-# The host itself spends the time in these phases, so measuring them needs no synchronization.
+# These phases run on the host, so they can be timed without waiting for the device.
 _HOST_PHASES = ("load", "checkpoint")
 
 
 class StepClock:
-    """Adds up the seconds of each phase since the last call to `close()`.
+    """Sums the seconds spent in each phase since the last call to `close()`.
 
     On a CPU, every step is measured. Other devices run asynchronously, so the time of a phase is known only if the host
     waits for the device before and after the phase. On such devices, only reported steps are measured.

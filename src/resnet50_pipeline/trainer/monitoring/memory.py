@@ -1,4 +1,4 @@
-"""Reads how much memory a rank uses, and explains errors of a device that has run out of memory."""
+"""Reads how much memory a rank uses, and explains out-of-memory errors of its device."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_memory(device: str) -> tuple[int, int] | None:
 def explaining_out_of_memory(
     config: TrainingConfig, device: str, task: Literal["training", "evaluation"]
 ) -> Iterator[None]:
-    """Convert Paddle's error about exhausted device memory in the block to an error with the cause and the remedy.
+    """Convert Paddle's out-of-memory error in the block to an error that states the cause and the remedy.
 
     Args:
         config: batch sizes and precision.
@@ -64,8 +64,8 @@ def explaining_out_of_memory(
         detail = "" if request is None else f"Paddle: {' '.join(request[0].split())}. "
         what, advice = _describe(config, task)
         raise DeviceMemoryError(
-            f"{device} is out of memory in {task}, with {what}{peak}. {detail}{advice}, or stop other programs that "
-            "use the card"
+            f"{device} ran out of memory during {task}, with {what}{peak}. {detail}{advice}, or stop other programs "
+            "that use the device"
         ) from error
 
 

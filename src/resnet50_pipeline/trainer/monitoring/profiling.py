@@ -29,7 +29,7 @@ class StepProfiler:
         self._profiler: Profiler | None = None
 
     def before_batch(self, step: int) -> None:
-        """Start to profile if `step`, the step of the next batch, is one of the steps to profile."""
+        """Start profiling if `step`, the step of the next batch, is one of the steps to profile."""
         if self._profiler is None and self._first <= step <= self._last:
             self._profiler = Profiler(on_trace_ready=self._write_trace)
             self._profiler.start()

@@ -1,9 +1,8 @@
 """Detects silent corruption: compares the weights and optimizer state of all ranks, which must be bit-identical.
 
-Every rank applies the same reduced gradients to the same weights, so a difference means that a processor, a memory
-module or a driver of one rank has made an error. Each rank computes a CRC-32 of every tensor, and the ranks exchange
-only these numbers. CRC-32 detects every error within 32 consecutive bits, and misses other errors with a probability of
-2^-32.
+Every rank applies the same reduced gradients to the same weights, so a difference means that one rank's processor,
+memory or driver has made an error. Each rank computes a CRC-32 of every tensor, and the ranks exchange only these
+numbers. CRC-32 detects every error within 32 consecutive bits, and misses other errors with a probability of 2^-32.
 
 BatchNorm's running statistics differ between ranks, because each rank trains on different images. They are not
 compared.
@@ -31,9 +30,9 @@ Replicated = Callable[[], Iterable[tuple[str, NDArray[Any]]]]
 
 
 class ReplicaCheck:
-    """Compares the state of all ranks at an interval and before each checkpoint set.
+    """Compares the state of all ranks at regular intervals and before each checkpoint set.
 
-    No set with a detected difference is written, so a run always resumes from a state on which all ranks agreed.
+    If the ranks differ, no set is written, so a run always resumes from a state on which all ranks agreed.
     """
 
     def __init__(
@@ -49,15 +48,15 @@ class ReplicaCheck:
         """Set up the comparison for this rank.
 
         Args:
-            interval: number of steps between comparisons within an epoch, `epoch` for none within an epoch, or None or
-                0 to turn all comparisons off.
+            interval: number of steps between comparisons within an epoch, or `epoch` for no comparisons within an
+                epoch. None and 0 turn off all comparisons.
             ranks: this rank.
             replicated: returns the tensors that must be identical on all ranks as (name, host array), in the same order
                 on every rank.
             emit: called with the events.
             first_step: number of steps finished before this process started.
-            earlier: difference that ended an earlier attempt of this run within the step of the error, if this run
-                repeats the step.
+            earlier: difference that ended an earlier attempt of this run, if it was found in the step in which the
+                error occurred and this attempt repeats that step. Otherwise, None.
         """
         self._interval = interval or None
         self._ranks, self._replicated, self._emit = ranks, replicated, emit
@@ -92,7 +91,7 @@ class ReplicaCheck:
                     digests=digests,
                 )
             )
-            # When one rank exits with an error, the launcher kills the others, so all wait until rank 0 has written it.
+            # When a rank exits with an error, the launcher kills the others. Let rank 0 write the event first.
             self._ranks.barrier()
             raise ReplicasDifferError(difference.describe(step, self._verified))
         self._verified = step
@@ -103,7 +102,7 @@ class ReplicaCheck:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference between ranks.
+    """A difference between the states of the ranks.
 
     Attributes:
         groups: ranks with identical state, the largest group first.
@@ -127,7 +126,7 @@ class Difference:
         where = (
             f"at step {step}, in {len(self.tensors)} of {pluralize(self.compared, 'tensor')} ({shown}"
             f"{', …' if len(self.tensors) > _TENSORS_SHOWN else ''}). They were identical after step {verified}, and "
-            "no checkpoint set has been written since. A processor, memory module or driver has made an error"
+            "no checkpoint set has been written since. A processor, memory module or driver made an error"
         )
         if self.odd:
             odd = _list_ranks(self.odd)
@@ -137,8 +136,8 @@ class Difference:
             )
         if step == verified + 1:
             advice = (
-                f"resume with training.resume=true on the same number of ranks. The run repeats the steps, and a "
-                f"warning after step {step} names the rank that was wrong, if the device computes the same bits again"
+                f"resume with training.resume=true on the same number of ranks. The run repeats the steps. If the "
+                f"device is deterministic, a warning after step {step} names the rank that was wrong"
             )
         else:
             # Since the error, every rank has applied gradients that were computed from the wrong weights.
@@ -146,9 +145,7 @@ class Difference:
                 "test all machines and devices. If you resume with training.replica_check_interval=1, the next error "
                 "is found within its step, and repeating this step shows which rank was wrong"
             )
-        return (
-            f"the ranks differ, and no state is on a majority of them: {_list_groups(self.groups)} {where} → {advice}"
-        )
+        return f"the ranks differ, and no majority of them agrees: {_list_groups(self.groups)} {where} → {advice}"
 
 
 def digest_tensors(tensors: Iterable[tuple[str, NDArray[Any]]]) -> tuple[list[str], list[float]]:
@@ -178,7 +175,7 @@ def compare_replicas(names: Sequence[str], table: NDArray[np.float64]) -> Differ
 
 
 def describe_replay(earlier: ReplicasDiffer, digest: int) -> str:
-    """Describe which ranks had the state that repeating the steps has produced.
+    """Return a warning that names the ranks whose earlier state was reproduced by repeating the steps.
 
     Args:
         earlier: the difference that ended the earlier attempt.
@@ -188,12 +185,12 @@ def describe_replay(earlier: ReplicasDiffer, digest: int) -> str:
     wrong = tuple(rank for rank, one in enumerate(earlier.digests) if one != digest)
     if right:
         return (
-            f"the ranks differed at step {earlier.step}. Repeating the steps resulted in the state of "
-            f"{_list_ranks(right)}, so {_list_ranks(wrong)} had made the error → test that machine and device"
+            f"the ranks differed at step {earlier.step}. Repeating the steps reproduced the state of "
+            f"{_list_ranks(right)}, so {_list_ranks(wrong)} made the error → test that machine and device"
         )
     return (
-        f"the ranks differed at step {earlier.step}. Repeating the steps resulted in a state that no rank had, so the "
-        "device or the settings do not produce the same bits again, or more than one rank was wrong → test all devices"
+        f"the ranks differed at step {earlier.step}. Repeating the steps reproduced no rank's state, so the device or "
+        "the settings are not deterministic, or more than one rank was wrong → test all devices"
     )
 
 

@@ -1,9 +1,9 @@
-"""Names ranks that are slower than the others, and says whether their images or their device are the reason.
+"""Finds ranks that are slower than the others, and determines whether image loading or the device is the cause.
 
-The ranks wait for each other at every step, so all steps take equally long, and only a rank's own work shows which one
-is slow. A rank measures the time for loading a batch and for the forward pass, in which it does not wait. The backward
-pass, the reduction and the optimizer take a multiple of the forward pass, which is the same on all ranks. The rank that
-waits least shows this multiple; the rest of the step is the time that a rank has waited.
+The ranks wait for each other at every step, so a step takes the same time on all of them. A slow rank stands out only
+by the time that it spends working. Each rank measures the two phases in which it never waits for others: loading a
+batch, and the forward pass. The work after the forward pass is assumed to take the same multiple of the forward pass on
+all ranks. The multiple is derived from the rank that waits least. The rest of a rank's step is waiting time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 THRESHOLD = 1.3
 """A rank is slow if its loading and computing take longer than this multiple of the median."""
 INTERVALS = 5
-"""Number of consecutive intervals after which a slow rank is named."""
+"""Number of consecutive intervals after which a slow rank is reported."""
 _MIN_SECONDS = 1.0  # shorter intervals are combined, because single steps vary too much
 
 
@@ -30,19 +30,19 @@ class RankSeconds:
     waiting: NDArray[np.float64]
 
     def describe(self) -> dict[str, tuple[float, ...]]:
-        """Return the field `rank_seconds` of a `train_step` event, to the microsecond."""
+        """Return the field `rank_seconds` of a `train_step` event, rounded to microseconds."""
         named = {"load": self.loading, "compute": self.computing, "wait": self.waiting}
         return {name: tuple(np.round(seconds, 6).tolist()) for name, seconds in named.items()}
 
     @property
     def working(self) -> NDArray[np.float64]:
-        """The duration of a step if a rank did not have to wait for the others."""
+        """The time per step that each rank spends loading and computing, without waiting for the others."""
         working: NDArray[np.float64] = self.loading + self.computing
         return working
 
 
 def split_step(loading: NDArray[np.float64], forward: NDArray[np.float64], step_seconds: float) -> RankSeconds | None:
-    """Divide the duration of a step into the time that each rank has loaded, computed and waited.
+    """Divide the duration of a step into each rank's time for loading, computing and waiting.
 
     Args:
         loading: [ranks], mean seconds per step spent waiting for batches.
@@ -50,7 +50,7 @@ def split_step(loading: NDArray[np.float64], forward: NDArray[np.float64], step_
         step_seconds: mean duration of a step.
 
     Returns:
-        None if a time was not measured.
+        The times, or None if one of them was not measured.
     """
     if not (forward > 0).all() or step_seconds <= 0:
         return None
@@ -60,7 +60,7 @@ def split_step(loading: NDArray[np.float64], forward: NDArray[np.float64], step_
 
 
 class StragglerWatch:
-    """Finds ranks that are slow for several intervals in a row. Each is named once, until it keeps up again."""
+    """Finds ranks that are slow for several intervals in a row. Reports a rank again only after it has caught up."""
 
     def __init__(self) -> None:
         self._slow: dict[int, int] = {}  # intervals in a row
@@ -91,11 +91,11 @@ def _describe(rank: int, own: float, median: float, loading: NDArray[np.float64]
     extra = float(loading[rank]) - statistics.median_low(loading.tolist())
     if extra > (own - median) / 2:
         reason = (
-            f"it waits {1000 * float(loading[rank]):.0f} ms per step for its images; check the disk, the network and "
-            "the processors of its machine, or raise training.loader.num_workers"
+            f"it waits {1000 * float(loading[rank]):.0f} ms per step for its images; check the disk, network and "
+            "processors of its machine, or raise training.loader.num_workers"
         )
     else:
-        reason = "its device computes more slowly; check its clock and temperature, and which other programs use it"
+        reason = "its device is slow; check the device's clock and temperature, and which other programs are using it"
     return (
         f"rank {rank} is slow: for {INTERVALS} intervals, its steps have taken {own / median:.1f} times as long as "
         f"those of the median rank ({1000 * own:.0f} ms instead of {1000 * median:.0f} ms), and all other ranks wait "

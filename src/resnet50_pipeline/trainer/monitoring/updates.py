@@ -50,7 +50,7 @@ class UpdateMonitor:
         self._old = {}
 
     def read(self) -> tuple[float | None, dict[str, float]]:
-        """Return the gradient norm and the ratio of each stage, and forget both.
+        """Return the gradient norm and the ratio of each stage, and clear both.
 
         The norm is None if no update was measured, for example because its gradients overflowed. Stages whose weights
         are all frozen or zero have no ratio.

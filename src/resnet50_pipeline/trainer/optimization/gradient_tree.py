@@ -18,8 +18,8 @@ _SMALL = 1 << 16
 class GradientTree:
     """Adds gradients in a fixed binary tree (see `recipe/virtual_ranks.py`), first on each rank and then between ranks.
 
-    Ranks exchange gradients in pairs. Both ranks of a pair get the same sum, because a + b = b + a, so all ranks have
-    the same bits after the last exchange.
+    Ranks exchange gradients in pairs. Both ranks of a pair get the same sum, because a + b = b + a, so the gradients
+    are bit-identical on all ranks after the last exchange.
     """
 
     def __init__(self, parameters: Sequence[paddle.Tensor], ranks: Ranks, share: Share) -> None:

@@ -76,7 +76,7 @@ def _weighted_cross_entropy(config: CELossConfig, class_num: int, class_weights:
 
 
 def _binary_cross_entropy(config: MultiLabelLossConfig, class_num: int) -> Loss:
-    """Return the loss function of `ppcls/loss/multilabelloss.py`, which here takes class ids as labels.
+    """Return the loss function of `ppcls/loss/multilabelloss.py`, but for labels that are class ids.
 
     Unlike upstream, it also supports the target threshold used by procedures A1 to A3 in "ResNet strikes back". As in
     `timm.loss.BinaryCrossEntropy`, the threshold is applied to the smoothed and mixed target.

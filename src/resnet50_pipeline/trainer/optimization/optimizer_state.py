@@ -59,7 +59,7 @@ def restore_optimizer(
         optimizer: optimizer to restore.
         arrays: saved values of `optimizer_tensors`. Empty if the checkpoint set was saved before the first step.
         schedule_state: saved `state_dict` of the learning rate schedule.
-        without: names of parameters without state, because the parameters have been frozen so far.
+        without: names of parameters that have no state because they have been frozen so far.
 
     Raises:
         CheckpointError: if the names or shapes of the arrays do not match the network and the optimizer.

@@ -59,7 +59,7 @@ class Precision:
     def step(self, optimizer: paddle.optimizer.Optimizer, before_update: Callable[[], None] = lambda: None) -> None:
         """Step the optimizer. If a gradient is infinite or NaN, skip the step and lower the scale instead.
 
-        Unless the step is skipped, `before_update` is called with the final gradients in place, before the weights
+        Unless the step is skipped, `before_update` is called after the gradients are final and before the weights
         change.
         """
         if self._scaler is None:

@@ -75,7 +75,8 @@ def measure_bare_loop(config: TrainingConfig, steps: int) -> float:
 def check_copies(config: TrainingConfig) -> dict[str, Any]:
     """Copy batches as the loader does, through pinned memory on a GPU, and compare them with the originals.
 
-    The device multiplies matrices between the copies, so that reading a copy too early would give wrong values.
+    Between the copies, the device is kept busy with matrix products, so that a copy that is read too early contains
+    wrong values.
 
     Returns:
         `differing`, the number of copies that differ from their original, and `gib_per_second`.

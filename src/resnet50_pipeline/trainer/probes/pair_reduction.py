@@ -1,9 +1,9 @@
-"""Adds a tensor between every pair of ranks, and writes the seconds for each pair as JSON.
+"""Times an all-reduce between every pair of ranks, and writes the seconds for each pair as JSON.
 
     python -m paddle.distributed.launch --gpus=0,1,2 trainer/probes/pair_reduction.py --device gpu --output FILE
     {"bytes": 67108864, "seconds": {"0-1": 0.0031, "0-2": 0.0043, "1-2": 0.0044}}
 
-A link that is slow or delivers wrong values affects a single pair. A reduction over all ranks would hide which one.
+A link that is slow or delivers wrong values affects a single pair. A reduction over all ranks would not show which one.
 """
 
 from __future__ import annotations

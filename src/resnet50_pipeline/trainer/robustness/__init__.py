@@ -1,1 +1,1 @@
-"""Measures the accuracy on corrupted images."""
+"""Measures accuracy on corrupted images."""

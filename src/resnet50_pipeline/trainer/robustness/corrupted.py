@@ -1,4 +1,4 @@
-"""Loads corrupted copies of images. An image is decoded once for consecutive copies."""
+"""Loads corrupted copies of images. Consecutive copies of the same image share a single decode."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CorruptedDataset(ListDataset):
 
 
 class CorruptedBatches(EvalBatches):
-    """Yields a rank's batches of corrupted copies: all variants of its first image, then those of its second image."""
+    """Yields a rank's batches of corrupted copies: all variants of its first image, then of its second, and so on."""
 
     def __init__(self, images: int, batch_size: int, ranks: Ranks, variants: int) -> None:
         super().__init__(images, batch_size, ranks)

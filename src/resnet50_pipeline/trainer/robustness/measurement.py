@@ -30,9 +30,9 @@ def measure_robustness(
 ) -> None:
     """Classify a corrupted copy of each image for each corruption and severity.
 
-    Rank 0 writes `robustness.json` to the folder of its heartbeat: the number of images, the seconds of the slowest
-    rank, and for each corruption and severity the number of wrong predictions. It also reports its progress to
-    `events.jsonl`.
+    Rank 0 writes `robustness.json` to the folder of its heartbeat. The file contains the number of images, the time of
+    the slowest rank in seconds, and the number of wrong predictions for each corruption and severity. Rank 0 also
+    reports its progress to `events.jsonl`.
 
     Args:
         config: configuration of the run.

@@ -86,7 +86,7 @@ def test_an_invalid_list_writes_no_patch(project: Path, digits: Path):
     """The command exits with 1, and names the row."""
     (project / "fixes.csv").write_text("path,action,label,reason\nnone.JPEG,drop,,\n")
     result = run(digits, "fixes.csv")
-    assert (result.exit_code, "fixes.csv, row 1: 'none.JPEG' is in no list" in result.stderr) == (1, True)
+    assert (result.exit_code, "fixes.csv, row 1: 'none.JPEG' is not in any list" in result.stderr) == (1, True)
     assert not (project / "data").exists()
 
 

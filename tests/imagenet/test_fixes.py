@@ -24,7 +24,7 @@ def test_written_rows_read_back(tmp_path: Path):
 
 
 def test_the_list_of_an_image_is_an_optional_column(tmp_path: Path):
-    """If a row names its list, every row has the column; an empty cell means that only one list has the image."""
+    """If any row specifies its list, all rows have the column. An empty cell means that only one list has the image."""
     path = tmp_path / "fixes.csv"
     fixes = [Fix("a.png", "drop", split="val"), Fix("b.png", "relabel", "8", "eight")]
     write_fixes(path, fixes)
@@ -43,7 +43,7 @@ def test_files_of_spreadsheets_are_read(tmp_path: Path):
 
 
 def test_every_invalid_row_is_reported_with_its_line(tmp_path: Path):
-    """The error names the line of each problem, not only of the first."""
+    """The error contains the line number of every problem, not only of the first one."""
     path = tmp_path / "fixes.csv"
     path.write_text(
         "path,action,label,reason\na.png,delete,,\n,drop,,\nb.png,relabel,,\nc.png,move,3,\nd.png,drop,,too,many\n"
@@ -69,7 +69,7 @@ def test_every_invalid_row_is_reported_with_its_line(tmp_path: Path):
     ],
 )
 def test_other_files_are_rejected(tmp_path: Path, content: bytes, message: str):
-    """A file with other separators, an empty file or another encoding is not a fix list."""
+    """Files with the wrong separator or encoding and empty files are not fix lists."""
     (tmp_path / "fixes.csv").write_bytes(content)
     with pytest.raises(ListFileError, match=message):
         read_fixes(tmp_path / "fixes.csv")

@@ -72,7 +72,7 @@ def test_each_action_changes_one_line(digits: Path, parameters: DatasetParameter
 
 
 def test_patches_add_up_and_are_undone_in_order(digits: Path, parameters: DatasetParameters):
-    """A second patch starts from the result of the first; without its file, the lists are the first patch's again."""
+    """A second patch builds on the first. Deleting its file restores the result of the first patch."""
     path = image(digits, "train", 3)
     versions = [(lines(digits, parameters), compute_data_digest(scan(digits, parameters)))]
     for row in (
@@ -93,7 +93,7 @@ def test_patches_add_up_and_are_undone_in_order(digits: Path, parameters: Datase
 
 
 def test_the_manifest_shows_the_patched_lists(digits: Path, parameters: DatasetParameters):
-    """A relabeled image has the synset of its new label, and a dropped image is not reported as forgotten."""
+    """A relabeled image gets the synset of its new label, and a dropped image is not reported as unlisted."""
     dropped, relabeled, moved = image(digits, "train", 5), image(digits, "train", 3), image(digits, "train", 1)
     fix(digits, parameters, Fix(dropped, "drop"), Fix(relabeled, "relabel", "8"), Fix(moved, "move"))
     manifest = scan(digits, parameters).set_index("path")
@@ -115,12 +115,12 @@ def test_a_patch_that_no_longer_fits_is_an_error(digits: Path, parameters: Datas
         lines(digits, parameters)
     first, second = caught.value.problems
     assert "0001.json: relabel " in first
-    assert f"{gone}: the patch expects label 3 in the train list, but the image is in no list" in first
+    assert f"{gone}: the patch expects label 3 in the train list, but the image is not in any list" in first
     assert f"{other}: the patch expects label 4 in the train list, but it has label 9" in second
 
 
 def test_every_row_of_a_fix_list_is_checked(digits: Path, parameters: DatasetParameters):
-    """Unknown images, unknown classes, unchanged labels and contradictions are reported with their rows."""
+    """Unknown images, unknown classes, unchanged labels and conflicting rows are reported with their row numbers."""
     path = image(digits, "train", 3)
     images = list_images(digits, parameters)
     fixes = [
@@ -136,8 +136,8 @@ def test_every_row_of_a_fix_list_is_checked(digits: Path, parameters: DatasetPar
         make_patch(images, fixes, source="f.csv", by="Ada", reason="")
     found = [problem.split(" → ")[0] for problem in caught.value.problems]
     assert found == [
-        f"f.csv, row 2: relabel '{path}' contradicts drop in row 1",
-        "f.csv, row 3: 'train/none.JPEG' is in no list",
+        f"f.csv, row 2: relabel '{path}' conflicts with drop in row 1",
+        "f.csv, row 3: 'train/none.JPEG' is not in any list",
         "f.csv, row 4: label 10 is outside 0..9",
         "f.csv, row 5: 'ten' is not a class",
         f"f.csv, row 6: '{image(digits, 'train', 4)}' already has label 4",
@@ -145,7 +145,7 @@ def test_every_row_of_a_fix_list_is_checked(digits: Path, parameters: DatasetPar
 
 
 def test_a_fix_list_is_applied_once(digits: Path, parameters: DatasetParameters):
-    """The same rows again change nothing: a moved image is not moved back, and a dropped image is no error."""
+    """Repeated rows change nothing: a moved image is not moved back, and a dropped image is not an error."""
     moved, relabeled = image(digits, "train", 1), image(digits, "val", 3)
     rows = [
         Fix(moved.removeprefix("train/"), "move"),
@@ -154,7 +154,7 @@ def test_a_fix_list_is_applied_once(digits: Path, parameters: DatasetParameters)
     ]
     assert fix(digits, parameters, *rows) == []
     content, warnings = make_patch(list_images(digits, parameters), rows, source="f.csv", by="Ada", reason="")
-    assert (content.rows, warnings) == ((), ["skipped 3 rows that earlier patches have applied"])
+    assert (content.rows, warnings) == ((), ["skipped 3 rows that earlier patches already applied"])
     # A row with the split moves the image back, and an image that was changed again is changed once more.
     fix(digits, parameters, Fix(moved, "move", split="val"), Fix(relabeled, "relabel", "3"))
     fix(digits, parameters, *rows)
@@ -164,17 +164,17 @@ def test_a_fix_list_is_applied_once(digits: Path, parameters: DatasetParameters)
 
 
 def test_the_other_copy_of_an_image_can_be_changed_later(tmp_path: Path, shared: DatasetParameters):
-    """After a patch of one list, the same change of the other list is not taken for the earlier one."""
+    """After one list has been patched, the same change to the other list is not mistaken for a repetition."""
     fix(tmp_path, shared, Fix("a.png", "drop", split="train"))
     assert fix(tmp_path, shared, Fix("a.png", "drop", split="train")) == [
-        "skipped 1 row that earlier patches have applied"
+        "skipped 1 row that earlier patches already applied"
     ]
     assert fix(tmp_path, shared, Fix("a.png", "drop")) == []
     assert lines(tmp_path, shared) == {"train": ["b.png 1", "c.png 0"], "val": ["d.png 0", "e.png 1"]}
 
 
 def test_a_patch_does_not_fit_renumbered_class_folders(digits: Path, parameters: DatasetParameters):
-    """If generated labels shift because of a new class folder, a patch is an error instead of another label."""
+    """If a new class folder shifts the generated labels, a patch raises an error instead of setting a wrong label."""
     for name in ("train_list.txt", "val_list.txt"):
         (digits / name).unlink()
     parameters = parameters.model_copy(update={"class_num": None})
@@ -182,19 +182,19 @@ def test_a_patch_does_not_fit_renumbered_class_folders(digits: Path, parameters:
     assert f"{image(digits, 'train', 3)} 8" in lines(digits, parameters)["train"]
     for split in ("train", "val"):
         shutil.copytree(digits / split / "n00000009", digits / split / "n00000005b")
-    with pytest.raises(ListFileError, match="class 'n00000008' had label 8 when the patch was made, but has label 9"):
+    with pytest.raises(ListFileError, match="'n00000008' had label 8 when the patch was made, but now has label 9"):
         lines(digits, parameters)
 
 
 @pytest.mark.parametrize(
     ("classes", "problem"),
     [
-        ("rose\nsunflower\ntulip\n", "'tulip' had label 1 when the patch was made, but has label 2 now"),
-        ("rose\npoppy\n", "'tulip' had label 1 when the patch was made, but does not exist now"),
+        ("rose\nsunflower\ntulip\n", "'tulip' had label 1 when the patch was made, but now has label 2"),
+        ("rose\npoppy\n", "'tulip' had label 1 when the patch was made, but no longer exists"),
     ],
 )
-def test_a_patch_does_not_fit_other_classes(tmp_path: Path, shared: DatasetParameters, classes: str, problem: str):
-    """If the dataset is adopted again with other classes, a patch is an error, although the old labels fit."""
+def test_a_patch_does_not_apply_to_other_classes(tmp_path: Path, shared: DatasetParameters, classes: str, problem: str):
+    """If the dataset is adopted again with other classes, a patch is an error, even if the old labels still match."""
     fix(tmp_path, shared, Fix("c.png", "relabel", "tulip"))
     assert shared.lists is not None
     (shared.lists / "classes.txt").write_text("rose\tRosa\ntulip\tTulipa\n")
@@ -205,10 +205,10 @@ def test_a_patch_does_not_fit_other_classes(tmp_path: Path, shared: DatasetParam
 
 
 def test_a_label_that_is_also_the_name_of_another_class_is_a_warning(tmp_path: Path, shared: DatasetParameters):
-    """Digits are labels, so in a dataset with the classes 1, 2, 3, the row does not mean what it seems to say."""
+    """Digits are read as labels, which is easily misread in a dataset with classes named 1, 2 and 3."""
     assert shared.lists is not None
     (shared.lists / "classes.txt").write_text("1\n2\n3\n")
-    message = "1 is a label (class 2), not the class named 1, which has label 0"
+    message = "1 is interpreted as a label (class 2), not as the class named 1, which has label 0"
     assert fix(tmp_path, shared, Fix("c.png", "relabel", "1")) == [message]
     assert fix(tmp_path, shared, Fix("e.png", "relabel", "0")) == []
 
@@ -226,14 +226,16 @@ def test_patches_fit_each_fold(tmp_path: Path, shared: DatasetParameters):
     parameters = shared.model_copy(update={"lists": fold})
     assert lines(tmp_path, parameters) == {"train": ["e.png 1"], "val": ["a.png 0", "b.png 0", "c.png 0"]}
     (fold / "val_list.txt").write_text("a.png 0\nc.png 0\n")
-    with pytest.raises(ListFileError, match=r"relabel b\.png: .* the image is in no list"):
+    with pytest.raises(ListFileError, match=r"relabel b\.png: .* the image is not in any list"):
         lines(tmp_path, parameters)
 
 
 def test_losing_a_class_is_a_warning(digits: Path, parameters: DatasetParameters):
     """If a split loses the last image of a class, the warning names both."""
     rows = [Fix(image(digits, "val", 7, number), "drop") for number in range(2)]
-    assert fix(digits, parameters, *rows) == ["val has no images of seven any more; data_validation will stop the run"]
+    assert fix(digits, parameters, *rows) == [
+        "val no longer contains images of seven; data_validation will stop the run"
+    ]
 
 
 def test_losing_the_last_class_lowers_a_derived_class_num(digits: Path, tmp_path: Path):
@@ -242,14 +244,14 @@ def test_losing_the_last_class_lowers_a_derived_class_num(digits: Path, tmp_path
     last = [Fix(path.relative_to(digits).as_posix(), "drop") for path in digits.glob("*/n00000009/*")]
     seven = [Fix(image(digits, "val", 7, number), "drop") for number in range(2)]
     assert fix(digits, parameters, *last, *seven) == [
-        "val has no images of seven any more; data_validation will stop the run",
-        "no list has images of nine any more; the dataset has 9 classes from now on, because dataset.class_num is null",
+        "val no longer contains images of seven; data_validation will stop the run",
+        "the lists no longer contain images of nine; the dataset now has 9 classes, because dataset.class_num is null",
     ]
     assert len(list_images(digits, parameters).classes) == 9
 
 
 def test_only_the_lists_that_a_patch_changes_are_parsed_again(digits: Path, parameters: DatasetParameters):
-    """A list has a notice with the patches that changed it, and other lists are returned as they are."""
+    """A changed list gets a notice that names its patches. Other lists are returned as they are."""
     layout = find_dataset(digits, parameters)
     lists = read_lists(layout, 10)
     assert parameters.patches is not None
@@ -259,16 +261,16 @@ def test_only_the_lists_that_a_patch_changes_are_parsed_again(digits: Path, para
     patched = apply_patches(lists, patches)
     assert patched["val"] is lists["val"]
     ids = ", ".join(patch.id for patch in patches)
-    assert patched["train"].entries.notices[-1] == f"changed by {ids} of {parameters.patches}"
+    assert patched["train"].entries.notices[-1] == f"changed by {ids} in {parameters.patches}"
     fix(digits, parameters, Fix(image(digits, "train", 4), "move"))
     patches = read_patches(parameters.patches)
     notice = apply_patches(lists, patches)["val"].entries.notices[-1]
-    assert notice == f"changed by {patches[-1].id} of {parameters.patches}"
+    assert notice == f"changed by {patches[-1].id} in {parameters.patches}"
 
 
 @pytest.fixture
 def shared(tmp_path: Path) -> DatasetParameters:
-    """`params:dataset` with own lists, which both contain a.png, with different labels."""
+    """`params:dataset` with the user's own lists. Both contain a.png, with different labels."""
     folder = tmp_path / "lists"
     folder.mkdir()
     (folder / "train_list.txt").write_text("a.png 0\nb.png 1\nc.png 0\n")
@@ -303,15 +305,15 @@ def test_a_row_changes_only_its_list(
 
 
 def test_an_image_in_both_lists_needs_its_split(tmp_path: Path, shared: DatasetParameters):
-    """Without the column, or with a list that does not contain the image, the row is an error."""
+    """A row without a split, or with the split of a list that does not contain the image, is an error."""
     images = list_images(tmp_path, shared)
     fixes = [Fix("a.png", "drop"), Fix("b.png", "drop", split="val"), Fix("a.png", "move", split="train")]
     with pytest.raises(ListFileError) as caught:
         make_patch(images, fixes, source="f.csv", by="Ada", reason="")
     assert list(caught.value.problems) == [
-        "f.csv, row 1: 'a.png' is ambiguous (a.png in the train list and a.png in the val list) → write the whole "
-        "path, and train or val in a column split",
-        "f.csv, row 2: 'b.png' is not in the val list → write the path as in your list, or remove the row",
+        "f.csv, row 1: 'a.png' is ambiguous (a.png in the train list and a.png in the val list) → write the full "
+        "path, and add a `split` column with train or val",
+        "f.csv, row 2: 'b.png' is not in the val list → write the path exactly as in your list, or remove the row",
         "f.csv, row 3: 'a.png' is already in the val list → drop it from the train list",
     ]
 
@@ -327,7 +329,7 @@ def test_a_patch_does_not_move_an_image_to_a_list_that_has_it(tmp_path: Path, sh
 
 
 def test_images_in_archives_do_not_move(digits: Path, parameters: DatasetParameters):
-    """An archive contains one split, so `move` is refused."""
+    """An archive contains only one split, so `move` is rejected."""
     images = list_images(digits, parameters)
     archived = ListedImages(images.layout, images.found, images.classes, can_move=False)
     with pytest.raises(ListFileError, match="cannot move"):
@@ -336,7 +338,7 @@ def test_images_in_archives_do_not_move(digits: Path, parameters: DatasetParamet
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"by": "Ada", "rows": []}'])
 def test_a_damaged_patch_is_an_error(digits: Path, parameters: DatasetParameters, content: bytes):
-    """A file named like a patch with other content stops the run; other files are ignored."""
+    """A file that is named like a patch but is not one stops the run. Other files are ignored."""
     assert parameters.patches is not None
     parameters.patches.mkdir()
     (parameters.patches / "README.md").write_bytes(content)

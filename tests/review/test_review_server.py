@@ -211,7 +211,7 @@ def test_findings_of_data_docs_can_be_reviewed(digits: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("f.csv", "path,action,label,reason\nnone.JPEG,drop,,\n", r"row 1: 'none\.JPEG' is in no list"),
+        ("f.csv", "path,action,label,reason\nnone.JPEG,drop,,\n", r"row 1: 'none\.JPEG' is not in any list"),
         ("f.csv", "path,action,label,reason\n", "nothing to review"),
         ("f.jsonl", "{}\n", r"not a findings\.jsonl"),
     ],

@@ -40,10 +40,10 @@ class ListedImages:
         layout: parts of the dataset.
         found: label of each image, keyed by split and then by path relative to the dataset root.
         classes: classes in label order.
-        can_move: whether images can move between train and val. They cannot if the images are read from archives.
+        can_move: whether images can move between train and val; false if the images are read from archives.
         derives_class_num: whether the number of classes is the largest label in the lists plus one.
         numbers: label of each class in the unpatched lists; see `lists.patches.number_classes`.
-        patched: last row of the earlier patches for each image, keyed by its list after the row and its path.
+        patched: most recent patch row for each image, keyed by the image's split after that patch and its path.
     """
 
     layout: DatasetLayout
@@ -55,13 +55,14 @@ class ListedImages:
     patched: Mapping[tuple[Split, str], PatchRow] = field(default_factory=dict)
 
     def find_image(self, path: str, split: Split | None = None) -> tuple[Split, str]:
-        """Return the list that contains the image of a fix list, and the image's path relative to the dataset root.
+        """Return the split and the root-relative path of an image that is named in a fix list.
 
-        A path in the user's own list may lack the folder of its split.
+        Args:
+            path: path relative to the dataset root or to the split's folder.
+            split: split of the image; None searches all lists.
 
         Raises:
-            ValueError: if the list `split` does not contain the path. If `split` is None, if not exactly one list
-                contains it.
+            ValueError: if the path is not in the searched lists, or if it is in more than one of them.
         """
         for names in ([path], [f"{folder}/{path}" for folder in SPLITS]):
             options = [
@@ -75,34 +76,36 @@ class ListedImages:
             if options:
                 places = " and ".join(f"{name} in the {one} list" for one, name in options)
                 raise ValueError(
-                    f"{quote(path)} is ambiguous ({places}) → write the whole path, and train or val in a column split"
+                    f"{quote(path)} is ambiguous ({places}) → write the full path, and add a `split` column with "
+                    "train or val"
                 )
-        where = "in no list" if split is None else f"not in the {split} list"
-        raise ValueError(f"{quote(path)} is {where} → write the path as in your list, or remove the row")
+        where = "any list" if split is None else f"the {split} list"
+        raise ValueError(f"{quote(path)} is not in {where} → write the path exactly as in your list, or remove the row")
 
     def is_in_several_lists(self, path: str) -> bool:
         """Return whether a path relative to the dataset root is in more than one list."""
         return sum(path in labels for labels in self.found.values()) > 1
 
     def find_label(self, text: str) -> int:
-        """Return the label for a label, a class folder or a class name.
+        """Return the label that a label, a class folder or a class name refers to.
 
         Raises:
-            ValueError: if there is no such class, or several classes have the name.
+            ValueError: if there is no such class, or if several classes share the name.
         """
         if text.isascii() and text.isdigit():
             if int(text) < len(self.classes):
                 return int(text)
-            raise ValueError(f"label {text} is outside 0..{len(self.classes) - 1} → write a label of the dataset")
+            raise ValueError(f"label {text} is outside 0..{len(self.classes) - 1} → use a label in this range")
         labels = [one.id for one in self.classes if text == one.synset] or [
             one.id for one in self.classes if text == one.name
         ]
         if len(labels) == 1:
             return labels[0]
         if labels:
-            raise ValueError(f"{quote(text)} is the name of the labels {', '.join(map(str, labels))} → write the label")
+            shared = ", ".join(map(str, labels))
+            raise ValueError(f"{quote(text)} is the name of several classes (labels {shared}) → use a label instead")
         known = list_names([one.synset or one.name for one in self.classes], _CLASSES_NAMED)
-        raise ValueError(f"{quote(text)} is not a class → write a label from 0 or a class: {known}")
+        raise ValueError(f"{quote(text)} is not a class → use a 0-based label or one of the classes: {known}")
 
     def name_label(self, label: int) -> str:
         """Return the name of a class for messages and pages."""
@@ -113,7 +116,7 @@ def list_images(root: Path, dataset: DatasetParameters) -> ListedImages:
     """Return the images in the dataset's lists, with all patches applied. No image is opened.
 
     Raises:
-        DatasetError: if a list is missing or invalid, or if a patch does not fit.
+        DatasetError: if a list is missing or invalid, or if a patch does not apply.
     """
     layout = find_dataset(root, dataset)
     given = read_lists(replace(layout, patches=None), dataset.class_num, dataset.label_base, repair=dataset.repair)
@@ -156,21 +159,21 @@ def list_images(root: Path, dataset: DatasetParameters) -> ListedImages:
 def make_patch(
     images: ListedImages, fixes: Sequence[Fix], *, source: str, by: str, reason: str
 ) -> tuple[PatchContent, list[str]]:
-    """Check every row of a fix list, and return the patch and warnings.
+    """Check every row of a fix list, and return the resulting patch and any warnings.
 
-    Rows that an earlier patch has applied change nothing. The warnings state their number. They also name the classes
-    that lose their last image in a split, and say what follows.
+    Rows that an earlier patch already applied are skipped. The warnings state how many rows were skipped, and list the
+    classes that lose their last image in a split, with the consequences.
 
     Args:
         images: current lists.
         fixes: rows of the fix list.
         source: name of the fix list.
-        by: name of the person.
-        reason: why the patch is made.
+        by: name of the person who makes the patch.
+        reason: reason for the patch.
 
     Raises:
-        ListFileError: if a path is in no list or in several, a label is not a class, an image cannot be changed, or two
-            rows contradict each other; the message lists each problem with its row, counted from 1 after the header.
+        ListFileError: if a path is in no list or in several lists, a label is not a class, an image cannot be changed,
+            or two rows conflict; the message lists each problem with its row number (1 is the row after the header).
     """
     problems: list[str] = []
     first_row: dict[tuple[Split, str], int] = {}
@@ -191,8 +194,8 @@ def make_patch(
         if image in decided:
             if decided[image] != decision:
                 problems.append(
-                    f"{where}: {fix.action} {quote(path)} contradicts {decided[image][0]} in row {first_row[image]} → "
-                    "keep one of the rows"
+                    f"{where}: {fix.action} {quote(path)} conflicts with {decided[image][0]} in row "
+                    f"{first_row[image]} → keep only one of the rows"
                 )
             continue
         first_row[image], decided[image] = number, decision
@@ -213,22 +216,25 @@ def make_patch(
         rows=tuple(rows),
         classes={name: label for name, label in images.numbers.items() if label in used},
     )
-    warnings = [f"skipped {pluralize(applied, 'row')} that earlier patches have applied"] if applied else []
+    warnings = [f"skipped {pluralize(applied, 'row')} that earlier patches already applied"] if applied else []
     return content, [*warnings, *_find_number_names(images, fixes), *_find_lost_classes(images, rows)]
 
 
 def _find_number_names(images: ListedImages, fixes: Iterable[Fix]) -> list[str]:
-    """Return a warning if a label is also the name of another class, as in a dataset with the classes 1 to 102."""
+    """Return a warning if a label is also the name of a different class, as in a dataset with the classes 1 to 102."""
     labels = {one.synset or one.name: one.id for one in images.classes}
     for text in (fix.label for fix in fixes if fix.label.isascii() and fix.label.isdigit()):
         if labels.get(text, int(text)) != int(text):
             meant = images.name_label(int(text)) if int(text) < len(images.classes) else "missing"
-            return [f"{text} is a label (class {meant}), not the class named {text}, which has label {labels[text]}"]
+            return [
+                f"{text} is interpreted as a label (class {meant}), not as the class named {text}, which has label "
+                f"{labels[text]}"
+            ]
     return []
 
 
 def is_applied(images: ListedImages, fix: Fix) -> bool:
-    """Return whether a patch has made this change before, and no later patch changed the image again."""
+    """Return whether an earlier patch already made this change, and no later patch changed the image again."""
     if fix.action != "move":  # without a split, the same move would move the image back
         with contextlib.suppress(ValueError):
             _resolve(images, fix)
@@ -251,7 +257,7 @@ def _resolve(images: ListedImages, fix: Fix) -> tuple[Split, str, int | None]:
     split, path = images.find_image(fix.path, fix.split)
     label = images.found[split][path]
     if fix.action != "keep" and split not in PATCHED_SPLITS:
-        raise ValueError(f"{quote(path)} is in the {split} list, which patches do not change → remove the row")
+        raise ValueError(f"{quote(path)} is in the {split} list, which patches cannot change → remove the row")
     if fix.action == "move" and not images.can_move:
         raise ValueError(
             f"{quote(path)} cannot move to another split, because its archive contains only one split → unpack the "
@@ -263,7 +269,7 @@ def _resolve(images: ListedImages, fix: Fix) -> tuple[Split, str, int | None]:
         return split, path, None
     new_label = images.find_label(fix.label)
     if new_label == label:
-        raise ValueError(f"{quote(path)} already has label {label} → use keep")
+        raise ValueError(f"{quote(path)} already has label {label} → use the action keep")
     return split, path, new_label
 
 
@@ -283,14 +289,14 @@ def _find_lost_classes(images: ListedImages, rows: Sequence[PatchRow]) -> list[s
         if count == 0 and label < class_num:
             lost[split].append(images.name_label(label))
     warnings = [
-        f"{split} has no images of {list_names(names, _CLASSES_NAMED)} any more; data_validation will stop the run"
+        f"{split} no longer contains images of {list_names(names, _CLASSES_NAMED)}; data_validation will stop the run"
         for split, names in lost.items()
     ]
     if class_num < len(images.classes):
         names = [images.name_label(label) for label in range(class_num, len(images.classes))]
         warnings.append(
-            f"no list has images of {list_names(names, _CLASSES_NAMED)} any more; the dataset has "
-            f"{pluralize(class_num, 'class', 'classes')} from now on, because dataset.class_num is null"
+            f"the lists no longer contain images of {list_names(names, _CLASSES_NAMED)}; the dataset now has "
+            f"{pluralize(class_num, 'class', 'classes')}, because dataset.class_num is null"
         )
     return warnings
 

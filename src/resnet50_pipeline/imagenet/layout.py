@@ -75,7 +75,7 @@ class DatasetLayout:
 
     @property
     def is_fold(self) -> bool:
-        """Whether the lists are those of a fold, which divides the images of train and val differently."""
+        """Whether the lists belong to a fold, which divides the images between train and val differently."""
         folder = self.lists["train"].parent
         return fold_number(folder) is not None and (folder.parent / DEFAULT_LISTS["train"]).is_file()
 
@@ -286,7 +286,7 @@ def read_lists(
         Lists, keyed by split, with paths relative to the dataset root and 0-based labels.
 
     Raises:
-        ListFileError: if a list is invalid or a patch does not fit. The message contains the problems in both lists.
+        ListFileError: if a list is invalid or a patch does not apply. The message contains the problems in both lists.
         DatasetError: for the same reasons as `archives.images.index_archives`.
     """
 
@@ -328,7 +328,7 @@ def read_lists(
 def patch_lists(
     layout: DatasetLayout, lists: Mapping[Split, PrefixedList], patches: Sequence[Patch]
 ) -> dict[Split, PrefixedList]:
-    """Return the unpatched lists of a layout with the changes of the patches; see `patches.apply_patches`."""
+    """Apply the patches to the lists of a layout; see `patches.apply_patches`."""
     return apply_patches(lists, patches, layout.classes, is_fold=layout.is_fold)
 
 

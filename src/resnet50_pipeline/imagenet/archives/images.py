@@ -126,7 +126,7 @@ def read_image(root: Path, archived: Mapping[Split, ArchivedImages], path: str) 
 
 
 def require_class_archive(part: ArchivePart) -> None:
-    """Raise an error if the train archive contains images outside class folders, as only the val archive does.
+    """Raise an error if the train archive contains images outside class folders, which suggests the val archive.
 
     Raises:
         DatasetError: if the archive contains images outside class folders.

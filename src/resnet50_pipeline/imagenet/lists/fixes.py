@@ -33,8 +33,8 @@ class Fix:
 
     Attributes:
         path: path of the image, as in the user's list or relative to the dataset root.
-        action: `keep` changes nothing; `drop` removes the image from its list; `relabel` sets another class; `move`
-            moves the image from train to val or from val to train.
+        action: `keep` changes nothing; `drop` removes the image from its list; `relabel` assigns a different class;
+            `move` moves the image from train to val or from val to train.
         label: the new class as a label (0-based), a class folder or a class name; only for `relabel`.
         reason: free text.
         split: list to change; None if only one list contains the image.
@@ -93,11 +93,11 @@ def read_fixes(path: Path) -> list[Fix]:
 
 
 def _find_problem(row: Mapping[str, str], cells: Mapping[str, str]) -> str | None:
-    """Return the problem of a row, or None. The values of `cells` have no spaces around them."""
+    """Return the problem with a row, or None. The values in `cells` have been stripped."""
     action, label, split = cells["action"], cells["label"], cells[SPLIT_COLUMN]
     known = f"use one of {', '.join(_SPLITS)}, or leave the cell empty"
     problems = {
-        "more cells than columns → put quotes around text that contains a comma": row.get(""),
+        "more cells than columns → quote text that contains a comma": row.get(""),
         "the path is empty → enter the path of an image in the lists": not row["path"],
         f"unknown action {quote(action)} → use one of {', '.join(ACTIONS)}": action not in ACTIONS,
         "relabel needs a label → write the new class, or use another action": action == "relabel" and not label,
@@ -108,7 +108,7 @@ def _find_problem(row: Mapping[str, str], cells: Mapping[str, str]) -> str | Non
 
 
 def render_fixes(fixes: Iterable[Fix]) -> str:
-    """Return the text of a fix list. The column `split` is only written if a row needs it."""
+    """Return the text of a fix list. The column `split` is included only if a row needs it."""
     rows = list(fixes)
     columns = (*COLUMNS, SPLIT_COLUMN) if any(one.split for one in rows) else COLUMNS
     text = io.StringIO()

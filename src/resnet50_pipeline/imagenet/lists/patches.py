@@ -1,7 +1,7 @@
 """Reads patches of the list files, `0001.json`, `0002.json` and so on, and applies them in order.
 
-A patch is one decision of a person about some images. It stores what the lists said before, so that a patch that no
-longer fits is an error instead of a silent change, as with `git apply`. `kedro data-fix` writes patches.
+A patch records changes that a person made to some images. As with `git apply`, a patch also records the previous
+state, so that a patch that no longer applies is an error instead of a silent change. `kedro data-fix` writes patches.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from resnet50_pipeline.imagenet.lists.class_file import ListedClass
 from resnet50_pipeline.imagenet.lists.files import PrefixedList, Split, choose_delimiter, parse_list
 from resnet50_pipeline.imagenet.lists.problems import quote
 
-# Splits whose lists a patch may change. The pipeline reads the test list as it is.
+# Splits whose lists a patch may change. The test list is never patched.
 PATCHED_SPLITS: tuple[Split, ...] = ("train", "val")
 _NAME = re.compile(r"(\d{4,})\.json")
 
 
 class PatchRow(FrozenModel):
-    """One change of a list.
+    """One change to a list.
 
     Attributes:
         path: path of the image relative to the dataset root.
@@ -53,12 +53,12 @@ class PatchContent(FrozenModel):
     Attributes:
         by: name of the person, from Git or the operating system.
         at: time in UTC, in ISO 8601 format.
-        reason: why the patch was made; free text.
+        reason: reason for the patch; free text.
         source: name of the fix list.
-        kept: number of images that were looked at and kept unchanged.
+        kept: number of images that were reviewed and kept unchanged.
         rows: the changes.
-        classes: label of each class in the rows when the patch was made, keyed as in `number_classes`; empty in patches
-            of earlier versions.
+        classes: label that each class in the rows had when the patch was made, keyed as in `number_classes`; empty in
+            patches written by older versions.
     """
 
     by: str
@@ -81,8 +81,8 @@ class Patch:
 
     Attributes:
         file: path of the file.
-        id: number and start of the digest, such as `0001-3fa9c1d2`. The same number with another content has another
-            id.
+        id: number and start of the digest, such as `0001-3fa9c1d2`. A patch with the same number but different content
+            has a different id.
         content: content of the file.
     """
 
@@ -118,9 +118,9 @@ def read_patches(folder: Path | None) -> tuple[Patch, ...]:
 
 
 def write_patch(folder: Path, content: PatchContent) -> Path:
-    """Write the next patch of a folder atomically, and return its path.
+    """Write a patch atomically under the next free number, and return its path.
 
-    The caller prevents other processes from writing at the same time.
+    The caller must prevent other processes from writing patches at the same time.
     """
     last = [int(match[1]) for path in folder.glob("*.json") if (match := _NAME.fullmatch(path.name))]
     path = folder / f"{max(last, default=0) + 1:04d}.json"
@@ -134,12 +134,12 @@ def dropped_paths(patches: Iterable[Patch]) -> frozenset[str]:
 
 
 def relabeled_paths(patches: Iterable[Patch]) -> frozenset[str]:
-    """Return the images whose labels the patches set, so that their folders may belong to another class."""
+    """Return the images that the patches relabel, which may still be in the folder of another class."""
     return frozenset(row.path for patch in patches for row in patch.content.rows if row.action == "relabel")
 
 
 def last_rows(patches: Iterable[Patch]) -> dict[tuple[Split, str], PatchRow]:
-    """Return the last row for each image, keyed by the list that contains the image after the row, and its path."""
+    """Return the most recent row for each image, keyed by the image's split after that row and its path."""
     last: dict[tuple[Split, str], PatchRow] = {}
     for patch in patches:
         for row in patch.content.rows:
@@ -149,9 +149,10 @@ def last_rows(patches: Iterable[Patch]) -> dict[tuple[Split, str], PatchRow]:
 
 
 def number_classes(train: PrefixedList, listed: Sequence[ListedClass] | None) -> dict[str, int]:
-    """Return the label of each class in the unpatched lists: the key in `classes.txt`, or the class folder.
+    """Return the label of each class in the unpatched lists, keyed by its key in `classes.txt` or by its class folder.
 
-    A folder counts for the label of most of its train images, if it also has most of that label's images.
+    A folder represents a label if most of the folder's train images have the label and most of the label's train
+    images are in the folder. Folders that represent no label are omitted.
     """
     if listed is not None:
         return {one.key: label for label, one in enumerate(listed)}
@@ -174,28 +175,28 @@ def apply_patches(
     *,
     is_fold: bool = False,
 ) -> dict[Split, PrefixedList]:
-    """Return the lists with the changes of all patches. The order of the other images does not change.
+    """Apply all patches to the lists, and return the results.
 
-    Moved images are at the end of their new list. Lists without changes are returned as they are. If both lists contain
-    an image, a row changes only its own list.
+    Moved images are appended to their new list. All other images keep their order, and lists without changes are
+    returned as they are. If both lists contain an image, a row changes only the list of its split.
 
     Args:
         lists: lists, keyed by split, with paths relative to the dataset root and 0-based labels.
         patches: patches in the order in which they were made.
         listed: classes in label order if the dataset has a class file.
-        is_fold: whether the lists divide the images differently from the lists for which the patches were made. An
-            image is then dropped or relabeled in the list that contains it.
+        is_fold: whether the lists divide the images differently from the lists for which the patches were made. If so,
+            an image is dropped or relabeled in the list that contains it.
 
     Raises:
-        ListFileError: if the lists differ from what a patch expects, for example because an image is in no list any
-            more or a class has another label, or if a list becomes empty; the message names each image and patch.
+        ListFileError: if a patch does not apply, for example because an image is no longer in a list or a class has a
+            different label, or if a list becomes empty; the message names each image and patch.
     """
     if not patches:
         return dict(lists)
     if renumbered := _find_renumbered(patches, number_classes(lists["train"], listed), listed is not None):
         raise ListFileError(renumbered)
-    # The label of each image, keyed by split because both lists may contain an image, and then by path. None: removed.
-    # A removed image keeps its place, so that it returns there if another patch moves it back.
+    # Labels, keyed by split (because both lists may contain an image) and then by path. The label of a removed image is
+    # None. Its entry stays in place, so that a later patch can move the image back to the same position.
     state: dict[Split, dict[str, int | None]] = {
         split: dict(zip(prefixed.entries.paths, prefixed.entries.labels.tolist(), strict=True))
         for split, prefixed in lists.items()
@@ -208,7 +209,7 @@ def apply_patches(
             problem = _find_mismatch(row, state)
             if problem is not None:
                 problems.append(f"{patch.file}: {row.action} {row.path}: {problem}")
-            # Also after a mismatch, so that later patches of the image do not repeat the problem.
+            # Apply the row even after a mismatch, so that later patches of the same image do not repeat the problem.
             state.setdefault(row.split, {})[row.path] = row.new_label if row.action == "relabel" else None
             if row.action == "move":
                 state[other_split(row.split)][row.path] = row.label
@@ -219,7 +220,7 @@ def apply_patches(
     patched = dict(lists)
     for split, ids in changed_by.items():
         rows = [(path, label) for path, label in state[split].items() if label is not None]
-        notice = f"changed by {', '.join(ids)} of {patches[0].file.parent}"
+        notice = f"changed by {', '.join(ids)} in {patches[0].file.parent}"
         patched[split] = _replace_rows(lists[split], rows, notice)
     return patched
 
@@ -237,17 +238,17 @@ def _find_in_fold(row: PatchRow, state: Mapping[Split, Mapping[str, int | None]]
 
 
 def _find_renumbered(patches: Sequence[Patch], labels: Mapping[str, int], is_complete: bool) -> list[str]:
-    """Return a message for each class of a patch that has another label now, for example after `kedro adopt`.
+    """Return a message for each class whose label has changed since a patch, for example because of `kedro adopt`.
 
     Args:
         patches: patches of the lists.
         labels: current label of each class.
-        is_complete: whether other classes do not exist. Otherwise, their labels are unknown.
+        is_complete: whether `labels` contains all classes. If not, the labels of all other classes are unknown.
     """
     return [
         f"{patch.file}: class {quote(name)} had label {label} when the patch was made, but "
-        f"{f'has label {labels[name]}' if name in labels else 'does not exist'} now → restore the classes and "
-        "their order, or remove the patch with `kedro data-fix --undo` and make it again"
+        f"{f'now has label {labels[name]}' if name in labels else 'no longer exists'} → restore the classes and "
+        "their order, or remove the patch with `kedro data-fix --undo` and create it again"
         for patch in patches
         for name, label in patch.content.classes.items()
         if labels.get(name) != label and (is_complete or name in labels)
@@ -255,16 +256,16 @@ def _find_renumbered(patches: Sequence[Patch], labels: Mapping[str, int], is_com
 
 
 def _find_mismatch(row: PatchRow, state: Mapping[Split, Mapping[str, int | None]]) -> str | None:
-    """Return how the lists differ from what a row of a patch expects, or None if the row fits."""
+    """Return why a row of a patch does not apply to the lists, or None if it applies."""
     found = {split: label for split, labels in state.items() if (label := labels.get(row.path)) is not None}
-    remedy = "restore the line in your list, or remove the patch with `kedro data-fix --undo` and make it again"
+    remedy = "restore the line in your list, or remove the patch with `kedro data-fix --undo` and create it again"
     if found.get(row.split) == row.label:
         if row.action == "move" and other_split(row.split) in found:
             return f"the {other_split(row.split)} list already contains the image → {remedy}"
         return None
     expected = f"the patch expects label {row.label} in the {row.split} list, but"
     if not found:
-        return f"{expected} the image is in no list → {remedy}"
+        return f"{expected} the image is not in any list → {remedy}"
     split = row.split if row.split in found else next(iter(found))
     return f"{expected} it has label {found[split]} in the {split} list → {remedy}"
 
@@ -277,8 +278,8 @@ def _replace_rows(prefixed: PrefixedList, rows: list[tuple[str, int]], notice: s
         )
     delimiter = choose_delimiter(path for path, _ in rows)
     text = "".join(f"{path}{delimiter}{label}\n" for path, label in rows)
-    # Parsed again, because clean lists have a compact form in memory.
+    # Parsing the text gives a clean list its compact form in memory.
     parsed = parse_list(text.encode(), None, source=entries.source)
-    # Otherwise, the report would say that only some paths needed the prefix.
+    # With the old count, the report would say that only some of the paths needed the prefix.
     added = len(rows) if prefixed.added_count == len(entries) else prefixed.added_count
     return replace(prefixed, entries=replace(parsed, notices=(*entries.notices, notice)), added_count=added)

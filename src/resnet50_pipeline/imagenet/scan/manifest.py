@@ -41,7 +41,7 @@ MANIFEST_COLUMNS = (
     "trailing_bytes",
     # Content that decoding ignores.
     "ignored",
-    # Measures of the content, see `imaging.content.measures`. Only the `full` level has them.
+    # Content measures; see `imaging.content.measures`. Only the `full` level computes them.
     "difference_hash",
     "brightness_p5",
     "brightness_p99",

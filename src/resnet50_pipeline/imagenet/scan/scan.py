@@ -254,7 +254,7 @@ def _find_unlisted(
     rest = np.flatnonzero(~is_listed)
     is_file = walked.is_file
     rest_paths = walked.paths.take(pa.array(rest)).to_pylist()
-    # Ignore links and FIFOs without an image suffix, which cannot be forgotten images.
+    # Ignore links and FIFOs without an image suffix. They cannot be images that someone forgot to list.
     found = sorted(
         (path, at)
         for path, at in zip(rest_paths, rest.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Drift is measured as its definitions say, is found where it is, and is not found in small samples of one source."""
+"""Drift is measured as defined, is detected where it exists, and is not detected in small samples of one source."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_measures_follow_their_definitions():
 
 
 def test_equal_images_with_another_size_are_a_major_shift():
-    """A reference in which all images have one size still shows that other sizes have appeared."""
+    """New image sizes are detected even if all reference images have the same size."""
     same = np.full(500, 28.0)
     assert compare(same, same).psi == 0
     mixed = np.where(np.arange(500) < 100, 32.0, 28.0)
@@ -51,7 +51,7 @@ def test_equal_images_with_another_size_are_a_major_shift():
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 @pytest.mark.parametrize("images", [200, 2000])
 def test_samples_of_one_source_have_no_shift(classes: int, images: int):
-    """Chance alone exceeds the bound in about one of a thousand comparisons, even with more classes than images."""
+    """Without a shift, about 1 in 1,000 comparisons exceeds the bound, even with more classes than images."""
     draw = np.random.default_rng(0)
     samples = [draw.integers(0, classes, images).astype(str).astype(object) for _ in range(60)]
     assert {compare(one, other).size for one, other in zip(samples[::2], samples[1::2], strict=True)} == {"none"}
@@ -60,7 +60,7 @@ def test_samples_of_one_source_have_no_shift(classes: int, images: int):
 
 
 def test_a_shift_of_one_column_is_found():
-    """A change of brightness changes no other column."""
+    """A change in brightness does not affect other columns."""
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"brightness": draw.normal(100, 20, 2000), "class": draw.integers(0, 10, 2000).astype(str)})
     darker = table.assign(brightness=table["brightness"] - 25)
@@ -68,13 +68,13 @@ def test_a_shift_of_one_column_is_found():
 
 
 def test_nothing_in_common_is_an_error():
-    """Without a common column with values, there is nothing to compare."""
+    """Tables without a common column that has values cannot be compared."""
     with pytest.raises(DatasetError, match="no values to compare"):
         compare_tables(pd.DataFrame({"x": [1.0]}), pd.DataFrame({"x": [np.nan]}))
 
 
 def test_the_columns_of_a_manifest(digits: Path):
-    """The real manifest of the digits has one row per image, the class folders, and sizes."""
+    """The table for a real manifest has one row per readable image, with class folders and sizes."""
     manifest, _ = scan_dataset(
         digits, DatasetParameters(class_num=10), DataValidationParameters(workers=1, blocking=())
     )
@@ -116,7 +116,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_the_command_compares_two_workspaces(workspaces: Path):
-    """Images and predictions are compared, and --check turns a major shift into exit code 1."""
+    """Images and predictions are compared, and with --check, the exit code is 1 for a major shift."""
     options = ["--reference", workspaces / "before", "--current", workspaces / "after"]
     result = run(*options)
     found = {line[:16].strip(): line.split()[-1] for line in result.stdout.splitlines()[1:]}
@@ -137,7 +137,7 @@ def test_the_command_compares_two_workspaces(workspaces: Path):
 
 @pytest.mark.slow
 def test_the_shifts_are_an_expectation_suite(workspaces: Path):
-    """Great Expectations' result has one expectation per column, which fails for a major shift, with effect sizes."""
+    """Great Expectations' result has one expectation per column, which includes effect sizes and fails if it shifts."""
     options = ["--reference", workspaces / "before", "--current", workspaces / "after"]
     table = run(*options, "--output", workspaces / "drift.json").stdout.splitlines()[1:]
     report = json.loads((workspaces / "drift.json").read_text())
@@ -151,7 +151,7 @@ def test_the_shifts_are_an_expectation_suite(workspaces: Path):
 
 
 def test_answers_of_predict_are_compared_with_an_evaluation(workspaces: Path):
-    """The output of `kedro predict --json` is compared with the predictions of an evaluation, without failed images."""
+    """The output of `kedro predict --json`, except failed images, is compared with predictions from an evaluation."""
     predictions = workspaces / "before" / "07_model_output" / "predictions.parquet"
     same = run("--reference", predictions, "--current", workspaces / "before.jsonl")
     assert [line.split()[-1] for line in same.stdout.splitlines()[1:]] == ["none", "none"]
@@ -160,7 +160,7 @@ def test_answers_of_predict_are_compared_with_an_evaluation(workspaces: Path):
 
 
 def test_unsuitable_places_are_reported(workspaces: Path):
-    """A folder without results, another table, and a manifest against predictions are errors that say so."""
+    """The error explains if a folder has no results, a file is an unrelated table, or the two kinds do not match."""
     manifest = workspaces / "before" / "02_intermediate" / "manifest.parquet"
     (workspaces / "empty").mkdir()
     pd.DataFrame({"x": [1]}).to_parquet(workspaces / "other.parquet")

@@ -1,4 +1,4 @@
-"""The features of a network show a change of the images that sizes and classes do not show."""
+"""The features of a network reveal changes in images that sizes and classes do not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ configure_project("resnet50_pipeline")
 
 
 def make_features(images: int, seed: int, moved: float = 0.0) -> ImageFeatures:
-    """Return features of 40 channels with a different mean in the first one, and a different digest per image."""
+    """Return features with 40 channels, whose first channel has a different mean, and a unique digest per image."""
     features = np.random.default_rng(seed).normal(size=(images, 40)).astype(np.float32)
     features[:, 0] += moved
     return ImageFeatures(features, [f"{seed} {number}" for number in range(images)])
@@ -40,13 +40,13 @@ def make_features(images: int, seed: int, moved: float = 0.0) -> ImageFeatures:
 
 @pytest.mark.parametrize("images", [40, *(pytest.param(images, marks=pytest.mark.slow) for images in (200, 1000))])
 def test_samples_of_one_source_have_no_shift(images: int):
-    """Random samples of the same images never have a shift."""
+    """Random samples of the same images never show a shift."""
     pairs = [(make_features(images, seed), make_features(images, seed + 100)) for seed in range(20)]
     assert {compare_features(*pair).size for pair in pairs} == {"none"}
 
 
 def test_a_shift_of_one_channel_is_found():
-    """A larger shift of a single channel among 40 has a larger index."""
+    """The more one of 40 channels shifts, the larger the index."""
     reference = make_features(1000, 0)
     shifts = [compare_features(reference, make_features(1000, 1, moved)) for moved in (0.5, 1.0, 3.0)]
     assert [shift.size for shift in shifts] == ["small", "major", "major"]
@@ -57,7 +57,7 @@ def test_a_shift_of_one_channel_is_found():
 
 
 def test_samples_of_different_sizes_are_compared():
-    """The medians are probabilities as if both samples had the same size."""
+    """The probabilities are balanced, as if both samples had the same size."""
     reference = make_features(1000, 0)
     same, moved = (compare_features(reference, make_features(100, 1, moved)) for moved in (0.0, 3.0))
     assert (same.size, moved.size) == ("none", "major")
@@ -66,7 +66,7 @@ def test_samples_of_different_sizes_are_compared():
 
 
 def test_copies_are_no_shift():
-    """The same images on both sides have no shift, even in another encoding, which changes the digests."""
+    """The same images on both sides show no shift, even if one side is re-encoded and so has different digests."""
     one = make_features(300, 0)
     assert compare_features(one, one).psi == 0
     assert compare_features(one, ImageFeatures(one.features + 1e-3, make_features(300, 1).contents)).psi == 0
@@ -76,7 +76,7 @@ def test_copies_are_no_shift():
 
 
 def test_too_few_different_images_are_an_error():
-    """Copies of one image do not count."""
+    """Copies of an image count once."""
     few = ImageFeatures(np.zeros((9, 40), np.float32), list("aaabbbccd"))
     with pytest.raises(DatasetError, match="features of 4 images cannot be compared"):
         compare_features(make_features(9, 0), few)
@@ -89,7 +89,7 @@ def scan(root: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory, exported_model) -> Path:
-    """A registered model, and a folder with digits, another one with inverted digits, and their manifests."""
+    """A registered model, a folder of digits, a folder of inverted digits, and the manifests of both folders."""
     folder = tmp_path_factory.mktemp("versions")
     write_sample(folder / "before", train_images_per_class=20, val_images_per_class=4)
     shutil.copytree(folder / "before", folder / "after")
@@ -118,7 +118,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory, exported_model) -> Path:
 
 @pytest.fixture
 def compare(versions: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a function that runs `kedro drift` on two files, whose images are in these folders."""
+    """Return a function that runs `kedro drift` on two files with images from these folders."""
     monkeypatch.chdir(REPOSITORY)
 
     def run(reference: str, current: str, *more: str, root: str = "before", model: str = "models:/probe/1") -> Result:
@@ -137,7 +137,7 @@ def features_row(result: Result) -> list[str]:
 
 @pytest.mark.slow
 def test_the_command_compares_features(compare, versions: Path, monkeypatch: pytest.MonkeyPatch):
-    """Inverted images of the same size, format and class have other features, and half of the images do not."""
+    """Inverted images with the same sizes, formats and classes show a shift in features; random halves do not."""
     started: list[int] = []
 
     def count(*arguments: Any, **options: Any) -> Iterator[dict[str, Any]]:
@@ -154,7 +154,7 @@ def test_the_command_compares_features(compare, versions: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 def test_a_log_of_predictions_is_compared_with_an_evaluation(compare):
-    """With the same predictions, the features show that the images of a log differ from those of the evaluation."""
+    """Even if the predictions are the same, features reveal that logged images differ from the evaluated ones."""
     table = compare("models:/probe/1", "log.jsonl").stdout.splitlines()[1:]
     assert {line[:16].strip(): line.split()[-1] for line in table} == {
         "predicted class": "none",
@@ -165,7 +165,7 @@ def test_a_log_of_predictions_is_compared_with_an_evaluation(compare):
 
 @pytest.mark.slow
 def test_a_log_of_predictions_is_compared_with_a_manifest(compare):
-    """The paths in the output of `kedro predict --json` lead to the images, although a manifest has no predictions."""
+    """The output of `kedro predict --json` contains image paths, so it can be compared with a manifest by features."""
     result = compare("before.parquet", "log.jsonl", "--check")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["column", "features"]
     assert (result.exit_code, result.stdout.split()[-1]) == (1, "major")
@@ -173,7 +173,7 @@ def test_a_log_of_predictions_is_compared_with_a_manifest(compare):
 
 @pytest.mark.slow
 def test_unsuitable_images_and_models_are_reported(compare, versions: Path):
-    """Other images under the same paths, missing images and a missing version are errors that name the next step."""
+    """Changed images, missing images and a missing version are errors with a next step."""
     changed = compare("before.parquet", "after.parquet", root="after")
     assert (changed.exit_code, "240 of 240 cannot be used: " in changed.stderr) == (1, True)
     assert "(changed since the scan)" in changed.stderr

@@ -1,4 +1,4 @@
-"""Odd images of each kind are found among real photographs, and ordinary images of unusual datasets are not odd."""
+"""Odd images of each kind are found among photographs, and ordinary images in unusual datasets are not reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTS = {"train": "train_list.txt", "val": "val_list.txt"}
 
 
 def make_crops() -> list[Image.Image]:
-    """Return 60 parts of the photographs, 400 x 300 pixels or more, in different sizes."""
+    """Return 60 crops from the photographs, in different sizes of at least 400 x 300 pixels."""
     crops = []
     for path in PHOTOS:
         photo = Image.open(path).convert("RGB").resize((600, 480))
@@ -66,7 +66,7 @@ def test_each_kind_is_an_expectation():
 
 
 def test_ordinary_photographs_are_not_odd():
-    """No part of an ordinary photograph is odd."""
+    """No crop from an ordinary photograph is odd."""
     found = find_odd_images(make_manifest(CROPS))
     assert {name: odd.rows.tolist() for name, odd in found.items() if len(odd.rows)} == {}
 
@@ -86,7 +86,7 @@ def test_an_odd_image_is_found(name):
 
 @pytest.mark.parametrize("name", ["images_are_not_dark", "images_are_not_bright", "images_are_not_blurred"])
 def test_images_like_the_rest_of_the_dataset_are_not_odd(name):
-    """If all images are dark, bright or blurred, few of them are odd, although all exceed a bound."""
+    """If all images are dark, bright or blurred, only a few count as odd, although all exceed a bound."""
     found = find_odd_images(make_manifest([ODD[name](image) for image in CROPS]))
     assert len(found[name].rows) <= len(CROPS) // 4
 

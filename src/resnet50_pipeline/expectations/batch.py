@@ -35,7 +35,7 @@ def build_batch(
 
     - `suffix`: file name extension.
     - `known_name`: file name if it is one of the known PNG and CMYK images in ILSVRC2012, otherwise "".
-    - `known_as_is`: same as `known_name`, but "" if the scan found a different format or color mode than expected.
+    - `known_as_is`: same as `known_name`, but "" if the scan found an unexpected format or color mode.
     - `images_in_class`: number of images in the class and split, set only in the first listed row of each class and
     split.
     - `sorted_label`: position of the synset among all sorted synsets, set only in the first listed row of each class in
@@ -44,7 +44,7 @@ def build_batch(
     - `sha256_before`: digest of the image in `reference`, or None.
     - `has_other_label`: whether a listed image with the same digest has a different label.
     - `splits_share_no_near_duplicates`, `near_duplicates_have_one_label`: whether the image has a near-duplicate in
-      another split, or with another label; only if `near` is given.
+      another split or with a different label; only if `near` is given.
     - a column for each name in `ODD_EXPECTATIONS`: whether the image is odd.
 
     Class columns have one value per class, and split columns one value per split, so that each problem is counted

@@ -86,7 +86,7 @@ CLAIMS = {
         Claim(
             "copies_have_one_label",
             "Images with the same content have the same label.",
-            "An image in two classes teaches the model two answers, but at most one of them is correct.",
+            "An image in two classes teaches the model contradictory labels, at most one of which is correct.",
             reads="content",
         ),
         Claim(
@@ -104,12 +104,12 @@ CLAIMS = {
         Claim(
             "near_duplicates_have_one_label",
             "Images that look nearly the same have the same label.",
-            "The model learns two answers for one picture. Usually, at least one of the labels is wrong.",
+            "The model is taught two labels for the same picture, and usually at least one of them is wrong.",
             reads="content",
         ),
         Claim(
             "every_class_has_train_images",
-            "Each of the labels 0..class_num-1 has images in train/.",
+            "Every label in 0..class_num-1 has images in train/.",
             "The model cannot learn a class without images. Usual causes: a wrong class_num or an incomplete copy.",
         ),
         Claim(
@@ -135,20 +135,20 @@ CLAIMS = {
         ),
         Claim(
             "images_are_not_blank",
-            "No image has a single color.",
-            "A blank image shows no class. It may be a placeholder or the result of a failed download.",
+            "No image consists of a single color.",
+            "A blank image does not show its class. It may be a placeholder or the result of a failed download.",
             reads="content",
         ),
         Claim(
             "images_are_not_dark",
             "No image is much darker than the rest of the dataset.",
-            "The class may be invisible in an underexposed image.",
+            "An underexposed image may not show its class.",
             reads="content",
         ),
         Claim(
             "images_are_not_bright",
             "No image is much brighter than the rest of the dataset.",
-            "The class may be invisible in an overexposed image.",
+            "An overexposed image may not show its class.",
             reads="content",
         ),
         Claim(
@@ -160,19 +160,19 @@ CLAIMS = {
         Claim(
             "images_have_detail",
             "No image has much less detail than the rest of the dataset.",
-            "An image with few gray values is often an icon, a scan or a screenshot instead of a photograph.",
+            "An image with few gray values is often an icon, a scan or a screenshot rather than a photograph.",
             reads="content",
         ),
         Claim(
             "aspect_ratios_are_usual",
             "No image has an unusual aspect ratio.",
-            "The crops for training and evaluation show only a small part of a very wide or tall image.",
+            "Training and evaluation crops show only a small part of a very wide or tall image.",
             reads="header",
         ),
         Claim(
             "sizes_fit_their_class",
             "No image is much smaller or larger than the other images of its class.",
-            "Such images often come from another source, such as a thumbnail, or have a wrong label.",
+            "These images often come from a different source (for example, thumbnails) or have a wrong label.",
             reads="header",
         ),
         Claim(
@@ -215,7 +215,7 @@ CLAIMS = {
         Claim(
             "names_end_in_jpeg",
             "Every file name ends in .JPEG.",
-            "All ImageNet files have this suffix. Files that end in .jpg or .png come from another source.",
+            "All ImageNet files have this suffix. Files that end in .jpg or .png come from a different source.",
         ),
     )
 }
@@ -262,13 +262,13 @@ ILSVRC2012_CLAIMS = {
         Claim(
             "known_png_is_there",
             "The only PNG in ILSVRC2012, n02105855_2933.JPEG, is present and still a PNG.",
-            "If this image is missing or is a JPEG, the images were converted or come from another copy.",
+            "If this image is missing or is a JPEG, the images were converted or come from a different copy.",
             reads="header",
         ),
         Claim(
             "known_cmyk_are_there",
             "The 22 CMYK images in ILSVRC2012 are present and still CMYK.",
-            "If any of these images are missing or RGB, the images were converted or come from another copy.",
+            "If any of these images are missing or RGB, the images were converted or come from a different copy.",
             reads="header",
         ),
     )

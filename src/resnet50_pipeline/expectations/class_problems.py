@@ -128,7 +128,7 @@ def explain_known_images(
                 int(line_of_row[row]),
                 found["path"],
                 f"is {found['format'] or 'undecodable'} {found['mode']}".strip() + f", but is {kind} in ILSVRC2012",
-                "the images were converted or come from another copy; use the original files",
+                "the images were converted or come from a different copy; use the original files",
             )
         )
     return problems

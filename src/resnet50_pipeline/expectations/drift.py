@@ -1,14 +1,15 @@
 """Measures how the distributions of a dataset or of predictions differ from a reference.
 
-The population stability index decides: `sum((q - p) * ln(q / p))` over the shares p and q of bins in the reference and
-in the current data (Siddiqi 2006, "Credit Risk Scorecards": below 0.1 no shift, above 0.25 a major shift). Without any
-shift, the index of samples with n and m rows is about `(1 / n + 1 / m) * chi2(bins - 1)` (Yurdakul and Naranjo 2020,
-"Statistical properties of the population stability index"), so a shift also has to exceed the 99.9th percentile of
-this distribution. Otherwise, 1,000 classes with a few images each would always differ.
+A shift is measured by the population stability index, `sum((q - p) * ln(q / p))`, where p and q are the fractions of
+the reference and of the current data in each bin. An index below 0.1 means no shift, and an index above 0.25 a major
+shift (Siddiqi 2006, "Credit Risk Scorecards"). Two samples of n and m rows from the same distribution have an index of
+about `(1 / n + 1 / m) * chi2(bins - 1)` (Yurdakul and Naranjo 2020, "Statistical properties of the population stability
+index"). A shift must therefore also exceed the 99.9th percentile of this distribution. Without this rule, 1,000 classes
+with a few images each would always appear to have shifted.
 
-The features of a network have thousands of dimensions. A classifier that separates the two samples reduces them to one
-number per image, which is compared like any other column ("Revisiting Classifier Two-Sample Tests", Lopez-Paz and Oquab
-2017).
+The features of a network have thousands of dimensions. A classifier that is trained to tell the two samples apart
+reduces them to one number per image, which is compared like any other column (Lopez-Paz and Oquab 2017, "Revisiting
+Classifier Two-Sample Tests").
 """
 
 from __future__ import annotations
@@ -27,32 +28,32 @@ from resnet50_pipeline.text import pluralize
 
 SMALL, MAJOR = 0.1, 0.25
 _BINS = 10
-# Columns that identify an image, which are not compared.
+# Columns that only identify the images. They are not compared.
 _IDENTITY = ["path", "sha256"]
 _SIGNIFICANCE = 0.999
 # Added to each count, so that the index of an empty bin is finite.
 _PSEUDO_COUNT = 0.5
-# Parts of the cross-validation in `compare_features`, and the inverse strength of its regularization.
+# Number of cross-validation folds in `compare_features`, and the inverse regularization strength of its classifier.
 _FOLDS = 5
 _C = 0.001
 _SIZES = ("width", "height", "bytes")
-# Measures of the content, in manifests that have them.
+# Content measures, which are missing from older manifests.
 _CONTENT = ("brightness_p5", "brightness_p99", "entropy", "sharpness")
 
 
 @dataclass(frozen=True)
 class Shift:
-    """The difference of one column.
+    """Difference between the reference and the current data in one column.
 
     Attributes:
         column: name of the column.
         psi: population stability index, 0 or more.
-        bound: largest index that samples of these sizes reach without a shift, with a probability of 99.9%.
-        distance: Kolmogorov-Smirnov statistic of numbers, or total variation distance of categories, 0..1.
+        bound: index that two samples of these sizes stay below with a probability of 99.9% if there is no shift.
+        distance: Kolmogorov-Smirnov statistic for numbers, or total variation distance for categories, 0..1.
         wasserstein: Wasserstein distance in standard deviations of the reference; None for categories, and if all
-            numbers of the reference are equal.
-        reference: median of the reference, or its most frequent category.
-        current: the same of the current data.
+            reference values are equal.
+        reference: median or most frequent category of the reference.
+        current: median or most frequent category of the current data.
     """
 
     column: str
@@ -85,9 +86,10 @@ class ImageFeatures:
 
 
 def describe_images(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns to compare for the readable images in a manifest's lists, one row per image.
+    """Return a table of the values to compare, with one row per readable image in a manifest's lists.
 
-    Like the other tables, it also has the columns `path` and `sha256` (empty if unknown), which are not compared.
+    Like the tables of predictions, it also has the columns `path` and `sha256` (empty if unknown), which are not
+    compared.
     """
     images = select_listed(manifest)
     images = images[images["status"] == "ok"]
@@ -95,7 +97,7 @@ def describe_images(manifest: pd.DataFrame) -> pd.DataFrame:
     height = np.maximum(table["height"], 1)
     table["aspect ratio"] = np.where(table["height"] > 0, table["width"] / height, 0.0)
     table |= {name: images[name].to_numpy(np.float64) for name in _CONTENT if name in images.columns}
-    # Labels may have another order in another dataset. Without class folders, there are only labels.
+    # Compare class folders if there are any, because a different dataset may number the classes differently.
     synsets, labels = images["synset"].astype(str), images["label"].astype(str)
     names: dict[str, Any] = {"class": synsets.where(synsets != "", labels).to_numpy(object)}
     names["format"] = images["format"].astype(str).to_numpy(object)
@@ -117,7 +119,7 @@ def describe_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_answers(answers: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the predicted class and the confidence for each answer of `kedro predict --json`, without errors."""
+    """Return the predicted class and the confidence for each line of `kedro predict --json`, except error lines."""
     answers = [answer for answer in answers if answer["status"] == 200]
     best = [answer["predictions"][0] for answer in answers]
     return pd.DataFrame(
@@ -133,8 +135,8 @@ def describe_answers(answers: list[dict[str, Any]]) -> pd.DataFrame:
 def compare_tables(reference: pd.DataFrame, current: pd.DataFrame) -> list[Shift]:
     """Compare the columns that both tables have.
 
-    Values that are not finite, such as measures of images that a scan did not decode, are left out. A column without
-    values in one of the tables is not compared.
+    Values that are not finite, such as the brightness of images that a scan did not decode, are ignored. Columns
+    without values in one of the tables are skipped.
 
     Raises:
         DatasetError: if no column can be compared.
@@ -146,15 +148,17 @@ def compare_tables(reference: pd.DataFrame, current: pd.DataFrame) -> list[Shift
             compare = _compare_numbers if first.dtype == np.float64 else _compare_categories
             shifts.append(compare(str(column), first, second))
     if not shifts:
-        raise DatasetError("the two tables have no values to compare → choose two data versions or two predictions")
+        raise DatasetError(
+            "the two tables have no values to compare → choose two data versions, or two sets of predictions"
+        )
     return shifts
 
 
 def compare_features(reference: ImageFeatures, current: ImageFeatures) -> Shift:
     """Compare the pooled features of two samples of images.
 
-    The compared number is the probability that an image is from the current sample, according to a logistic regression
-    that was not trained on this image.
+    A logistic regression is trained to tell the samples apart. By cross-validation, each image is assigned the
+    probability that it comes from the current sample, and the distributions of these probabilities are compared.
 
     Raises:
         DatasetError: if a sample has fewer than 5 different images.
@@ -174,16 +178,16 @@ def compare_features(reference: ImageFeatures, current: ImageFeatures) -> Shift:
         make_pipeline(StandardScaler(), LogisticRegression(C=_C, class_weight="balanced", max_iter=1000)),
         np.concatenate([reference.features, current.features]),
         np.repeat([0, 1], [len(reference.contents), len(current.contents)]),
-        # Copies stay in one part. Otherwise, the classifier would learn the sample of one copy and assign the other
-        # copy to the same sample.
+        # Keep copies in the same fold. Otherwise, the classifier would recognize a copy of a training image and assign
+        # it to the sample of that image.
         groups=pd.factorize(np.array(reference.contents + current.contents))[0],
         cv=StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0),
         method="predict_proba",
     )[:, 1]
     first, second = np.split(probabilities, [len(reference.contents)])
     shift = _compare_numbers("features", first, second)
-    # A classifier that is worse than chance has learned nothing about other images. This happens if the samples contain
-    # the same images in another encoding.
+    # A classifier that is worse than chance has learned nothing that generalizes. This happens if both samples contain
+    # the same images in different encodings.
     return shift if second.mean() > first.mean() else replace(shift, psi=0.0)
 
 
@@ -193,7 +197,7 @@ def _drop_missing(column: pd.Series[Any]) -> NDArray[Any]:
 
 
 def _compare_numbers(column: str, first: NDArray[np.float64], second: NDArray[np.float64]) -> Shift:
-    # Bins of the pooled values, so that they exist even if all images of the reference have the same size.
+    # Derive the bins from both samples, so that they differ even if all reference values are equal.
     edges = np.unique(np.quantile(np.concatenate([first, second]), np.linspace(0, 1, _BINS + 1)[1:-1]))
     bins = len(edges) + 1
     counts = [np.bincount(np.searchsorted(edges, values), minlength=bins) for values in (first, second)]
@@ -223,7 +227,7 @@ def _compare_categories(column: str, first: NDArray[np.object_], second: NDArray
 
 
 def _measure(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the population stability index of counts per bin, and the bound that chance reaches."""
+    """Return the population stability index of two histograms, and its bound if there is no shift (see `Shift`)."""
     is_used = (first + second) > 0
     counts = [count[is_used] for count in (first, second)]
     smooth = [(count + _PSEUDO_COUNT) / (count.sum() + _PSEUDO_COUNT * len(count)) for count in counts]

@@ -15,9 +15,9 @@ from resnet50_pipeline.expectations.validation import run_suite
 
 
 def validate_shifts(shifts: Iterable[Shift]) -> dict[str, Any]:
-    """Return Great Expectations' result as a JSON object. An expectation fails if the column has a major shift.
+    """Return Great Expectations' result as a JSON object. An expectation fails if its column has a major shift.
 
-    The validated table has one row: the population stability index of each column.
+    The validated table has a single row, which contains the population stability index of each column.
     """
     shifts = list(shifts)
     expectations = [

@@ -68,7 +68,7 @@ class Finding:
             meaningless.
         unread_images: number of images that could not be checked because the scan did not read enough of them.
         examples: paths of the first images that failed, if the expectation is about individual images.
-        gallery: paths of images to show side by side, in addition to those of the first problems.
+        gallery: paths of images to show side by side, in addition to the images of the first problems.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Finds near-duplicates in a manifest: images that differ only in encoding, size, brightness or small details.
 
-The hashes in the manifest yield candidates. The images of the candidates are read again and must also have correlated
-thumbnails, because small images of similar objects may have similar hashes.
+Pairs of similar hashes in the manifest are candidates. Small images of similar objects may have similar hashes too, so
+the candidates are read again, and their thumbnails must be correlated.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def find_near_duplicates(
         tiff: whether to decode TIFF files.
     """
     hashed = manifest.loc[find_listed(manifest) & (manifest["difference_hash"] != "")]
-    # Copies in the same split and class would only repeat the pairs of the first copy.
+    # A copy in the same split and class would only repeat the pairs of the first image.
     hashed = hashed[~hashed.duplicated(["sha256", "split", "label"])]
     hashes = np.frombuffer(bytes.fromhex("".join(hashed["difference_hash"])), np.uint8).reshape(-1, HASH_BITS // 8)
     near = find_near_pairs(hashes)

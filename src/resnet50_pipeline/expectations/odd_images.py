@@ -1,8 +1,8 @@
 """Finds odd images: dark, bright, blank, blurred, without detail, or with an unusual shape or size.
 
 The scores are those of CleanVision (github.com/cleanlab/cleanvision). An image is odd if its score exceeds an absolute
-bound, derived from CleanVision's thresholds. If more than 5% of the images exceed the bound, as in a dataset of night
-skies, the bound does not fit. An image must then also be an outlier among the images of the dataset.
+bound, derived from CleanVision's thresholds. If more than 5% of the images exceed a bound, as in a dataset of night
+skies, the bound is too strict for the dataset. An image must then also be an outlier in the dataset.
 
 An outlier has a modified z-score above 3.5 (Iglewicz and Hoaglin 1993, "How to detect and handle outliers"): 0.6745
 times the deviation from the median, divided by the median absolute deviation.
@@ -38,7 +38,7 @@ _DARK, _BRIGHT = 0.32, 0.95
 _BLURRED = -100 * np.log(1 - 0.29)
 # CleanVision's threshold is 3 bits for the values of three channels. For a gray image, log2(3) of them are redundant.
 _LITTLE_DETAIL = 3 - np.log2(3)
-# Fewer than 8 of 256 levels between the percentiles, which the artifacts of a JPEG can produce.
+# The percentiles are fewer than 8 of 256 levels apart. JPEG artifacts alone can cause such a difference.
 _BLANK = 0.03
 # CleanVision's threshold for the shorter side divided by the longer side.
 _NARROW = 0.35
@@ -80,11 +80,11 @@ def find_odd_images(manifest: pd.DataFrame) -> dict[str, OddImages]:
         for name in ("brightness_p5", "brightness_p99", "entropy", "sharpness")
     )
     contrast = high - low
-    shown = ~(contrast < _BLANK)  # a blank image is not also dark, blurred and so on
+    shown = ~(contrast < _BLANK)  # do not also report a blank image as dark, blurred and so on
     log_sharpness = np.log(np.maximum(sharpness, 1e-3))
     return {
         "images_are_not_blank": _select(
-            contrast, contrast < _BLANK, "is blank: its brightness varies by only {value:.3f} of 1"
+            contrast, contrast < _BLANK, "is blank: its brightness, 0 to 1, varies by only {value:.3f}"
         ),
         "images_are_not_dark": _select_low(
             np.where(shown, high, np.nan), _DARK, "is dark: 99% of its pixels have a brightness of at most {value:.2f}"
@@ -135,19 +135,19 @@ def _find_odd_shapes(manifest: pd.DataFrame, is_ok: NDArray[np.bool_]) -> dict[s
     is_odd_size = _keep_outliers(np.abs(deviation) >= np.log2(_SIZE_FACTOR), deviation)
     return {
         "aspect_ratios_are_usual": _select(
-            2.0 ** -np.abs(ratio), is_narrow, "has an unusual shape: one side is only {value:.2f} times the other side"
+            2.0 ** -np.abs(ratio), is_narrow, "has an unusual shape: its sides have a ratio of only {value:.2f}"
         ),
         "sizes_fit_their_class": _select(
             2.0**deviation,
             is_odd_size,
-            "has an unusual size: its sides are {value:.2g} times those of the median image of its class",
+            "has an unusual size: its sides are {value:.2g} times the median of its class",
             severity=-np.abs(deviation),
         ),
     }
 
 
 def _standardize(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the modified z-scores. If more than half of the values are equal, all others are infinitely far."""
+    """Return the modified z-scores. If more than half of the values are equal, all other scores are infinite."""
     if np.isnan(values).all():
         return values
     deviations = values - np.nanmedian(values)
@@ -159,7 +159,7 @@ def _standardize(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _keep_outliers(is_beyond: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return the images beyond a bound, or only the outliers among them if the bound does not fit."""
+    """Return the images beyond a bound, or only the outliers among them if too many images are beyond it."""
     known = np.count_nonzero(~np.isnan(values))
     if np.count_nonzero(is_beyond) <= _MAX_SHARE * known:
         return is_beyond
@@ -181,7 +181,7 @@ def _select_high(values: NDArray[np.float64], bound: float, text: str) -> OddIma
 def _select(
     values: NDArray[np.float64], is_odd: NDArray[np.bool_], text: str, *, severity: NDArray[np.float64] | None = None
 ) -> OddImages:
-    """Return the odd images, sorted by `severity`, or by value, in ascending order."""
+    """Return the odd images in ascending order of `severity`, or of their values if `severity` is None."""
     rows = np.flatnonzero(is_odd)
     rows = rows[np.argsort((values if severity is None else severity)[rows], kind="stable")]
     return OddImages(rows, values[rows], text)

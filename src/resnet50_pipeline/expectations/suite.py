@@ -46,7 +46,7 @@ def build_suite(
         blocking: names of the expectations with severity critical. All others have severity warning.
         suite: name of the suite.
         has_reference: whether to include `images_are_as_they_were`, which needs an earlier manifest.
-        has_near_duplicates: whether to include the expectations about near-duplicates, which must be searched for.
+        has_near_duplicates: whether to include the expectations about near-duplicates, which require a search.
     """
     blocking = set(blocking)
     expectations = _expect_imagenet_layout(class_num, sorted(set(train_labels)))

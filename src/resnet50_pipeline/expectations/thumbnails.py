@@ -24,7 +24,7 @@ _SIDE = 96
 # Images up to this size are stored losslessly, because JPEG artifacts would dominate them.
 _SIDE_KEPT_LOSSLESS = 64
 _JPEG_QUALITY = 80
-# Other files are missing, or reading them might never end.
+# Files with any other status are missing or unreadable, or might block forever.
 _READABLE = ("ok", "unlisted")
 
 

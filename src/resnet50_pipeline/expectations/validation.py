@@ -169,8 +169,8 @@ def _list_examples(result: ExpectationValidationResult, manifest: pd.DataFrame) 
 def _count_read(claim: Claim, batch: pd.DataFrame) -> tuple[int, int]:
     """Count the readable images.
 
-    Return the number of images that can be checked for the claim, and the number of images that were not read far
-    enough.
+    Return the number of images for which the claim can be checked, and the number of images for which it cannot,
+    because the scan read too little of them.
     """
     is_readable = batch["status"] == "ok"
     if claim.reads == "folders":

@@ -14,7 +14,7 @@ from resnet50_pipeline.review.server import ReviewServer
 
 
 def write_findings(path: Path, root: Path, count: int = 6) -> list[str]:
-    """Write a fix list for the first train images, which suggests the next digit, and return their paths."""
+    """Write a fix list that suggests the next digit for each of the first train images. Return their paths."""
     images = sorted((root / "train").glob("*/*.JPEG"))[:count]
     names = [image.relative_to(root).as_posix() for image in images]
     digits = [int(image.parent.name[1:]) for image in images]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_command_serves_until_ctrl_c(digits: Path, kedro_project: Path):
-    """The page of the printed address saves a decision; after Ctrl-C, the command names the file and data-fix."""
+    """The page at the printed address saves a decision. After Ctrl-C, the command prints the file and the next step."""
     names = write_findings(kedro_project / "findings.csv", digits)
     kedro = str(Path(sys.executable).with_name("kedro"))
     process = subprocess.Popen(
@@ -44,7 +44,7 @@ def test_the_command_serves_until_ctrl_c(digits: Path, kedro_project: Path):
     assert (process.returncode, said.splitlines()) == (
         0,
         [
-            "findings.reviewed.csv: 1 of 6 images decided",
+            "findings.reviewed.csv: 1 of 6 images reviewed",
             "apply the decisions with: kedro data-fix findings.reviewed.csv",
         ],
     )

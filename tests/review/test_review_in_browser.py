@@ -1,4 +1,4 @@
-"""A review can be done with the keyboard only, at any width, in light and dark mode, and continues after a reload."""
+"""A review works with the keyboard alone, at any width, in light and dark mode, and continues after a reload."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chromium() -> Iterator[Chromium]:
 
 
 def press(view: View, *keys: str) -> None:
-    """Press keys one after the other, as a keyboard would."""
+    """Press keys one after another, as on a keyboard."""
     for key in keys:
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
         view.chromium.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
@@ -38,16 +38,16 @@ def wait_for(view: View, expression: str) -> None:
 
 
 def current(view: View) -> int:
-    """Return the number of the current image, from 0."""
+    """Return the 0-based number of the current image."""
     return int(view.evaluate("[...document.querySelectorAll('#grid button')].findIndex((one) => one.ariaCurrent)"))
 
 
 def decided(view: View) -> str:
-    return str(view.evaluate("document.getElementById('progress').textContent")).partition(" decided;")[0]
+    return str(view.evaluate("document.getElementById('progress').textContent")).partition(" reviewed;")[0]
 
 
 def test_a_review_with_the_keyboard_only(chromium: Chromium, digits: Path, tmp_path: Path):
-    """Each key does what the page says, the file has every decision, and a reload continues after the last one."""
+    """Each key does what the page says, the file contains every decision, and a reload keeps the decisions."""
     names = write_findings(tmp_path / "findings.csv", digits, 9)
     output = tmp_path / "reviewed.csv"
     with serve_review(digits, tmp_path / "findings.csv", output) as server:
@@ -74,7 +74,7 @@ def test_a_review_with_the_keyboard_only(chromium: Chromium, digits: Path, tmp_p
 
 
 def test_an_unsaved_decision_is_reported_and_saved_later(chromium: Chromium, digits: Path, tmp_path: Path):
-    """If the file cannot be written, the page says so, and saves the decision together with the next one."""
+    """If the file cannot be written, the page says so and saves the decision together with the next one."""
     write_findings(tmp_path / "findings.csv", digits)
     output = tmp_path / "reviewed.csv"
     with serve_review(digits, tmp_path / "findings.csv", output) as server:

@@ -1,4 +1,4 @@
-"""The review server answers only its own page, serves only the candidates' images, and saves every decision."""
+"""The review server responds only to its own page, serves only the candidates' images, and saves every decision."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(digits: Path, tmp_path: Path, names: list[str]) -> Iterator[ReviewSer
 def ask(
     server: ReviewServer, path: str, body: object = None, *, token: str | None = None, **headers: str
 ) -> tuple[int, bytes]:
-    """Return the status and body of the answer to a request. With a body, the request is a POST."""
+    """Send a request, or a POST request if there is a body. Return the status and the body of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     target = f"/{server.token if token is None else token}/{path}"
     given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -77,14 +77,14 @@ def test_the_page_and_its_data_need_the_token(server: ReviewServer):
     ],
 )
 def test_other_hosts_and_origins_are_refused(server: ReviewServer, headers: dict[str, str]):
-    """A name that resolves to 127.0.0.1, and a page of another site, get no answer even with the token."""
+    """Requests through another name for 127.0.0.1 or from another website are rejected, even with the token."""
     assert ask(server, "data", **headers)[0] == 403
     assert ask(server, "decide", {"index": 0, "action": "keep", "label": None}, **headers)[0] == 403
     assert not server.decisions.path.exists()
 
 
 def test_forms_of_other_pages_are_refused(server: ReviewServer):
-    """Only JSON is accepted, which a form cannot send."""
+    """Only JSON is accepted, because a form cannot send it."""
     decision = {"index": 0, "action": "keep", "label": None}
     assert ask(server, "decide", decision, **{"Content-Type": "text/plain"})[0] == 400
     assert ask(server, "decide", {**decision, "rest": "x" * 2000})[0] == 400
@@ -101,7 +101,7 @@ def test_only_images_of_candidates_are_served(server: ReviewServer, path: str):
 
 
 def test_images_have_the_pixels_of_the_files(server: ReviewServer, digits: Path, names: list[str]):
-    """Small images are sent without loss, and an unreadable image is an error of this image only."""
+    """Small images are sent losslessly, and an unreadable image does not affect the others."""
     status, data = ask(server, "thumbnail/2")
     expected = cv2.imread(str(digits / names[2]))
     assert status == 200
@@ -112,7 +112,7 @@ def test_images_have_the_pixels_of_the_files(server: ReviewServer, digits: Path,
 
 
 def test_photographs_are_reduced(server: ReviewServer, digits: Path, names: list[str]):
-    """A large image is sent as a JPEG with the sides of the thumbnail or of the large view."""
+    """A large image is sent as a JPEG in the size of the thumbnail or of the large view."""
     pixels = np.tile(np.arange(200, dtype=np.uint8)[:, None, None], (4, 1200, 3))
     cv2.imwrite(str(digits / names[1]), pixels)
     for kind, shape in (("thumbnail", (107, 160, 3)), ("large", (427, 640, 3))):
@@ -122,7 +122,7 @@ def test_photographs_are_reduced(server: ReviewServer, digits: Path, names: list
 
 
 def test_a_cancelled_request_prints_no_traceback(server: ReviewServer, capsys: pytest.CaptureFixture[str]):
-    """Browsers cancel requests for images that scroll away. Other errors are printed."""
+    """Requests that a browser cancels, as for images that scroll away, are ignored. Other errors are printed."""
 
     def fail(error: Exception) -> None:
         raise error
@@ -139,7 +139,7 @@ def test_a_cancelled_request_prints_no_traceback(server: ReviewServer, capsys: p
 
 
 def test_the_data_has_classes_and_suggestions(server: ReviewServer, names: list[str]):
-    """Each candidate has its given and its suggested class and the reason."""
+    """Each candidate has its current class, the suggested class and the reason."""
     data = json.loads(ask(server, "data")[1])
     first = {"path": names[0], "split": "train", "label": 0, "suggested": 1, "reason": "predicted as <1>, with 99%"}
     assert (len(data["candidates"]), data["candidates"][0]) == (6, first)
@@ -148,7 +148,7 @@ def test_the_data_has_classes_and_suggestions(server: ReviewServer, names: list[
 
 
 def test_every_decision_is_saved_and_can_be_withdrawn(server: ReviewServer, names: list[str]):
-    """The fix list has the decided images in the order of the findings."""
+    """The fix list contains the reviewed images in the order of the findings."""
     for index, action, label in ((4, "drop", None), (0, "relabel", 8), (1, "keep", None), (4, "move", None)):
         assert ask(server, "decide", {"index": index, "action": action, "label": label})[0] == 200
     assert [(one.path, one.action, one.label) for one in read_fixes(server.decisions.path)] == [
@@ -176,13 +176,13 @@ def test_every_decision_is_saved_and_can_be_withdrawn(server: ReviewServer, name
     ],
 )
 def test_invalid_decisions_are_refused(server: ReviewServer, decision: object):
-    """A decision about another image, with an unknown action or class, or with the present class is not saved."""
+    """Decisions about unknown images, with an unknown action or class, or with the current class are not saved."""
     assert ask(server, "decide", decision)[0] == 400
     assert not server.decisions.path.exists()
 
 
 def test_a_review_continues(digits: Path, tmp_path: Path, names: list[str]):
-    """Decisions of an earlier review are shown, and rows about other images stay in the file."""
+    """Decisions from an earlier review are shown, and rows about other images stay in the file."""
     output = tmp_path / "reviewed.csv"
     other = "val/" + next((digits / "val").glob("*/*")).relative_to(digits / "val").as_posix()
     # Without train/, as in the user's own list.
@@ -198,7 +198,7 @@ def test_a_review_continues(digits: Path, tmp_path: Path, names: list[str]):
 
 
 def test_findings_of_data_docs_can_be_reviewed(digits: Path, tmp_path: Path):
-    """Each listed image occurs once, with all its findings; findings about other files are skipped."""
+    """Each listed image appears once, with all its findings. Findings about other files are skipped."""
     images = list_images(digits, DatasetParameters(class_num=10))
     first, second = list(images.found["train"])[:2]
     rows = [(first, "is dark"), ("train/other.txt", "is not in any list"), (second, "is blank"), (first, "is blurred")]
@@ -217,7 +217,7 @@ def test_findings_of_data_docs_can_be_reviewed(digits: Path, tmp_path: Path):
     ],
 )
 def test_invalid_findings_are_reported(digits: Path, tmp_path: Path, name: str, text: str, message: str):
-    """Unknown images, empty lists and other files are errors before the server starts."""
+    """Unknown images, empty lists and files in other formats are reported before the server starts."""
     (tmp_path / name).write_text(text)
     with pytest.raises(ListFileError, match=message):
         read_candidates(tmp_path / name, list_images(digits, DatasetParameters(class_num=10)))
@@ -230,13 +230,13 @@ def test_a_used_port_is_reported(server: ReviewServer):
 
 
 def test_a_changed_file_is_not_replaced(server: ReviewServer, names: list[str]):
-    """If a second review or an editor changes the fix list, the next decision is refused, and no decision is lost."""
+    """If a second review or an editor changes the fix list, the next decision is rejected, and no decision is lost."""
     decision = {"index": 0, "action": "keep", "label": None}
     assert ask(server, "decide", decision)[0] == 200
     other = [Fix(names[0], "keep", "", "checked"), Fix(names[5], "drop", "", "blank")]
     write_fixes(server.decisions.path, other)
     status, message = ask(server, "decide", {**decision, "index": 1})
-    assert (status, b"another program has changed the file" in message) == (500, True)
+    assert (status, b"has changed the file" in message) == (500, True)
     assert read_fixes(server.decisions.path) == other
     assert len(server.decisions) == 1
 
@@ -273,7 +273,7 @@ def test_simultaneous_decisions_of_two_reviews_are_not_lost(
 
 
 def test_applied_decisions_are_not_shown_again(digits: Path, tmp_path: Path, names: list[str]):
-    """After kedro data-fix, the next review of the same file starts without the decisions that a patch contains."""
+    """After kedro data-fix, the next review of the same file starts without the decisions that were applied."""
     output, parameters = tmp_path / "reviewed.csv", DatasetParameters(class_num=10, patches=tmp_path / "patches")
     rows = [Fix(names[0], "relabel", "8"), Fix(names[1], "move", split="train"), Fix(names[2], "keep")]
     write_fixes(output, [*rows, Fix(names[5], "drop")])
@@ -288,7 +288,7 @@ def test_applied_decisions_are_not_shown_again(digits: Path, tmp_path: Path, nam
 
 
 def test_an_unknown_class_in_earlier_decisions_is_reported(digits: Path, tmp_path: Path, names: list[str]):
-    """The error comes before the server starts, not as an empty page."""
+    """The error is raised before the server starts, instead of showing an empty page."""
     write_fixes(tmp_path / "reviewed.csv", [Fix(names[0], "relabel", "ten")])
     with (
         pytest.raises(ListFileError, match="'ten' is not a class"),
@@ -298,7 +298,7 @@ def test_an_unknown_class_in_earlier_decisions_is_reported(digits: Path, tmp_pat
 
 
 def test_class_names_that_are_numbers_differ_from_labels(tmp_path: Path):
-    """On the page, 2 is the label 2, so the class named 2, whose label is 1, has another text."""
+    """On the page, 2 means the label 2, so the class named 2, whose label is 1, is shown with its label."""
     (tmp_path / "train_list.txt").write_text("a.png 0\nb.png 1\nc.png 2\n")
     (tmp_path / "val_list.txt").write_text("d.png 0\n")
     (tmp_path / "classes.txt").write_text("1\n2\nrose\n")
@@ -308,21 +308,21 @@ def test_class_names_that_are_numbers_differ_from_labels(tmp_path: Path):
 
 
 def test_label_issues_of_the_test_list_are_not_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """Patches do not change the test list, so its images are left out; without others, there is nothing to review."""
+    """Patches cannot change the test list, so its images are skipped. A file with no other images is an error."""
     for split, name in (("train", "a.png"), ("val", "b.png"), ("test", "c.png")):
         (tmp_path / f"{split}_list.txt").write_text(f"{name} 0\n")
     (tmp_path / "classes.txt").write_text("rose\ntulip\n")
     images = list_images(tmp_path, DatasetParameters(lists=tmp_path))
     write_fixes(tmp_path / "issues.csv", [Fix("c.png", "relabel", "1"), Fix("a.png", "relabel", "1")])
     assert [one.path for one in read_candidates(tmp_path / "issues.csv", images)] == ["a.png"]
-    assert "left out 1 image of the test list" in caplog.text
+    assert "skipped 1 image in the test list" in caplog.text
     write_fixes(tmp_path / "issues.csv", [Fix("c.png", "relabel", "1")])
-    with pytest.raises(ListFileError, match="only images of the test list"):
+    with pytest.raises(ListFileError, match="only images in the test list"):
         read_candidates(tmp_path / "issues.csv", images)
 
 
 def test_classes_with_the_same_name_differ(tmp_path: Path):
-    """In lists with a single image folder, each class has the name of that folder, and its label tells it apart."""
+    """If all images are in one folder, every class gets the folder's name, so the labels are shown too."""
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
         (tmp_path / f"{split}_list.txt").write_text("images/a.png 0\nimages/b.png 1\n")
@@ -332,7 +332,7 @@ def test_classes_with_the_same_name_differ(tmp_path: Path):
 
 
 def test_decisions_are_not_stored_in_data_docs(tmp_path: Path):
-    """Each run replaces Data Docs, so the decisions about its findings are in the folder above."""
+    """Each run replaces Data Docs, so decisions about its findings are saved in the parent folder."""
     docs = tmp_path / "08_reporting" / "data_docs"
     docs.mkdir(parents=True)
     assert choose_output(docs / "findings.jsonl", None, docs) == tmp_path / "08_reporting" / "findings.reviewed.csv"

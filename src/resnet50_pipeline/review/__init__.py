@@ -1,1 +1,1 @@
-"""A local page on which a person decides what to do with the images of a fix list or of findings."""
+"""Serves a local page for reviewing the images in a fix list or in the findings of Data Docs."""

@@ -32,10 +32,10 @@ class Candidate:
 
     Attributes:
         path: path relative to the dataset root.
-        split: list that contains the image.
+        split: split whose list contains the image.
         label: label in the list.
         suggested: suggested label, or None.
-        reason: what was found; several findings are separated by semicolons.
+        reason: the findings about the image, separated by semicolons.
     """
 
     path: str
@@ -46,15 +46,15 @@ class Candidate:
 
 
 def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
-    """Read a fix list, or the `findings.jsonl` of Data Docs. Each image of a list occurs once, in file order.
+    """Read a fix list, or the `findings.jsonl` in Data Docs. Return one candidate per listed image, in file order.
 
-    Findings that are not about a listed image are skipped, because only lists can be changed. Rows of the test list,
-    which patches do not change, are skipped with a warning.
+    Findings that are not about a listed image are skipped, because only lists can be changed. Images in the test list,
+    which patches cannot change, are skipped with a warning.
 
     Raises:
         DatasetNotFoundError: if the file does not exist.
-        ListFileError: if the file is invalid, if a row names an image that is in no list, or if there are no images to
-            review.
+        ListFileError: if the file is invalid, if a row names an image that is not in any list, or if there are no
+            images to review.
     """
     fixes = _read_findings(path, images) if path.suffix == FINDINGS_SUFFIX else read_fixes(path)
     problems: list[str] = []
@@ -77,16 +77,16 @@ def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
         raise ListFileError(problems)
     if skipped:
         count = pluralize(skipped, "image")
-        logger.warning("%s: left out %s of the test list, because patches do not change that list", path, count)
+        logger.warning("%s: skipped %s in the test list, which patches cannot change", path, count)
     if skipped and not found:
         raise ListFileError(
             [
-                f"{path} names only images of the test list → evaluate the val list with `kedro run --pipelines "
+                f"{path} contains only images in the test list → evaluate the val list with `kedro run --pipelines "
                 "evaluation --params evaluation.split=val,evaluation.output_dir=FOLDER`, and review the file in FOLDER"
             ]
         )
     if not found:
-        raise ListFileError([f"{path} names no listed image → there is nothing to review"])
+        raise ListFileError([f"{path} contains no listed images → there is nothing to review"])
     return list(found.values())
 
 
@@ -110,7 +110,7 @@ def _read_findings(path: Path, images: ListedImages) -> list[Fix]:
         raise DatasetNotFoundError(f"{path} cannot be read ({error.strerror}) → correct the path") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ListFileError(
-            [f"{path} is not a findings.jsonl of data_validation: {error} → choose another file"]
+            [f"{path} is not a findings.jsonl written by data_validation: {error} → choose another file"]
         ) from (error)
     return [
         Fix(name, "keep", "", reason, split)
@@ -121,10 +121,10 @@ def _read_findings(path: Path, images: ListedImages) -> list[Fix]:
 
 
 class Decisions:
-    """The decisions about candidates, stored in a fix list after each change.
+    """The decisions about candidates, saved to a fix list after each change.
 
-    Rows of the file that are not about a candidate are kept. Rows that a patch has applied are removed, because the
-    image may need another decision. Methods may be called from several threads.
+    Rows about other images stay in the file. Rows that a patch already applied are removed, because their images may
+    need a new decision. Methods may be called from several threads.
     """
 
     def __init__(self, path: Path, candidates: Sequence[Candidate], images: ListedImages) -> None:
@@ -158,11 +158,11 @@ class Decisions:
         return len(self._fixes)
 
     def decide(self, index: int, action: str | None, label: int | None) -> None:
-        """Store the decision about a candidate, or remove it if `action` is None.
+        """Save the decision about a candidate, or delete it if `action` is None.
 
         Raises:
             ValueError: if there is no such candidate, action or label, or if the combination is not allowed.
-            OSError: if the file cannot be read or written, or another program has changed it.
+            OSError: if the file cannot be read or written, or if another program has changed it.
         """
         if not 0 <= index < len(self._candidates):
             raise ValueError(f"there is no candidate {index}")
@@ -184,8 +184,8 @@ class Decisions:
             if _read_text(self.path) != self._text:
                 raise OSError(
                     errno.EEXIST,
-                    "another program has changed the file, such as a second kedro review; stop this review, and start "
-                    "it again to continue with the changed file",
+                    "another program, such as a second kedro review, has changed the file; restart this review to "
+                    "continue with the changed file",
                 )
             write_text(self.path, text)
 
@@ -194,18 +194,18 @@ class Decisions:
         if checked is None:
             raise ValueError(f"unknown action {action}")
         if checked == "move" and not self._images.can_move:
-            raise ValueError("images in archives cannot move")
-        # The split of a move says which way the image moves.
+            raise ValueError("images in archives cannot be moved")
+        # For a move, the split determines the direction.
         needs_split = checked == "move" or self._images.is_in_several_lists(candidate.path)
         split = candidate.split if needs_split else None
         if checked != "relabel":
             return Fix(candidate.path, checked, "", candidate.reason, split)
         if label is None or not 0 <= label < len(self._images.classes) or label == candidate.label:
-            raise ValueError(f"label {label} is not another class")
+            raise ValueError(f"label {label} is not a different class of the dataset")
         return Fix(candidate.path, checked, str(label), candidate.reason, split)
 
     def describe(self) -> dict[int, dict[str, str | int | None]]:
-        """Return the action and label of each decided candidate, keyed by its index."""
+        """Return the action and label of each decision, keyed by the index of its candidate."""
         return {
             index: {"action": fix.action, "label": int(fix.label) if fix.label else None}
             for index, fix in self._fixes.items()
@@ -226,7 +226,7 @@ def _find(images: ListedImages, fix: Fix) -> tuple[Split, str] | None:
 def describe_candidates(
     candidates: Iterable[Candidate], images: ListedImages, decisions: Decisions
 ) -> Mapping[str, object]:
-    """Return the data of the page as JSON-serializable values."""
+    """Return the data for the page as JSON-serializable values."""
     return {
         "candidates": [
             {
@@ -246,10 +246,10 @@ def describe_candidates(
 
 
 def _name_classes(classes: Sequence[ImageClass]) -> list[str]:
-    """Return names that the page can tell from each other and from labels.
+    """Return class names that are unique and cannot be mistaken for labels.
 
-    ImageNet has two classes named crane, and in lists with a single image folder, all classes have its name. On the
-    page, as in fix lists, `3` is the label 3, even if a class is named 3.
+    ImageNet has two classes named crane, and if all listed images are in one folder, every class gets the folder's
+    name. On the page, as in fix lists, `3` always refers to the label 3, even if a class is named 3.
     """
     shared = {name for name, count in Counter(one.name for one in classes).items() if count > 1}
     names = [f"{one.name} ({one.synset})" if one.name in shared else one.name for one in classes]

@@ -1,8 +1,8 @@
 """Serves the review page on 127.0.0.1.
 
 The address contains a random token, as in Jupyter, so that other users of the machine cannot open the page. Requests
-with another Host or Origin header are refused, so that no web page can reach the server through a name that resolves to
-127.0.0.1 (DNS rebinding). Only images of the candidates are served, by number.
+with a foreign Host or Origin header are rejected, so that no website can reach the server through a name that resolves
+to 127.0.0.1 (DNS rebinding). Images are addressed by the number of their candidate, so no other files can be requested.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _POLICY = "default-src 'none'; img-src 'self' data:; script-src 'self'; style-sr
 
 
 class _Decision(FrozenModel):
-    """The body of a request to store a decision."""
+    """The body of a request to save a decision."""
 
     model_config = ConfigDict(strict=True)
 
@@ -55,7 +55,7 @@ class ReviewServer(ThreadingHTTPServer):
     """A server for one review.
 
     Attributes:
-        token: random text that every path starts with.
+        token: random string with which every path starts.
         url: address of the page.
     """
 
@@ -70,12 +70,12 @@ class ReviewServer(ThreadingHTTPServer):
         *,
         tiff: bool = False,
     ) -> None:
-        """Listen on a port; 0 chooses a free one.
+        """Listen on a port.
 
         Args:
-            port: port, 0..65535.
-            describe: returns the data of the page.
-            decisions: stores the decisions.
+            port: port to listen on, or 0 for a free one.
+            describe: returns the data for the page.
+            decisions: saves the decisions.
             read: returns the bytes of a candidate's image. It raises IndexError if there is no such candidate.
             tiff: whether to decode TIFF files.
 
@@ -92,11 +92,11 @@ class ReviewServer(ThreadingHTTPServer):
         self.describe, self.decisions = describe, decisions
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
         self.url = f"http://{HOST}:{self.server_port}/{self.token}/"
-        # Per server, and shared by its threads.
+        # One cache per server, shared by its threads.
         self.encode = functools.lru_cache(_CACHED_IMAGES)(functools.partial(encode_image, read, tiff=tiff))
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Print the traceback of an unexpected error. Browsers cancel requests for images that scroll away."""
+        """Print the traceback of an error, unless a browser canceled the request for an image that scrolled away."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -109,9 +109,9 @@ class EncodedImage(NamedTuple):
 
 
 def encode_image(read: Callable[[int], bytes], index: int, side: int, *, tiff: bool = False) -> EncodedImage:
-    """Encode an image with at most `side` pixels on a side: small images as PNG, others as JPEG.
+    """Encode an image with sides of at most `side` pixels: small images as PNG, others as JPEG.
 
-    Smaller images are not resized.
+    Images within this limit are not resized.
 
     Raises:
         IndexError: if there is no such image.
@@ -150,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path is None:
             return
         length = self.headers.get("Content-Length", "")
-        is_json = self.headers.get_content_type() == "application/json"  # a form of another page cannot send JSON
+        is_json = self.headers.get_content_type() == "application/json"  # a form on another website cannot send JSON
         if path != "decide" or not is_json or not length.isdigit() or int(length) > _MAX_BODY_BYTES:
             self._refuse(HTTPStatus.BAD_REQUEST, "not a decision")
             return
@@ -165,16 +165,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, json.dumps({"decided": len(self.server.decisions)}).encode(), "application/json")
 
     def _authorize(self) -> str | None:
-        """Return the path after the token. If the request is refused, answer it and return None."""
+        """Return the path after the token, or None if the request was rejected."""
         origin = self.headers.get("Origin")
         is_own_origin = origin is None or origin in {f"http://{host}" for host in self.server.hosts}
         if self.headers.get("Host") not in self.server.hosts or not is_own_origin:
-            self._refuse(HTTPStatus.FORBIDDEN, "another host")
+            self._refuse(HTTPStatus.FORBIDDEN, "the Host or Origin header is not allowed")
             return None
         _, _, rest = self.path.partition("?")[0].partition("/")
         token, separator, path = rest.partition("/")
         if not separator or not secrets.compare_digest(token.encode(), self.server.token.encode()):
-            self._refuse(HTTPStatus.FORBIDDEN, "open the address that the command has printed")
+            self._refuse(HTTPStatus.FORBIDDEN, "open the address printed by the command")
             return None
         return path
 
@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, image.data, image.media_type, cache="private, max-age=3600")
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        # The body of a refused request is not read, so the connection cannot be used again.
+        # The body of a rejected request is not read, so the connection cannot be reused.
         self.close_connection = True
         self._send(status, message.encode(), "text/plain; charset=utf-8")
 

@@ -1,4 +1,4 @@
-"""Implements `kedro review`, which serves a page for deciding what to do with images."""
+"""Implements `kedro review`, which serves a page for reviewing images."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 @click.argument("findings", type=click.Path(path_type=Path))
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path),
-    help="Fix list for the decisions; the default is FINDINGS with the ending .reviewed.csv, outside Data Docs.",
+    help="Fix list for the decisions; defaults to FINDINGS with the suffix .reviewed.csv, outside Data Docs.",
 )  # fmt: skip
-@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the page; the default is a free port.")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port of the page; defaults to a free port.")
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
 @click.pass_context
 def review(
     context: click.Context, /, findings: Path, output: Path | None, port: int, *, browser: bool, **options: Any
 ) -> None:
-    """Show the images of FINDINGS on a local page, on which you decide what to do with each.
+    """Review the images in FINDINGS on a local page.
 
-    FINDINGS is a fix list (CSV) or the findings.jsonl in Data Docs. Each decision is saved at once. The next review of
-    the same file continues with the first undecided image. Stop with Ctrl-C, then apply the decisions with kedro
-    data-fix.
+    FINDINGS is a fix list (CSV) or the findings.jsonl in Data Docs. For each image, you decide whether to keep, drop,
+    relabel or move it. Every decision is saved immediately, and the next review of the same file continues with the
+    first undecided image. Stop with Ctrl-C, then apply the decisions with kedro data-fix.
     """
     findings = findings.absolute()
     output = output.absolute() if output else None
     if output == findings:
-        raise click.UsageError("--output must be another file than FINDINGS, which the command does not change")
+        raise click.UsageError("--output must not be FINDINGS, which the command never changes")
     with reporting_errors(context):
         project = enter_configured_project(options)
         configuration = load_configuration(options, project)
@@ -62,16 +62,18 @@ def review(
                 if error.signal_number != signal.SIGINT:
                     raise
         decided = len(server.decisions)
-        click.echo(f"{shorten_path(output)}: {decided:,} of {total:,} images decided")
+        click.echo(f"{shorten_path(output)}: {decided:,} of {total:,} images reviewed")
         if decided:
             click.echo(f"apply the decisions with: kedro data-fix {shorten_path(output)}")
 
 
 def choose_output(findings: Path, output: Path | None, data_docs: Path) -> Path:
-    """Return the file for the decisions: `output`, or by default a file next to the findings or to Data Docs.
+    """Return the file for the decisions.
+
+    Without `output`, this is a file next to the findings or, if they are in Data Docs, next to the Data Docs folder.
 
     Raises:
-        ParameterError: if `output` is in the Data Docs folder, which each data_validation replaces.
+        ParameterError: if `output` is in the Data Docs folder, which data_validation replaces in each run.
     """
     data_docs = data_docs.resolve()
     if output is None:
@@ -88,14 +90,14 @@ def choose_output(findings: Path, output: Path | None, data_docs: Path) -> Path:
 def open_review(
     findings: Path, output: Path, root: Path, dataset: DatasetParameters, port: int = 0
 ) -> tuple[ReviewServer, int]:
-    """Return a server for a review, which already listens, and the number of images.
+    """Return a server that is already listening, and the number of images to review.
 
     Args:
         findings: fix list or findings.jsonl.
-        output: fix list for the decisions; if it exists, the review continues.
+        output: fix list for the decisions. If it exists, the review continues.
         root: dataset folder.
         dataset: `params:dataset`.
-        port: port, or 0 for a free one.
+        port: port to listen on, or 0 for a free one.
 
     Raises:
         DatasetError: if the lists, the findings or the earlier decisions are invalid.

@@ -1,6 +1,6 @@
 "use strict";
-// The page of `kedro review`: a grid of candidates. One candidate is current. Each decision is sent to the server, which
-// saves it before it answers.
+// The page of `kedro review`: a grid of candidates and a large view of the current one. Each decision is sent to the
+// server, which saves it before responding.
 (async () => {
   const find = (id) => document.getElementById(id);
   const grid = find("grid"), input = find("class"), filter = find("filter");
@@ -39,7 +39,7 @@
   document.addEventListener("load", ({ target }) => {
     if (target instanceof HTMLImageElement) target.classList.toggle("tiny", target.naturalWidth <= 64);
   }, true);
-  grid.addEventListener("error", ({ target }) => { target.alt = "not readable"; }, true);
+  grid.addEventListener("error", ({ target }) => { target.alt = "unreadable"; }, true);
   grid.addEventListener("click", ({ target }) => {
     const button = target.closest("button");
     if (button) select(Number(button.dataset.index));
@@ -63,7 +63,7 @@
     const saving = unsaved.size ? `, saving ${unsaved.size}` : "";
     const number = (value) => value.toLocaleString("en");
     find("progress").textContent =
-      `${number(decisions.size)} of ${number(candidates.length)} decided${saving}; saved in ${data.file}`;
+      `${number(decisions.size)} of ${number(candidates.length)} reviewed${saving}; saved in ${data.file}`;
     find("bar").max = candidates.length;
     find("bar").value = decisions.size;
   }
@@ -88,7 +88,7 @@
     button.scrollIntoView({ block: "nearest" });
   }
 
-  // The next shown candidate in a direction, or -1.
+  // The index of the next visible candidate in a direction, or -1.
   function step(from, by, isWanted = isShown) {
     for (let index = from + by; index >= 0 && index < candidates.length; index += by) {
       if (isWanted(index)) return index;
@@ -110,7 +110,7 @@
   }
 
   function goByRow(by) {
-    // The box of a button outside the window would force the browser to lay it out; that of its list item does not.
+    // Measure the list item instead of the button. Measuring a button outside the window would force its layout.
     const place = (index) => buttons[index].parentElement.getBoundingClientRect();
     const box = place(current);
     for (let index = step(current, by); index >= 0; index = step(index, by)) {
@@ -128,7 +128,7 @@
     sending = sending.then(save);
   }
 
-  // Send all unsaved decisions one after the other. After a failure, they are sent again with the next decision.
+  // Send all unsaved decisions one by one. After a failure, the next decision sends the remaining ones again.
   async function save() {
     try {
       for (const [index, decision] of unsaved) {
@@ -141,8 +141,8 @@
       find("error").hidden = true;
     } catch (error) {
       find("error").textContent =
-        `Not saved: ${error.message}. Correct the cause; the next decision saves all. If kedro review has stopped, ` +
-        "start it again and open its new address.";
+        `Not saved: ${error.message}. Fix the problem; your next decision also saves this one. If kedro review has ` +
+        "stopped, start it again and open the new address.";
       find("error").hidden = false;
     }
     drawProgress();
@@ -200,7 +200,7 @@
     const text = input.value.trim();
     const label = /^\d+$/.test(text) ? Number(text) : data.classes.indexOf(text);
     if (label < 0 || label >= data.classes.length || label === candidates[current].label) {
-      input.setCustomValidity("Choose another class from the list, or a label");
+      input.setCustomValidity("Choose a different class from the list, or enter a label");
       input.reportValidity();
       return;
     }

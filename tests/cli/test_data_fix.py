@@ -1,4 +1,4 @@
-"""`kedro data-fix` records who changed which lines and why, and undoes it."""
+"""`kedro data-fix` records who changed which lines and why, and can undo the changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ configure_project("resnet50_pipeline")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git repository with this project's configuration, whose user is Ada. It is the current folder."""
+    """The current folder: a Git repository with this project's configuration and the user Ada."""
     root = tmp_path / "project"
     shutil.copytree(REPOSITORY / "conf", root / "conf", ignore=shutil.ignore_patterns("local"))
     (root / "conf" / "local").mkdir()
@@ -44,7 +44,7 @@ def run(digits: Path, *arguments: str) -> Result:
 
 
 def test_a_patch_is_written_listed_and_undone(project: Path, digits: Path):
-    """The patch has the git user, the time, the reason and the rows; --undo removes the last one."""
+    """A patch contains the Git user, the time, the reason and the rows. --undo removes the last patch."""
     path = next((digits / "train" / "n00000003").iterdir()).relative_to(digits).as_posix()
     (project / "fixes.csv").write_text(f"path,action,label,reason\n{path},relabel,eight,looks like eight\n")
     patches = project / "data" / "sample" / "01_raw" / "patches"
@@ -83,7 +83,7 @@ def test_a_list_that_only_keeps_images_writes_no_patch(project: Path, digits: Pa
 
 
 def test_an_invalid_list_writes_no_patch(project: Path, digits: Path):
-    """The command exits with 1, and names the row."""
+    """The command exits with code 1 and names the row."""
     (project / "fixes.csv").write_text("path,action,label,reason\nnone.JPEG,drop,,\n")
     result = run(digits, "fixes.csv")
     assert (result.exit_code, "fixes.csv, row 1: 'none.JPEG' is not in any list" in result.stderr) == (1, True)
@@ -91,7 +91,7 @@ def test_an_invalid_list_writes_no_patch(project: Path, digits: Path):
 
 
 def test_concurrent_commands_keep_every_patch(project: Path, digits: Path):
-    """Commands that run at the same time write one patch each, and none replaces another."""
+    """Commands that run at the same time each write a separate patch."""
     parameters = DatasetParameters(class_num=10, patches=project / "patches")
     names = [path.relative_to(digits).as_posix() for path in sorted((digits / "train").glob("*/*"))[:4]]
     start = threading.Barrier(len(names))
@@ -110,7 +110,7 @@ def test_concurrent_commands_keep_every_patch(project: Path, digits: Path):
 
 
 def test_folds_refuse_patches_that_move_images(project: Path, digits: Path):
-    """Each fold divides the images differently, so `kedro folds` names the patch that moves an image."""
+    """`kedro folds` rejects patches that move images, because each fold divides the images differently."""
     path = next((digits / "val" / "n00000003").iterdir()).relative_to(digits).as_posix()
     patches = project / "data" / "sample" / "01_raw" / "patches"
     for action in ("drop", "move"):

@@ -165,7 +165,7 @@ def test_unsuitable_places_are_reported(workspaces: Path):
     (workspaces / "empty").mkdir()
     pd.DataFrame({"x": [1]}).to_parquet(workspaces / "other.parquet")
     for reference, message in (
-        (workspaces / "empty", "has no manifest.parquet"),
+        (workspaces / "empty", "contains neither manifest.parquet nor predictions.parquet"),
         (workspaces / "other.parquet", "neither a manifest nor a table of predictions"),
         (manifest, "compare two data versions"),
     ):

@@ -175,7 +175,7 @@ def test_a_log_of_predictions_is_compared_with_a_manifest(compare):
 def test_unsuitable_images_and_models_are_reported(compare, versions: Path):
     """Changed images, missing images and a missing version are errors with a next step."""
     changed = compare("before.parquet", "after.parquet", root="after")
-    assert (changed.exit_code, "240 of 240 cannot be used: " in changed.stderr) == (1, True)
+    assert (changed.exit_code, "240 of 240 images cannot be used: " in changed.stderr) == (1, True)
     assert "(changed since the scan)" in changed.stderr
     assert "--reference-root" in changed.stderr
     missing = compare("before.parquet", "before.parquet", root="nowhere")

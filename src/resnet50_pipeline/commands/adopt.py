@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resnet50_pipeline.imagenet.lists.files import Split
 
 _DEFAULT_VAL_FRACTION = 0.2
-# Smaller images get the settings of the sample, whose crops are 32 x 32 pixels.
+# Up to this size, images are trained with the settings of the sample, whose crops are 32 x 32 pixels.
 _SMALL_SIDE = 64
 _DAY_SECONDS = 86_400.0
 _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
@@ -71,9 +71,9 @@ _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
 def adopt(context: click.Context, /, folder: Path, **options: Any) -> None:
     """Write the environment conf/NAME for the images in the folder PATH.
 
-    The command recognizes the layout, splits the images if there is no val split, and prints a summary, the time per
-    epoch on this machine, and the command for training. The command reads all images, but does not start a run and
-    never writes to the folder.
+    The command detects the layout, splits the images if there is no val split, and prints a summary, the time per epoch
+    on this machine, and the command that starts training. It reads every image, but does not start a run and never
+    writes to the folder.
     """
     root = _make_absolute(folder)
     if options["pretrained"] is not None and not is_registered_reference(options["pretrained"]):
@@ -96,7 +96,7 @@ def _make_absolute(path: Path) -> Path:
 
 
 def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
-    """Raise an error for invalid arguments before spending time on reading the images.
+    """Check the arguments before reading the images, which can take a long time.
 
     Raises:
         DatasetError: if `root` is not a folder, or if its path is not UTF-8.
@@ -118,8 +118,8 @@ def _require_usable(root: Path, conf: Path, options: dict[str, Any]) -> None:
             raise ParameterError(f"--{split}-fraction {fraction} is not between 0 and 1 → use a fraction such as 0.2")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options["device"]):
         raise ParameterError(
-            f"--device {options['device']} is not the name of a device → use cpu, gpu or a Paddle custom device such "
-            "as iluvatar_gpu, without a number"
+            f"--device {options['device']} is not a device name → use cpu, gpu or a Paddle custom device such as "
+            "iluvatar_gpu, without a number"
         )
     weights = options["pretrained"]
     if weights is not None and is_registered_reference(weights):
@@ -225,7 +225,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
 def _find_near_identical(
     root: Path, found: FoundDataset, digests: dict[str, str], options: dict[str, Any]
 ) -> NearIdentical | None:
-    """Return the near-identical images among the images to be divided, or None with --ignore-similar."""
+    """Return the near-identical images among the images to split, or None with --ignore-similar."""
     from resnet50_pipeline.adoption.near_identical import find_near_identical
 
     if options["ignore_similar"]:
@@ -235,11 +235,11 @@ def _find_near_identical(
 
 
 def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class_num: int) -> tuple[str, float | None]:
-    """Return the table line with the time per epoch, and the time for all epochs in seconds if known.
+    """Return the table line with the time per epoch, and the time for all epochs in seconds, or None if unknown.
 
     Args:
-        project: folder of the project.
-        name: environment that was written.
+        project: project folder.
+        name: name of the new environment.
         root: dataset folder.
         paths: readable training images.
         class_num: number of classes.
@@ -267,14 +267,14 @@ def _estimate_time(project: Path, name: str, root: Path, paths: list[str], class
 
 
 def _choose_recipe(options: dict[str, Any], short_side: int) -> str | None:
-    """Return the recipe to train with, or None for the settings of the sample, whose crops are 32 x 32 pixels."""
+    """Return the recipe to train with, or None to use the sample's settings."""
     if options["recipe"] is not None or options["pretrained"] is not None:
         return str(options["recipe"] or _RECIPE_WITH_WEIGHTS)
     return _RECIPE_FROM_SCRATCH if short_side > _SMALL_SIDE else None
 
 
 def _make_training(conf: Path, recipe: str | None, images: int, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the `training` parameters derived from the number of images, the device and the weights."""
+    """Return the `training` parameters that follow from the number of images, the device and the weights."""
     from resnet50_pipeline.adoption.environment import lengthen
     from resnet50_pipeline.recipes import escape_value, read_recipe
 
@@ -329,7 +329,7 @@ def _describe_fractions(fractions: dict[Split, float]) -> str:
 def _split(
     found: FoundDataset, fractions: dict[Split, float], folds: int | None, seed: int, digests: dict[str, str]
 ) -> tuple[dict[Split, list[LabeledImage]], list[dict[Split, list[LabeledImage]]]]:
-    """Return the images of each split, and the folds, which divide the images of train and val."""
+    """Return the images of each split, and the folds, if any, into which the train and val images are divided."""
     from resnet50_pipeline.adoption.folds import make_folds
     from resnet50_pipeline.adoption.split import split_images
 

@@ -92,7 +92,7 @@ def plan_folds(options: dict[str, Any], project_path: Path) -> FoldsPlan:
 
 
 def require_no_moves(patches: Path | None) -> None:
-    """Raise an error if a patch moves an image, because the folds divide the images of train and val themselves.
+    """Raise an error if a patch moves an image, because each fold divides the train and val images differently.
 
     Raises:
         ParameterError: if a patch contains a move.
@@ -102,8 +102,8 @@ def require_no_moves(patches: Path | None) -> None:
     moving = [str(patch.file) for patch in read_patches(patches) if "move" in patch.content.counts]
     if moving:
         raise ParameterError(
-            f"{', '.join(moving)}: moves images between train and val, which are divided differently in each fold → "
-            "set dataset.patches to a folder without moves"
+            f"{', '.join(moving)}: moves images between train and val, but each fold divides them differently → set "
+            "dataset.patches to a folder without moves"
         )
 
 

@@ -38,7 +38,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "tracking": parameters.TrackingParameters,
     "training": parameters.TrainingParameters,
 }
-# Folders that only the catalog reads, and that are in no parameter model.
+# Folders that are used only in the catalog, so no parameter model contains them.
 _FOLDERS = ("dataset.root", RUN_DIR, DATA_DIR)
 _CLOSING = {"[": "]", "{": "}", '"': '"', "'": "'"}
 # OmegaConf would replace `${…}` with the value of another key.

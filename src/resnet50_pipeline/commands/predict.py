@@ -110,8 +110,8 @@ def find_images(start: Path, paths: Iterable[str]) -> FoundImages:
         others = _count_suffixes(file.name for file in files if not is_image_name(file.name))
         if not below:
             raise DatasetNotFoundError(
-                f"{text}: this folder contains no images{f', only {others}' if others else ''} → choose a folder with "
-                f"file names that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+                f"{text}: this folder contains no images{f', only {others}' if others else ''} → choose a folder that "
+                f"contains files with one of the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         if others:
             notes.append(f"{text}: skipped files whose names do not end in an image suffix: {others}")

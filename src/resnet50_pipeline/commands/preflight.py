@@ -89,7 +89,7 @@ def plan_run(options: dict[str, Any], project_path: Path) -> RunPlan:
 
 
 def _show(findings: list[Finding], plan: RunPlan, details: str) -> None:
-    """Print the table. Any details are followed by the table again, so that the table stays in view."""
+    """Print the table. If there are details, print the table again after them, so that it stays in view."""
     from resnet50_pipeline.preflight import report
 
     if isinstance(sys.stdout, io.TextIOWrapper):

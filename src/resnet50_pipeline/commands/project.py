@@ -24,8 +24,8 @@ from resnet50_pipeline.parameters import LogParameters
 
 _LOGGING_VARIABLE = "KEDRO_LOGGING_CONFIG"
 
-# Options of `kedro run`, and the subset with which other commands load the same configuration. Two of Kedro's options
-# are replaced.
+# Options of `kedro run`, with replacements for two of Kedro's own options, and the subset that determines the
+# configuration. Other commands accept this subset.
 _REPLACED = {"params": ParamsOption, "config": ConfigOption}
 RUN_OPTIONS = [_REPLACED[option.name]() if option.name in _REPLACED else option for option in kedro_run.params]
 CONFIGURATION_OPTIONS = [option for option in RUN_OPTIONS if option.name in ("env", "conf_source", "params")]
@@ -84,7 +84,7 @@ def load_configuration(options: dict[str, Any], project_path: Path) -> AbstractC
 
 
 def find_dataset_root(configuration: AbstractConfigLoader, project_path: Path) -> Path:
-    """Return the dataset folder that a configuration names. A relative path is relative to the project."""
+    """Return the dataset folder set in a configuration. A relative path is resolved against the project folder."""
     return project_path / str(configuration["catalog"]["dataset_root"]["filepath"])
 
 

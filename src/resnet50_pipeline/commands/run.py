@@ -58,8 +58,8 @@ def run(context: click.Context, /, *, verbose: bool, quiet: bool, **options: Any
         if options["load_versions"]:
             _require_versioned_datasets(options["load_versions"], configuration["catalog"])
         if not (makes_sample(environment_of(options)) or any(options[name] for name in SELECTING_OPTIONS)):
-            # Check the dataset before importing the stages and pandas. If only some nodes are selected, this check is
-            # left to the hooks, which know whether these nodes read the dataset.
+            # Check the dataset before importing the stages and pandas. If only some nodes are selected, the hooks check
+            # it instead, because they know whether these nodes read the dataset.
             root = Path(configuration["catalog"]["dataset_root"]["filepath"])
             require_dataset(root, read_group(parameters, "dataset", DatasetParameters))
         return kedro_run.callback(**options)  # type: ignore[misc] # a command's callback may be None

@@ -20,7 +20,7 @@ def _node_names(pipeline: Pipeline) -> set[str]:
     return {node.name for node in pipeline.nodes}
 
 
-# For each option: the flag, the noun for its values, and a function that lists the valid values of a pipeline.
+# For each option: the flag, the noun for its values, and a function that lists a pipeline's valid values.
 _SELECTIONS: Mapping[str, tuple[str, str, Callable[[Pipeline], Iterable[str]]]] = {
     "node_names": ("--nodes", "node", _node_names),
     "from_nodes": ("--from-nodes", "node", _node_names),

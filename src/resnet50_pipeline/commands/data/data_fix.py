@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @click.command("data-fix", params=[*CONFIGURATION_OPTIONS])
 @click.argument("csv", required=False, type=click.Path(path_type=Path))
-@click.option("--reason", default="", help="Why the lists are changed; recorded in the patch.")
+@click.option("--reason", default="", help="Reason for the change, recorded in the patch.")
 @click.option("--undo", is_flag=True, help="Remove the last patch instead.")
 @click.pass_context
 def data_fix(context: click.Context, /, csv: Path | None, reason: str, *, undo: bool, **options: Any) -> None:
-    """Change the lists of the dataset as the fix list CSV says: drop, relabel or move images.
+    """Apply the fix list CSV to the dataset's lists: drop, relabel or move images.
 
-    The changes become a patch in dataset.patches, which every run applies to your lists. Your lists and images are not
-    changed. Patches add up. Without CSV, the command lists the patches.
+    The changes are saved as a patch in dataset.patches, and every run applies all patches to your lists. Your own files
+    are never changed. Without CSV, the command lists the patches.
     """
     if csv is not None:
         csv = csv.absolute()
@@ -66,7 +66,8 @@ def _apply(csv: Path, root: Path, dataset: DatasetParameters, reason: str, proje
 
     fixes = read_fixes(csv)
     by = read_git_user(project) or user_name()
-    # A patch must fit the patches before it. The folder of the patches may not exist yet, so the project is locked.
+    # Each patch builds on the previous ones, so only one process may write a patch at a time. Lock the project folder,
+    # because the patch folder may not exist yet.
     with holding(project, wait=True):
         content, warnings = make_patch(list_images(root, dataset), fixes, source=csv.name, by=by, reason=reason)
         for warning in warnings:

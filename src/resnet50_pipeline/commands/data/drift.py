@@ -1,4 +1,4 @@
-"""Implements `kedro drift`, which compares a data version or predictions with a reference."""
+"""Implements `kedro drift`, which measures how images or predictions differ from a reference."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _ANSWERS_SUFFIX = ".jsonl"
 
 @click.command("drift", params=[*CONFIGURATION_OPTIONS])
 @click.option("--reference", required=True, help="Data version or run to compare with.")
-@click.option("--current", help="Data version or run to compare; the default is the workspace of the environment.")
+@click.option("--current", help="Data version or run to compare; defaults to the environment's workspace.")
 @click.option(
-    "--model", help="Also compare the features that this network computes: models:/name@alias or models:/name/version."
+    "--model", help="Also compare the features computed by this model: models:/name@alias or models:/name/version."
 )
-@click.option("--reference-root", help="Folder of the reference's images for --model; the default is dataset.root.")
+@click.option("--reference-root", help="Folder with the reference images, for --model; defaults to dataset.root.")
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path),
-    help="File for the result of Great Expectations (JSON), with one expectation per column.",
+    help="JSON file for Great Expectations' result, with one expectation per column.",
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="Exit with code 1 if a distribution has a major shift.")
 @click.pass_context
@@ -62,7 +62,7 @@ def drift(
 
     A data version is a folder of results such as data/sample, or a manifest.parquet. A run is a registered version such
     as models:/resnet50-digits@champion, the ID or name of a run in MLflow, a predictions.parquet, or the output of
-    `kedro predict --json` in a .jsonl file. Only what both have is compared.
+    `kedro predict --json` in a .jsonl file. Only columns that exist on both sides are compared.
     """
     started = Path.cwd()
     with reporting_errors(context):
@@ -88,8 +88,8 @@ def drift(
             shifts.append(compare_features(*compute_features(fetched.inference_model, samples)))
         if not shifts:
             raise DatasetError(
-                f"{reference} has {' and '.join(before)}, but {current or workspace} has {' and '.join(after)} → "
-                "compare two data versions, or two sets of predictions"
+                f"{reference} contains {' and '.join(before)}, but {current or workspace} contains "
+                f"{' and '.join(after)} → compare two data versions, or two sets of predictions"
             )
         click.echo("\n".join(render_table(shifts)))
         if output is not None:
@@ -135,7 +135,9 @@ def _read(started: Path, place: str, options: dict[str, Any]) -> dict[str, pd.Da
         files = [file for name, folder in _FOLDERS.items() for file in (path / folder / name, path / name)]
         found = {file.name: _read_table(file) for file in files if file.is_file()}
         if not found:
-            raise DatasetNotFoundError(f"{place} has no {_MANIFEST} and no {_PREDICTIONS} → run data_validation first")
+            raise DatasetNotFoundError(
+                f"{place} contains neither {_MANIFEST} nor {_PREDICTIONS} → run data_validation first"
+            )
         return found
     if path.suffix == _ANSWERS_SUFFIX and path.is_file():
         return {_PREDICTIONS: _read_answers(path)}

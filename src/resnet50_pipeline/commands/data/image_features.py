@@ -23,7 +23,7 @@ from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.text import list_names
 
 MAX_IMAGES = 1_000
-"""Largest number of images in a sample."""
+"""Maximum number of images in a sample."""
 _MAX_NAMED = 3
 
 
@@ -41,20 +41,20 @@ class ImageSample:
 
 
 def open_images(root: Path, dataset: DatasetParameters) -> Callable[[str], bytes]:
-    """Return a function that reads an image of the dataset at `root`, from the archives or from a file.
+    """Return a function that reads images of the dataset at `root`, from its archives or from separate files.
 
     Raises:
-        DatasetError: if the dataset has archives, and these cannot be read.
+        DatasetError: if an archive cannot be read.
     """
     has_archives = dataset.train_archive is not None or dataset.val_archive is not None
     return partial(read_image, root, index_archives(find_dataset(root, dataset).archives) if has_archives else {})
 
 
 def draw_sample(images: pd.DataFrame, read: Callable[[str], bytes]) -> ImageSample:
-    """Return a sample of at most `MAX_IMAGES` images. The same paths always give the same sample.
+    """Return a sample of at most `MAX_IMAGES` images. The same paths always yield the same sample.
 
     Args:
-        images: table with the columns `path` and `sha256`, which is empty if the digest is unknown.
+        images: table with the columns `path` and `sha256` (empty if the digest is unknown).
         read: function that returns the bytes of the image at a path.
     """
     known = images.drop_duplicates("path")
@@ -71,10 +71,10 @@ def compute_features(inference_model: Path, samples: Sequence[ImageSample]) -> l
         samples: the images.
 
     Raises:
-        DatasetError: if images cannot be read or decoded, or have another digest.
+        DatasetError: if images cannot be read or decoded, or differ from their digest.
         ExportError: if the model cannot compute features.
     """
-    # The images may be in archives, so the classifier gets copies.
+    # Pass copies to the classifier, because the images may be in archives.
     with tempfile.TemporaryDirectory() as folder:
         copied = [_copy_images(sample, Path(folder) / str(number)) for number, sample in enumerate(samples)]
         images = [path for copies in copied for path in copies]
@@ -121,7 +121,7 @@ def _require_usable(problems: Sequence[str], sample: ImageSample) -> None:
     """Raise an error if there are problems, one per image."""
     if problems:
         raise DatasetError(
-            f"features need the images, but {len(problems):,} of {len(sample.digests):,} cannot be used: "
-            f"{list_names(problems, _MAX_NAMED)} → choose the folder of these images with --reference-root for the "
-            "reference, or with --params dataset.root=FOLDER"
+            f"the features cannot be computed, because {len(problems):,} of {len(sample.digests):,} images cannot be "
+            f"used: {list_names(problems, _MAX_NAMED)} → set the folder of the images: --reference-root FOLDER for the "
+            "reference, otherwise --params dataset.root=FOLDER"
         )

@@ -87,7 +87,7 @@ def find_lock_file_problems(project: Path) -> Iterator[Finding]:
         if name not in there:
             yield Finding(f"{name} is missing, although it is committed to Git, so DVC would rerun every stage", remedy)
         elif stages is None:
-            yield Finding(f"{name} is damaged: its stages are not complete YAML", remedy)
+            yield Finding(f"{name} is damaged: it is truncated or not valid YAML", remedy)
         elif lost := [one for one, entry in committed.items() if _count_outs(stages.get(one)) < _count_outs(entry)]:
             yield Finding(f"{name} is missing entries that are in the committed version: {', '.join(lost)}", remedy)
 
@@ -158,7 +158,7 @@ def _stages_of(text: str) -> dict[str, Any] | None:
 
 
 def _is_complete_stage(stage: Any) -> bool:
-    """Return whether a stage of a dvc.lock has `outs`, each with a `size`. DVC writes these keys last."""
+    """Return whether a stage in a dvc.lock has `outs`, each with a `size`. DVC writes these keys last."""
     return (
         isinstance(stage, dict)
         and bool(stage.get("outs"))

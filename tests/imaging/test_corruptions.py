@@ -1,4 +1,4 @@
-"""The corruptions of ImageNet-C get stronger with their severity, and depend only on the name of the image."""
+"""Corruptions get stronger with their severity, and depend only on the name of the image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_names_are_those_of_the_benchmark():
     ],
 )
 def test_higher_severities_change_more(photo, corruption, severities):
-    """The mean absolute difference grows with the severity."""
+    """The mean absolute difference increases with severity."""
     changes = [mean_change(photo, corruption, severity) for severity in severities]
     assert changes == sorted(changes)
     assert changes[0] > 1
@@ -60,7 +60,7 @@ def test_higher_severities_change_more(photo, corruption, severities):
 
 
 def test_frost_hides_more_of_the_image(photo):
-    """The correlation with the image falls with the severity. Frost is bright, so a darker image differs less."""
+    """The correlation with the image decreases with severity. Frost is bright, so a difference would not show this."""
     correlations = [
         np.mean(
             [
@@ -95,7 +95,7 @@ def test_copies_depend_only_on_their_name(photo, corruption, size):
 
 @pytest.mark.parametrize("corruption", [name for name in CORRUPTIONS if name not in CATEGORIES["noise"]])
 def test_gray_images_stay_nearly_gray(photo, corruption):
-    """Only noise and the tint of the ice give a gray image colors."""
+    """Only noise and the tint of ice add color to a gray image."""
     gray = np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
     copy = corrupt(gray, corruption, 5, "a").astype(int)
     assert np.ptp(copy, axis=2).max() <= (40 if corruption == "frost" else 3)
@@ -103,7 +103,7 @@ def test_gray_images_stay_nearly_gray(photo, corruption):
 
 @pytest.mark.parametrize(("corruption", "share"), [("gaussian_noise", 0.38), ("impulse_noise", 0.27)])
 def test_noise_has_the_strength_of_the_benchmark(corruption, share):
-    """The deviation of Gaussian noise and the share of changed values are those of the paper's code."""
+    """The deviation of Gaussian noise and the fraction of changed values match the paper's code."""
     gray = np.full((224, 224, 3), 127, dtype=np.uint8)
     copy = corrupt(gray, corruption, 5, "a").astype(float)
     if corruption == "impulse_noise":
@@ -115,7 +115,7 @@ def test_noise_has_the_strength_of_the_benchmark(corruption, share):
 
 
 def test_lengths_scale_with_the_image():
-    """A disk of 10 pixels for 224 pixels has 5 pixels for 112, and less than a pixel for tiny images."""
+    """A radius of 10 pixels in a 224-pixel image becomes 5 pixels at 112, and less than one pixel in tiny images."""
     point = np.zeros((112, 112, 3), dtype=np.uint8)
     point[56, 56] = 255
     for side, radius in ((112, 5.0), (56, 2.5)):
@@ -126,7 +126,7 @@ def test_lengths_scale_with_the_image():
 
 
 def test_glass_exchanges_close_pixels():
-    """Every pixel is kept, and moves at most as far as all its exchanges together."""
+    """Every pixel is kept, and moves no farther than all its swaps combined."""
     order = blur._shuffle_locally(40, 30, reach=2, rounds=1, rng=np.random.default_rng(0))
     assert sorted(order) == list(range(1200))
     moved = np.abs(np.array(np.divmod(order, 30)) - np.array(np.divmod(np.arange(1200), 30)))
@@ -145,7 +145,7 @@ def test_the_blur_matrix_keeps_constants_and_is_a_gaussian():
 
 
 def test_plasma_fills_its_range_and_gets_smoother():
-    """The values are in 0..1, and a faster decay gives smaller differences between neighbors."""
+    """The values are in 0..1, and a faster decay makes neighbors more similar."""
     rough, smooth = (make_plasma(64, 64, decay, np.random.default_rng(1)) for decay in (1.4, 3.0))
     assert rough.min() == smooth.min() == 0
     assert rough.max() == smooth.max() == 1

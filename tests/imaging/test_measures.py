@@ -28,7 +28,7 @@ def measure_image(image: Image.Image) -> Measures:
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
 def test_scores_are_close_to_those_of_cleanvision(path):
-    """The scores of a reduced photograph differ little from CleanVision's formulas on the whole photograph."""
+    """The scores of a reduced photograph are close to CleanVision's scores of the full photograph."""
     photo = Image.open(path).convert("RGB")
     found = measure_image(photo)
     red, green, blue = (np.asarray(photo)[..., channel].astype(float) for channel in range(3))
@@ -56,7 +56,7 @@ def test_changes_of_a_photograph_change_its_scores():
 
 @pytest.mark.parametrize(("size", "gray"), [((300, 200), 0), ((1, 1), 255), ((2000, 1), 77)])
 def test_plain_images_have_no_hash_and_no_detail(size, gray):
-    """Images of one color, also of extreme shapes, have no hash, entropy or edges."""
+    """Single-color images have no hash, entropy or edges, even in extreme shapes."""
     found = measure_image(Image.new("L", size, gray))
     assert found.difference_hash == ""
     assert (found.entropy, found.sharpness) == (0, 0)

@@ -28,7 +28,7 @@ def make_hashes(count: int, seed: int = 0) -> np.ndarray:
 
 
 def test_all_pairs_of_a_small_dataset_are_found(monkeypatch):
-    """The result matches a comparison of each pair, also if the products are computed in parts."""
+    """The result matches a comparison of all pairs, even if the products are computed in parts."""
     hashes = make_hashes(300)
     distances = {
         (i, j): int(np.unpackbits(hashes[i] ^ hashes[j]).sum()) for i, j in itertools.combinations(range(300), 2)
@@ -43,7 +43,7 @@ def test_all_pairs_of_a_small_dataset_are_found(monkeypatch):
 
 
 def test_the_index_finds_nearly_all_pairs(monkeypatch):
-    """At least 99% of the pairs are found with the index, and nothing else."""
+    """The index finds at least 99% of the pairs, and nothing else."""
     hashes = make_hashes(4000)
     exact = {tuple(pair) for pair in find_near_pairs(hashes).rows.tolist()}
     monkeypatch.setattr(near_pairs, "_MAX_EXHAUSTIVE", 100)
@@ -56,7 +56,7 @@ def test_the_index_finds_nearly_all_pairs(monkeypatch):
 
 
 def test_equal_bits_do_not_hide_pairs(monkeypatch):
-    """Pairs are found among images with the same plain background, although most of their bits agree."""
+    """Pairs are found among images with the same plain background, even though most of their bits agree."""
     hashes = make_hashes(3000)
     hashes[:, : HASH_BITS // 16] = 0
     exact = len(find_near_pairs(hashes).rows)
@@ -67,7 +67,7 @@ def test_equal_bits_do_not_hide_pairs(monkeypatch):
 
 @pytest.mark.parametrize("exhaustive", [1000, 10])
 def test_the_search_stops_after_too_many_pairs(monkeypatch, exhaustive):
-    """Hundreds of frames from a fixed camera do not fill the memory."""
+    """Hundreds of frames from a fixed camera do not exhaust memory."""
     monkeypatch.setattr(near_pairs, "_MAX_EXHAUSTIVE", exhaustive)
     frames = flip(np.repeat(make_hashes(2)[:1], 200, axis=0), 3, seed=1)
     found = find_near_pairs(frames, max_pairs=500)
@@ -76,7 +76,7 @@ def test_the_search_stops_after_too_many_pairs(monkeypatch, exhaustive):
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_tiny_datasets_have_few_pairs(count):
-    """Without images, there are no pairs; two equal hashes are one pair at distance 0."""
+    """No images yield no pairs, and two equal hashes yield one pair at distance 0."""
     found = find_near_pairs(np.zeros((count, HASH_BITS // 8), np.uint8))
     assert found.rows.tolist() == ([[0, 1]] if count == 2 else [])
     assert found.distances.tolist() == ([0] if count == 2 else [])

@@ -43,8 +43,8 @@ class PixelOperator(Operator):
     """An operator that maps pixels to pixels, uint8 [height, width, 3].
 
     Attributes:
-        needs_rgb: whether the channels must be red, green, blue. If no operator of a transform needs RGB, the pixels
-            keep the decoder's channel order, which does not change the result.
+        needs_rgb: whether the channels must be in RGB order. If no operator in a transform needs RGB, the pixels keep
+            the decoder's channel order, which does not change the result.
     """
 
     needs_rgb: ClassVar[bool] = False

@@ -80,7 +80,7 @@ class Scan(NamedTuple):
         components: identifiers of the channels.
         first: index of the first coefficient, 0..63.
         last: index of the last coefficient, 0..63.
-        missing_bits: number of low bits of each coefficient that are left to later scans.
+        missing_bits: number of low bits of each coefficient that only later scans contain.
     """
 
     components: bytes = b""

@@ -17,7 +17,7 @@ class NormalizeImage(Operator):
 
     scale: Literal["1.0/255.0"] = Field(
         default="1.0/255.0",
-        description="Factor that maps pixel values to 0..1. A string, as in PaddleClas' files.",
+        description="Factor that maps pixel values to 0..1, as a string like in PaddleClas' files.",
     )
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

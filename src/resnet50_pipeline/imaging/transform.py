@@ -28,8 +28,8 @@ class Transform:
 
     Attributes:
         normalize: the NormalizeImage operator, which can also normalize uint8 results later.
-        supports_uint8: whether the transform can return uint8 results to be normalized later, which is possible only if
-            no operator follows NormalizeImage.
+        supports_uint8: whether the transform can return uint8 results that are normalized later. This is possible only
+            if no operator follows NormalizeImage.
         size: height and width of every result, or None if the size depends on the image.
         is_rgb: whether the pixels from `apply` are in RGB order. If not, they are in BGR order.
     """

@@ -1,13 +1,13 @@
 """Computes a difference hash, which is nearly the same for an image and its re-encoded, resized or brightened copies.
 
-The definition is that of `dhash(image, hash_size=12)` in imagehash (github.com/JohannesBuchner/imagehash), based on
+The hash is defined as `dhash(image, hash_size=12)` in imagehash (github.com/JohannesBuchner/imagehash), based on
 Krawetz 2013, "Kind of like that". The image is reduced to 13 x 12 gray pixels. Each bit records whether a pixel is
 brighter than its left neighbor. For speed, the image is first halved until it is smaller than 128 pixels, which changes
 4 of 144 bits on average.
 
 Small images of similar objects can have nearly the same hash even though their pixels differ. The reduced images of
 near-identical images must therefore also have a correlation of at least `MIN_CORRELATION`. docs/data-quality.md shows
-which variants of an image are found with both limits.
+which variants of an image these two limits detect.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from resnet50_pipeline.imaging.decode import decode_reduced
 HASH_SIDE = 12
 HASH_BITS = HASH_SIDE * HASH_SIDE
 MAX_DISTANCE = 12
-"""Largest number of bits in which the hashes of near-identical images may differ."""
+"""Maximum number of bits in which the hashes of near-identical images may differ."""
 MIN_CORRELATION = 0.975
-"""Smallest correlation between the reduced images of near-identical images."""
-# Images with almost no edges, such as sheets of paper, all have nearly the same hash. A hash with fewer set or unset
-# bits than this does not identify an image.
+"""Minimum correlation between the thumbnails of near-identical images."""
+# Images with almost no edges, such as blank sheets of paper, all have nearly the same hash. A hash identifies an image
+# only if at least this many bits are set and at least this many are not.
 _MIN_BITS = 2 * MAX_DISTANCE
-# A smaller image would change bits, and a larger image would only take longer.
+# A smaller image would change the hash, and a larger one would only take longer.
 _DECODED_SIDE = 64
 # Lobes of the Lanczos filter, as in Pillow.
 _LOBES = 3
@@ -60,8 +60,8 @@ def compute_thumbnail(data: bytes, *, tiff: bool = False) -> NDArray[np.uint8] |
 def make_thumbnail(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Resize a gray image, uint8 [H, W], to uint8 [HASH_SIDE, HASH_SIDE + 1].
 
-    The result is that of Pillow's `resize` with `Resampling.LANCZOS`, up to rounding, in a third of the time. Pillow
-    rounds the values after each of its two passes. Without rounding, noise in plain areas would determine the bits.
+    The result matches Pillow's `resize` with `Resampling.LANCZOS`, up to rounding, in a third of the time. Like Pillow,
+    round the values after each of the two passes. Otherwise, noise in plain areas would determine the bits.
     """
     height, width = gray.shape
     rows = _round(gray @ _lanczos_weights(width, HASH_SIDE + 1))
@@ -97,7 +97,7 @@ def _standardize(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _round(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round and clip to 0..255. One call of OpenCV takes a fraction of the time of numpy's three."""
+    """Round and clip to 0..255. A single OpenCV call takes a fraction of the time of three NumPy calls."""
     rounded: NDArray[np.uint8] = cv2.add(values, 0.0, dtype=cv2.CV_8U)
     return rounded
 

@@ -1,6 +1,6 @@
 """Measures the content of an image: its difference hash, and scores for brightness, detail and sharpness.
 
-The scores follow CleanVision (github.com/cleanlab/cleanvision, image_property.py), but are computed on a reduced image,
+The scores follow CleanVision (github.com/cleanlab/cleanvision, image_property.py), but are computed on a reduced image
 or on a sample of the pixels.
 """
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from resnet50_pipeline.imaging.content.difference_hash import has_edges, hash_thumbnails, make_thumbnail
 from resnet50_pipeline.imaging.content.reduction import reduce_to_gray
 
-# Brightness as perceived, from BGR (Finley 2006, "HSP Color Model"), as in CleanVision.
+# Perceived brightness of BGR values (Finley 2006, "HSP Color Model"), as in CleanVision.
 _BRIGHTNESS_WEIGHTS = np.array([[0.068, 0.691, 0.241]])
 _TONES = 256
 _ONES = np.ones(_TONES, np.float32)
-# Brightness is measured on a grid of pixels whose longer side has 48 to 95. Averages would hide small bright areas.
+# Brightness is measured on a grid of pixels whose longer side has 48 to 95 pixels. Averaging pixels instead would hide
+# small bright areas.
 _SAMPLE_SIDE = 48
 # As in CleanVision, sharpness is measured on an image whose longer side has this number of pixels. A smaller image is
 # not enlarged.
@@ -33,11 +34,12 @@ class Measures(NamedTuple):
     """Measures of an image's content. The fields are columns of the manifest.
 
     Attributes:
-        difference_hash: 36 hexadecimal digits; empty if the image has almost no edges, or was not decoded.
-        brightness_p5: brightness of the darkest 5% of the pixels, at most, 0..1; NaN if the image was not decoded.
-        brightness_p99: brightness of all but the brightest 1% of the pixels, at most, 0..1.
-        entropy: entropy of the gray values, 0..8 bits.
-        sharpness: standard deviation of the edges, 0..128, in an image of 64 pixels.
+        difference_hash: 36 hexadecimal digits; empty if the image has almost no edges or was not decoded.
+        brightness_p5: 5th percentile of the brightness, 0..1; NaN if the image was not decoded.
+        brightness_p99: 99th percentile of the brightness, 0..1; NaN if the image was not decoded.
+        entropy: entropy of the gray values, 0..8 bits; NaN if the image was not decoded.
+        sharpness: standard deviation of the edges, 0..128, in an image reduced to 64 pixels; NaN if the image was not
+            decoded.
     """
 
     difference_hash: str = ""
@@ -51,7 +53,7 @@ SCORES = Measures._fields[1:]
 
 
 class SmallImage(NamedTuple):
-    """The parts of a decoded image that are measured, about 20 kB.
+    """The data that is measured, derived from a decoded image; about 20 kB.
 
     Attributes:
         gray: reduced image, uint8 [h, w].
@@ -97,6 +99,6 @@ def _measure_sharpness(gray: NDArray[np.uint8]) -> float:
     height, width = gray.shape
     if max(height, width) > _SHARPNESS_SIDE:
         scale = _SHARPNESS_SIDE / max(height, width)
-        # At most a factor of two, for which bilinear interpolation uses all pixels.
+        # The factor is at most two, so bilinear interpolation uses all pixels.
         gray = cv2.resize(gray, (max(1, int(width * scale)), max(1, int(height * scale))))
     return float(cv2.meanStdDev(cv2.filter2D(gray, -1, _EDGE_KERNEL))[1][0, 0])

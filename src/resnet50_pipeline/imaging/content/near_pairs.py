@@ -1,9 +1,9 @@
 """Finds all pairs of similar hashes, exhaustively in small datasets and with an index in large ones.
 
-The index is locality-sensitive hashing by bit sampling (Indyk and Motwani 1998, "Approximate nearest neighbors"). It
-compares hashes that agree in a random sample of their bits. Each table samples other bits. As in the sorted lists of
-Charikar 2002, "Similarity estimation techniques from rounding algorithms", each hash is compared only with the next
-hashes of its sorted table. This bounds the time, even if many hashes agree in most of their bits.
+The index uses locality-sensitive hashing by bit sampling (Indyk and Motwani 1998, "Approximate nearest neighbors"). It
+consists of several tables, and each table compares the hashes that agree in a different random sample of bits. As in
+the sorted lists of Charikar 2002, "Similarity estimation techniques from rounding algorithms", a hash is compared only
+with the hashes that follow it in the sorted table. This limits the time, even if many hashes agree in most bits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from resnet50_pipeline.imaging.content.difference_hash import HASH_BITS, MAX_DISTANCE
 
 MAX_PAIRS = 20_000_000
-"""The search stops after this number of pairs, which take 160 MB."""
+"""Number of pairs after which the search stops. This many pairs take up 160 MB."""
 # Up to this number of hashes, comparing all pairs takes less than a second.
 _MAX_EXHAUSTIVE = 10_000
 _MAX_PRODUCTS = 1 << 24  # 64 MiB
-# Probability of finding a pair at the largest distance. Closer pairs are more likely to be found.
+# Probability of finding a pair at the maximum distance. Closer pairs are more likely to be found.
 _RECALL = 0.995
 # With this number of extra bits, only 1 in 64 unrelated hashes has to be compared with another hash of its bucket.
 _EXTRA_BITS = 6
@@ -49,12 +49,12 @@ def find_near_pairs(
 ) -> NearPairs:
     """Return the pairs of hashes that differ in at most `max_distance` bits.
 
-    Among up to 10,000 hashes, all pairs are found. Among more, at least 99% of the pairs of hashes that resemble few
-    others are found on average, but fewer in groups of hundreds of similar hashes.
+    With up to 10,000 hashes, the search finds all pairs. With more hashes, it finds an average of at least 99% of the
+    pairs whose hashes resemble few others, but fewer pairs within groups of hundreds of similar hashes.
 
     Args:
         hashes: uint8 [N, HASH_BITS / 8].
-        max_distance: largest number of bits that may differ.
+        max_distance: maximum number of bits that may differ.
         max_pairs: number of pairs after which the search stops.
     """
     count = len(hashes)
@@ -66,7 +66,7 @@ def find_near_pairs(
 
 
 def count_tables(sampled_bits: int, max_distance: int) -> int:
-    """Return the number of tables with which a pair at `max_distance` is found with a probability of 99.5%."""
+    """Return the number of tables needed to find a pair at `max_distance` with a probability of 99.5%."""
     agrees = math.comb(HASH_BITS - max_distance, sampled_bits) / math.comb(HASH_BITS, sampled_bits)
     return math.ceil(math.log(1 - _RECALL) / math.log1p(-agrees))
 
@@ -92,7 +92,7 @@ def _search_exhaustively(
 
 
 def _search_tables(hashes: NDArray[np.uint8], max_distance: int, max_pairs: int) -> tuple[NDArray[np.int64], bool]:
-    """Return the same as `_search_exhaustively`, except for some of the pairs."""
+    """Return the same as `_search_exhaustively`, although some pairs may be missing."""
     words = _as_words(hashes)
     planes = np.ascontiguousarray(np.unpackbits(hashes, axis=1).T)
     sampled_bits = math.ceil(math.log2(len(hashes))) + _EXTRA_BITS

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# The sides of a reduced image have at most 127 pixels, which is 7 bits, unless one side is a single pixel.
+# The sides of a reduced image are at most 127 pixels (7 bits) long, unless one side is a single pixel.
 _SIDE_BITS = 7
 # Scan processes already use all cores, and OpenCV's threads would compete with them.
 cv2.setNumThreads(0)
@@ -15,9 +15,9 @@ cv2.setNumThreads(0)
 def reduce_to_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Halve an image, BGR uint8 [H, W, 3], until both sides are below 128 pixels, and return its gray values.
 
-    The gray values, uint8 [h, w], have the weights of ITU-R BT.601, as in Pillow. Each step averages 2 x 2 pixels,
-    which is much faster than other factors. A last odd row or column is dropped. If there are several steps, the first
-    one skips every second row instead of averaging it, which saves a third of the time.
+    The gray values, uint8 [h, w], use the weights of ITU-R BT.601, as in Pillow. Each step averages 2 x 2 pixels, which
+    is much faster than reducing by other factors, and drops an odd last row or column. If there are several steps, the
+    first one skips every second row instead of averaging it, which saves a third of the time.
     """
     height, width = pixels.shape[:2]
     steps = max(0, min(max(height, width).bit_length() - _SIDE_BITS, min(height, width).bit_length() - 1))

@@ -1,4 +1,4 @@
-"""Converts pixels, scales lengths, and generates textures that several corruptions use."""
+"""Implements the conversions, blurs and textures that several corruptions share."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def to_floats(pixels: Pixels) -> Floats:
 
 
 def to_pixels(values: NDArray[np.floating]) -> Pixels:
-    """Return values in 0..1 as uint8. Values outside are clipped."""
+    """Return values in 0..1 as uint8 pixels. Values outside this range are clipped."""
     pixels: Pixels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     return pixels
 
 
 def length_scale(pixels: Pixels) -> float:
-    """Return the factor for lengths in pixels: the shorter side / 224."""
+    """Return the factor by which to scale lengths in pixels: the shorter side / 224."""
     height, width, _ = pixels.shape
     return float(min(height, width) / _REFERENCE_SIDE)
 
 
 def blur_along(values: Floats, radius: float, sigma: float, degrees: float) -> Floats:
-    """Blur along a line, as ImageMagick's motion blur does: half a Gaussian, from each pixel in one direction.
+    """Blur along a line in one direction, with half of a Gaussian, like ImageMagick's motion blur.
 
     Args:
         values: float32 [H, W] or [H, W, C].
@@ -59,13 +59,13 @@ def blur_gaussian(values: Floats, sigma: float) -> Floats:
 
 
 def make_plasma(height: int, width: int, decay: float, rng: np.random.Generator) -> Floats:
-    """Return a plasma fractal by the diamond-square algorithm, float32 [height, width] in 0..1.
+    """Generate a plasma fractal with the diamond-square algorithm, float32 [height, width] in 0..1.
 
     Args:
         height: height in pixels.
         width: width in pixels.
-        decay: square root of the factor by which the amplitude falls from one scale to the next, which is half as
-            large. High values give smooth clouds.
+        decay: square root of the factor by which the amplitude decreases each time the scale is halved. High values
+            produce smooth clouds.
         rng: random number generator.
     """
     side = 1 << (max(height, width, 2) - 1).bit_length()

@@ -1,4 +1,4 @@
-"""Blur: defocus, frosted glass, motion and zoom."""
+"""Blur corruptions: defocus, frosted glass, motion and zoom."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SUBPIXELS = 8
 
 
 def blur_by_defocus(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels:
-    """Blur with a disk, as a lens out of focus does."""
+    """Blur with a disk, like a lens that is out of focus."""
     radius, sigma = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[severity - 1]
     scale = length_scale(pixels)
     disk = _make_disk(radius * scale, sigma * scale)
@@ -31,7 +31,7 @@ def blur_by_defocus(pixels: Pixels, severity: int, _rng: np.random.Generator) ->
 
 
 def blur_by_glass(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Exchange pixels with close neighbors between two Gaussian blurs, as frosted glass does."""
+    """Swap pixels with close neighbors between two Gaussian blurs, like frosted glass."""
     sigma, reach, rounds = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity - 1]
     scale = length_scale(pixels)
     order = _shuffle_locally(pixels.shape[0], pixels.shape[1], max(1, round(reach * scale)), rounds, rng)
@@ -40,14 +40,14 @@ def blur_by_glass(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pi
 
 
 def blur_by_motion(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Blur along a line, as a moving camera does."""
+    """Blur along a line, like a moving camera."""
     radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[severity - 1]
     scale = length_scale(pixels)
     return to_pixels(blur_along(to_floats(pixels), radius * scale, sigma * scale, rng.uniform(-45, 45)))
 
 
 def blur_by_zoom(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels:
-    """Average the image with enlarged copies of itself, as a camera that moves toward the object does."""
+    """Average the image with enlarged copies of itself, like a camera moving toward the object."""
     largest, step = ((1.10, 0.01), (1.15, 0.01), (1.20, 0.02), (1.24, 0.02), (1.30, 0.03))[severity - 1]
     factors = np.linspace(1, largest, round((largest - 1) / step) + 1)
     values = to_floats(pixels)
@@ -60,7 +60,7 @@ def blur_by_zoom(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pi
 
 @lru_cache(maxsize=16)
 def _make_disk(radius: float, sigma: float) -> Floats:
-    """Return a disk with smooth edges whose values add up to 1."""
+    """Return a disk with smooth edges and a sum of 1."""
     reach = math.ceil(radius + 0.5)
     fine = (np.arange((2 * reach + 1) * _SUBPIXELS) + 0.5) / _SUBPIXELS - reach - 0.5
     is_inside = np.hypot(*np.meshgrid(fine, fine)) <= max(radius, 0.5)  # at least the center
@@ -71,9 +71,9 @@ def _make_disk(radius: float, sigma: float) -> Floats:
 
 
 def _shuffle_locally(height: int, width: int, reach: int, rounds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return the order of pixels, [height * width], after each pixel changed places with one at most `reach` away.
+    """Return the order of pixels, [height * width], after swapping each pixel with one at most `reach` pixels away.
 
-    Pixels that are 2 * reach + 1 apart cannot choose the same place, so NumPy exchanges all of them at once.
+    Pixels that are 2 * reach + 1 apart cannot choose the same position, so NumPy swaps all of them at once.
     """
     order = np.arange(height * width)
     for _ in range(rounds):
@@ -89,7 +89,7 @@ def _shuffle_locally(height: int, width: int, reach: int, rounds: int, rng: np.r
 
 
 def _zoom(values: Floats, factor: float) -> Floats:
-    """Enlarge an image around its center, and crop it to its size."""
+    """Enlarge an image around its center, and crop the result to the original size."""
     height, width = values.shape[:2]
     middle = (width - 1) / 2, (height - 1) / 2
     matrix = np.array([[factor, 0, (1 - factor) * middle[0]], [0, factor, (1 - factor) * middle[1]]])

@@ -11,7 +11,7 @@ from resnet50_pipeline.imaging.base import Pixels
 from resnet50_pipeline.imaging.corruptions import blur, digital, noise, weather
 from resnet50_pipeline.imaging.corruptions.names import CORRUPTIONS
 
-# The same for all runs, so that all models are evaluated on the same corrupted images, as with a fixed dataset.
+# The seed is fixed, so that all models are evaluated on the same corrupted images, as with a published dataset.
 _SEED = 0
 
 _FUNCTIONS: dict[str, Callable[[Pixels, int, np.random.Generator], Pixels]] = {

@@ -1,4 +1,4 @@
-"""Digital: contrast, elastic transform, pixelation and JPEG compression."""
+"""Digital corruptions: contrast, elastic transform, pixelation and JPEG compression."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reduce_contrast(pixels: Pixels, severity: int, _rng: np.random.Generator) ->
 def transform_elastically(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     """Apply a random affine map, and displace the pixels by a smooth random field.
 
-    Severities 1 and 2 mainly move the image, severities 3 to 5 distort small parts of it.
+    Severities 1 and 2 mainly move the image, whereas severities 3 to 5 distort small parts of it.
     """
     strength, sigma, jitter = (
         (2, 0.7, 0.1),
@@ -51,7 +51,7 @@ def transform_elastically(pixels: Pixels, severity: int, rng: np.random.Generato
 
 
 def pixelate(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels:
-    """Reduce the resolution, and enlarge the image without interpolation."""
+    """Reduce the resolution, and enlarge the result without interpolation."""
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
     height, width = pixels.shape[:2]
     small = cv2.resize(pixels, (max(1, int(width * share)), max(1, int(height * share))), interpolation=cv2.INTER_AREA)
@@ -60,7 +60,7 @@ def pixelate(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels
 
 
 def compress(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels:
-    """Compress the image as a JPEG of low quality, and decode it."""
+    """Encode the image as a low-quality JPEG, and decode it."""
     quality = (25, 18, 15, 10, 7)[severity - 1]
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded: Pixels = cv2.cvtColor(decode_image(encoded.tobytes()), cv2.COLOR_BGR2RGB).astype(np.uint8)
@@ -69,9 +69,9 @@ def compress(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels
 
 @lru_cache(maxsize=16)
 def _blur_matrix(length: int, sigma: float) -> Floats:
-    """Return the Gaussian blur of a reflected line as a matrix, [length, length].
+    """Return the matrix, [length, length], that blurs a line with a Gaussian and reflection at both ends.
 
-    A matrix is faster than a convolution, because sigma is up to three quarters of the length.
+    Multiplying by a matrix is faster than a convolution, because sigma is up to three quarters of the length.
     """
     reach = max(1, round(3 * sigma))
     offsets = np.arange(-reach, reach + 1)

@@ -10,4 +10,4 @@ CATEGORY_OF = {name: category for category, names in CATEGORIES.items() for name
 CORRUPTIONS = tuple(CATEGORY_OF)
 SEVERITIES = (1, 2, 3, 4, 5)
 NOTES = {"frost": "generated texture instead of photographs"}
-"""Corruptions that differ from ImageNet-C in more than single pixels."""
+"""Corruptions that differ from ImageNet-C in more than individual pixels."""

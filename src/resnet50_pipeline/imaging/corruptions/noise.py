@@ -1,4 +1,4 @@
-"""Noise: Gaussian, shot and impulse noise."""
+"""Noise corruptions: Gaussian, shot and impulse noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_shot_noise(pixels: Pixels, severity: int, rng: np.random.Generator) -> P
 
 
 def add_impulse_noise(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Set a share of the values to 0 or 255 (salt and pepper)."""
+    """Set a fraction of the values to 0 or 255 (salt-and-pepper noise)."""
     share = (0.03, 0.06, 0.09, 0.17, 0.27)[severity - 1]
     draw = rng.random(pixels.shape, dtype=np.float32)
     noisy: Pixels = np.where(draw < share / 2, np.uint8(0), np.where(draw < share, np.uint8(255), pixels))

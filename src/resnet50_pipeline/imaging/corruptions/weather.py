@@ -1,4 +1,4 @@
-"""Weather: snow, frost, fog and brightness."""
+"""Weather corruptions: snow, frost, fog and brightness."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEEDLE_DIRECTIONS = 5
 
 
 def add_snow(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Whiten the image, and add falling flakes in two directions."""
+    """Whiten the image, and add flakes that fall in two directions."""
     mean, deviation, size, threshold, radius, sigma, share = (
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -44,7 +44,7 @@ def add_snow(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 
 def add_frost(pixels: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Add ice crystals from a generated texture. ImageNet-C uses photographs of frost."""
+    """Add ice crystals from a generated texture, whereas ImageNet-C uses photographs of frost."""
     kept, added = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity - 1]
     frost = _make_frost(pixels.shape[0], pixels.shape[1], length_scale(pixels), rng)
     return to_pixels(kept * to_floats(pixels) + added * frost)
@@ -68,10 +68,10 @@ def brighten(pixels: Pixels, severity: int, _rng: np.random.Generator) -> Pixels
 
 
 def _make_frost(height: int, width: int, scale: float, rng: np.random.Generator) -> Floats:
-    """Return a texture of ice needles, float32 [height, width, 3] in 0..1.
+    """Generate a texture of ice needles, float32 [height, width, 3] in 0..1.
 
-    Each region of a plasma fractal has needles in its own direction. The mean brightness of a texture is in 0.5..0.8,
-    as in the photographs of ImageNet-C.
+    A plasma fractal divides the texture into regions whose needles point in different directions. The mean brightness
+    of a texture is in 0.5..0.8, as in ImageNet-C's photographs.
     """
     plasma = make_plasma(height, width, 1.5, rng)
     noise = rng.standard_normal((height, width), dtype=np.float32)

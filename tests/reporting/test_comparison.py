@@ -169,13 +169,13 @@ PATCH = {
     ("patches", "said"),
     [
         ([], "version 3 was trained without patches"),
-        (["0001-3fa9c1d2"], "with the same patches, so the difference is not their effect"),
+        (["0001-3fa9c1d2"], "with the same patches, so they do not explain the difference"),
         (["0001-aaaaaaaa"], "was trained with 0001-aaaaaaaa"),
-        (None, "not known with which patches"),
+        (None, "It is unknown which patches"),
     ],
 )
 def test_the_report_shows_patches_and_their_effect(tmp_path, evaluation, patches, said):
-    """The section lists who changed which images and why, and the change in accuracy with its interval."""
+    """The section shows who changed which images and why, and the change in accuracy with its interval."""
     compared = compare_predictions(evaluation.predictions, evaluation.predictions, 100)
     html = render_page(
         tmp_path,
@@ -196,7 +196,7 @@ def test_the_report_shows_patches_and_their_effect(tmp_path, evaluation, patches
 
 
 def test_a_class_that_a_patch_removed_has_no_name():
-    """If dataset.class_num comes from the lists, the label of the removed last class is shown instead."""
+    """If dataset.class_num comes from the lists, a removed last class is shown by its label instead of its name."""
     names = ClassNames(("n0", "n1"), ("zero", "one"), ("zero", "one"))
     drop = {"path": "val/a.png", "action": "drop", "split": "val", "label": 2, "new_label": None, "reason": ""}
     rows = [drop, {**drop, "action": "relabel", "new_label": 1}]
@@ -206,10 +206,10 @@ def test_a_class_that_a_patch_removed_has_no_name():
 
 
 def test_reports_without_patches_have_no_section(tmp_path, evaluation):
-    """Without a patch, nothing is shown; without a comparison, the section says so."""
+    """Without patches, there is no section. Without a comparison, the section says that the effect is unknown."""
     assert "patches" not in Page(render_page(tmp_path, evaluation)).sections
     html = render_page(tmp_path, evaluation, validation_report={**evaluation.validation_report, "patches": [PATCH]})
-    assert "effect on the accuracy is not known: there is no earlier model" in Page(html).sections["patches"]
+    assert "effect on accuracy is unknown: there is no earlier model" in Page(html).sections["patches"]
 
 
 def test_any_true_label_counts_as_correct():

@@ -38,7 +38,7 @@ def without_file() -> bool:
 def explained(
     tmp_path: Path, make_training_parameters, striped_dataset: Path, without_file: bool
 ) -> tuple[ExplainedImage, ...]:
-    """The explained images among four predictions, three of them with maps."""
+    """The explained images among four predictions, three of which have heat maps."""
     from placed import PlacedDataset, render_training_config
 
     config = render_training_config(
@@ -65,7 +65,7 @@ def explained(
 
 
 def test_wrong_predictions_come_first(explained: tuple[ExplainedImage, ...], tmp_path: Path):
-    """Images with a map are shown, the most confident wrong predictions first, and each image has a picture."""
+    """Only images with a heat map are shown, the most confident wrong predictions first."""
     assert [(one.prediction, one.label, one.is_correct) for one in explained] == [
         ("class 1 90.0%", "class 0", False),
         ("class 1 60.0%", "class 0", False),

@@ -31,7 +31,7 @@ from resnet50_pipeline.reporting.prediction_table import PredictionTable
 
 
 def make_table(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> PredictionTable:
-    """Return the predictions with these probabilities of all classes, [N, K]."""
+    """Return predictions with these probabilities for all classes, [N, K]."""
     rows = np.arange(len(labels))
     top = np.argsort(-probabilities, axis=1)[:, :5]
     return PredictionTable(
@@ -44,7 +44,7 @@ def make_table(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) ->
 
 
 def make_noisy(images: int, classes: int, seed: int, noise: float, spread: float) -> tuple[PredictionTable, NDArray]:
-    """Return predictions for random labels with a fraction `noise` of wrong ones, and where they are wrong."""
+    """Return predictions for random labels, a fraction `noise` of which are wrong, and a mask of the wrong ones."""
     random = np.random.default_rng(seed)
     true = random.integers(classes, size=images)
     logits = random.normal(size=(images, classes)) * spread
@@ -78,7 +78,7 @@ def test_issues_are_those_of_cleanlab(case, expected):
 
 
 def test_five_of_ten_classes_are_enough():
-    """With ten classes and five probabilities per image, nearly the same images are found as by cleanlab."""
+    """With ten classes and five probabilities per image, the result is nearly the same as cleanlab's."""
     table, _ = make_noisy(300, 10, 3, 0.1, 1.5)
     cleanlab = {
         *(2, 7, 12, 15, 18, 20, 22, 24, 29, 32, 33, 43, 47, 52, 57, 62, 66, 69, 71, 72, 75, 76, 78, 79, 80, 82, 84, 90),
@@ -96,7 +96,7 @@ def test_five_of_ten_classes_are_enough():
 
 
 def test_known_wrong_labels_are_found_in_order():
-    """Of eight images, the two with confident other predictions are issues, and an unsure prediction is not."""
+    """Of eight images, the two that are confidently predicted as another class are issues. An uncertain one is not."""
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     probability = np.array([0.9, 0.95, 0.9, 0.02, 0.1, 0.05, 0.45, 0.99])  # of class 0
     table = make_table(labels, np.stack([probability, 1 - probability], axis=1))
@@ -106,13 +106,13 @@ def test_known_wrong_labels_are_found_in_order():
 
 
 def test_perfect_predictions_have_no_issues():
-    """If each label is the most probable class, there are no issues, not even for a class with a single image."""
+    """If every label is the most probable class, there are no issues, not even in a class with a single image."""
     probabilities = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.3, 0.7, 0.0], [0.1, 0.2, 0.7]]) * 0.97 + 0.01
     assert find_label_issues(make_table(np.array([0, 0, 1, 2]), probabilities)).tolist() == []
 
 
 def test_table_is_a_fix_list(tmp_path):
-    """`kedro data-fix` can read the table: each row suggests a class for an image, with the reason."""
+    """`kedro data-fix` can read the table, in which each row suggests a class for an image and gives the reason."""
     table, _ = make_noisy(60, 3, 0, 0.15, 1.2)
     names = ClassNames(
         synsets=("n0", "n1", "n2"), names=("cat", "dog, wild", "owl"), labels=("cat", "dog, wild", "owl")
@@ -134,7 +134,7 @@ def test_table_is_a_fix_list(tmp_path):
 
 
 def test_lists_are_ranked_together():
-    """Issues of several lists are in one table, the most suspicious first, each with its list."""
+    """A single table contains the issues of several lists with their splits, most suspicious first."""
     table, _ = make_noisy(60, 3, 0, 0.15, 1.2)
     other, _ = make_noisy(40, 2, 2, 0.2, 1.0)
     names = ClassNames(synsets=("", "", ""), names=("a", "b", "c"), labels=("a", "b", "c"))
@@ -146,7 +146,7 @@ def test_lists_are_ranked_together():
 
 
 def test_out_of_fold_predictions_follow_the_train_list():
-    """Val images and dropped images are left out, and a new label replaces the old one, with its probability."""
+    """Val images and dropped images are omitted, and a new label replaces the old one together with its probability."""
     probabilities = np.array([[0.7, 0.1, 0.1, 0.05, 0.03, 0.02]] * 5)
     table = make_table(np.array([0, 1, 0, 0, 2]), probabilities)
     # Image 0 is unchanged, 1 and 3 have new labels, 2 was dropped, and 4 is a val image.
@@ -176,14 +176,14 @@ def make_names(*names: str) -> ClassNames:
 
 
 def test_other_files_are_rejected(tmp_path):
-    """A parameter that refers to another file names the command that writes the table."""
+    """If the parameter refers to a different kind of file, the error names the command that writes the table."""
     (tmp_path / "list.txt").write_text("a 0\n")
     with pytest.raises(EvaluationTableError, match=r"out_of_fold_predictions: .*list\.txt .*kedro folds"):
         read_out_of_fold_predictions(tmp_path / "list.txt", make_names("a", "b"))
 
 
 def test_predictions_of_other_labels_are_rejected(tmp_path):
-    """If a new class changed the labels since kedro folds, the predictions mean other classes."""
+    """If a new class has changed the labels since `kedro folds`, the predictions are rejected."""
     classes = [{"id": label, "synset": name, "name": name} for label, name in enumerate("acd")]
     for number in (1, 2):
         folder = tmp_path / f"fold-{number}"
@@ -200,7 +200,7 @@ def test_predictions_of_other_labels_are_rejected(tmp_path):
 
 
 def test_report_shows_suspicious_images(tmp_path):
-    """The report shows the given and the suggested class of each issue, and train images with low margins."""
+    """The report shows the current and the suggested class for each issue, and train images with low margins."""
     evaluation = make_evaluation(class_num=10, images_per_class=20, skill=2)
     paths = evaluation.predictions["path"].tolist()
     write_digits(tmp_path, paths)

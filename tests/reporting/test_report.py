@@ -239,7 +239,7 @@ def test_early_stop_and_compensation_are_mentioned(evaluation, tmp_path):
         summary = evaluation.training_summary | (facts if used else {})
         inputs = report_inputs(tmp_path, evaluation, training_summary=summary)
         sections, card = Page(render_report(inputs)).sections, render_model_card(inputs)
-        assert ("before epoch 90, because 7 epochs" in sections["training"]) == used
+        assert ("before epoch 90, because there was no improvement for 7 epochs" in sections["training"]) == used
         assert ("stopped early after 7 epochs" in card) == used
         for fact in ("0.25 to 12.5", "4,321"):
             assert (fact in sections["data"]) == used
@@ -337,12 +337,12 @@ def test_parameters_and_curves_of_the_rival(evaluation, tmp_path):
 
 @pytest.mark.parametrize("training", [None, {"parameters": {}, "curves": None}])
 def test_a_rival_of_unknown_training(evaluation, tmp_path, training):
-    """If the rival's parameters are not known, the comparison says so, and has no curves."""
+    """If the rival's parameters are unknown, the comparison says so and has no curves."""
     compared = {"rival": "version 3", **compare_predictions(evaluation.predictions, evaluation.predictions, 100)}
     html = render_page(tmp_path, evaluation, comparison={**compared, "training": training})
     text = Page(html).sections["comparison"]
 
-    assert "The parameters of version 3 are not known." in text
+    assert "The parameters of version 3 are unknown." in text
     assert "same parameters" not in text
     assert "compared-curves" not in html.partition("<script")[0]
     assert read_data(html)["comparedCurves"] is None

@@ -41,7 +41,7 @@ def table(clean) -> pd.DataFrame:
 
 
 def test_the_table_has_categories_and_notes(table, clean):
-    """Each row has its category and its error, and the rows of frost say that the texture is generated."""
+    """Each row has a category and an error, and the rows for frost note that the texture is generated."""
     assert tuple(table.columns) == ROBUSTNESS_COLUMNS
     assert table["category"].tolist() == ["noise"] * 5 + ["weather"] * 10
     assert table["top1_error"].tolist()[:5] == [0.1, 0.2, 0.3, 0.4, 0.5]
@@ -50,7 +50,7 @@ def test_the_table_has_categories_and_notes(table, clean):
 
 
 def test_the_means_give_each_corruption_the_same_weight(table, clean):
-    """The mean corruption error is the mean over corruptions, and a category is the mean of its corruptions."""
+    """The mean corruption error is the mean over all corruptions, and a category has the mean of its corruptions."""
     found = robustness_metrics(table)
     assert found["noise_error"] == pytest.approx(0.3)
     assert found["weather_error"] == pytest.approx((0.01 + 0.1) / 2)
@@ -63,7 +63,7 @@ def test_the_means_give_each_corruption_the_same_weight(table, clean):
 
 
 def test_without_corruptions_there_is_nothing_to_show(clean, evaluation, tmp_path):
-    """The table has no rows, so there are no metrics, no artifact and no section."""
+    """A table without rows results in no metrics, no artifact and no section."""
     counts = pd.DataFrame(columns=["corruption", "severity", "errors", "images"])
     table = tabulate_robustness(counts, clean)
     assert len(table) == 0
@@ -76,7 +76,7 @@ def test_without_corruptions_there_is_nothing_to_show(clean, evaluation, tmp_pat
 
 
 def test_the_report_shows_the_errors(table, evaluation, tmp_path):
-    """The section has the numbers, and the lines of the chart start at the error on the original images."""
+    """The section contains the numbers, and the lines in the chart start at the error on the original images."""
     images = len(evaluation.predictions)
     table["images"] = images
     page = render_page(tmp_path, evaluation, robustness=table)
@@ -95,7 +95,7 @@ def test_the_report_shows_the_errors(table, evaluation, tmp_path):
 
 
 def test_a_table_of_other_predictions_is_rejected(table):
-    """If the evaluation was interrupted after it had saved new predictions, the report does not mix two models."""
+    """If the evaluation was interrupted after saving new predictions, the report does not mix two models."""
     clean = float(table["clean_top1_error"].iloc[0])
     assert describe_robustness(table, {"top1": 1 - clean, "images": 100}) is not None
     for other in ({"top1": 0.9 - clean, "images": 100}, {"top1": 1 - clean, "images": 99}):

@@ -107,7 +107,7 @@ def test_unknown_parameters_are_not_compared(reports, missing):
     text = Page(compare_runs(*given)[0]).sections["parameters"]
 
     for row, name in enumerate("ab"):
-        assert (f"The parameters of {name} are not known." in text) == (row in missing)
+        assert (f"The parameters of {name} are unknown." in text) == (row in missing)
     assert "same parameters" not in text
     assert "learning_rate" not in text
 

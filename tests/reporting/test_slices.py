@@ -20,7 +20,7 @@ from resnet50_pipeline.reporting.prediction_table import PredictionTable
 
 
 def make_table(is_correct: list[bool]) -> PredictionTable:
-    """Return predictions of two classes that are correct or not."""
+    """Return predictions for two classes, with the given images classified correctly."""
     images, hits = len(is_correct), np.array(is_correct)
     top = np.stack([np.where(hits, 0, 1), np.where(hits, 1, 0)], axis=1)
     paths = np.array([f"val/{row}.png" for row in range(images)], dtype=object)
@@ -32,7 +32,7 @@ def attributes_of(table: PredictionTable, **columns: list[object]) -> pd.DataFra
 
 
 def test_accuracies_and_p_values_are_exact():
-    """The accuracies are those of the slice and of all other images, and the p-value is that of Fisher's exact test."""
+    """The accuracies of the slice and of the other images are correct, and the p-value matches Fisher's exact test."""
     table = make_table([False] * 6 + [True] * 4 + [True] * 18 + [False] * 2)
     slices = compute_slices(table, attributes_of(table, camera=["old"] * 10 + ["new"] * 20))
     assert slices["slice"].tolist() == ["old", "new"]
@@ -45,7 +45,7 @@ def test_accuracies_and_p_values_are_exact():
 
 
 def test_many_looks_are_corrected():
-    """A slice that is significant on its own is not marked among 20 attributes without a pattern."""
+    """A slice that would be significant by itself is not marked if 20 attributes without a pattern are tested too."""
     table = make_table([False] * 6 + [True] * 4 + [True] * 18 + [False] * 2)
     camera = attributes_of(table, camera=["old"] * 10 + ["new"] * 20)
     assert compute_slices(table, camera)["is_worse"].tolist() == [True, False]
@@ -54,7 +54,7 @@ def test_many_looks_are_corrected():
 
 
 def test_chance_marks_few_slices():
-    """Without a pattern, at most 5% of random tables have a marked slice, on average."""
+    """Without a pattern, on average at most 5% of random tables have a marked slice."""
     random = np.random.default_rng(0)
     marked = 0
     for _ in range(200):
@@ -65,7 +65,7 @@ def test_chance_marks_few_slices():
 
 
 def test_numbers_are_divided_at_quartiles():
-    """A range contains its upper end, the first range also its lower end, and missing values are left out."""
+    """A range includes its upper end, the first range also includes its lower end, and missing values are ignored."""
     table = make_table([True] * 40 + [False] * 5)
     size = [float(number) for number in range(1, 41)] + [np.nan] * 5
     slices = compute_slices(table, attributes_of(table, size=size))
@@ -90,7 +90,7 @@ def test_numbers_are_divided_at_quartiles():
     ],
 )
 def test_close_numbers_stay_apart(values: list[float], names: list[str]):
-    """Large numbers with small differences, such as dates, are divided like all others, and have different names."""
+    """Large numbers with small differences, such as dates, are divided like other numbers and get distinct names."""
     table = make_table([True] * 40)
     slices = compute_slices(table, attributes_of(table, value=values))
     assert sorted(slices["slice"]) == names
@@ -98,7 +98,7 @@ def test_close_numbers_stay_apart(values: list[float], names: list[str]):
 
 
 def test_useless_columns_are_left_out():
-    """Columns with a single value, with only small groups, or with too many texts have no slices."""
+    """Columns with a single value, only small groups or too many distinct strings have no slices."""
     table = make_table([True, False] * 40)
     columns = {
         "same": ["x"] * 80,
@@ -110,7 +110,7 @@ def test_useless_columns_are_left_out():
 
 
 def test_attributes_come_from_the_manifest(tmp_path):
-    """Size, shape, format, class size and further scores come from the manifest; unlisted files are left out."""
+    """Size, shape, format, class size and scores come from the manifest. Unlisted files are ignored."""
     manifest = pd.DataFrame(
         {
             "split": ["train", "train", "val", "val", "val"],
@@ -146,19 +146,19 @@ def test_attributes_come_from_the_manifest(tmp_path):
     [
         ("image,site\na,1\n", r"no column path, only image, site"),
         ("path,site\na,1\na,2\n", r"repeated paths"),
-        ("path,site\nval/a,1\n", r"has none of the 1 evaluated images, such as a →"),
+        ("path,site\nval/a,1\n", r"contains none of the 1 evaluated images, such as a →"),
         ("", r"not a CSV file"),
     ],
 )
 def test_invalid_user_tables_are_rejected(tmp_path, text: str, message: str):
-    """A table without unique paths is rejected, with the parameter and the problem."""
+    """If a table has no unique paths, the error names the parameter and the problem."""
     (tmp_path / "sites.csv").write_text(text)
     with pytest.raises(EvaluationTableError, match=rf"slice_attributes: .*sites\.csv .*{message}"):
         read_user_attributes(tmp_path / "sites.csv", np.array(["a"], dtype=object))
 
 
 def test_texts_that_look_like_missing_values_are_values(tmp_path):
-    """The region NA is a slice. In a column of texts, only empty cells are missing, and in numbers also NaN."""
+    """The region NA is a slice: in a text column, only empty cells are missing values. In numbers, NaN is too."""
     path = tmp_path / "sites.csv"
     path.write_text("path,region,altitude\na,NA,1\nb,EU,NaN\nc,,2.5\n")
     attributes = read_user_attributes(path, np.array(["a"], dtype=object))
@@ -167,7 +167,7 @@ def test_texts_that_look_like_missing_values_are_values(tmp_path):
 
 
 def test_report_lists_worse_slices_first(tmp_path):
-    """The report has a table of the significantly worse slices, and a table of all slices."""
+    """The report contains a table of the significantly worse slices and a table of all slices."""
     table = make_table([False] * 6 + [True] * 4 + [True] * 18 + [False] * 2)
     slices = compute_slices(table, attributes_of(table, camera=["old"] * 10 + ["new"] * 20))
     page = Page(render_page(tmp_path, make_evaluation(10, 5), slices=slices))

@@ -58,7 +58,7 @@ def sample_batches(
 ) -> BatchSamples | None:
     """Return random images from the training list, augmented as in the first epoch, and random evaluated images.
 
-    The same inputs always give the same images.
+    The same inputs always yield the same images.
 
     Args:
         config_file: training configuration.

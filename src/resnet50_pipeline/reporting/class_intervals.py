@@ -56,8 +56,8 @@ def wilson_interval(hits: Values, images: Values) -> tuple[Values, Values]:
 def find_classes_below_average(correct: Values, images: Values) -> NDArray[np.bool_]:
     """Return which classes have a significantly lower accuracy than the set of all images.
 
-    The function uses one-sided binomial tests with the procedure of Benjamini and Hochberg (1995). On average, at most
-    5% of the classes in the result are there by chance, regardless of the number of classes.
+    The function uses one-sided binomial tests with the Benjamini-Hochberg procedure (1995). On average, at most 5% of
+    the classes in the result are there by chance, regardless of the number of classes.
     """
     tested = np.flatnonzero(images > 0)
     overall = correct[tested].sum() / images[tested].sum()

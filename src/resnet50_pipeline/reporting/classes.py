@@ -32,7 +32,7 @@ class ClassNames:
 
 
 def find_moved_classes(keys: Sequence[str], other: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return the two labels of each class that has another label in `other`. Repeated keys are left out."""
+    """Return both labels of each class whose label differs in `other`, keyed by class. Repeated keys are ignored."""
     first, second = (
         {key: label for label, key in enumerate(one) if repeats[key] == 1}
         for one, repeats in ((keys, Counter(keys)), (other, Counter(other)))

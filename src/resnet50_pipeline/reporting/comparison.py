@@ -24,14 +24,14 @@ _PATCH_ROWS_SHOWN = 200
 def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resamples: int) -> dict[str, Any]:
     """Compare a model's predictions with a rival's predictions, image by image.
 
-    Only images in both tables count. An image whose content differs, according to the column `sha256`, is not the same
-    image. The labels are those of `predictions` for both models, so corrected labels count for the rival too.
+    Only images in both tables count. Images whose content differs according to the `sha256` column are treated as
+    different images. Both models are evaluated with the labels in `predictions`, so corrected labels apply to both.
 
     Return JSON-serializable values:
 
     - `images`: number of images in both tables.
     - `own_images` and `rival_images`: number of images in each table.
-    - `relabeled`: number of common images with another label in the rival's table.
+    - `relabeled`: number of common images with a different label in the rival's table.
     - `is_same_content`: whether the digests of all common images are known and equal.
     - `top1` and `top5`, each with these keys:
         - `difference`: accuracy of this model minus the accuracy of the rival, as a fraction.
@@ -45,8 +45,7 @@ def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resample
       `predicted`.
 
     Raises:
-        EvaluationTableError: if a table is malformed, or if the tables do not have most of their images and labels in
-            common.
+        EvaluationTableError: if a table is malformed, or if the tables do not share most of their images and labels.
     """
     first, second = read_prediction_table(predictions), read_prediction_table(rival)
     digests, rival_digests = _digests_of(predictions), _digests_of(rival)
@@ -86,10 +85,10 @@ def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resample
 
 
 def require_same_classes(classes: ClassNames, rival: ClassNames) -> None:
-    """Raise an error if a class has another label in the rival's evaluation, for example after a new class folder.
+    """Raise an error if a class has a different label in the rival's evaluation, as after adding a class folder.
 
-    The predictions of both models are labels, so they would be compared with other classes. Classes that only one
-    evaluation has do not matter, nor do names that several classes share.
+    Predictions are labels, so the rival's predictions would be attributed to the wrong classes. Classes that exist in
+    only one evaluation and names that several classes share are ignored.
 
     Raises:
         EvaluationTableError: if a class has different labels.
@@ -98,9 +97,9 @@ def require_same_classes(classes: ClassNames, rival: ClassNames) -> None:
         (name, (label, other)), *_ = moved.items()
         raise EvaluationTableError(
             [
-                f"{pluralize(len(moved), 'class has', 'classes have')} another label in the rival's evaluation: the "
-                f"label of {name} is {label} here, but {other} there; set evaluation.compare_with to a model with the "
-                "same class order, or to null"
+                f"{pluralize(len(moved), 'class has', 'classes have')} a different label in the rival's evaluation: "
+                f"the label of {name} is {label} here, but {other} there; set evaluation.compare_with to a model with "
+                "the same class order, or to null"
             ]
         )
 
@@ -122,7 +121,7 @@ def describe_comparison(comparison: Mapping[str, Any]) -> str:
 
 
 def _describe_rest(comparison: Mapping[str, Any]) -> str:
-    """Describe images that only one evaluation contains, and new labels. "" if the lists were the same."""
+    """Describe images that are in only one evaluation, and new labels. Return "" if the lists were the same."""
     images, own, rival = (comparison[name] for name in ("images", "own_images", "rival_images"))
     parts = []
     if own != images or rival != images:
@@ -135,7 +134,7 @@ def _describe_rest(comparison: Mapping[str, Any]) -> str:
 def describe_patches(
     patches: Sequence[Mapping[str, Any]], comparison: Mapping[str, Any], names: ClassNames
 ) -> dict[str, Any] | None:
-    """Return what the report shows about patches of the lists, or None if there are no patches.
+    """Return the data for the report's section on patches, or None if there are no patches.
 
     Args:
         patches: `patches` of the validation report, in order.
@@ -178,7 +177,7 @@ def _describe_change(row: Mapping[str, Any], names: ClassNames) -> str:
 
 
 def _name_label(label: int, names: ClassNames) -> str:
-    """Return the name of a label. A patch may have removed the last class, which then has no name."""
+    """Return the name of a label. A class that a patch removed from the end of the list has no name."""
     return names.labels[label] if label < len(names) else f"class {label}"
 
 
@@ -187,12 +186,12 @@ def _describe_effect(ids: Sequence[str], comparison: Mapping[str, Any]) -> str:
     rival = comparison["rival"]
     if rival is None:
         reason = comparison["reason"] or "there is no earlier model"
-        return f"The effect on the accuracy is not known: {reason}."
+        return f"The effect on accuracy is unknown: {reason}."
     before = comparison.get("rival_patches")
     if before is None:
-        trained = f"It is not known with which patches {rival} was trained."
+        trained = f"It is unknown which patches {rival} was trained with."
     elif before == ids:
-        trained = f"{rival} was trained with the same patches, so the difference is not their effect."
+        trained = f"{rival} was trained with the same patches, so they do not explain the difference."
     elif before:
         trained = f"{rival} was trained with {', '.join(before)}."
     else:
@@ -201,7 +200,7 @@ def _describe_effect(ids: Sequence[str], comparison: Mapping[str, Any]) -> str:
 
 
 def _digests_of(predictions: pd.DataFrame) -> NDArray[np.object_]:
-    """Return the digest of each image, or "" if it is not known."""
+    """Return the digest of each image, or "" if it is unknown."""
     if "sha256" not in predictions.columns:
         return np.full(len(predictions), "", object)
     return predictions["sha256"].fillna("").to_numpy(dtype=object)

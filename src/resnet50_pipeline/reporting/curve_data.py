@@ -20,7 +20,7 @@ PANELS = {
     "Learning rate": "learning_rate",
     "Throughput (images/s)": "images_per_second",
 }
-# Panels with a series per column that exists, named after the last part of the column. They show only training steps.
+# Panels with one series per existing column, named after the last part of the column. They show only training steps.
 STEP_PANELS = {
     "Gradient norm": ("gradient_norm",),
     "Update-to-weight ratio": tuple(f"update_ratio_{name}" for name in ("stem", *_STAGES, "head")),
@@ -37,7 +37,7 @@ def describe_curves(history: pd.DataFrame) -> dict[str, Any]:
     """Return the panels of the curves: series with `name`, `step`, `epoch` and `value`, and the restarts.
 
     The epoch of a step is a fraction: 1.5 is the middle of the second epoch. In panels with several columns, each
-    series has a `tone`, which is the number of its color. Panels without values other than zeros are omitted.
+    series has a `tone`, the number of its color. Panels that are empty or contain only zeros are omitted.
     """
     panels = [
         {"title": title, "column": column, "series": _series_of(history, column)} for title, column in PANELS.items()

@@ -28,8 +28,8 @@ def compute_metrics(
     - `top1`, `top5` (true class among the first min(5, classes)) and `balanced_accuracy` (mean accuracy over the
       classes with images, equal to macro-averaged recall). For each of these metrics, `…_low` and `…_high` are the ends
       of the 95% confidence interval, computed from `resamples` bootstrap resamples.
-    - `macro_precision` and `macro_f1`: means over the classes that have images or predictions, equal to the results of
-      scikit-learn with zero_division=0.
+    - `macro_precision` and `macro_f1`: means over the classes that have images or predictions, as in scikit-learn with
+      zero_division=0.
     - `loss` (mean), and `ece`, `mce` and `mean_confidence` (see `calibration_errors`).
     - `images`, `classes` (number of classes with images), `images_per_second`, `images_per_second_without_loading` and
       `seconds`.
@@ -69,11 +69,11 @@ def compute_metrics(
 
 
 def require_one_evaluation(predictions: pd.DataFrame, metrics: Mapping[str, float], per_class: pd.DataFrame) -> None:
-    """Raise an error if the metrics or the table of classes were computed from other predictions.
+    """Raise an error if the metrics or the class table were computed from other predictions.
 
     Raises:
         EvaluationTableError: if a result does not match the predictions. The evaluation was probably interrupted after
-            it had saved the predictions.
+            it saved the predictions.
     """
     table = read_prediction_table(predictions)
     images, hits = len(table.labels), int(table.is_top1.sum())
@@ -85,7 +85,7 @@ def require_one_evaluation(predictions: pd.DataFrame, metrics: Mapping[str, floa
     other = [name for name, is_same in found.items() if not is_same]
     if other:
         raise EvaluationTableError(
-            [f"{' and '.join(other)}: computed from other predictions → run the evaluation pipeline from its start"]
+            [f"{' and '.join(other)}: computed from other predictions → run the evaluation pipeline from the start"]
         )
 
 

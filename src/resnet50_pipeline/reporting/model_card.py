@@ -22,8 +22,8 @@ model = mlflow.pyfunc.load_model("{MODEL}")
 print(model.predict(pd.DataFrame({{"path": ["image.jpg"]}}), params={{"top_k": 5}}))
 ```"""
 _LIMITS = (
-    "The model always predicts one of its classes, even for any other kind of image. The accuracy holds for images "
-    "like the ones in the evaluated list; other cameras, places or times may lower the accuracy."
+    "The model always predicts one of its classes, even for images that show something else. The measured accuracy "
+    "applies to images like those in the evaluated list; it may be lower for other cameras, places or times."
 )
 
 

@@ -29,7 +29,7 @@ _CLASS_COLUMNS = (
 
 
 def pack(data: Mapping[str, Any]) -> str:
-    """Return data as JSON, compressed with gzip, in base64. NaN becomes null. Equal data gives equal text."""
+    """Return data as base64-encoded, gzipped JSON. NaN becomes null. Equal data always yields the same text."""
     text = json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
@@ -88,7 +88,7 @@ def describe_images(
 
 
 def describe_confusion(table: PredictionTable, class_num: int) -> list[list[int]]:
-    """Return the cells of the confusion matrix that are not empty, as three lists: true ids, predicted ids, images."""
+    """Return the nonzero cells of the confusion matrix as three lists: true ids, predicted ids and image counts."""
     codes, images = np.unique(table.labels * class_num + table.predicted, return_counts=True)
     return [(codes // class_num).tolist(), (codes % class_num).tolist(), images.tolist()]
 

@@ -107,7 +107,7 @@ def write_plots(
 def draw_confusion_matrix(confusion: NDArray[np.int64], names: Sequence[str], theme: Theme = LIGHT) -> Figure:
     """Draw a confusion matrix [C, C] (rows are true classes, columns are predicted classes), with counts in the cells.
 
-    The color of a cell shows its share of the row. The diagonal has its own color, so that a few mistakes stand out
+    The color of a cell shows its share of the row. The diagonal has a different color, so that a few mistakes stand out
     among many correct predictions.
     """
     count = len(names)

@@ -69,7 +69,7 @@ def compare_with_recipe(training: TrainingParameters, recipe: str | None, conf_d
 
 
 def select_parameters(parameters: Mapping[str, Any], training: TrainingParameters) -> dict[str, Any]:
-    """Return the parameters that affect the result of a run, as JSON values. They contain no addresses or passwords."""
+    """Return the parameters that affect a run's result as JSON values. They contain no addresses or passwords."""
     groups = {"training": training, **{name: parameters[name] for name in _COMPARED_GROUPS if name in parameters}}
     return {
         **({"recipe": parameters["recipe"]} if parameters.get("recipe") else {}),

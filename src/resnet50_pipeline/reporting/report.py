@@ -45,7 +45,7 @@ _SCRIPTS = ("charts.js", "image_browser.js", "evaluation_report.js")
 _SPLITS = ("train", "val", "test")
 _MAX_OBSERVED_CHARACTERS = 300
 _CLASSES_NAMED = 10
-# In bins with fewer images, the accuracy says little.
+# In bins with fewer images, the accuracy is unreliable.
 _IMAGES_PER_RELIABLE_BIN = 30
 
 
@@ -84,9 +84,9 @@ class ReportInputs:
     margins: pd.DataFrame | None
     """Margins of the training images, or None if they were not recorded."""
     slices: pd.DataFrame
-    """Accuracy on groups of images (`compute_slices`)."""
+    """Accuracy on each slice (`compute_slices`)."""
     robustness: pd.DataFrame
-    """Errors on corrupted images (`tabulate_robustness`), without rows if they were not measured."""
+    """Errors on corrupted images (`tabulate_robustness`); no rows if they were not measured."""
     dataset_root: Path
     """Folder that the paths of the evaluated images are relative to."""
     train_root: Path
@@ -281,7 +281,7 @@ def _count(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Return a number with three significant digits, or as an integer from 100 on: 0.123, 62.5, 4,000."""
+    """Return a number with three significant digits, or as an integer if it is 100 or more: 0.123, 62.5, 4,000."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

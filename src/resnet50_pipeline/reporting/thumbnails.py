@@ -47,9 +47,8 @@ class Thumbnails:
 def choose_images(table: PredictionTable, limit: int) -> list[int]:
     """Return up to `limit` rows to show as thumbnails, the most important first.
 
-    Wrong predictions get four fifths of the places, and correct predictions get the rest, unless there are too few of
-    one kind. Each class is represented: its most confident wrong predictions and its least confident correct
-    predictions come first.
+    Four fifths of the rows are wrong predictions and the rest are correct ones, unless there are too few of one kind.
+    Classes take turns, each starting with its most confident wrong and its least confident correct predictions.
     """
     confidence = table.top_probabilities[:, 0]
     wrong = _by_turns(np.flatnonzero(~table.is_top1), table.labels, -confidence)
@@ -90,7 +89,7 @@ def make_thumbnails(paths: Mapping[int, Path], max_characters: int = MAX_CHARACT
 
 def _encode_all(paths: Mapping[int, Path]) -> Iterable[tuple[int, str, str]]:
     rows = list(paths)
-    # In chunks, so that few images are encoded needlessly once the page is full.
+    # Encode in chunks, so that only a few images are encoded needlessly once the page is full.
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]

@@ -29,7 +29,7 @@ _FILE: TypeAdapter[TrueLabels] = TypeAdapter(list[list[int]] | dict[str, list[in
 
 
 def read_true_labels(path: Path) -> TrueLabels:
-    """Read the true labels from a file in one of the two formats above.
+    """Read the true labels from a file in either of the two formats above.
 
     Raises:
         EvaluationTableError: if the file cannot be read or has neither format.

@@ -1,1 +1,1 @@
-"""Finds wrong labels and groups of images on which the model fails, for the evaluation report."""
+"""Finds wrong labels and weaknesses of the model, such as slices with low accuracy, for the evaluation report."""

@@ -1,4 +1,4 @@
-"""Shows the image regions that predictions are based on, as heat maps over the images."""
+"""Shows which image regions predictions are based on, with heat maps over the images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HEAT_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """An image, as the network sees it, under the heat map of its predicted class.
+    """An image, as the network sees it, overlaid with the heat map of its predicted class.
 
     Attributes:
         path: path of the image.
@@ -51,7 +51,7 @@ class ExplainedImage:
 def explain_predictions(
     config_file: Path, predictions: pd.DataFrame, image_root: Path, label_map: Mapping[str, Any]
 ) -> tuple[ExplainedImage, ...]:
-    """Return the images that have a heat map: wrong predictions first, by confidence, then the others.
+    """Return the images with heat maps: first the wrong predictions, most confident first, then the correct ones.
 
     Args:
         config_file: training configuration.
@@ -60,8 +60,8 @@ def explain_predictions(
         label_map: class names.
 
     Returns:
-        The images without those that cannot be read, or no images if the configuration or the shards cannot be read.
-        The reason is logged.
+        The images, except any that cannot be read, or no images if the configuration or the shards cannot be read. The
+        reasons are logged.
     """
     names = read_class_names(label_map)
     table = read_prediction_table(predictions, len(names))
@@ -115,11 +115,11 @@ def _first_line(error: Exception) -> str:
 
 
 def draw_heat_map(pixels: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the image with the heat map over it, enlarged to the side of a thumbnail.
+    """Return the image overlaid with the heat map, enlarged to the size of a thumbnail.
 
     Args:
         pixels: BGR, [side, side, 3].
-        values: square map in 0..1, row by row, of any size.
+        values: square heat map of any size, flattened row by row; 0..1.
     """
     side, map_side = max(THUMBNAIL_SIDE, len(pixels)), round(len(values) ** 0.5)
     way = cv2.INTER_NEAREST if len(pixels) < side else cv2.INTER_AREA

@@ -14,19 +14,19 @@ from resnet50_pipeline.text import pluralize
 
 MAX_SHOWN = 24
 """Maximum number of images in each gallery."""
-# Together, the galleries take a small share of the report's 8 MB.
+# The galleries then take up only a small part of the report's 8 MB.
 _MAX_CHARACTERS = 400_000
 
 
 @dataclass(frozen=True)
 class SuspectImage:
-    """An image of a gallery.
+    """An image in a gallery.
 
     Attributes:
         path: path relative to the dataset root, or absolute.
         image: WebP file in base64, or "" if the image cannot be shown.
-        given: class of the label.
-        suggested: class that the label should have, or "" if unknown.
+        given: name of the current class.
+        suggested: name of the suggested class, or "" if there is none.
         detail: the reason in a few words.
     """
 
@@ -39,14 +39,14 @@ class SuspectImage:
 
 @dataclass(frozen=True)
 class LabelGallery:
-    """The images with the most suspicious labels, and a sentence about all images."""
+    """The images with the most suspicious labels, and a summary sentence."""
 
     sentence: str
     images: tuple[SuspectImage, ...]
 
 
 def describe_label_issues(issues: pd.DataFrame, splits: Sequence[str], image_root: Path) -> LabelGallery:
-    """Return the gallery of a table from `tabulate_label_issues`.
+    """Return the gallery for a table from `tabulate_label_issues`.
 
     Args:
         issues: the table.
@@ -75,7 +75,7 @@ def describe_label_issues(issues: pd.DataFrame, splits: Sequence[str], image_roo
 
 
 def describe_low_margins(margins: pd.DataFrame, names: ClassNames, image_root: Path) -> LabelGallery | None:
-    """Return the gallery of the training images with the lowest margins.
+    """Return the gallery with the training images that have the lowest margins.
 
     Args:
         margins: table with the columns `path`, `label`, `margin` and `passes`.
@@ -91,7 +91,7 @@ def describe_low_margins(margins: pd.DataFrame, names: ClassNames, image_root: P
     negative = int((measured["margin"] < 0).sum())
     text = (
         f"{negative:,} of {pluralize(len(measured), 'training image')} {'has' if negative == 1 else 'have'} a negative "
-        "margin: over training, the network preferred another class on average."
+        "margin: on average over the training run, the network preferred a different class."
     )
     shown = measured.sort_values("margin", kind="stable").head(MAX_SHOWN)
     given = [names.labels[label] for label in shown["label"]]

@@ -1,11 +1,11 @@
 """Finds images whose labels are probably wrong, by confident learning on predictions.
 
-The method is that of Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels":
-estimate how many images of each label belong to each other class, then select as many images with the largest
-difference in probability ("prune by noise rate"). The details follow `cleanlab.filter.find_label_issues`, version
-2.9.0, with its default arguments, and the results are the same for up to five classes. cleanlab itself needs the
-probabilities of all classes, which are 5 GB for ImageNet's train list. Predictions contain only the five largest ones
-and the loss, from which the probability of the label follows, so other classes count as improbable here.
+The method comes from Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels":
+estimate how many images with each label belong to each other class, then select that many images, those with the
+largest difference in probability ("prune by noise rate"). The details follow `cleanlab.filter.find_label_issues`,
+version 2.9.0, with its default arguments, and the results are the same for up to five classes. cleanlab needs the
+probabilities of all classes, which take up 5 GB for ImageNet's train list. The predictions contain only the five
+largest probabilities and the loss, which determines the probability of the label. All others are treated as 0.
 
 The predictions must come from a model that was not trained on the images.
 """
@@ -35,9 +35,9 @@ LABEL_ISSUE_COLUMNS = (
     *("suggested_probability", "split"),
 )
 CLASSES_ATTRIBUTE = "classes"
-"""Attribute of the table from `kedro folds`: the key of each class, in label order."""
+"""Attribute of the table written by `kedro folds`: the key of each class, in label order."""
 _TEXT_COLUMNS = ("path", "action", "reason", "given_class", "suggested_class", "split")
-# As in cleanlab: probabilities this close to a threshold or to each other count as equal.
+# As in cleanlab, values that differ by at most this much count as equal.
 _TOLERANCE = 1e-6
 
 
@@ -51,7 +51,7 @@ def score_labels(table: PredictionTable) -> NDArray[np.float64]:
     """Return the normalized margin of each image: the probability of its label minus the largest other probability.
 
     Returns:
-        [N] in -1..1. The lowest values are the most probable label issues.
+        [N] in -1..1. Images with the lowest values are most likely to be label issues.
     """
     if table.top_ids.shape[1] == 1:
         return label_probabilities(table)
@@ -61,7 +61,7 @@ def score_labels(table: PredictionTable) -> NDArray[np.float64]:
 
 
 def find_label_issues(table: PredictionTable) -> NDArray[np.int64]:
-    """Return the rows of images whose labels are probably wrong, the most probable first (`score_labels`)."""
+    """Return the rows of images whose labels are probably wrong, most suspicious first (see `score_labels`)."""
     labels, own = table.labels, label_probabilities(table)
     is_issue = np.zeros(len(labels), dtype=np.bool_)
     order = np.argsort(labels, kind="stable")
@@ -70,17 +70,17 @@ def find_label_issues(table: PredictionTable) -> NDArray[np.int64]:
         rows = order[ends[label - 1] if label else 0 : ends[label]]
         probability = (table.top_probabilities[rows] * (table.top_ids[rows] == other)).sum(axis=1)
         is_issue[rows[np.argsort(own[rows] - probability, kind="stable")[:images]]] = True
-    # An image whose label is the most probable class is no issue, nor is the only image of its label.
+    # Exclude images whose label is the most probable class, and images that are the only ones with their label.
     is_issue &= (own < table.top_probabilities[:, 0] - _TOLERANCE) & (np.bincount(labels)[labels] > 1)
     rows = np.flatnonzero(is_issue)
     return rows[np.argsort(score_labels(table)[rows], kind="stable")]
 
 
 def _count_confusions(table: PredictionTable, own: NDArray[np.float64]) -> pd.DataFrame:
-    """Return the estimated numbers of images with a `label` that belong to the class `other`: the confident joint.
+    """Estimate how many `images` with each `label` actually belong to the class `other` (the confident joint).
 
-    An image belongs to a class if its probability is at least the mean probability of that class over the images with
-    that label. If that holds for several classes, the image belongs to the most probable class.
+    The threshold of a class is the mean probability of that class over the images labeled with it. An image counts for
+    a class if its probability reaches the threshold, or for the most probable class if it reaches several thresholds.
     """
     labels, top = table.labels, table.top_ids
     size = int(max(labels.max(), top.max())) + 1
@@ -94,10 +94,10 @@ def _count_confusions(table: PredictionTable, own: NDArray[np.float64]) -> pd.Da
     belongs = np.where(confident > 1, top[:, 0], first)
     counts = Counter(zip(labels[confident > 0].tolist(), belongs[confident > 0].tolist(), strict=True))
     present = np.flatnonzero(images)
-    # Each class is represented by at least one image with a correct label.
+    # Assume that at least one image of each class is labeled correctly.
     counts |= Counter((label, label) for label in present.tolist())
     frame = pd.DataFrame([(*pair, n) for pair, n in counts.items()], columns=["label", "other", "n"])
-    # Scale the counts of each label to its number of images, because images without a confident class were left out.
+    # Scale the counts of each label to its number of images, because images that reach no threshold were not counted.
     frame["scaled"] = frame["n"] / frame.groupby("label")["n"].transform("sum") * images[frame["label"]]
     frame = frame.sort_values(["label", "other"], ignore_index=True)
     frame["images"] = np.concatenate(
@@ -107,7 +107,7 @@ def _count_confusions(table: PredictionTable, own: NDArray[np.float64]) -> pd.Da
 
 
 def _round_keeping_sum(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Round the values, and change those closest to the next integer so that their sum does not change."""
+    """Round the values without changing their sum, by rounding those with the largest errors the other way."""
     rounded = values.round()
     missing = int(values.sum().round() - rounded.sum())
     order = np.argsort(values - rounded, kind="stable")
@@ -120,7 +120,7 @@ def read_out_of_fold_predictions(path: Path, names: ClassNames) -> PredictionTab
     """Read the predictions that `kedro folds` wrote.
 
     Raises:
-        EvaluationTableError: if the file is not such a table, or if the classes have other labels now.
+        EvaluationTableError: if `kedro folds` did not write the file, or if a class has a different label now.
     """
     try:
         predictions = pd.read_parquet(path)
@@ -129,7 +129,7 @@ def read_out_of_fold_predictions(path: Path, names: ClassNames) -> PredictionTab
             (name, (label, other)), *_ = moved.items()
             raise EvaluationTableError(
                 [
-                    f"evaluation.out_of_fold_predictions: {path} has another label for "
+                    f"evaluation.out_of_fold_predictions: {path} has a different label for "
                     f"{pluralize(len(moved), 'class', 'classes')}: the label of {name} is {other} there, but {label} "
                     "now → run `kedro folds` again, or set the parameter to null"
                 ]
@@ -138,8 +138,8 @@ def read_out_of_fold_predictions(path: Path, names: ClassNames) -> PredictionTab
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
         raise EvaluationTableError(
             [
-                f"evaluation.out_of_fold_predictions: {path} is not a Parquet table ({error}) → run `kedro folds`, and "
-                "set the parameter to the table it wrote"
+                f"evaluation.out_of_fold_predictions: {path} is not a Parquet table ({error}) → run `kedro folds` and "
+                "set the parameter to the table that it writes"
             ]
         ) from error
 
@@ -147,16 +147,16 @@ def read_out_of_fold_predictions(path: Path, names: ClassNames) -> PredictionTab
 def select_train_images(table: PredictionTable, train: ListEntries) -> PredictionTable:
     """Return the out-of-fold predictions for the images in the current train list, with their current labels.
 
-    The folds divide the train and val images together, and patches may have changed the lists since. Images outside the
-    train list are left out, and so are images with a new label outside the top 5, whose probability is unknown. Their
-    numbers are logged.
+    The folds cover both the train and the val images, and patches may have changed the lists since then. Images that
+    are not in the train list are omitted, as are images with a new label outside the top 5, whose probability is
+    unknown. The numbers of omitted images are logged.
 
     Args:
         table: predictions from `kedro folds`.
         train: the train list, with paths as in the predictions.
 
     Raises:
-        EvaluationTableError: if no image is left.
+        EvaluationTableError: if no images remain.
     """
     current = pd.Series(train.labels, index=list(train.paths))
     labels = current[~current.index.duplicated()].reindex(table.paths, fill_value=-1).to_numpy(np.int64)
@@ -172,8 +172,8 @@ def select_train_images(table: PredictionTable, train: ListEntries) -> Predictio
         )
     if not is_known.all():
         logger.info(
-            "label issues in the train list: %s of the out-of-fold predictions left out, because %d are not in the "
-            "train list (such as val images) and %d have a new label outside the top 5",
+            "label issues in the train list: ignored %s in the out-of-fold predictions: %d not in the train list (such "
+            "as val images) and %d with a new label outside the top 5",
             pluralize(int((~is_known).sum()), "image"),
             (~is_listed).sum(),
             (is_listed & ~is_known).sum(),
@@ -192,7 +192,7 @@ def select_train_images(table: PredictionTable, train: ListEntries) -> Predictio
 
 
 def read_label_issues(path: Path) -> pd.DataFrame:
-    """Read a CSV file of a table from `tabulate_label_issues`. Class names such as `NA` or `001` stay texts."""
+    """Read a CSV file with a table from `tabulate_label_issues`. Class names such as `NA` or `001` remain strings."""
     return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str), keep_default_na=False)
 
 
@@ -200,12 +200,12 @@ def tabulate_label_issues(tables: Mapping[str, PredictionTable], names: ClassNam
     """Return the label issues of several lists, ranked together.
 
     Args:
-        tables: predictions, keyed by the split whose list contains the images, or "" for any other images.
+        tables: predictions, keyed by the split whose list contains the images, or by "" for other images.
         names: names of the classes.
 
     Returns:
-        One row per image, with the columns of `LABEL_ISSUE_COLUMNS`. The first four columns and `split` are a
-        correction that a person can edit: the action is always `relabel`, and `label` is the suggested class id.
+        One row per image, with the columns `LABEL_ISSUE_COLUMNS`. The first four columns and `split` form a fix list
+        that can be edited: the action is always `relabel`, and `label` is the suggested class id.
     """
     frames = []
     for split, table in tables.items():

@@ -1,4 +1,4 @@
-"""Summarizes the errors on corrupted images: a table, the metrics, and the data of the report's chart."""
+"""Summarizes the errors on corrupted images as a table, metrics, and data for the report's chart."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ROBUSTNESS_COLUMNS = (
 def tabulate_robustness(counts: pd.DataFrame, clean: PredictionTable) -> pd.DataFrame:
     """Return one row per corruption and severity, with the columns of `ROBUSTNESS_COLUMNS`.
 
-    Errors are fractions in 0..1. `clean_top1_error` is the error on the original images, the same in all rows. `note`
-    says how a corruption differs from that of the benchmark.
+    Errors are fractions in 0..1. `clean_top1_error` is the error on the original images, which is the same in all rows.
+    `note` describes how a corruption differs from the benchmark.
 
     Args:
         counts: columns `corruption`, `severity`, `images` and `errors`; no rows if nothing was measured.
@@ -39,10 +39,10 @@ def tabulate_robustness(counts: pd.DataFrame, clean: PredictionTable) -> pd.Data
 def robustness_metrics(table: pd.DataFrame) -> dict[str, float]:
     """Return the metrics of a table, or {} if it is empty. All are fractions in 0..1.
 
-    - `mean_corruption_error`: mean top-1 error over all corruptions and severities. ImageNet-C divides the error of
-      each corruption by that of AlexNet, which exists only for ImageNet, so this is the undivided mean.
+    - `mean_corruption_error`: mean top-1 error over all corruptions and severities. Unlike in ImageNet-C, the errors
+      are not divided by AlexNet's errors, which exist only for ImageNet.
     - `relative_mean_corruption_error`: the same, minus the error on the original images.
-    - `noise_error`, `blur_error`, …: mean over the corruptions of a category.
+    - `noise_error`, `blur_error`, …: mean error over the corruptions in a category.
     """
     if table.empty:
         return {}
@@ -59,20 +59,20 @@ def robustness_metrics(table: pd.DataFrame) -> dict[str, float]:
 
 
 def describe_robustness(table: pd.DataFrame, metrics: Mapping[str, float]) -> dict[str, Any] | None:
-    """Return what the report shows about corrupted images, or None if nothing was measured.
+    """Return the data for the report's section on corrupted images, or None if nothing was measured.
 
-    Keys: the metrics of `robustness_metrics`; `clean`; `categories` and `corruptions`, rows of the tables; `notes`; and
-    `panel`, the data of the chart, whose lines start with the error on the original images.
+    Keys: the metrics from `robustness_metrics`; `clean`; `categories` and `corruptions`, the rows of the tables;
+    `notes`; and `panel`, the data of the chart, whose lines start at the error on the original images.
 
     Raises:
-        EvaluationTableError: if the table belongs to other predictions than `metrics`.
+        EvaluationTableError: if the table and `metrics` were computed from different predictions.
     """
     if table.empty:
         return None
     clean = _clean_error(table)
     if abs(clean - (1 - metrics["top1"])) > 1e-9 or int(table["images"].iloc[0]) != int(metrics["images"]):
         raise EvaluationTableError(
-            ["robustness: computed with other predictions → run the evaluation pipeline from its start"]
+            ["robustness: computed from other predictions → run the evaluation pipeline from the start"]
         )
     means = _mean_by_corruption(table)
     series = {

@@ -1,7 +1,7 @@
-"""Finds slices: groups of images with a common attribute on which the model is significantly less accurate.
+"""Finds slices on which the model is significantly less accurate. A slice is a group of images with a common attribute.
 
-The attributes come from the manifest (size, shape, format, and any image scores), from the number of training images of
-the class, and from a table of the user. Numbers are divided at their quartiles.
+The attributes come from the manifest (size, shape, format and image scores), from the number of training images per
+class, and from an optional table provided by the user. Numeric attributes are divided at their quartiles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from resnet50_pipeline.reporting.class_intervals import FALSE_DISCOVERY_RATE, wi
 from resnet50_pipeline.reporting.prediction_table import PredictionTable
 
 SLICE_COLUMNS = ("attribute", "slice", "images", "top1", "top1_low", "top1_high", "rest_top1", "p_value", "is_worse")
-# Columns of the manifest that are not attributes of the picture itself.
+# Columns of the manifest that do not describe the picture itself.
 _NOT_ATTRIBUTES = frozenset(
     {
         *("split", "synset", "path", "label", "bytes", "sha256", "status", "problem", "mtime_ns", "scan_level"),
@@ -30,9 +30,9 @@ _NOT_ATTRIBUTES = frozenset(
     }
 )
 _QUANTILES = 4
-# A column with more different texts, such as a file name, does not describe groups of images.
+# A text column with more distinct values, such as a file name, does not describe groups of images.
 _MAX_VALUES = 50
-# Smaller slices cannot be significant in practice, and would only weaken the other tests.
+# Smaller slices are rarely significant, and testing them would only weaken the other tests.
 _MIN_IMAGES = 5
 
 
@@ -40,7 +40,7 @@ def read_image_attributes(manifest_file: Path) -> pd.DataFrame:
     """Return the attributes of the listed images in a manifest, with the path as the index.
 
     Columns: `image size` (geometric mean of width and height in pixels), `aspect ratio` (width / height), `training
-    images of the class`, `format`, `mode`, and all further columns of numbers and texts, such as scores.
+    images of the class`, `format`, `mode`, and all other numeric and text columns, such as scores.
     """
     columns = pq.read_schema(manifest_file).names
     further = [name for name in columns if name not in _NOT_ATTRIBUTES]
@@ -72,12 +72,12 @@ def read_user_attributes(path: Path, images: NDArray[np.object_]) -> pd.DataFram
         images: [N] paths in the predictions.
 
     Raises:
-        EvaluationTableError: if the file cannot be read, has no column `path` or repeated paths, or describes none of
-            the images.
+        EvaluationTableError: if the file cannot be read, has no column `path`, repeats a path, or contains none of the
+            images.
     """
     try:
         table = pd.read_csv(path, dtype={"path": str})
-        # In a column of texts, `NA` or `None` can be a value, such as a region. Only empty cells are missing.
+        # In a text column, `NA` or `None` can be a real value, such as a region. Only empty cells count as missing.
         texts = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:  # pandas' ParserError is a ValueError
         raise EvaluationTableError(
@@ -88,14 +88,14 @@ def read_user_attributes(path: Path, images: NDArray[np.object_]) -> pd.DataFram
         problem = "repeated paths" if "path" in table.columns else f"no column path, only {', '.join(table.columns)}"
         raise EvaluationTableError(
             [
-                f"evaluation.slice_attributes: {path} has {problem} → write one row per image, with its path as in the "
-                "predictions in the column path"
+                f"evaluation.slice_attributes: {path} has {problem} → write one row per image, with a column `path` "
+                "that contains the paths as in the predictions"
             ]
         )
     if not table["path"].isin(images).any():
         raise EvaluationTableError(
             [
-                f"evaluation.slice_attributes: {path} has none of the {len(images)} evaluated images, such as "
+                f"evaluation.slice_attributes: {path} contains none of the {len(images)} evaluated images, such as "
                 f"{images[0]} → write the paths as in the predictions"
             ]
         )
@@ -103,18 +103,18 @@ def read_user_attributes(path: Path, images: NDArray[np.object_]) -> pd.DataFram
 
 
 def compute_slices(table: PredictionTable, attributes: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracy of each slice and of all other images, the significantly worse slices first.
+    """Return the accuracy of each slice and of the other images, the significantly worse slices first.
 
-    A slice is worse if its accuracy is lower than that of the other images that have the attribute. The p-value is that
-    of Fisher's exact test (one-sided) of the two proportions, adjusted by the procedure of Benjamini and Hochberg
-    (1995) over all slices, so that on average at most 5% of the slices that are marked are marked by chance.
+    Each slice is compared with the other images that have a value for the attribute, using a one-sided Fisher's exact
+    test. The p-values are adjusted over all slices with the Benjamini-Hochberg procedure (1995), so that on average, at
+    most 5% of the slices marked as worse are marked by chance.
 
     Args:
         table: the predictions.
-        attributes: one column per attribute, with the path as the index. Images without a value are left out.
+        attributes: one column per attribute, with the path as the index. Images without a value are ignored.
 
     Returns:
-        The columns of `SLICE_COLUMNS`. Accuracies are fractions in 0..1, with Wilson's 95% intervals.
+        A table with the columns `SLICE_COLUMNS`. Accuracies are fractions in 0..1, with Wilson's 95% intervals.
     """
     values = attributes.reindex(table.paths)
     rows = [row for name in values.columns for row in _slices_of(str(name), values[name], table.is_top1)]
@@ -133,7 +133,7 @@ def compute_slices(table: PredictionTable, attributes: pd.DataFrame) -> pd.DataF
 
 
 def _slices_of(name: str, values: pd.Series[Any], is_hit: np.ndarray[Any, Any]) -> list[tuple[object, ...]]:
-    """Return the slices of an attribute that has at least two of them, without those that have too few images."""
+    """Return the slices of an attribute that have enough images, or [] if there is only one slice."""
     groups = _group(values)
     known = groups.notna().to_numpy()
     frame = pd.DataFrame({"slice": groups[known].to_numpy(), "hit": is_hit[known]})
@@ -168,7 +168,7 @@ def _group(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _format_distinct(numbers: Sequence[float], digits: int) -> list[str]:
-    """Format different numbers with at least `digits` significant digits, and more if two texts would be the same."""
+    """Format distinct numbers with `digits` significant digits, or with more if two results would be the same."""
     for precision in range(digits, 17):
         texts = [f"{number:.{precision}g}" for number in numbers]
         if len(set(texts)) == len(texts) and not any("e+" in text for text in texts):

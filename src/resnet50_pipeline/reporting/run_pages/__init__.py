@@ -1,1 +1,1 @@
-"""Renders the pages of runs and sweeps, with the words and links that MLflow also shows."""
+"""Renders the pages of runs and sweeps, and the descriptions of runs in MLflow."""

@@ -22,7 +22,7 @@ class IndexInputs:
         metrics: metrics from the evaluation, or None if there is no evaluation.
         model: `registered_model` from the catalog, or None if no version is registered.
         links: the pages and files.
-        facts: further properties of the run: digests, commit, command.
+        facts: other properties of the run, such as digests, the commit and the command.
         mlflow_command: command that starts MLflow's UI, or "" if MLflow runs on a server.
         written_at: time at which the page was written.
     """

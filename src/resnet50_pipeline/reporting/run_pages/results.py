@@ -1,4 +1,4 @@
-"""Describes the result of a run in the words that the summary, the index page and MLflow share."""
+"""Describes the result of a run in the same words for the summary, the index page and MLflow."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def render_note(
     parts = []
     if metrics is not None:
         interval = describe_interval(metrics)
-        # MLflow's lists show the first words as plain text.
+        # MLflow shows the beginning of the description as plain text in its lists.
         parts.append(describe_result(metrics) + (f" (95% interval of top-1: {interval})" if interval else ""))
     if model is not None:
         decision = model["gate"]

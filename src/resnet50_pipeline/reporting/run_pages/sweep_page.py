@@ -77,5 +77,5 @@ def format_cell(value: object) -> str:
 
 
 def _split_path(path: str) -> list[str]:
-    """Return the parts of a parameter's name, between which a browser may break it: after dots and underscores."""
+    """Split a parameter's name after dots and underscores, where a browser may break the line."""
     return re.findall(r"[^._]*[._]?", path.removeprefix("training."))[:-1]

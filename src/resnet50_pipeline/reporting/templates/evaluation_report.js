@@ -41,7 +41,7 @@ function drawRobustness(box, panel) {
     state.range = range;
     draw();
   });
-  add(box, "p", { class: "quiet hint" }, "By severity of the corruption; 0: the original images.");
+  add(box, "p", { class: "quiet hint" }, "At severity 0, the images are unchanged.");
 }
 
 // ── Confusion ──

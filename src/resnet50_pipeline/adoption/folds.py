@@ -77,6 +77,6 @@ def _require_enough(independent: Mapping[int, int], count: int, names: Sequence[
         smallest = min(few.values())
         advice = f"use --folds {smallest}, or add images" if smallest > 1 else "add images, or remove the class"
         raise DatasetError(
-            f"--folds {count}: each fold needs its own image of every class, and copies and groups count once, but "
-            f"there are too few images ({shown}) → {advice}"
+            f"--folds {count}: each fold needs a separate image of every class, and copies and groups count as one "
+            f"image, but there are too few images ({shown}) → {advice}"
         )

@@ -115,7 +115,7 @@ def _read_tables(images: ImageIndex, files: Sequence[str], choices: Choices, lay
         path_column = find_path_column(table, images, folders)
         split = split_of_name(name.rpartition("/")[2].rpartition(".")[0]) or split_of_name(table.folder)
         if path_column is None:
-            images.hints.append(f"{name}: no column refers to existing images in most rows")
+            images.hints.append(f"{name}: in most rows, no column refers to an existing image")
             continue
         read = _read_table_rows(table, images, path_column, choices, folders)
         if read is None:

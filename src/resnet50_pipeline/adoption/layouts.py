@@ -94,7 +94,7 @@ def recognize(root: Path, choices: Choices | None = None) -> FoundDataset:
             "option, or correct the paths in the file"
         )
     raise DatasetNotFoundError(
-        "\n".join([f"{root} has none of the known layouts:", LOOKED_FOR, *images.hints, _describe_nearest(images)])
+        "\n".join([f"{root} does not match any known layout:", LOOKED_FOR, *images.hints, _describe_nearest(images)])
     )
 
 
@@ -221,7 +221,7 @@ def _find_class_folders(images: ImageIndex, _: Choices) -> FoundDataset | None:
 
 
 def _note_deeper(rows: Sequence[tuple[str, str]], depth: int) -> list[str]:
-    """Return a note if class folders have subfolders with images, because these subfolders may be the intended classes.
+    """Return a note if class folders have subfolders with images, because the subfolders may be the intended classes.
 
     Args:
         rows: path and class name of each image.

@@ -47,7 +47,7 @@ class NearIdentical:
 
     Attributes:
         contents: content keys, by path. Copies and near-identical images in a cluster share a key.
-        kept_pairs: number of near-identical pairs within clusters, without copies.
+        kept_pairs: number of near-identical pairs within clusters, not counting copies.
         separated_pairs: number of near-identical pairs whose images are in different clusters because they belong to a
             long series.
         example: paths of a pair within a cluster, or None if there is none.

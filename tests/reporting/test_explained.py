@@ -38,7 +38,7 @@ def without_file() -> bool:
 def explained(
     tmp_path: Path, make_training_parameters, striped_dataset: Path, without_file: bool
 ) -> tuple[ExplainedImage, ...]:
-    """The explained images among four predictions, three of which have heat maps."""
+    """The explained images among four predictions. Three of them have heat maps."""
     from placed import PlacedDataset, render_training_config
 
     config = render_training_config(

@@ -44,7 +44,7 @@ def make_table(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) ->
 
 
 def make_noisy(images: int, classes: int, seed: int, noise: float, spread: float) -> tuple[PredictionTable, NDArray]:
-    """Return predictions for random labels, a fraction `noise` of which are wrong, and a mask of the wrong ones."""
+    """Return predictions for random labels, and a mask of the wrong labels, which are a fraction `noise` of all."""
     random = np.random.default_rng(seed)
     true = random.integers(classes, size=images)
     logits = random.normal(size=(images, classes)) * spread

@@ -86,7 +86,7 @@ CLAIMS = {
         Claim(
             "copies_have_one_label",
             "Images with the same content have the same label.",
-            "An image in two classes teaches the model contradictory labels, at most one of which is correct.",
+            "An image in two classes teaches the model contradictory labels. At most one of them is correct.",
             reads="content",
         ),
         Claim(

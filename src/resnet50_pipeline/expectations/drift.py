@@ -7,7 +7,7 @@ about `(1 / n + 1 / m) * chi2(bins - 1)` (Yurdakul and Naranjo 2020, "Statistica
 index"). A shift must therefore also exceed the 99.9th percentile of this distribution. Without this rule, 1,000 classes
 with a few images each would always appear to have shifted.
 
-The features of a network have thousands of dimensions. A classifier that is trained to tell the two samples apart
+The features of a network have thousands of dimensions. A classifier that is trained to separate the two samples
 reduces them to one number per image, which is compared like any other column (Lopez-Paz and Oquab 2017, "Revisiting
 Classifier Two-Sample Tests").
 """
@@ -157,7 +157,7 @@ def compare_tables(reference: pd.DataFrame, current: pd.DataFrame) -> list[Shift
 def compare_features(reference: ImageFeatures, current: ImageFeatures) -> Shift:
     """Compare the pooled features of two samples of images.
 
-    A logistic regression is trained to tell the samples apart. By cross-validation, each image is assigned the
+    A logistic regression is trained to separate the samples. By cross-validation, each image is assigned the
     probability that it comes from the current sample, and the distributions of these probabilities are compared.
 
     Raises:

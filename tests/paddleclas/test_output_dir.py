@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from resnet50_pipeline.events import EventWriter, Finished
-from resnet50_pipeline.exceptions import RankFailedError
-from resnet50_pipeline.paddleclas.launch.output_dir import replacing_previous_run
+from resnet50_pipeline.exceptions import ParameterError, RankFailedError
+from resnet50_pipeline.paddleclas.launch.output_dir import claim_output_dir, replacing_previous_run
 from resnet50_pipeline.training_dir import config_path, events_path, log_dir
 
 
@@ -32,3 +32,10 @@ def test_error_names_the_moved_log(tmp_path):
     named = Path(str(caught.value).partition("last lines of ")[2].partition(":")[0])
     assert named.read_text() == "the failed run"
     assert (log_dir(folder) / "workerlog.0").read_text() == "the finished run"
+
+
+def test_results_in_the_current_folder_are_refused(tmp_path, monkeypatch):
+    """The lock file of `run_dir=.` would be written next to the project."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"'\.'"), claim_output_dir(Path()):
+        pass

@@ -24,6 +24,7 @@ def claim_output_dir(output_dir: Path) -> Iterator[None]:
 
     Raises:
         OutputDirectoryInUseError: if another process holds the lock. The message contains the PID of that process.
+        ParameterError: if the folder is the current folder, because its lock file would be outside the project.
     """
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with locks.claiming(_lock_path(output_dir)) as holder:
@@ -100,6 +101,11 @@ def _rename_logs(error: BaseException, old: Path, new: Path) -> None:
 
 
 def _lock_path(output_dir: Path) -> Path:
+    if not output_dir.name:
+        raise ParameterError(
+            f"the results of a run cannot be written to '{output_dir}', because the lock file is written next to the "
+            "folder → choose a folder in the project, such as data/trial"
+        )
     return output_dir.with_name(f".{output_dir.name}.lock")
 
 

@@ -49,7 +49,10 @@ def test_a_patch_is_written_listed_and_undone(project: Path, digits: Path):
     (project / "fixes.csv").write_text(f"path,action,label,reason\n{path},relabel,eight,looks like eight\n")
     patches = project / "data" / "sample" / "01_raw" / "patches"
     result = run(digits, "fixes.csv", "--reason", "checked by hand")
-    assert (result.exit_code, result.stdout) == (0, "data/sample/01_raw/patches/0001.json: 1 image relabeled\n")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        0,
+        ["data/sample/01_raw/patches/0001.json: 1 image relabeled", "train on the changed lists with: kedro run"],
+    )
     content = json.loads((patches / "0001.json").read_text())
     assert content.pop("at").endswith("Z")
     row = {"path": path, "action": "relabel", "split": "train", "label": 3, "new_label": 8}

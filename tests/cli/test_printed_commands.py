@@ -13,7 +13,7 @@ import pytest
 
 from resnet50_pipeline.commands.params_option import add_params_of_file
 from resnet50_pipeline.commands.run import run
-from resnet50_pipeline.processes.command_line import repeat_command, resume_command
+from resnet50_pipeline.processes.command_line import other_command, repeat_command, resume_command
 
 PYTHON, FOLDER = sys.executable, Path(sys.executable).parent
 RUN = ["run", "--env", "test", "--pipelines", "training", "--params", "training.epochs=3"]
@@ -114,6 +114,25 @@ def test_a_resumed_run_prints_the_same_command():
 def test_another_command_or_program_prints_a_new_run(start, given, expected):
     """A message in a notebook, or in a command other than `run`, suggests a new run in the same environment."""
     assert print_command(start, given, "--pipelines", "training") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "variables", "expected"),
+    [
+        (["--env", "photos"], {}, "python -m kedro data-fix a.csv --env photos"),
+        (["-e", "photos", "--port=80"], {}, "python -m kedro data-fix a.csv -e photos"),
+        (["--params", "dataset.root=/x"], {}, "python -m kedro data-fix a.csv --params dataset.root=/x"),
+        ([], {"KEDRO_ENV": "photos"}, "KEDRO_ENV=photos python -m kedro data-fix a.csv"),
+        (["--env=photos"], {"KEDRO_ENV": "other"}, "python -m kedro data-fix a.csv --env=photos"),
+        (["--conf-source", "c.tar.gz"], {}, "python -m kedro data-fix a.csv --conf-source c.tar.gz"),
+    ],
+)
+def test_the_next_command_has_the_configuration_of_this_one(given, variables, expected):
+    """A suggested command has the environment, the configuration folder and the parameters of the current one."""
+    start = ["python", "-m", "kedro"]
+    arguments = ["kedro", "review", "issues.csv", *given]
+    original = [*start, *arguments[1:]]
+    assert other_command("data-fix", "a.csv", arguments=arguments, original=original, environment=variables) == expected
 
 
 def test_another_program_suggests_kedro_run():

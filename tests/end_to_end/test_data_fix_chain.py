@@ -94,7 +94,10 @@ def test_from_wrong_labels_to_a_comparison(tmp_path: Path):
         rows.writerow(["path", "action", "label", "reason"])
         rows.writerows([path, "relabel", right, "in the wrong folder"] for path, right in flipped.items())
     said = kedro(root, "data-fix", "findings.csv", "--env", "flipped", "--reason", "checked by hand")
-    assert said == "data/flipped/01_raw/patches/0001.json: 5 images relabeled\n"
+    assert said == (
+        "data/flipped/01_raw/patches/0001.json: 5 images relabeled\n"
+        "train on the changed lists with: kedro run --env flipped\n"
+    )
     kedro(root, *run)
     after = read(root, "validation_report")
     assert after["data_digest"] != before["data_digest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,11 +18,16 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_command_serves_until_ctrl_c(digits: Path, kedro_project: Path):
-    """The page at the printed address saves a decision. After Ctrl-C, the command prints the file and the next step."""
+    """The page at the printed address saves a decision.
+
+    After Ctrl-C, the command prints the file and the next step, which changes the same environment and dataset.
+    """
     names = write_findings(kedro_project / "findings.csv", digits)
-    kedro = str(Path(sys.executable).with_name("kedro"))
+    options = ["--env", "test", "--params", f"dataset.root={digits}"]
+    start = [sys.executable, "-m", "kedro"]
+    command = shlex.join([*start, "data-fix", "findings.reviewed.csv", *options])
     process = subprocess.Popen(
-        [kedro, "review", "findings.csv", "--no-browser", "--env", "test", "--params", f"dataset.root={digits}"],
+        [*start, "review", "findings.csv", "--no-browser", *options],
         cwd=kedro_project,
         stdout=subprocess.PIPE,
         text=True,
@@ -45,7 +51,7 @@ def test_the_command_serves_until_ctrl_c(digits: Path, kedro_project: Path):
         0,
         [
             "findings.reviewed.csv: 1 of 6 images reviewed",
-            "apply the decisions with: kedro data-fix findings.reviewed.csv",
+            f"apply the decisions with: {command}",
         ],
     )
     assert [one.path for one in read_fixes(kedro_project / "findings.reviewed.csv")] == [names[1]]

@@ -28,6 +28,7 @@ from resnet50_pipeline.pipeline_registry import STAGES, makes_sample
 from resnet50_pipeline.preflight.dataset import require_dataset
 from resnet50_pipeline.preflight.parameter_groups import require_known_groups
 from resnet50_pipeline.preflight.training_tags import describe_training
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.recipes import RECIPE
 from resnet50_pipeline.text import align_columns
 from resnet50_pipeline.training_dir import RUN_DIR
@@ -56,7 +57,8 @@ def sweep(context: click.Context, /, *, show: bool, **options: Any) -> None:
 
         folder = plan.sweep.folder
         if show and plan.sweep.storage is None and not folder.is_dir():
-            click.echo(f"study {plan.sweep.study} does not exist in {folder} → start the study with `kedro sweep`")
+            command = other_command("sweep")
+            click.echo(f"study {plan.sweep.study} does not exist in {folder} → start the study with `{command}`")
             return
         rows = Study(plan.sweep).rows() if show else run_sweep(plan, _describe(plan))
         click.echo("\n".join(render_table(rows, plan.sweep)))

@@ -18,6 +18,8 @@ _RUN = "run"
 _ENVIRONMENT = "KEDRO_ENV"
 _ENVIRONMENT_OPTIONS = ("--env", "-e")
 _KEPT_FOR_OTHER_COMMANDS = (*_ENVIRONMENT_OPTIONS, "--conf-source")
+# Options of every command with the same configuration.
+_CONFIGURATION_OPTIONS = (*_KEPT_FOR_OTHER_COMMANDS, "--params")
 _PIPELINE_OPTIONS = ("--pipelines", "--pipeline", "-p")
 
 
@@ -54,6 +56,32 @@ def repeat_command(
         _, given = _split_options(given, _PIPELINE_OPTIONS)
     if tuple(given[-len(added) :]) != added:
         given += added
+    return _join(program, given, environment)
+
+
+def other_command(
+    *words: str,
+    arguments: Sequence[str] | None = None,
+    original: Sequence[str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> str:
+    """Return another command for the environment, the configuration folder and the parameters of this process.
+
+    Args:
+        words: the command and its arguments, such as `data-fix`, `fixes.csv`.
+        arguments: arguments of the Python program. Defaults to `sys.argv`.
+        original: original command line, including the interpreter. Defaults to `sys.orig_argv`.
+        environment: environment variables.
+    """
+    given = list((sys.argv if arguments is None else arguments)[1:])
+    typed = list(sys.orig_argv if original is None else original)
+    program = _find_program(typed[: len(typed) - len(given)])
+    kept = [] if program is None else _split_options(given, _CONFIGURATION_OPTIONS)[0]
+    return _join(program or ["kedro"], [*words, *kept], environment)
+
+
+def _join(program: Sequence[str], given: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return the words as one shell command, with KEDRO_ENV unless an option sets the environment."""
     name = environment.get(_ENVIRONMENT)
     has_option = bool(_split_options(given, _ENVIRONMENT_OPTIONS)[0])
     prefix = f"{_ENVIRONMENT}={shlex.quote(name)} " if name and not has_option else ""

@@ -18,6 +18,7 @@ from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.imagenet.lists.fixes import ACTIONS, Action, Fix, read_fixes, render_fixes
 from resnet50_pipeline.imagenet.lists.patches import PATCHED_SPLITS
 from resnet50_pipeline.imagenet.synsets import ImageClass
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.processes.locks import holding
 from resnet50_pipeline.text import pluralize
 
@@ -81,8 +82,9 @@ def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
     if skipped and not found:
         raise ListFileError(
             [
-                f"{path} contains only images in the test list → evaluate the val list with `kedro run --pipelines "
-                "evaluation --params evaluation.split=val,evaluation.output_dir=FOLDER`, and review the file in FOLDER"
+                f"{path} contains only images in the test list → evaluate the val list with "
+                f"`{other_command('run', '--pipelines', 'evaluation')} --params "
+                "evaluation.split=val,evaluation.output_dir=FOLDER`, and review the file in FOLDER"
             ]
         )
     if not found:

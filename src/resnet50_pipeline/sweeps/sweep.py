@@ -19,6 +19,7 @@ from resnet50_pipeline.child_runs.run_file import merge, metrics_path_of, traini
 from resnet50_pipeline.events import EvalEnd, parse_event
 from resnet50_pipeline.exceptions import NonFiniteLossError, ParameterError, SweepStoppedError
 from resnet50_pipeline.parameters import SweepParameters, TrackingParameters, TrainingParameters
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.sweeps.parent_run import describe_sweep, record_trial
 from resnet50_pipeline.sweeps.space import nest
 from resnet50_pipeline.sweeps.study import DIVERGED, ERROR, Study, TrialRow, find_best, summarize
@@ -233,7 +234,7 @@ class _Sweep:
             raise SweepStoppedError(
                 f"trial {trial.number} failed: the run {describe_end(log, exit_code)}\n"
                 "→ fix the cause, then run the sweep again to resume this trial. To continue without it, run "
-                "`kedro sweep --params sweep.on_error=next`"
+                f"`{other_command('sweep')} --params sweep.on_error=next`"
             )
 
     def _value_of(self, folder: Path, evaluations: Iterable[float]) -> float:

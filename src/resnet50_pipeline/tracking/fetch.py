@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from resnet50_pipeline.exceptions import TrackingError, TrackingUnreachableError, VersionNotFoundError
 from resnet50_pipeline.files import replace_directory, staging_directory
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.tracking.store import Store
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[1-9][0-9]*))")
@@ -105,7 +106,8 @@ def find_version(store: Store, reference: str) -> ModelVersion:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         advice = (
-            "`kedro run` registers versions, and `kedro promote VERSION` makes one the champion"
+            f"`{other_command('run')}` registers versions, and `{other_command('promote', 'VERSION')}` makes one the "
+            "champion"
             if alias
             else "the MLflow UI lists the registered versions"
         )

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.files import digest_json
 from resnet50_pipeline.parameters import TrackingParameters
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.tracking.address import find_home
 from resnet50_pipeline.tracking.delivery.operations import (
     EndRun,
@@ -204,8 +205,8 @@ class TrackedRun:
         if self.outbox.is_saved and self.outbox.answers:
             logger.warning(
                 "MLflow at %s has received everything except the files, which its artifact store rejected (%s); get "
-                "access to the artifact store, then upload the files in %s with `kedro sync-runs`",
-                *(self.store.address, self.outbox.refusal, self.outbox.folder.path),
+                "access to the artifact store, then upload the files in %s with `%s`",
+                *(self.store.address, self.outbox.refusal, self.outbox.folder.path, other_command("sync-runs")),
             )
         elif self.outbox.is_saved:
             logger.warning(

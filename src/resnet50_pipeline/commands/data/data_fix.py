@@ -17,6 +17,7 @@ from resnet50_pipeline.commands.project import (
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.parameters import DatasetParameters, read_group
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.processes.locks import holding
 from resnet50_pipeline.text import pluralize
 
@@ -78,6 +79,7 @@ def _apply(csv: Path, root: Path, dataset: DatasetParameters, reason: str, proje
         assert dataset.patches is not None  # noqa: S101 - checked by the caller, for mypy
         path = write_patch(dataset.patches, content)
     click.echo(f"{shorten_path(path)}: {_describe(content)}")
+    click.echo(f"train on the changed lists with: {other_command('run')}")
 
 
 def _undo(folder: Path, project: Path) -> None:

@@ -19,6 +19,7 @@ from resnet50_pipeline.commands.project import (
 from resnet50_pipeline.exceptions import ParameterError, RunInterruptedError
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.parameters import DatasetParameters, read_group
+from resnet50_pipeline.processes.command_line import other_command
 
 if TYPE_CHECKING:
     from resnet50_pipeline.review.server import ReviewServer
@@ -42,7 +43,7 @@ def review(
     relabel or move it. Every decision is saved immediately, and the next review of the same file continues with the
     first undecided image. Stop with Ctrl-C, then apply the decisions with kedro data-fix.
     """
-    findings = findings.absolute()
+    started, findings = Path.cwd(), findings.absolute()
     output = output.absolute() if output else None
     if output == findings:
         raise click.UsageError("--output must not be FINDINGS, which the command never changes")
@@ -64,7 +65,8 @@ def review(
         decided = len(server.decisions)
         click.echo(f"{shorten_path(output)}: {decided:,} of {total:,} images reviewed")
         if decided:
-            click.echo(f"apply the decisions with: kedro data-fix {shorten_path(output)}")
+            typed = str(output.relative_to(started) if output.is_relative_to(started) else output)
+            click.echo(f"apply the decisions with: {other_command('data-fix', typed)}")
 
 
 def choose_output(findings: Path, output: Path | None, data_docs: Path) -> Path:

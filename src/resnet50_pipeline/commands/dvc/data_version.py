@@ -18,6 +18,7 @@ from resnet50_pipeline.commands.project import (
 from resnet50_pipeline.exceptions import MAX_PROBLEMS_SHOWN, ParameterError
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters, read_group
+from resnet50_pipeline.processes.command_line import other_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def data_version(context: click.Context, /, *, check: bool, **options: Any) -> N
         )
         _show_changes(former, manifest)
         if not _is_written(version, former.with_name(VERSION_FILE), write=not check) and check:
-            click.echo("the dataset differs from the version file → run kedro data-version", err=True)
+            click.echo(f"the dataset differs from the version file → run {other_command('data-version')}", err=True)
             context.exit(1)
 
 
@@ -96,7 +97,8 @@ def _show_changes(former: Path, manifest: pd.DataFrame) -> None:
     try:
         before = pd.read_parquet(former, columns=_COMPARED)
     except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
-        click.echo(f"  cannot compare with {former}: {error} → kedro run --pipelines data_validation", err=True)
+        command = other_command("run", "--pipelines", "data_validation")
+        click.echo(f"  cannot compare with {former}: {error} → {command}", err=True)
         return
     for line in find_changes(before, manifest).lines(MAX_PROBLEMS_SHOWN):
         click.echo(f"  {line}")

@@ -13,6 +13,7 @@ from resnet50_pipeline.commands.project import (
     load_configuration,
 )
 from resnet50_pipeline.parameters import TrackingParameters, read_group
+from resnet50_pipeline.processes.command_line import other_command
 
 if TYPE_CHECKING:
     from resnet50_pipeline.tracking.delivery.reconciliation import Reconciliation
@@ -45,8 +46,8 @@ def describe(result: Reconciliation, address: str) -> list[str]:
     lines += [f"{'ended':<10} {name}: KILLED, because its process no longer exists" for name in result.killed]
     if result.problem:
         lines.append(
-            f"MLflow at {address} is not responding ({result.problem}) → run `kedro sync-runs` again once the server "
-            "is available"
+            f"MLflow at {address} is not responding ({result.problem}) → run `{other_command('sync-runs')}` again once "
+            "the server is available"
         )
     elif not result.is_complete:
         lines.append(f"some results have not been uploaded to MLflow at {address} yet")

@@ -21,6 +21,7 @@ from resnet50_pipeline.frozen_model import FrozenModel
 from resnet50_pipeline.imagenet.lists.class_file import ListedClass
 from resnet50_pipeline.imagenet.lists.files import PrefixedList, Split, choose_delimiter, parse_list
 from resnet50_pipeline.imagenet.lists.problems import quote
+from resnet50_pipeline.processes.command_line import other_command
 
 # Splits whose lists a patch may change. The test list is never patched.
 PATCHED_SPLITS: tuple[Split, ...] = ("train", "val")
@@ -248,7 +249,7 @@ def _find_renumbered(patches: Sequence[Patch], labels: Mapping[str, int], is_com
     return [
         f"{patch.file}: class {quote(name)} had label {label} when the patch was made, but "
         f"{f'now has label {labels[name]}' if name in labels else 'no longer exists'} → restore the classes and "
-        "their order, or remove the patch with `kedro data-fix --undo` and create it again"
+        f"their order, or remove the patch with `{other_command('data-fix', '--undo')}` and create it again"
         for patch in patches
         for name, label in patch.content.classes.items()
         if labels.get(name) != label and (is_complete or name in labels)
@@ -258,7 +259,8 @@ def _find_renumbered(patches: Sequence[Patch], labels: Mapping[str, int], is_com
 def _find_mismatch(row: PatchRow, state: Mapping[Split, Mapping[str, int | None]]) -> str | None:
     """Return why a row of a patch does not apply to the lists, or None if it applies."""
     found = {split: label for split, labels in state.items() if (label := labels.get(row.path)) is not None}
-    remedy = "restore the line in your list, or remove the patch with `kedro data-fix --undo` and create it again"
+    undo = other_command("data-fix", "--undo")
+    remedy = f"restore the line in your list, or remove the patch with `{undo}` and create it again"
     if found.get(row.split) == row.label:
         if row.action == "move" and other_split(row.split) in found:
             return f"the {other_split(row.split)} list already contains the image → {remedy}"
@@ -274,7 +276,10 @@ def _replace_rows(prefixed: PrefixedList, rows: list[tuple[str, int]], notice: s
     entries = prefixed.entries
     if not rows:
         raise ListFileError(
-            [f"{entries.source}: the patches remove every image → remove a patch with `kedro data-fix --undo`"]
+            [
+                f"{entries.source}: the patches remove every image → remove a patch with "
+                f"`{other_command('data-fix', '--undo')}`"
+            ]
         )
     delimiter = choose_delimiter(path for path, _ in rows)
     text = "".join(f"{path}{delimiter}{label}\n" for path, label in rows)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from resnet50_pipeline.exceptions import EvaluationTableError
 from resnet50_pipeline.imagenet.lists.files import ListEntries
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.reporting.classes import ClassNames, find_moved_classes
 from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_prediction_table
 from resnet50_pipeline.text import pluralize
@@ -131,15 +132,15 @@ def read_out_of_fold_predictions(path: Path, names: ClassNames) -> PredictionTab
                 [
                     f"evaluation.out_of_fold_predictions: {path} has a different label for "
                     f"{pluralize(len(moved), 'class', 'classes')}: the label of {name} is {other} there, but {label} "
-                    "now → run `kedro folds` again, or set the parameter to null"
+                    f"now → run `{other_command('folds')}` again, or set the parameter to null"
                 ]
             )
         return read_prediction_table(predictions, len(names))
     except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
         raise EvaluationTableError(
             [
-                f"evaluation.out_of_fold_predictions: {path} is not a Parquet table ({error}) → run `kedro folds` and "
-                "set the parameter to the table that it writes"
+                f"evaluation.out_of_fold_predictions: {path} is not a Parquet table ({error}) → run "
+                f"`{other_command('folds')}` and set the parameter to the table that it writes"
             ]
         ) from error
 

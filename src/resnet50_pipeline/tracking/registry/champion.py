@@ -33,6 +33,7 @@ from mlflow.exceptions import MlflowException
 
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.frozen_model import FrozenModel
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.processes.user import user_name
 from resnet50_pipeline.tracking.limits import shorten
 from resnet50_pipeline.tracking.pages import EXPERIMENT_TAGS
@@ -271,7 +272,7 @@ class ChampionJournal:
         quote = '"' if "'" in self.name else "'"
         versions = self._client.search_model_versions(f"name = {quote}{self.name}{quote}")
         if not versions:
-            raise TrackingError(f"{self.name} has no version yet; `kedro run` registers a version")
+            raise TrackingError(f"{self.name} has no version yet; `{other_command('run')}` registers a version")
         candidates = [str(one.run_id) for one in sorted(versions, key=lambda one: int(one.version)) if one.run_id]
         run_id = next(filter(self._is_active, candidates), None) or _create_run(self._client, self.name)
         if lost is not None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from resnet50_pipeline.parameters import GateParameters
+from resnet50_pipeline.processes.command_line import other_command
 
 # A drop of exactly the allowed value must pass, but 0.95 - 0.93 > 0.02 in floating point.
 _ROUNDING = 1e-9
@@ -166,7 +167,7 @@ def _check_drop(
             "which gate.allow_other_data permits"
             if gate.allow_other_data
             else f"so the two cannot be compared: evaluate the champion on this data, or override the "
-            f"gate with `kedro promote {candidate.version} --despite-gate`"
+            f"gate with `{other_command('promote', str(candidate.version), '--despite-gate')}`"
         )
         return Check(rule, gate.allow_other_data, f"{named}, was evaluated on different {other}, {consequence}")
     drop = champion.accuracy - candidate.accuracy

@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from resnet50_pipeline.exceptions import TrackingError
 from resnet50_pipeline.parameters import ModelRegistrationParameters
+from resnet50_pipeline.processes.command_line import other_command
 from resnet50_pipeline.tracking.limits import MAX_TAG_LENGTH, shorten
 from resnet50_pipeline.tracking.registry.champion import CHAMPION, Champion, ChampionJournal, Entry
 from resnet50_pipeline.tracking.registry.gate import Decision, PairedDifference, VersionFacts, judge
@@ -147,7 +148,7 @@ def promote_version(client: MlflowClient, name: str, version: int, *, despite_ga
     if stored.tags.get(GATE_TAG) == FAILED and not despite_gate:
         raise TrackingError(
             f"{name} version {version} failed the gate: {stored.tags.get(REASONS_TAG, 'no reason recorded')}; to "
-            f"promote it anyway, run `kedro promote {version} --despite-gate`"
+            f"promote it anyway, run `{other_command('promote', str(version), '--despite-gate')}`"
         )
     journal = ChampionJournal(client, name)
     move = _change(journal, journal.settle(), version, "promote", why)
@@ -168,7 +169,8 @@ def roll_back(client: MlflowClient, name: str, why: str = "") -> Move:
     current = journal.settle()
     previous = journal.previous()
     if previous is None:
-        raise TrackingError(f"{name} has no previous champion; choose a version with `kedro promote VERSION`")
+        command = other_command("promote", "VERSION")
+        raise TrackingError(f"{name} has no previous champion; choose a version with `{command}`")
     _require_version(client, name, previous)
     return _change(journal, current, previous, "rollback", why)
 
@@ -232,4 +234,6 @@ def _require_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise TrackingError(f"there is no registered model {name}; `kedro run` registers its first version") from error
+        raise TrackingError(
+            f"there is no registered model {name}; `{other_command('run')}` registers its first version"
+        ) from error

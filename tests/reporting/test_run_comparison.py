@@ -132,8 +132,25 @@ def test_a_damaged_report_is_an_error(folder, tmp_path, damage):
 
 
 def test_other_images_are_an_error(evaluations, reports, tmp_path):
-    """Runs that were evaluated on different images cannot be compared. Neither can a file that is not a report."""
-    fewer = evaluations[0].predictions.head(30)
+    """Runs without common images, or with other labels, cannot be compared. Neither can a file that is not a report."""
+    paths = [f"other/{path}" for path in evaluations[0].predictions["path"]]
+    images = {**reports[1].data["images"], "path": paths}
+    with pytest.raises(EvaluationTableError, match=r"a and b have no images in common \(300 and 300 images\)"):
+        compare_runs(reports[0], Report("b", {**reports[1].data, "images": images}))
+    label, *labels = reports[1].data["images"]["label"]
+    images = {**reports[1].data["images"], "label": [label + 1, *labels]}
+    expected = rf"the label is {label} in a, but {label + 1} in b \(1 image with a different label"
+    with pytest.raises(EvaluationTableError, match=expected):
+        compare_runs(reports[0], Report("b", {**reports[1].data, "images": images}))
+    page = tmp_path / "report.html"
+    page.write_text("<html></html>")
+    with pytest.raises(EvaluationTableError, match=r"report\.html is not an evaluation report"):
+        read_report(page, "c")
+
+
+def test_only_common_images_are_compared(evaluations, reports, tmp_path):
+    """If an image was dropped from the list, the other images are compared, and the page says what is left out."""
+    fewer = evaluations[0].predictions.iloc[5:35]
     scores = np.eye(10)[fewer["label"]]
     predictions = predictions_from_scores(fewer["path"].tolist(), fewer["label"].to_numpy(), scores)
     page = tmp_path / "report.html"
@@ -141,11 +158,20 @@ def test_other_images_are_an_error(evaluations, reports, tmp_path):
     changed = replace(evaluations[0], predictions=predictions, evaluation_summary=summary)
     page.write_text(render_page(tmp_path, changed, gallery_images=0))
 
-    with pytest.raises(EvaluationTableError, match=r"300 and 30 images, 30 in common|30 and 300 images, 30 in common"):
-        compare_runs(reports[0], read_report(page, "c"))
-    page.write_text("<html></html>")
-    with pytest.raises(EvaluationTableError, match=r"report\.html is not an evaluation report"):
-        read_report(page, "c")
+    other = read_report(page, "c")
+    hits = (evaluations[0].predictions["label"] == evaluations[0].predictions["top5_ids"].str[0]).iloc[5:35]
+    for first, second in ((reports[0], other), (other, reports[0])):
+        html, found = compare_runs(first, second)
+        accuracy = {reports[0].name: hits.mean(), "c": 1.0}
+        assert (found[0].first, found[0].second) == pytest.approx((accuracy[first.name], accuracy[second.name]))
+        assert "Compared on the 30 images that both runs evaluated. Left out: 270 images of a." in html
+        shown = read_data(html)["images"]
+        assert shown["path"] == fewer["path"].tolist()
+        assert sum(rival >= 0 for rival in shown["rival"]) == 30 - hits.sum()
+        thumbnails = reports[0].data["images"]["thumbnails"]
+        assert {shown["path"][int(row)]: image for row, image in shown["thumbnails"].items()} == {
+            path: thumbnails[str(row)] for row, path in enumerate(fewer["path"], start=5) if str(row) in thumbnails
+        }
 
 
 def test_the_command_compares_folders(folder, monkeypatch):

@@ -34,18 +34,19 @@ def compare(context: click.Context, /, run_a: str, run_b: str, output: Path, **o
     """Write a page that compares RUN_B with RUN_A: metrics, parameters, curves and images.
 
     A run is a folder of results such as data/sample, an evaluation_report.html, a registered version such as
-    models:/resnet50-digits@champion, or the ID or name of a run in MLflow. Both runs must have been evaluated on the
-    same images.
+    models:/resnet50-digits@champion, or the ID or name of a run in MLflow. Only images that both
+    runs evaluated are compared.
     """
     started = Path.cwd()
     with reporting_errors(context):
-        from resnet50_pipeline.reporting.run_comparison import compare_runs
+        from resnet50_pipeline.reporting.run_comparison import compare_runs, describe_basis
 
         first, second = (_read_run(started, run, options) for run in (run_a, run_b))
         if first.name == second.name:
             first, second = replace(first, name=run_a), replace(second, name=run_b)
         page, metrics = compare_runs(first, second)
         write_text(started / output, page)
+        click.echo(describe_basis(first, second))
         for one in metrics:
             change, low, high = (100 * value for value in (one.second - one.first, one.low, one.high))
             click.echo(

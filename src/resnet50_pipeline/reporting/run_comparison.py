@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from resnet50_pipeline.reporting.intervals import interval_of
 from resnet50_pipeline.reporting.page_data import PROBABILITY_UNIT, pack, unpack
 from resnet50_pipeline.reporting.recipe_difference import compare_parameters
 from resnet50_pipeline.reporting.report import make_report_environment, read_script
+from resnet50_pipeline.text import pluralize
 
 TEMPLATE = "run_comparison.html.jinja"
 _SCRIPTS = ("charts.js", "image_browser.js", "run_comparison.js")
@@ -94,12 +95,15 @@ def read_report(path: Path, name: str) -> Report:
 
 
 def compare_runs(first: Report, second: Report) -> tuple[str, list[MetricDifference]]:
-    """Return the HTML page that compares two runs, and the differences in their metrics.
+    """Return the HTML page that compares two runs on their common images, and the differences in their metrics.
 
     Raises:
-        EvaluationTableError: if the runs were evaluated on different images.
+        EvaluationTableError: if the runs have no common images, or if a common image has different labels.
     """
-    before, after = _match(first, second)
+    basis = describe_basis(first, second)
+    first, second = _select_common(first, second)
+    before, after = (_read_predictions(report) for report in (first, second))
+    _require_same_labels(first, second, before, after)
     metrics = _compare_metrics(before, after)
     environment = make_report_environment()
     script, digest = read_script(_SCRIPTS)
@@ -108,7 +112,7 @@ def compare_runs(first: Report, second: Report) -> tuple[str, list[MetricDiffere
     page = environment.get_template(TEMPLATE).render(
         first=first,
         second=second,
-        images=len(right),
+        basis=basis,
         metrics=metrics,
         parameters=compare_parameters(*(one.data["run"]["parameters"] for one in (first, second))),
         unknown=[report.name for report in (first, second) if not report.data["run"]["parameters"]],
@@ -129,7 +133,22 @@ def compare_runs(first: Report, second: Report) -> tuple[str, list[MetricDiffere
     return page, metrics
 
 
-def _match(first: Report, second: Report) -> tuple[_Predictions, _Predictions]:
+def describe_basis(first: Report, second: Report) -> str:
+    """Describe the images that `compare_runs` compares: how many, and how many of each run are left out."""
+    own, other = (set(report.data["images"]["path"]) for report in (first, second))
+    common = pluralize(len(own & other), "image")
+    left_out = [
+        f"{pluralize(len(paths), 'image')} of {report.name}"
+        for report, paths in ((first, own - other), (second, other - own))
+        if paths
+    ]
+    if not left_out:
+        return f"Evaluated on the same {common}."
+    return f"Compared on the {common} that both runs evaluated. Left out: {' and '.join(left_out)}."
+
+
+def _select_common(first: Report, second: Report) -> tuple[Report, Report]:
+    """Return both reports with only their common images, in the order of the second report."""
     for report in (first, second):
         images = report.data["images"]
         if len(images["path"]) < images["total"]:
@@ -139,28 +158,52 @@ def _match(first: Report, second: Report) -> tuple[_Predictions, _Predictions]:
                     "compare the runs with evaluation.compare_with"
                 ]
             )
-    position = {path: row for row, path in enumerate(first.data["images"]["path"])}
-    paths = second.data["images"]["path"]
-    rows = [position.get(path, -1) for path in paths]
-    before, after = _read_predictions(first, rows), _read_predictions(second, list(range(len(paths))))
-    common = sum(row >= 0 for row in rows)
-    if common < len(paths) or len(paths) != len(position) or not np.array_equal(before.labels, after.labels):
+    paths = [report.data["images"]["path"] for report in (first, second)]
+    position = {path: row for row, path in enumerate(paths[0])}
+    rows = [(position[path], row) for row, path in enumerate(paths[1]) if path in position]
+    if not rows:
         raise EvaluationTableError(
             [
-                f"{first.name} and {second.name} were evaluated on different images or labels ({len(position):,} and "
-                f"{len(paths):,} images, {common:,} in common) → evaluate both models on the same list"
+                f"{first.name} and {second.name} have no images in common ({len(paths[0]):,} and {len(paths[1]):,} "
+                "images) → evaluate both models on the same list"
             ]
         )
-    return before, after
+    return _select_images(first, [row for row, _ in rows]), _select_images(second, [row for _, row in rows])
 
 
-def _read_predictions(report: Report, rows: list[int]) -> _Predictions:
+def _select_images(report: Report, rows: list[int]) -> Report:
+    images = report.data["images"]
+    # A column is a list with a value per image, or maps the numbers of some images to values.
+    selected = {
+        name: {str(new): column[str(old)] for new, old in enumerate(rows) if str(old) in column}
+        if isinstance(column, Mapping)
+        else [column[row] for row in rows]
+        for name, column in images.items()
+        if name != "total"
+    }
+    return replace(report, data={**report.data, "images": {**selected, "total": len(rows)}})
+
+
+def _require_same_labels(first: Report, second: Report, before: _Predictions, after: _Predictions) -> None:
+    differing = np.flatnonzero(before.labels != after.labels)
+    if differing.size:
+        row = int(differing[0])
+        raise EvaluationTableError(
+            [
+                f"{second.data['images']['path'][row]}: the label is {before.labels[row]} in {first.name}, but "
+                f"{after.labels[row]} in {second.name} ({pluralize(differing.size, 'image')} with a different label) → "
+                "evaluate both models on the same list"
+            ]
+        )
+
+
+def _read_predictions(report: Report) -> _Predictions:
     images = report.data["images"]
     return _Predictions(
-        np.array(images["label"])[rows],
-        np.array(images["predicted"])[rows],
-        np.array(images["probability"])[rows] / PROBABILITY_UNIT,
-        np.array(images["trueProbability"])[rows] >= 0,
+        np.array(images["label"]),
+        np.array(images["predicted"]),
+        np.array(images["probability"]) / PROBABILITY_UNIT,
+        np.array(images["trueProbability"]) >= 0,
     )
 
 
@@ -211,11 +254,12 @@ def _compare_classes(
     count = len(second.data["classes"]["name"])
     gained = np.bincount(labels[right & ~was_right], minlength=count)
     lost = np.bincount(labels[was_right & ~right], minlength=count)
+    images = np.bincount(labels, minlength=count)
     order = np.lexsort((np.arange(count), -np.abs(gained - lost)))[:_CLASSES_SHOWN]
     return [
         {
             "name": second.data["classes"]["name"][row],
-            "images": second.data["classes"]["images"][row],
+            "images": int(images[row]),
             "gained": int(gained[row]),
             "lost": int(lost[row]),
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +204,20 @@ def test_runs_are_named_after_their_folders(folder, monkeypatch, given, names):
 
     assert finished.exit_code == 0, finished.output
     assert f"<title>{names[1]} compared with {names[0]}</title>" in (folder / "named.html").read_text()
+
+
+def test_an_error_is_printed_once(folder, monkeypatch):
+    """An error that the user can fix is one message without a traceback, even if it occurs before the log is set up."""
+    monkeypatch.chdir(folder)
+    Path("empty").mkdir(exist_ok=True)
+    stream = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(stream)])
+    failed = CliRunner().invoke(compare, ["a", "empty"])
+
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: ")
+    assert failed.stderr.count("has no 08_reporting") == 1
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.slow

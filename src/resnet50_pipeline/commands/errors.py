@@ -53,8 +53,11 @@ def reporting_errors(
         if expected is None:
             message = f"{type(error).__name__}: {message}"
         log = current_log()
-        cause = None if log.has_traceback else error
-        logger.log(logging.ERROR, "%s", message, exc_info=cause, extra={SHOWN_ELSEWHERE: IN_STREAM})
+        # Without a log file, stderr alone gets the message, below. A command that fails before it sets up its log still
+        # has Kedro's handlers, which would print the traceback too.
+        if log.file is not None or log.is_json:
+            cause = None if log.has_traceback else error
+            logger.log(logging.ERROR, "%s", message, exc_info=cause, extra={SHOWN_ELSEWHERE: IN_STREAM})
         # Print the log's path before the error message. Before the first node and after a signal, the message alone is
         # enough.
         may_help = expected is None or (log_context.stage and received_interruption() is None)

@@ -101,7 +101,9 @@ def test_two_models_are_compared_image_by_image():
     ]
     sentence = describe_comparison({"rival": "the other", **compared})
     assert sentence.startswith("33.33 percentage points better than the other ")
-    assert "12 images" in sentence
+    assert "on the same 12 images, but this may be due to chance (95% confidence interval" in sentence
+    certain = {**compared["top1"], "p_value": 0.01}
+    assert "chance" not in describe_comparison({"rival": "the other", **compared, "top1": certain})
 
 
 def test_a_model_equals_itself(evaluation):
@@ -145,7 +147,10 @@ def test_a_patch_of_the_list_leaves_the_common_images():
     assert [compared["top1"][name] for name in ("only_this", "only_rival", "both", "neither")] == [1, 1, 4, 0]
     assert [one["path"] for one in compared["changed"]] == ["val/2.JPEG", "val/5.JPEG"]
     sentence = describe_comparison({"rival": "m version 3", **compared})
-    assert "on the same 6 images, the evaluations contain 8 and 7 images, and 1 image has a new label" in sentence
+    assert sentence.startswith("as good as m version 3 on the same 6 images (95% confidence interval ")
+    assert sentence.endswith(
+        "McNemar p = 1; this evaluation has 8 images, the other 7; 1 image has a new label, for both models)"
+    )
     without_digests = compare_predictions(after.drop(columns="sha256"), before, RESAMPLES)
     assert (without_digests["images"], without_digests["is_same_content"]) == (7, False)
 

@@ -18,6 +18,7 @@ from resnet50_pipeline.reporting.prediction_table import PredictionTable, read_p
 from resnet50_pipeline.text import pluralize
 
 _CLASSES_SHOWN = 10
+_SIGNIFICANT_BELOW = 0.05
 _PATCH_ROWS_SHOWN = 200
 
 
@@ -105,7 +106,10 @@ def require_same_classes(classes: ClassNames, rival: ClassNames) -> None:
 
 
 def describe_comparison(comparison: Mapping[str, Any]) -> str:
-    """Describe the top-1 result: `1.20 percentage points better than … (95% confidence interval …)`."""
+    """Describe the top-1 result: `1.20 percentage points better than … (95% confidence interval …)`.
+
+    A difference that is not significant is described as possibly due to chance.
+    """
     top1 = comparison["top1"]
     points = 100 * top1["difference"]
     word = (
@@ -113,10 +117,12 @@ def describe_comparison(comparison: Mapping[str, Any]) -> str:
         if points == 0
         else f"{abs(points):.2f} percentage points {'better' if points > 0 else 'worse'} than"
     )
+    chance = ", but this may be due to chance" if points and top1["p_value"] >= _SIGNIFICANT_BELOW else ""
     return (
-        f"{word} {comparison['rival']} on the same {comparison['images']:,} images{_describe_rest(comparison)} "
+        f"{word} {comparison['rival']} on the same {pluralize(comparison['images'], 'image')}{chance} "
         "(95% confidence interval "
-        f"{100 * top1['low']:+.2f} to {100 * top1['high']:+.2f}, McNemar p = {top1['p_value']:.2g})"
+        f"{100 * top1['low']:+.2f} to {100 * top1['high']:+.2f}, McNemar p = {top1['p_value']:.2g}"
+        f"{_describe_rest(comparison)})"
     )
 
 
@@ -125,10 +131,10 @@ def _describe_rest(comparison: Mapping[str, Any]) -> str:
     images, own, rival = (comparison[name] for name in ("images", "own_images", "rival_images"))
     parts = []
     if own != images or rival != images:
-        parts.append(f"the evaluations contain {own:,} and {rival:,} images")
+        parts.append(f"this evaluation has {pluralize(own, 'image')}, the other {rival:,}")
     if comparison["relabeled"]:
         parts.append(f"{pluralize(comparison['relabeled'], 'image has', 'images have')} a new label, for both models")
-    return f", {', and '.join(parts)}," if parts else ""
+    return "".join(f"; {part}" for part in parts)
 
 
 def describe_patches(

@@ -122,6 +122,15 @@ def test_a_rule_for_a_whole_group_names_the_group_and_shows_no_fragment(tmp_path
     assert "found" not in line
 
 
+def test_an_unknown_parameter_suggests_the_nested_one_with_this_name(tmp_path: Path) -> None:
+    """If a parameter is missing its group, the error suggests the complete name instead of listing all names."""
+    values = build_training_parameters(tmp_path).model_dump(mode="json", exclude_none=True, exclude={"output_dir"})
+    with pytest.raises(ParameterError) as caught:
+        read_group({"training": {**values, "learning_rate": 0.1}}, "training", TrainingParameters)
+    line = describe_invalid_parameters(str(caught.value)).splitlines()[-1]
+    assert line == ("training.learning_rate: there is no such parameter; did you mean training.lr.learning_rate?")
+
+
 def test_a_url_is_not_a_path() -> None:
     """URLs are rejected as images or folders, because they would become relative paths. MLflow's URL is accepted."""
     with pytest.raises(DatasetNotFoundError, match=r"https://example\.org/a\.jpg is a URL"):

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from resnet50_pipeline.commands.unpack import unpack as unpack_command
 from resnet50_pipeline.exceptions import DatasetError, DatasetNotFoundError, OutputDirectoryInUseError
 from resnet50_pipeline.imagenet.archives import unpack
 from resnet50_pipeline.imagenet.archives.images import index_archives
@@ -179,8 +181,8 @@ def test_damaged_header_is_not_the_end_of_an_archive(val_tar: Path) -> None:
 
 def test_files_that_are_not_archives_are_reported(tmp_path: Path) -> None:
     """A missing file, a web page, an empty file and a folder without class archives are rejected."""
-    with pytest.raises(DatasetNotFoundError, match=r"nothing\.tar"):
-        find_archive_parts(tmp_path / "nothing.tar")
+    with pytest.raises(DatasetNotFoundError, match=r"nothing\.tar.*correct dataset\.val_archive"):
+        find_archive_parts(tmp_path / "nothing.tar", "dataset.val_archive")
     with pytest.raises(DatasetNotFoundError, match=str(tmp_path)):
         find_archive_parts(tmp_path)
     page = tmp_path / "page.tar"
@@ -425,6 +427,16 @@ def test_unpack_command_reports_success_and_failure(
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"error: {val_tar} ")
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--verify"]])
+def test_unpack_command_names_the_option_of_a_missing_archive(tmp_path: Path, options: list[str]) -> None:
+    """If an archive does not exist, the error names the option to correct."""
+    path = tmp_path / "missing.tar"
+    failed = CliRunner().invoke(unpack_command, ["--train", str(path), "--root", str(tmp_path / "root"), *options])
+    assert failed.exit_code == 1
+    assert failed.stderr == f"error: {path}: the archive is missing → correct --train\n"
+    assert not (tmp_path / "root").exists()
 
 
 @pytest.fixture

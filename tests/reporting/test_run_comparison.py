@@ -221,6 +221,18 @@ def test_an_error_is_printed_once(folder, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_missing_folder_is_reported_as_a_folder(tmp_path):
+    """A reference with a slash looks like a path, so the error says that there is no such folder."""
+    run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+    run.connect()
+    store = run.store
+    for reference in ("data/nope", "./nope", "/nope"):
+        with pytest.raises(TrackingError, match=f"{reference}: there is no such file, folder or run"):
+            fetch_run_file(store, reference, "other.html", tmp_path)
+    run.end("FINISHED")
+
+
+@pytest.mark.slow
 def test_a_run_in_mlflow_is_found_by_name_and_id(folder, tmp_path):
     """The report of a run is downloaded by the run's name or ID. Other names are errors."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)

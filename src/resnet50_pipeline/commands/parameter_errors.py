@@ -40,7 +40,7 @@ def describe_invalid_parameters(text: str) -> str:
             if field and lines and lines[-1] == field:
                 lines.pop()  # pydantic prints the field on a separate line
             name = ".".join(part for part in (group, field) if part)
-            lines.append(f"{name}: {_describe(finding, model, field)}")
+            lines.append(f"{name}: {_describe(finding, group, model, field)}")
         else:
             field = line.strip()
             lines.append(line)
@@ -49,7 +49,7 @@ def describe_invalid_parameters(text: str) -> str:
     return "\n".join(lines)
 
 
-def _describe(finding: re.Match[str], model: str, field: str) -> str:
+def _describe(finding: re.Match[str], group: str, model: str, field: str) -> str:
     if finding["kind"] != "extra_forbidden":
         rule = finding["rule"].removeprefix("Value error, ")
         # For rules that compare several values of a group, pydantic shows the entire group, truncated in the middle.
@@ -58,8 +58,20 @@ def _describe(finding: re.Match[str], model: str, field: str) -> str:
         return f"{rule[:1].lower()}{rule[1:]}{found}"
     *path, name = field.split(".")
     known = _fields_of(model, path)
-    hint = suggest_name(name, known) or (f"known: {', '.join(known)}" if known else "")
+    nested = [".".join([*path, one]) for one in _find_nested(model, path, name)]
+    prefix = f"{group}." if group else ""
+    hint = " or ".join(f"{prefix}{one}" for one in nested)
+    hint = (
+        f"did you mean {hint}?"
+        if hint
+        else suggest_name(name, known) or (f"known: {', '.join(known)}" if known else "")
+    )
     return "; ".join(filter(None, ("there is no such parameter", hint)))
+
+
+def _find_nested(model: str, path: list[str], name: str) -> list[str]:
+    """Return the fields called `name` in the groups directly inside the group at `path`, such as `lr.learning_rate`."""
+    return [f"{inner}.{name}" for inner in _fields_of(model, path) if name in _fields_of(model, [*path, inner])]
 
 
 def _fields_of(model: str, path: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from resnet50_pipeline.commands.errors import reporting_errors
 from resnet50_pipeline.commands.project import log_to_stderr
+from resnet50_pipeline.exceptions import DatasetNotFoundError
 from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.text import pluralize
 
@@ -42,6 +43,9 @@ def unpack(context: click.Context, /, train: Path | None, val: Path | None, root
     if not archives:
         raise click.UsageError("pass --train, --val or both")
     with reporting_errors(context):
+        for split, path in archives.items():
+            if not path.exists():
+                raise DatasetNotFoundError(f"{path}: the archive is missing → correct --{split}")
         if verify:
             require_published_md5(archives)
         done = unpack_archives(root, archives)

@@ -53,6 +53,10 @@ def _find_run(store: Store, reference: str) -> tuple[str, str]:
     experiment = store.find_experiment(client)
     quoted = reference.replace("'", "")
     found = client.search_runs([experiment], f"attributes.run_name = '{quoted}'", max_results=2)
+    if not found and "/" in reference and not reference.startswith("models:"):
+        raise TrackingError(
+            f"{reference}: there is no such file, folder or run → correct the path, or use the run ID that MLflow shows"
+        )
     if len(found) != 1:
         problem = "several runs have this name" if found else f"experiment {store.experiment!r} has no such run"
         raise TrackingError(f"{reference}: {problem} → use the run ID that MLflow shows")

@@ -143,7 +143,7 @@ _Rows: TypeAlias = "tuple[int, list[str], array[int], array[int], array[int]]"
 
 
 def _index(split: Split, path: Path, workers: int) -> ArchivedImages:
-    parts = find_archive_parts(path)
+    parts = find_archive_parts(path, f"dataset.{split}_archive")
     if split == "train":
         require_class_archive(parts[0])
     files = tuple(dict.fromkeys(part.path for part in parts))

@@ -87,12 +87,13 @@ class ArchiveMember:
     mtime_ns: int
 
 
-def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
+def find_archive_parts(path: Path, setting: str = "") -> tuple[ArchivePart, ...]:
     """Return the parts of an archive, or of all class archives in a folder. Only the outer headers are read.
 
     Args:
         path: the train archive, a class archive (`n01440764.tar`), the val archive, or a folder of class archives. If
             no archive in the folder is named after a synset, every `<class>.tar` is a class archive.
+        setting: parameter or option that sets the path, for the error message.
 
     Raises:
         DatasetNotFoundError: if `path` does not exist, or is a folder without class archives.
@@ -111,9 +112,7 @@ def find_archive_parts(path: Path) -> tuple[ArchivePart, ...]:
             )
         return tuple(_open_class_archive(file, name) for file, name in classes)
     if not path.is_file():
-        raise DatasetNotFoundError(
-            f"{path}: the archive is missing → correct dataset.train_archive or dataset.val_archive"
-        )
+        raise DatasetNotFoundError(f"{path}: the archive is missing → correct {setting or 'the path'}")
     size = path.stat().st_size
     with path.open("rb") as file:
         _require_uncompressed(file, path)

@@ -112,6 +112,16 @@ def test_a_candidate_is_promoted_by_hand(client):
     assert (entry.action, entry.why) == ("promote", "looked at the report")
 
 
+def test_promoting_the_champion_again_changes_nothing(client):
+    """Promoting the current champion succeeds and records nothing."""
+    add_versions(client, [0.90])
+    judge(client, 1)
+    before = list_champions(client, NAME)
+    move = promote_version(client, NAME, 1, despite_gate=False, why="again")
+    assert (move.previous, move.champion, alias_of(client)) == (1, 1, 1)
+    assert list_champions(client, NAME) == before
+
+
 def test_a_failed_version_is_only_promoted_despite_the_gate(client):
     """The error shows the gate's reasons and the option that overrides them."""
     add_versions(client, [0.4])

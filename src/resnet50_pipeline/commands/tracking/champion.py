@@ -67,5 +67,8 @@ def champion(context: click.Context, /, **options: Any) -> None:
 
 
 def _show(move: Move) -> None:
+    if move.previous == move.champion:
+        click.echo(f"version {move.champion} of {move.name} is already the champion; nothing to change")
+        return
     previous = "no previous champion" if move.previous is None else f"previously version {move.previous}"
     click.echo(f"the champion of {move.name} is version {move.champion}; {previous}")

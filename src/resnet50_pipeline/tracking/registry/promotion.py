@@ -131,7 +131,7 @@ def judge_version(
 
 
 def promote_version(client: MlflowClient, name: str, version: int, *, despite_gate: bool, why: str = "") -> Move:
-    """Make a version the champion at a user's request.
+    """Make a version the champion at a user's request. If it already is the champion, record nothing.
 
     Args:
         client: client of the registry.
@@ -141,20 +141,21 @@ def promote_version(client: MlflowClient, name: str, version: int, *, despite_ga
         why: comment for the champion journal.
 
     Raises:
-        TrackingError: if the version does not exist, is already the champion, or failed the gate and `despite_gate` is
-            false.
+        TrackingError: if the version does not exist, or failed the gate and `despite_gate` is false.
     """
     stored = _require_version(client, name, version)
+    journal = ChampionJournal(client, name)
+    current = journal.settle()
+    if current.version == version:
+        _remove_candidate(client, name, version)
+        return Move(name, version, version)
     if stored.tags.get(GATE_TAG) == FAILED and not despite_gate:
         raise TrackingError(
             f"{name} version {version} failed the gate: {stored.tags.get(REASONS_TAG, 'no reason recorded')}; to "
             f"promote it anyway, run `{other_command('promote', str(version), '--despite-gate')}`"
         )
-    journal = ChampionJournal(client, name)
-    move = _change(journal, journal.settle(), version, "promote", why)
-    # Databases return the number as an int, servers as a string.
-    if str(client.get_registered_model(name).aliases.get(CANDIDATE)) == str(version):
-        client.delete_registered_model_alias(name, CANDIDATE)
+    move = _change(journal, current, version, "promote", why)
+    _remove_candidate(client, name, version)
     return move
 
 
@@ -213,6 +214,13 @@ def _make_candidate(client: MlflowClient, name: str, version: int) -> None:
         if current >= version:
             return
         client.set_registered_model_alias(name, CANDIDATE, str(version))
+
+
+def _remove_candidate(client: MlflowClient, name: str, version: int) -> None:
+    """Remove the candidate alias if `version` has it."""
+    # Databases return the number as an int, servers as a string.
+    if str(client.get_registered_model(name).aliases.get(CANDIDATE)) == str(version):
+        client.delete_registered_model_alias(name, CANDIDATE)
 
 
 def _read_facts(client: MlflowClient, name: str, version: int, metric: str) -> VersionFacts:

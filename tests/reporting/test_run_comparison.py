@@ -19,6 +19,7 @@ from report_pages import Page, read_data, render_page
 
 from mlflow_stores import DESCRIPTION, sqlite_store
 from resnet50_pipeline.commands.compare import compare
+from resnet50_pipeline.commands.tracking.registry import Registry
 from resnet50_pipeline.exceptions import EvaluationTableError, TrackingError
 from resnet50_pipeline.reporting.comparison import compare_predictions
 from resnet50_pipeline.reporting.metrics import compute_metrics
@@ -221,6 +222,28 @@ def test_an_error_is_printed_once(folder, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_command_compares_versions(folder, tmp_path, monkeypatch):
+    """`kedro compare` reads the reports of registered versions. Runs are named after their versions."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+        client, run_id = run.connect()
+        report = folder / name / "08_reporting" / "evaluation_report.html"
+        client.log_artifact(run_id, str(report), "evaluation")
+        if name == "a":
+            client.create_registered_model("resnet50-digits")
+        client.create_model_version("resnet50-digits", f"runs:/{run_id}/evaluation", run_id)
+        run.end("FINISHED")
+    monkeypatch.setattr("resnet50_pipeline.commands.compare.open_registry", lambda _: Registry(run.store, ""))
+    finished = CliRunner().invoke(compare, ["models:/resnet50-digits/1", "models:/resnet50-digits/2"])
+
+    assert finished.exit_code == 0, finished.output
+    assert "Evaluated on the same 300 images." in finished.stdout
+    page = Page((tmp_path / "comparison.html").read_text())
+    assert "Classified correctly only by resnet50-digits version 2: " in page.sections["result"]
+
+
+@pytest.mark.slow
 def test_a_missing_folder_is_reported_as_a_folder(tmp_path):
     """A reference with a slash looks like a path, so the error says that there is no such folder."""
     run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
@@ -259,13 +282,18 @@ def test_a_run_in_mlflow_is_found_by_name_and_id(folder, tmp_path):
 def test_the_page_works_in_a_browser(reports, tmp_path, scheme):
     """The page has no errors and no requests, does not scroll sideways, and shows the images that changed sides."""
     path = tmp_path / "comparison.html"
-    path.write_text(compare_runs(*reports)[0])
+    names = [f"resnet50-digits version {number}" for number in (1, 2)]
+    named = [replace(report, name=name) for report, name in zip(reports, names, strict=True)]
+    path.write_text(compare_runs(*named)[0])
     with start_browser() as chromium:
         for width in (1440, 1300, 390):
             chromium.open(path, scheme=scheme, width=width)
             assert chromium.evaluate("document.documentElement.scrollWidth") == width
             assert chromium.evaluate("document.querySelectorAll('#images .card img').length") == 24
             assert chromium.evaluate("document.querySelectorAll('#curves svg path.line').length") > 8
+        cell = "document.querySelector('#result thead th:nth-child(4)').getBoundingClientRect().right"
+        box = "document.querySelector('#result .scroll').getBoundingClientRect().right"
+        assert chromium.evaluate(cell) <= chromium.evaluate(box), "on a phone, the difference is visible"
         gained = chromium.evaluate("parseInt(document.querySelector('[data-side=gained]').textContent)")
         chromium.click("[data-side=gained]")
         shown = chromium.evaluate("parseInt(document.querySelector('#images .status span').textContent)")

@@ -81,6 +81,7 @@ def compute(folder: Path) -> None:
     """Compute everything, write it below `folder` and print the seconds and the peak memory as JSON."""
     import pandas as pd
 
+    from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
     from resnet50_pipeline.reporting.classes import read_class_names
     from resnet50_pipeline.reporting.comparison import compare_predictions
     from resnet50_pipeline.reporting.data_quality.label_issues import tabulate_label_issues
@@ -139,6 +140,7 @@ def compute(folder: Path) -> None:
         samples=None,
         explained=(),
         label_issues=tabulate_label_issues({"val": read_prediction_table(tables[0])}, read_class_names(label_map)),
+        label_issues_review=ReviewCommands("", ""),
         margins=None,
         robustness=pd.DataFrame(),
         slices=pd.DataFrame(),

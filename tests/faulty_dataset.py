@@ -22,6 +22,7 @@ from PIL import Image
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import DatasetError
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.parameters import (
     DataPreparationParameters,
     DatasetParameters,
@@ -110,6 +111,7 @@ class FaultyDataset:
                 ),
                 "validation_report": JSONDataset(str(self._results / "validation_report.json")),
                 "data_docs": DirectoryDataset(str(self._results / "data_docs")),
+                "findings_review": MemoryDataset(ReviewCommands("kedro review …", "kedro data-fix …")),
                 "manifest_file": TextFileDataset(str(self._results / "manifest.parquet")),
                 "shards_folder": MemoryDataset(self._results / "shards"),
                 "shards": DirectoryDataset(str(self._results / "shards")),

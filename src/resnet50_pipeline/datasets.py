@@ -17,6 +17,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError, ResultNotSavedError
 from resnet50_pipeline.files import replace_directory, replacing_file, shorten_path, write_bytes, write_text
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands, make_review_commands
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +103,37 @@ class PathDataset(_LocalPath):
             DatasetError: always.
         """
         raise DatasetError(f"{self.filepath}: PathDataset is read-only")
+
+
+class ReviewCommandsDataset(AbstractDataset[Any, Any]):
+    """Loads the commands that review a file with findings and apply the decisions, for the pages that show them."""
+
+    def __init__(
+        self,
+        findings: str,
+        reviewed: str,
+        environment: str | None = None,
+        dataset_root: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.findings, self.reviewed = Path(findings), Path(reviewed)
+        self.environment, self.dataset_root = environment, dataset_root
+        self.metadata = metadata
+
+    def load(self) -> ReviewCommands:
+        """Return the commands, with paths relative to the current folder if they lie inside that folder."""
+        return make_review_commands(self.findings, self.reviewed, self.environment, self.dataset_root)
+
+    def save(self, _data: None) -> None:
+        """Raise an error, because the commands follow from the configuration.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("ReviewCommandsDataset is read-only")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"findings": str(self.findings), "environment": self.environment}
 
 
 class JSONDataset(_LocalPath):

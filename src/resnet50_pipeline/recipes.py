@@ -153,6 +153,8 @@ class RecipeConfigLoader(OmegaConfigLoader):
             self._is_named_after_dataset = "workspace" not in env_config and environment != self.default_run_env
             root = self._find_dataset_root()
             env_config = {
+                # For commands in messages and pages. In the default environment, they need no --env.
+                **({} if environment == self.default_run_env else {"environment": environment}),
                 **({"workspace": f"data/{environment}"} if self._is_named_after_dataset else {}),
                 **env_config,
                 # The value has already been resolved, so any `${` in it is part of the path.

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from kedro.io import DataCatalog
 
+from resnet50_pipeline.commands.data.review import choose_output
+from resnet50_pipeline.files import shorten_path
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.recipes import RecipeConfigLoader
 from resnet50_pipeline.settings import CONFIG_LOADER_ARGS
 
@@ -36,7 +40,11 @@ def test_names_follow_from_the_environment(conf):
     (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/birds\n")
     loaded = load(conf)
     parameters = loaded["parameters"]
-    assert loaded["globals"] == {"workspace": "data/birds", "dataset_root": "/data/birds"}
+    assert loaded["globals"] == {
+        "environment": "birds",
+        "workspace": "data/birds",
+        "dataset_root": "/data/birds",
+    }
     assert "root" not in parameters["dataset"]
     assert parameters["dataset"]["class_num"] is None
     assert parameters["model_registration"]["model_name"] == "resnet50-birds"
@@ -57,6 +65,30 @@ def test_set_values_override_derived_ones(conf):
     given = load(conf, dataset={"root": "/b"}, model_registration={"model_name": "n"})
     assert given["catalog"]["dataset_root"]["filepath"] == "/b"
     assert given["parameters"]["evaluation"]["compare_with"] == "models:/n@champion"
+
+
+def load_review(loaded: RecipeConfigLoader, name: str) -> ReviewCommands:
+    """Return the commands in a catalog entry."""
+    commands: ReviewCommands = DataCatalog.from_config({name: loaded["catalog"][name]}).load(name)
+    return commands
+
+
+def test_pages_name_the_commands_of_their_environment(conf):
+    """The commands contain the environment and `dataset.root` of the run, and none of them by default."""
+    (conf / "birds" / "parameters.yml").write_text("dataset:\n  root: /data/birds\n")
+    docs, output = "data/birds/08_reporting/data_docs", "data/birds/07_model_output"
+    assert load_review(load(conf), "findings_review") == ReviewCommands(
+        f"kedro review {docs}/findings.jsonl --env birds",
+        f"kedro data-fix {shorten_path(choose_output(Path(docs, 'findings.jsonl'), None, Path(docs)))} --env birds",
+    )
+    assert load_review(load(conf), "label_issues_review") == ReviewCommands(
+        f"kedro review {output}/label_issues.csv --env birds",
+        f"kedro data-fix {choose_output(Path(output, 'label_issues.csv'), None, Path(docs))} --env birds",
+    )
+    default = load_review(load(conf, None), "label_issues_review")
+    assert default.review == "kedro review data/sample/07_model_output/label_issues.csv"
+    given = load_review(load(conf, dataset={"root": "/my birds"}), "findings_review")
+    assert given.review == f"kedro review {docs}/findings.jsonl --env birds --params 'dataset.root=/my birds'"
 
 
 def test_an_environment_with_a_workspace_is_unchanged(conf):
@@ -108,7 +140,11 @@ def test_names_of_the_test_environment_follow(conf):
     """conf/test does not set any names, and its paths are below data/test."""
     loaded = load(conf, "test")
     parameters = loaded["parameters"]
-    assert loaded["globals"] == {"workspace": "data/test", "dataset_root": "data/test/01_raw/digits"}
+    assert loaded["globals"] == {
+        "environment": "test",
+        "workspace": "data/test",
+        "dataset_root": "data/test/01_raw/digits",
+    }
     assert parameters["model_registration"]["model_name"] == parameters["tracking"]["experiment"] == "resnet50-test"
     assert parameters["evaluation"]["compare_with"] == "models:/resnet50-test@champion"
     assert (parameters["sweep"]["study"], parameters["sweep"]["output_dir"]) == ("test", "data/test/09_sweeps")

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, PathDataset, TextFileDataset
 from resnet50_pipeline.exceptions import DatasetError, ListFileError, ValidationFailedError
 from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.imagenet.shards.shard_set import resolve_shards
 from resnet50_pipeline.imagenet.shards.source import open_images
 from resnet50_pipeline.parameters import (
@@ -49,6 +50,7 @@ def catalog(digits: Path, results: Path) -> DataCatalog:
             ),
             "validation_report": JSONDataset(str(results / "validation_report.json")),
             "data_docs": DirectoryDataset(str(results / "data_docs")),
+            "findings_review": MemoryDataset(ReviewCommands("kedro review …", "kedro data-fix …")),
             "manifest_file": TextFileDataset(str(results / "manifest.parquet")),
             "shards_folder": PathDataset(str(results / "shards")),
             "shards": DirectoryDataset(str(results / "shards")),

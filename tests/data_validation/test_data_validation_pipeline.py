@@ -1,6 +1,7 @@
 """The data_validation stage accepts valid folders and reports every problem in faulty ones."""
 
 import hashlib
+import io
 import json
 import tempfile
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from PIL import Image
 
 from resnet50_pipeline.datasets import DirectoryDataset, JSONDataset, ParquetDataset, TextFileDataset
 from resnet50_pipeline.exceptions import ListFileError, ParameterError, ValidationFailedError
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.imagenet.sample import write_sample
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
 from resnet50_pipeline.pipelines.data_validation import create_pipeline
@@ -33,6 +36,7 @@ def run(root: Path, results: Path, blocking: list[str] = BLOCKING, **dataset: ob
             "manifest_file": TextFileDataset(str(results / "manifest.parquet")),
             "validation_report": JSONDataset(str(results / "validation_report.json")),
             "data_docs": DirectoryDataset(str(results / "data_docs")),
+            "findings_review": MemoryDataset(ReviewCommands("kedro review …", "kedro data-fix …")),
         }
     )
     SequentialRunner().run(create_pipeline(), catalog)
@@ -106,6 +110,19 @@ def test_warnings_do_not_stop_the_run(digits: Path, tmp_path: Path) -> None:
     (warning,) = (one for one in report["expectations"] if not one["success"])
     (problem,) = warning["problems"]
     assert problem.startswith("val/extra.png ")
+
+
+def test_findings_about_listed_images_lead_to_a_review(digits: Path, tmp_path: Path) -> None:
+    """findings.txt begins with the commands for a review, unless no finding is about an image that can be changed."""
+    (digits / "val" / "extra.png").write_bytes(b"")
+    run(digits, tmp_path / "unlisted")
+    assert "kedro review" not in (tmp_path / "unlisted" / "data_docs" / "findings.txt").read_text()
+    blank = io.BytesIO()
+    Image.new("L", (28, 28)).save(blank, "JPEG")
+    min(digits.glob("train/n00000003/*")).write_bytes(blank.getvalue())
+    run(digits, tmp_path / "blank")
+    first, *_ = (tmp_path / "blank" / "data_docs" / "findings.txt").read_text().splitlines()
+    assert first == "# review the images: kedro review …; apply the decisions: kedro data-fix …"
 
 
 def test_faults_of_a_list_stop_the_run_before_the_scan(digits: Path, tmp_path: Path) -> None:

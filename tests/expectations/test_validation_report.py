@@ -20,6 +20,7 @@ from resnet50_pipeline.expectations.report import build_report, compute_statisti
 from resnet50_pipeline.expectations.thumbnails import Gallery, make_gallery
 from resnet50_pipeline.expectations.validation import validate_manifest
 from resnet50_pipeline.imagenet.layout import find_layout, read_lists
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.imagenet.scan.digest import compute_data_digest
 from resnet50_pipeline.imagenet.scan.scan import scan_dataset
 
@@ -148,6 +149,19 @@ def test_findings_without_problems_are_an_empty_file(tmp_path: Path) -> None:
     write_findings(tmp_path / "findings.txt", [Finding("images_exist", "…", True, True, "3 images")])
     assert (tmp_path / "findings.txt").read_bytes() == b""
     assert read_blocking_problems(tmp_path / "findings.txt") == []
+
+
+def test_findings_name_the_next_commands(broken_manifest: pd.DataFrame, tmp_path: Path) -> None:
+    """findings.txt and Data Docs contain the full commands that review the images and apply the decisions."""
+    review = ReviewCommands("kedro review a/findings.jsonl --env photos", "kedro data-fix a/b.csv --env photos")
+    validation = validate_manifest(broken_manifest, 10, BLOCKING)
+    report, distributions = build_report(broken_manifest, validation.findings), compute_distributions(broken_manifest)
+    write_data_docs(tmp_path, validation, report, distributions, NO_IMAGES, review=review)
+    first, second, *_ = (tmp_path / "findings.txt").read_text().splitlines()
+    assert first == f"# review the images: {review.review}; apply the decisions: {review.fix}"
+    assert second.startswith("blocking: ")
+    page = _Page((tmp_path / "index.html").read_text())
+    assert f"Review the images with {review.review}, then apply your decisions with {review.fix}." in page.text
 
 
 class _Page(HTMLParser):

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from evaluation_tables import EvaluationTables
 
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.reporting.classes import read_class_names
 from resnet50_pipeline.reporting.data_quality.label_issues import tabulate_label_issues
 from resnet50_pipeline.reporting.data_quality.robustness import ROBUSTNESS_COLUMNS
@@ -28,6 +29,7 @@ PROVENANCE = Provenance(
     command="kedro run --env imagenet",
     machine="Linux x86_64, Python 3.11.2",
 )
+REVIEW = ReviewCommands("kedro review issues.csv --env photos", "kedro data-fix issues.reviewed.csv --env photos")
 _TEXTS = {"title", "header", "section"}
 _VOID = {"meta", "link", "source", "img", "br"}
 
@@ -52,6 +54,7 @@ def report_inputs(directory: Path, evaluation: EvaluationTables, **changes: Any)
         "label_issues": tabulate_label_issues(
             {"val": read_prediction_table(evaluation.predictions)}, read_class_names(evaluation.label_map)
         ),
+        "label_issues_review": REVIEW,
         "margins": None,
         "slices": pd.DataFrame(columns=list(SLICE_COLUMNS)),
         "robustness": pd.DataFrame(columns=list(ROBUSTNESS_COLUMNS)),

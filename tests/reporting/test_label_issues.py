@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from evaluation_tables import make_evaluation, write_digits
 from numpy.typing import NDArray
-from report_pages import Page, render_page
+from report_pages import REVIEW, Page, render_page
 
 from resnet50_pipeline.child_runs.run_file import label_map_path_of, predictions_path_of
 from resnet50_pipeline.exceptions import EvaluationTableError
@@ -215,6 +215,7 @@ def test_report_shows_suspicious_images(tmp_path):
     shown = [image for image in page.of("img") if image["alt"] in paths]
     assert len(shown) >= 3
     assert all(image["src"].startswith("data:image/webp;base64,") and len(image["src"]) > 100 for image in shown)
+    assert labels.index(REVIEW.review) < labels.index(REVIEW.fix)
 
 
 def test_sentence_counts_the_issues_of_each_list(tmp_path):

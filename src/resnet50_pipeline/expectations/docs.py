@@ -23,6 +23,7 @@ from resnet50_pipeline.expectations.pictures import draw_pictures
 from resnet50_pipeline.expectations.thumbnails import Gallery
 from resnet50_pipeline.expectations.validation import Validation
 from resnet50_pipeline.files import write_text
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.text import format_bytes
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def write_data_docs(
     report: Mapping[str, Any],
     distributions: Distributions,
     gallery: Gallery,
+    *,
+    review: ReviewCommands | None = None,
 ) -> None:
     """Write `index.html`, `findings.txt` and `findings.jsonl` to `folder`. The `findings` files list every problem.
 
@@ -49,11 +52,12 @@ def write_data_docs(
         report: report that `expectations.report.build_report` built from the same validation.
         distributions: distributions of the manifest, shown in the figures.
         gallery: thumbnails of the classes and of the images that failed an expectation.
+        review: commands that review the findings and apply the decisions, or None if there are no images to review.
     """
     from great_expectations.render.renderer import ValidationResultsPageRenderer
     from great_expectations.render.view import DefaultJinjaPageView
 
-    write_findings(folder / FINDINGS_FILE, validation.findings)
+    write_findings(folder / FINDINGS_FILE, validation.findings, review)
     write_findings_json(folder / FINDINGS_JSON_FILE, validation.findings)
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(_shorten(validation))
     # Drop the first section, which repeats the page header and links to pages that do not exist. Drop the last section,
@@ -66,6 +70,7 @@ def write_data_docs(
         report=report,
         picture_groups=draw_pictures(distributions),
         gallery=gallery,
+        review=review,
         examples={finding.name: finding.shown_paths for finding in validation.findings},
         galleries={finding.name: finding.gallery for finding in validation.findings},
         format_bytes=format_bytes,

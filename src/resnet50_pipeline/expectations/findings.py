@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet50_pipeline.files import write_text
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 
 FINDINGS_FILE = "findings.txt"
 FINDINGS_JSON_FILE = "findings.jsonl"
@@ -90,8 +91,11 @@ class Finding:
         return tuple(dict.fromkeys([*paths, *self.gallery])) or self.examples
 
 
-def write_findings(path: Path, findings: Sequence[Finding]) -> None:
-    """Write all problems to a text file, one per line, blocking problems first."""
+def write_findings(path: Path, findings: Sequence[Finding], review: ReviewCommands | None = None) -> None:
+    """Write all problems to a text file, one per line, blocking problems first.
+
+    If there are images to review, the first line contains the commands for that.
+    """
     blocking = [_BLOCKING + line for line in _interleave(finding for finding in findings if finding.is_blocking)]
     warnings = [
         f"{_WARNING}{problem} [{finding.name}]"
@@ -99,7 +103,8 @@ def write_findings(path: Path, findings: Sequence[Finding]) -> None:
         if not finding.is_blocking
         for problem in finding.problems
     ]
-    write_text(path, "".join(line + "\n" for line in blocking + warnings))
+    steps = [] if review is None else [f"# review the images: {review.review}; apply the decisions: {review.fix}"]
+    write_text(path, "".join(line + "\n" for line in steps + blocking + warnings))
 
 
 def write_findings_json(path: Path, findings: Sequence[Finding]) -> None:

@@ -41,8 +41,8 @@ _HEADER = (
     *("split", "label", "path", "other_split", "other_label", "other_path"),
 )
 _FIXES = {
-    OTHER_SPLIT: "remove one of the two images from its list, or move both to the same split",
-    OTHER_LABEL: "keep the image only in the correct class, or correct its label",
+    OTHER_SPLIT: "drop one of the two images, or move both to the same split",
+    OTHER_LABEL: "relabel or drop the image with the wrong label",
 }
 
 

@@ -115,7 +115,7 @@ def explain_odd_images(odd: OddImages, manifest: pd.DataFrame, list_names: Mappi
         manifest: all images. Listed images come first, in list order.
         list_names: file name of each split's list.
     """
-    fix = "look at the image, and remove it from the list if it does not show its class"
+    fix = "review the image, and drop it if it does not show its class"
     locations = find_locations(manifest, odd.rows.tolist(), list_names)
     return [
         Problem(file, line, path, odd.text.format(value=value), fix)

@@ -15,6 +15,8 @@ import pandas as pd
 
 from resnet50_pipeline.figures import format_percent
 from resnet50_pipeline.files import digest_json
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
+from resnet50_pipeline.imagenet.lists.patches import PATCHED_SPLITS
 from resnet50_pipeline.reporting.batch_samples import BatchSamples
 from resnet50_pipeline.reporting.class_intervals import add_intervals
 from resnet50_pipeline.reporting.classes import ClassNames, read_class_names
@@ -81,6 +83,8 @@ class ReportInputs:
     """Images with heat maps."""
     label_issues: pd.DataFrame
     """Images whose labels are probably wrong (`tabulate_label_issues`)."""
+    label_issues_review: ReviewCommands
+    """Commands that review these images and apply the decisions."""
     margins: pd.DataFrame | None
     """Margins of the training images, or None if they were not recorded."""
     slices: pd.DataFrame
@@ -132,6 +136,7 @@ def render_report(inputs: ReportInputs) -> str:
         below_sentence=_describe_classes_below_average(inputs, names),
         gap_sentence=_describe_largest_gap(data["reliability"]),
         issues=_describe_label_issues(inputs),
+        review=inputs.label_issues_review if inputs.label_issues["split"].isin(PATCHED_SPLITS).any() else None,
         low_margins=None if inputs.margins is None else describe_low_margins(inputs.margins, names, inputs.train_root),
         slices=inputs.slices.to_dict("records"),
         robustness=robustness,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from resnet50_pipeline.exceptions import DatasetNotFoundError, ListFileError
-from resnet50_pipeline.files import write_text
+from resnet50_pipeline.files import shorten_path, write_text
 from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.imagenet.lists.problems import quote
 
@@ -45,6 +46,38 @@ class Fix:
     label: str = ""
     reason: str = ""
     split: Split | None = None
+
+
+@dataclass(frozen=True)
+class ReviewCommands:
+    """The commands that turn findings into a patch.
+
+    Attributes:
+        review: command that opens the findings on a page, where a person decides about each image.
+        fix: command that applies the decisions.
+    """
+
+    review: str
+    fix: str
+
+
+def make_review_commands(
+    findings: Path, reviewed: Path, environment: str | None, dataset_root: str | None = None
+) -> ReviewCommands:
+    """Return the commands for a file with findings.
+
+    Args:
+        findings: a fix list or a `findings.jsonl`.
+        reviewed: fix list to which `kedro review` saves the decisions.
+        environment: Kedro environment; None for the default environment.
+        dataset_root: `dataset.root` from `--params`, or None if it comes from the environment.
+    """
+    options = [] if environment is None else ["--env", environment]
+    options += [] if dataset_root is None else ["--params", f"dataset.root={dataset_root}"]
+    return ReviewCommands(
+        shlex.join(["kedro", "review", str(shorten_path(findings)), *options]),
+        shlex.join(["kedro", "data-fix", str(shorten_path(reviewed)), *options]),
+    )
 
 
 def read_fixes(path: Path) -> list[Fix]:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from resnet50_pipeline.exceptions import ListFileError, ParameterError, ValidationFailedError
 from resnet50_pipeline.files import digest_file, staging_directory
 from resnet50_pipeline.imagenet.layout import ListDescriptions, describe_lists, find_dataset, read_lists
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
+
+if TYPE_CHECKING:
+    from resnet50_pipeline.expectations.findings import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ def validate_manifest(
     manifest: pd.DataFrame,
     manifest_file: Path,
     list_descriptions: ListDescriptions,
+    findings_review: ReviewCommands,
     dataset: DatasetParameters,
     data_validation: DataValidationParameters,
 ) -> tuple[dict[str, Any], Path]:
@@ -109,10 +115,23 @@ def validate_manifest(
         "patches": [{"id": patch.id} | patch.content.model_dump() for patch in list_descriptions.patches],
     }
     gallery = make_gallery(manifest, distributions.class_counts, validation.findings, read, tiff=dataset.tiff)
+    review = _select_review(findings_review, validation.findings, manifest)
     with staging_directory() as staged:
-        write_data_docs(staged, validation, report, distributions, gallery)
+        write_data_docs(staged, validation, report, distributions, gallery, review=review)
         write_near_duplicates(staged / NEAR_DUPLICATES_FILE, near, manifest)
     return report, staged
+
+
+def _select_review(
+    commands: ReviewCommands, findings: Iterable[Finding], manifest: pd.DataFrame
+) -> ReviewCommands | None:
+    """Return the commands, or None if no finding is about an image that a patch can change."""
+    from resnet50_pipeline.imagenet.lists.patches import PATCHED_SPLITS
+    from resnet50_pipeline.imagenet.scan.manifest import select_listed
+
+    listed = select_listed(manifest)
+    paths = {problem.path for finding in findings for problem in finding.problems}
+    return commands if (listed["split"].isin(PATCHED_SPLITS) & listed["path"].isin(paths)).any() else None
 
 
 def stop_on_blocking_findings(validation_report: dict[str, Any], data_docs: Path) -> None:

@@ -22,6 +22,7 @@ def create_pipeline() -> Pipeline:
                     "manifest": "manifest",
                     "manifest_file": "manifest_file",  # the path of the same file
                     "list_descriptions": "list_descriptions",
+                    "findings_review": "findings_review",
                     "dataset": "params:dataset",
                     "data_validation": "params:data_validation",
                 },

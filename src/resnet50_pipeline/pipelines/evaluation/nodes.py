@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from resnet50_pipeline.files import staging_directory
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     EvaluationParameters,
@@ -239,6 +240,7 @@ def write_evaluation_report(
     predictions: pd.DataFrame,
     per_class_metrics: pd.DataFrame,
     label_issues: Path,
+    label_issues_review: ReviewCommands,
     slices: pd.DataFrame,
     robustness: pd.DataFrame,
     label_map: dict[str, Any],
@@ -291,6 +293,7 @@ def write_evaluation_report(
             else ()
         ),
         label_issues=read_label_issues(label_issues),
+        label_issues_review=label_issues_review,
         margins=pd.read_parquet(margins) if was_trained_here and margins.is_file() else None,
         slices=slices,
         robustness=robustness,

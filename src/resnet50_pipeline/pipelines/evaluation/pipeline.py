@@ -105,6 +105,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "predictions": "predictions",
                     "per_class_metrics": "per_class_metrics",
                     "label_issues": "label_issues",
+                    "label_issues_review": "label_issues_review",
                     "slices": "slices",
                     "robustness": "robustness",
                     "label_map": "label_map",

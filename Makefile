@@ -18,8 +18,9 @@ FUZZ_SECONDS ?= 300
 KILLS ?= 50
 # The suite spends half its time waiting for servers and hanging ranks, so use more processes than cores.
 TEST_PROCESSES ?= 3
-INDEX ?= data/sample/08_reporting/index.html
-DATA_DOCS ?= data/sample/08_reporting/data_docs/index.html
+# Pages that `make report` and `make data-docs` open instead of those in the environment's workspace.
+INDEX ?=
+DATA_DOCS ?=
 
 # DVC's stages call `kedro` by name, so the environment's programs come first.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -166,11 +167,11 @@ notebook: setup-dev ## executes notebooks/explore.ipynb on the results of the la
 viz-build: setup ## writes Kedro-Viz as static files to build/viz
 	@$(VENV)/bin/python tools/viz_site.py build/viz
 
-report: setup ## opens the index page of the last run, which links to all of its results, or prints the page's path
-	@$(VENV)/bin/python tools/open_page.py "$(INDEX)"
+report: setup ## opens the index page of the last run, which links to all of its results (ARGS="--env imagenet")
+	@$(VENV)/bin/python tools/open_page.py index $(if $(INDEX),--file "$(INDEX)") $(ARGS)
 
-data-docs: setup ## opens the Data Docs of the last run in a browser, or prints their path
-	@$(VENV)/bin/python tools/open_page.py "$(DATA_DOCS)"
+data-docs: setup ## opens the Data Docs of the last run in a browser, or prints their path (ARGS="--env imagenet")
+	@$(VENV)/bin/python tools/open_page.py data-docs $(if $(DATA_DOCS),--file "$(DATA_DOCS)") $(ARGS)
 
 experiment: setup ## runs dvc exp run unless it would delete untracked files (ARGS="--set-param …")
 	@$(VENV)/bin/kedro data-doctor --unsaved

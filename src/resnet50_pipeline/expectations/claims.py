@@ -75,7 +75,7 @@ CLAIMS = {
         ),
         Claim(
             "labels_follow_folders",
-            "All images in a class folder have the same label in train/ and val/, and no other folder uses that label.",
+            "All images in a class folder have the same label in every list, and no other folder uses that label.",
             "If the val labels are permuted, even a good model appears to have learned nothing.",
         ),
         Claim(
@@ -109,22 +109,22 @@ CLAIMS = {
         ),
         Claim(
             "every_class_has_train_images",
-            "Every label in 0..class_num-1 has images in train/.",
+            "Every label in 0..class_num-1 has images in the train list.",
             "The model cannot learn a class without images. Usual causes: a wrong class_num or an incomplete copy.",
         ),
         Claim(
             "val_has_the_classes_of_train",
-            "train/ and val/ contain images of the same classes.",
+            "The train and val lists contain images of the same classes.",
             "The accuracy of a class without val images cannot be measured.",
         ),
         Claim(
             "no_unlisted_images",
-            "Every image in train/ and val/ is in a list.",
+            "Every image in the dataset folder is in a list.",
             "Unlisted images are not used. The list may be out of date.",
         ),
         Claim(
             "no_other_files",
-            "Every file in train/ and val/ is in a list or has an image suffix.",
+            "Every file in the dataset folder is in a list or has an image suffix.",
             "Images without a recognized suffix, such as .jfif or .heic files, are used only if a list contains them.",
         ),
         Claim(

@@ -37,6 +37,7 @@ def build_suite(
     *,
     has_reference: bool = False,
     has_near_duplicates: bool = False,
+    has_synsets: bool = True,
 ) -> ExpectationSuite:
     """Build a suite that validates a table from `expectations.batch.build_batch`.
 
@@ -47,6 +48,8 @@ def build_suite(
         suite: name of the suite.
         has_reference: whether to include `images_are_as_they_were`, which needs an earlier manifest.
         has_near_duplicates: whether to include the expectations about near-duplicates, which require a search.
+        has_synsets: whether the class folders have the names of synsets. Without them, the suite includes
+            `names_end_in_jpeg`, the name of ImageNet's files, only if it is blocking.
     """
     blocking = set(blocking)
     expectations = _expect_imagenet_layout(class_num, sorted(set(train_labels)))
@@ -56,6 +59,8 @@ def build_suite(
         del expectations["images_are_as_they_were"]
     if not has_near_duplicates:
         del expectations[OTHER_SPLIT], expectations[OTHER_LABEL]
+    if not has_synsets and "names_end_in_jpeg" not in blocking:
+        del expectations["names_end_in_jpeg"]
     for name, expectation in expectations.items():
         claim = SUITES[suite][name]
         expectation.description = f"{claim.description} {claim.reason}"

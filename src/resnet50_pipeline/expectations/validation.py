@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.core.expectation_suite import ExpectationSuite
 
+_SYNSET = re.compile("n[0-9]{8}")
 DEFAULT_LIST_NAMES: Mapping[Split, str] = {"train": "train_list.txt", "val": "val_list.txt"}
 
 
@@ -102,6 +104,7 @@ def validate_manifest(
         suite_name,
         has_reference=reference is not None,
         has_near_duplicates=near is not None,
+        has_synsets=suite_name == "ilsvrc2012" or has_synset_names(manifest),
     )
     result = run_suite(suite, batch)
     context = _Context(manifest, batch, class_num, list_names, class_folders or {}, near, odd)
@@ -112,6 +115,12 @@ def validate_manifest(
         if name in by_name
     )
     return Validation(suite_name, findings, suite, result)
+
+
+def has_synset_names(manifest: pd.DataFrame) -> bool:
+    """Return whether all class folders of the training images have the names of synsets, such as n01440764."""
+    names = select_listed(manifest, "train")["synset"].astype(str).unique()
+    return len(names) > 0 and all(_SYNSET.fullmatch(name) for name in names)
 
 
 _READ = {"header": "headers", "content": "content"}

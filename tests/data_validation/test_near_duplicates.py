@@ -58,7 +58,10 @@ def test_near_duplicates_are_warnings(faulty: FaultyDataset) -> None:
     assert [pair["across_splits"] for pair in pairs].count("1") == 2
     assert [pair["different_labels"] for pair in pairs].count("1") == 2
     assert all(int(pair["different_bits"]) <= 12 and float(pair["correlation"]) >= 0.975 for pair in pairs)
+    observed = {one["name"]: one["observed"] for one in outcome.report["expectations"]}
+    assert observed[OTHER_SPLIT] == observed[OTHER_LABEL] == "3 of 60 images fail, in 2 pairs"
     page = (outcome.results / "data_docs" / "index.html").read_text()
+    assert "Each entry shows an image and the most similar one among those before it" in page
     shown = page.split(leaks[0].split(" looks like ")[0].split(": ")[-1])
     assert len(shown) >= 3  # as the title of its picture, and in the problem
     assert any(

@@ -61,6 +61,8 @@ def test_the_page_is_complete_in_every_view(chromium: Chromium, page: str) -> No
         # 4 train and 2 val images per class. The damaged image is not shown, so its class has 1 val image.
         assert view.count_visible(".classes img") == 59
         assert view.count_visible(".problems img") >= 1
+        outline = "getComputedStyle(document.querySelector('.problems img')).outlineStyle"
+        assert view.evaluate(outline) == "solid"  # so that a blank image is visible
         assert view.count_visible(".notices a[href='near_duplicates.csv']") == 1
         assert view.evaluate("document.querySelector('.notices').innerText").startswith("<2 pairs>")
         # The results as Great Expectations renders them.

@@ -221,6 +221,8 @@ def test_the_page_shows_the_problems(broken_manifest: pd.DataFrame, tmp_path: Pa
     assert all(heading in page.headings for heading in ("Errors", "Warnings", "Passed"))
     assert all(claim.description in page.text and claim.reason in page.text for claim in map(CLAIMS.get, NAMES))
     assert "26 more" in page.text
+    assert "Not met: Every listed image exists." in page.text
+    assert page.text.count("Not met: ") == 3
     assert "Table-Level Expectations" in page.text
     assert "36 unexpected values found." in page.text
 

@@ -19,6 +19,7 @@ from resnet50_pipeline.expectations.findings import (
     write_findings,
     write_findings_json,
 )
+from resnet50_pipeline.expectations.near_duplicates import OTHER_LABEL, OTHER_SPLIT
 from resnet50_pipeline.expectations.pictures import draw_pictures
 from resnet50_pipeline.expectations.thumbnails import Gallery
 from resnet50_pipeline.expectations.validation import Validation
@@ -71,6 +72,7 @@ def write_data_docs(
         picture_groups=draw_pictures(distributions),
         gallery=gallery,
         review=review,
+        near_names=(OTHER_SPLIT, OTHER_LABEL),
         examples={finding.name: finding.shown_paths for finding in validation.findings},
         galleries={finding.name: finding.gallery for finding in validation.findings},
         format_bytes=format_bytes,

@@ -231,7 +231,7 @@ def _explain_name(broken: pd.DataFrame, _: pd.DataFrame, __: int) -> list[Proble
         if len(same) == 1:
             problems.append(_make_problem(same["location"].iloc[0], "does not end in .JPEG", "check its origin"))
         else:
-            text = f"{split}/ contains {_count_files(same, 'image', suffix)}, not .JPEG"
+            text = f"the {split} list contains {_count_files(same, 'image', suffix)}, not .JPEG"
             problems.append(Problem("", 0, "", text, "check their origin"))
     return problems
 

@@ -36,6 +36,7 @@ from resnet50_pipeline.expectations.odd_images import (
 from resnet50_pipeline.expectations.problems import explain_rows
 from resnet50_pipeline.imagenet.lists.files import Split
 from resnet50_pipeline.imagenet.scan.manifest import select_listed
+from resnet50_pipeline.text import pluralize
 
 # Importing Great Expectations takes seconds, so only the functions that call it import it.
 if TYPE_CHECKING:
@@ -231,7 +232,11 @@ def _describe(name: str, values: Mapping[str, Any], context: _Context) -> tuple[
         problems = explain_rows(name, context.manifest, rows, context.class_num, context.list_names)
     if name == "synsets_are_those_of_ilsvrc2012":
         return "a different set of synsets" if rows else "the 1000 synsets of ILSVRC2012", problems
-    return f"{len(rows):,} of {count:,} {noun} fail" if rows else f"{count:,} {noun}", problems
+    if not rows:
+        return f"{count:,} {noun}", problems
+    pairs = int(context.near.select(name).sum()) if context.near and name in (OTHER_SPLIT, OTHER_LABEL) else 0
+    in_pairs = f", in {pluralize(pairs, 'pair')}" if pairs else ""
+    return f"{len(rows):,} of {count:,} {noun} fail{in_pairs}", problems
 
 
 def _describe_whole(name: str, values: Mapping[str, Any], context: _Context) -> tuple[str, list[Problem]]:

@@ -18,6 +18,7 @@ from kedro.framework.project import configure_project
 from PIL import Image
 
 from resnet50_pipeline.adoption.environment import lengthen
+from resnet50_pipeline.adoption.summary import describe_long_training
 from resnet50_pipeline.commands.adopt import adopt
 from resnet50_pipeline.imagenet.layout import find_folds
 from resnet50_pipeline.imagenet.lists.files import read_list_file
@@ -515,6 +516,36 @@ def test_near_identical_images_stay_together(project, resized, options, count):
     names = read_val_names(project)
     assert len(names) == count
     assert {name for name in names if name.endswith(" large")} == {f"{name} large" for name in names if " " not in name}
+
+
+def test_similar_images_with_different_labels_are_reported(project, resized):
+    """A note names a pair, although the search finds such images in all classes."""
+    assert "several labels" not in run(resized).stdout
+    (resized / "cat/00 large.jpg").rename(resized / "dog/00 copy.jpg")
+    result = run(resized, "--name", "mixed")
+    expected = "1 group of near-identical images has several labels (cat/00.png and dog/00 copy.jpg, …): usually, one"
+    assert expected in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "has_weights", "expected"),
+    [
+        (600.0, False, None),
+        (56_100.0, False, "takes hours on CPUs: lower training.epochs in conf/p/parameters.yml, fine-tune weights"),
+        (200_000.0, True, "can take days on CPUs: lower training.epochs in conf/p/parameters.yml, use --device gpu"),
+        (None, True, "can take days on CPUs"),
+    ],
+)
+def test_long_training_on_cpus_is_noted(seconds, has_weights, expected):
+    """From one hour on, a note names the parameter that shortens training."""
+    notes = list(describe_long_training(seconds, Path("conf/p/parameters.yml"), has_weights=has_weights))
+    assert [expected in note for note in notes] == ([] if expected is None else [True])
+
+
+def test_few_images_per_class_have_a_consequence(project, flowers):
+    """The note on classes with few training images says what may happen, and what to do."""
+    stdout = run(flowers).stdout
+    assert "may not learn to recognize them; add images, or fine-tune weights with --pretrained" in stdout
 
 
 def test_the_search_for_near_identical_images_can_be_skipped(project, resized):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from resnet50_pipeline.text import list_names, pluralize
 
 _MOST_NAMED = 3
 _FEW_IMAGES = 20
+_HOUR_SECONDS = 3_600.0
+_DAY_SECONDS = 86_400.0
 _UNEQUAL = 10
 
 
@@ -110,7 +113,10 @@ def find_doubts(
     few = [names[label] for label in range(len(names)) if 0 < train[label] < _FEW_IMAGES]
     if few:
         noun = "class has" if len(few) == 1 else "classes have"
-        yield f"{len(few):,} {noun} fewer than {_FEW_IMAGES} training images ({list_names(few, _MOST_NAMED)})"
+        yield (
+            f"{len(few):,} {noun} fewer than {_FEW_IMAGES} training images ({list_names(few, _MOST_NAMED)}): the model "
+            "may not learn to recognize them; add images, or fine-tune weights with --pretrained"
+        )
     used = [count for count in train.values() if count]
     if max(used) > _UNEQUAL * min(used):
         yield (
@@ -140,8 +146,16 @@ def find_weak_gate(
         )
 
 
-def describe_near_identical(near: NearIdentical | None) -> Iterator[str]:
-    """Yield a note on near-identical images, if any were found."""
+def describe_near_identical(
+    near: NearIdentical | None, images: Sequence[LabeledImage], manifest: pd.DataFrame
+) -> Iterator[str]:
+    """Yield a note on near-identical images, if any were found, and another if their labels differ.
+
+    Args:
+        near: near-identical images, or None if they were not searched for.
+        images: all images of the dataset.
+        manifest: result of `scan_dataset` at the `full` level.
+    """
     if near is not None and near.example is not None:
         apart = (
             f"; {pluralize(near.separated_pairs, 'more pair')} in chains of similar images, such as video frames, "
@@ -152,6 +166,51 @@ def describe_near_identical(near: NearIdentical | None) -> Iterator[str]:
             "and "
             f"{near.example[1]}, …){apart if near.separated_pairs else ''}"
         )
+        if conflicts := _find_conflicts(near, images, manifest):
+            yield (
+                f"{pluralize(len(conflicts), 'group')} of near-identical images "
+                f"{'has' if len(conflicts) == 1 else 'have'} several labels ({conflicts[0][0]} and {conflicts[0][1]}, "
+                "…): usually, one of them is wrong; after the first run, Data Docs shows them with the command that "
+                "corrects them"
+            )
+
+
+def _find_conflicts(
+    near: NearIdentical, images: Sequence[LabeledImage], manifest: pd.DataFrame
+) -> list[tuple[str, str]]:
+    """Return a pair of images with different labels for each group of near-identical images that has one.
+
+    Groups that consist of copies are not included, because another note reports copies.
+    """
+    digests = dict(zip(manifest["path"], manifest["sha256"], strict=True))
+    groups: dict[str, list[LabeledImage]] = defaultdict(list)
+    for image in sorted(images, key=lambda one: one.path):
+        if image.path in near.contents:
+            groups[near.contents[image.path]].append(image)
+    conflicts = []
+    for group in groups.values():
+        other = next((one for one in group if one.label != group[0].label), None)
+        if other is not None and len({digests[one.path] for one in group}) > 1:
+            conflicts.append((group[0].path, other.path))
+    return conflicts
+
+
+def describe_long_training(seconds: float | None, parameter_file: Path, *, has_weights: bool) -> Iterator[str]:
+    """Yield a note if training on CPUs takes hours, or may take days because its time is unknown.
+
+    Args:
+        seconds: estimated time for all epochs, or None if unknown.
+        parameter_file: parameters of the environment.
+        has_weights: whether training starts from weights.
+    """
+    if seconds is not None and seconds < _HOUR_SECONDS:
+        return
+    time = "can take days" if seconds is None or seconds >= _DAY_SECONDS else "takes hours"
+    weights = "" if has_weights else " fine-tune weights with --pretrained (recipe finetune),"
+    yield (
+        f"training {time} on CPUs: lower training.epochs in {parameter_file},{weights} use --device gpu, or reduce the "
+        "image or network size (docs/own-data-set.md)"
+    )
 
 
 def _find_splits(rows: pd.DataFrame, splits: Mapping[Split, Sequence[LabeledImage]]) -> pd.Series[str]:

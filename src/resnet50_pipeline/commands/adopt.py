@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _DEFAULT_VAL_FRACTION = 0.2
 # Up to this size, images are trained with the settings of the sample, whose crops are 32 x 32 pixels.
 _SMALL_SIDE = 64
-_DAY_SECONDS = 86_400.0
 _RECIPE_FROM_SCRATCH, _RECIPE_WITH_WEIGHTS = "from-scratch-small", "finetune"
 _CPU_RANKS = 2  # as in conf/base
 _FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -167,7 +166,7 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
     doubts = [
         *summary.find_doubts(found, splits, manifest),
         *summary.find_weak_gate(found, splits.get("test", splits["val"]), gate["metric"], gate["min_accuracy"]),
-        *summary.describe_near_identical(near),
+        *summary.describe_near_identical(near, images, manifest),
     ]
     recipe = _choose_recipe(options, summary.measure_short_side(manifest))
     needs_lists = found.parameters is None or is_split_here
@@ -207,10 +206,12 @@ def _adopt(root: Path, project: Path, options: dict[str, Any]) -> None:
         readable = [image.path for image in splits["train"] if image.path not in unread]
         line, total_seconds = _estimate_time(project, name, root, readable, len(found.classes))
         table.append(line)
-    if recipe is not None and options["device"] == "cpu" and (total_seconds or _DAY_SECONDS) >= _DAY_SECONDS:
-        doubts.append(
-            f"the recipe {recipe} can take days on CPUs: use --device gpu, or reduce the image size, network size and "
-            "number of epochs (docs/own-data-set.md)"
+    # Without a recipe, the settings of the sample apply, which are fast unless the estimate shows otherwise.
+    if options["device"] == "cpu" and (total_seconds is not None or recipe is not None):
+        doubts += summary.describe_long_training(
+            total_seconds,
+            shorten_path(conf / name / environment.PARAMETER_FILE),
+            has_weights=recipe == _RECIPE_WITH_WEIGHTS,
         )
     _show(
         table,

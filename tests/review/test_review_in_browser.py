@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,31 @@ def test_an_unsaved_decision_is_reported_and_saved_later(chromium: Chromium, dig
         press(view, "d")
         wait_for(view, "document.getElementById('error').hidden")
         assert [one.action for one in read_fixes(output)] == ["keep", "drop"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_near_duplicates_are_side_by_side(
+    chromium: Chromium, digits: Path, tmp_path: Path, width: int, scheme: str
+) -> None:
+    """Both images are visible next to each other, no text is cut off, and `r` relabels to the other image's class."""
+    first, other = (min(digits.glob(f"train/{name}/*")) for name in ("n00000001", "n00000000"))
+    path, other_path = (image.relative_to(digits).as_posix() for image in (first, other))
+    text = f"looks like train_list.txt:1: {other_path} with label 0, but has label 1 (3 of 144 bits differ)"
+    row = {"path": path, "text": text, "other_path": other_path}
+    (tmp_path / "findings.jsonl").write_text(json.dumps(row) + "\n")
+    with serve_review(digits, tmp_path / "findings.jsonl", tmp_path / "reviewed.csv") as server:
+        view = chromium.show(server.url, width=width, scheme=scheme)  # type: ignore[arg-type]
+        wait_for(view, "document.body.dataset.ready === 'true'")
+        wait_for(view, "[...document.images].every((one) => one.naturalWidth > 0)")
+        left, right = (f"document.getElementById('{name}').getBoundingClientRect()" for name in ("large", "other"))
+        assert view.evaluate(f"{left}.right <= {right}.left && {left}.top === {right}.top")
+        assert not view.is_wider_than_window()
+        facts = "document.getElementById('facts')"
+        assert view.evaluate(f"{facts}.scrollHeight <= {facts}.clientHeight + 1")
+        press(view, "r")
+        wait_for(view, "!document.getElementById('progress').textContent.includes('saving')")
+        (fix,) = read_fixes(tmp_path / "reviewed.csv")
+        assert (fix.path, fix.action, fix.label) == (path, "relabel", "0")
 
 
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)

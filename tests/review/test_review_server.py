@@ -23,7 +23,7 @@ from resnet50_pipeline.imagenet.lists.patches import write_patch
 from resnet50_pipeline.parameters import DatasetParameters
 from resnet50_pipeline.review import candidates
 from resnet50_pipeline.review.candidates import Decisions, describe_candidates, read_candidates
-from resnet50_pipeline.review.server import ReviewServer
+from resnet50_pipeline.review.server import ReviewServer, encode_image
 
 
 @pytest.fixture
@@ -206,6 +206,25 @@ def test_findings_of_data_docs_can_be_reviewed(digits: Path, tmp_path: Path):
     path.write_text("".join(json.dumps({"path": name, "text": text}) + "\n" for name, text in rows))
     found = [(one.path, one.suggested, one.reason) for one in read_candidates(path, images)]
     assert found == [(first, None, "is dark; is blurred"), (second, None, "is blank")]
+
+
+def test_near_duplicates_are_compared_and_the_other_label_is_suggested(digits: Path, tmp_path: Path):
+    """The page gets the other image and the names of both classes, and suggests the class of the other image."""
+    images = list_images(digits, DatasetParameters(class_num=10))
+    zero, one = (next(name for name, label in images.found["train"].items() if label == wanted) for wanted in (0, 1))
+    text = f"looks like {zero} with label 0, but has label 1 (3 of 144 bits differ, correlation 0.990)"
+    path = tmp_path / "findings.jsonl"
+    path.write_text(json.dumps({"path": one, "text": text, "other_path": zero}) + "\n")
+    (candidate,) = read_candidates(path, images)
+    assert (candidate.other, candidate.suggested) == (zero, 0)
+    names = [images.classes[label].name for label in (0, 1)]
+    assert f"with label 0 ({names[0]}), but has label 1 ({names[1]}) (3 of" in candidate.reason
+    with serve_review(digits, path, tmp_path / "reviewed.csv") as server:
+        (described,) = server.describe()["candidates"]  # type: ignore[index]
+        assert (
+            server.encode(described["otherImage"], 640).data
+            == encode_image(lambda _: (digits / zero).read_bytes(), 0, 640).data
+        )
 
 
 @pytest.mark.parametrize(

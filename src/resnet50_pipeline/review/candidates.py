@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +39,7 @@ class Candidate:
         label: label in the list.
         suggested: suggested label, or None.
         reason: the findings about the image, separated by semicolons.
+        other: path of the image that the findings compare it with, relative to the dataset root, or None.
     """
 
     path: str
@@ -44,11 +47,13 @@ class Candidate:
     label: int
     suggested: int | None
     reason: str
+    other: str | None = None
 
 
 def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
     """Read a fix list, or the `findings.jsonl` in Data Docs. Return one candidate per listed image, in file order.
 
+    If the findings compare an image with another image that has a different label, that label is suggested.
     Findings that are not about a listed image are skipped, because only lists can be changed. Images in the test list,
     which patches cannot change, are skipped with a warning.
 
@@ -57,11 +62,13 @@ def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
         ListFileError: if the file is invalid, if a row names an image that is not in any list, or if there are no
             images to review.
     """
-    fixes = _read_findings(path, images) if path.suffix == FINDINGS_SUFFIX else read_fixes(path)
+    is_findings = path.suffix == FINDINGS_SUFFIX
+    rows: list[tuple[Fix, str | None]]
+    rows = _read_findings(path, images) if is_findings else [(fix, None) for fix in read_fixes(path)]
     problems: list[str] = []
     found: dict[tuple[Split, str], Candidate] = {}
     skipped = 0
-    for number, fix in enumerate(fixes, start=1):
+    for number, (fix, other) in enumerate(rows, start=1):
         try:
             split, name = image = images.find_image(fix.path, fix.split)
             suggested = images.find_label(fix.label) if fix.label else None
@@ -71,9 +78,9 @@ def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
         if split not in PATCHED_SPLITS:
             skipped += 1
         elif image in found:
-            found[image] = _merge(found[image], suggested, fix.reason)
+            found[image] = _merge(found[image], suggested, fix.reason, other)
         else:
-            found[image] = Candidate(name, split, images.found[split][name], suggested, fix.reason)
+            found[image] = Candidate(name, split, images.found[split][name], suggested, fix.reason, other)
     if problems:
         raise ListFileError(problems)
     if skipped:
@@ -92,7 +99,8 @@ def read_candidates(path: Path, images: ListedImages) -> list[Candidate]:
     return list(found.values())
 
 
-def _merge(candidate: Candidate, suggested: int | None, reason: str) -> Candidate:
+def _merge(candidate: Candidate, suggested: int | None, reason: str, other: str | None) -> Candidate:
+    is_first_suggestion = candidate.suggested is None and suggested is not None
     reasons = [one for one in (candidate.reason, reason) if one]
     return Candidate(
         candidate.path,
@@ -100,26 +108,51 @@ def _merge(candidate: Candidate, suggested: int | None, reason: str) -> Candidat
         candidate.label,
         candidate.suggested if candidate.suggested is not None else suggested,
         "; ".join(dict.fromkeys(reasons)),
+        # Show the image with the suggested label.
+        (other or candidate.other) if is_first_suggestion else (candidate.other or other),
     )
 
 
-def _read_findings(path: Path, images: ListedImages) -> list[Fix]:
+def _read_findings(path: Path, images: ListedImages) -> list[tuple[Fix, str | None]]:
+    """Return the findings about listed images, each with the path of the image that it compares this image with."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line]
-        found = [(str(row["path"]), str(row["text"])) for row in rows]
+        found = [(str(row["path"]), str(row["text"]), str(row.get("other_path") or "")) for row in rows]
     except OSError as error:
         raise DatasetNotFoundError(f"{path} cannot be read ({error.strerror}) → correct the path") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ListFileError(
             [f"{path} is not a findings.jsonl written by data_validation: {error} → choose another file"]
         ) from (error)
+    class_names = _name_classes(images.classes)
     return [
-        Fix(name, "keep", "", reason, split)
-        for name, reason in found
+        (
+            Fix(name, "keep", _find_other_label(images, split, name, other), _insert_names(text, class_names), split),
+            other or None,
+        )
+        for name, text, other in found
         for split in PATCHED_SPLITS
         if name in images.found[split]
     ]
+
+
+def _find_other_label(images: ListedImages, split: Split, name: str, other: str) -> str:
+    """Return the label of the other image, or "" if there is no such image or the labels are the same."""
+    labels = (labels[other] for labels in images.found.values() if other in labels)
+    label = next((label for label in labels if label != images.found[split][name]), None)
+    return "" if label is None else str(label)
+
+
+def _insert_names(text: str, class_names: Sequence[str]) -> str:
+    """Insert the class name after each label, as in `label 3 (cup)`."""
+
+    def insert(match: re.Match[str]) -> str:
+        label = int(match[1])
+        name = class_names[label] if label < len(class_names) else ""
+        return match[0] if name in ("", match[1]) else f"{match[0]} ({name})"
+
+    return re.sub(r"\blabel (\d{1,9})\b", insert, text)
 
 
 class Decisions:
@@ -225,10 +258,17 @@ def _find(images: ListedImages, fix: Fix) -> tuple[Split, str] | None:
         return None
 
 
+def list_shown_images(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the paths of all images on the page: those of the candidates, then those they are compared with."""
+    return [*(one.path for one in candidates), *(one.other for one in candidates if one.other is not None)]
+
+
 def describe_candidates(
     candidates: Iterable[Candidate], images: ListedImages, decisions: Decisions
 ) -> Mapping[str, object]:
-    """Return the data for the page as JSON-serializable values."""
+    """Return the data for the page as JSON-serializable values. `otherImage` is an index in `list_shown_images`."""
+    candidates = list(candidates)
+    numbers = itertools.count(len(candidates))
     return {
         "candidates": [
             {
@@ -237,6 +277,8 @@ def describe_candidates(
                 "label": one.label,
                 "suggested": one.suggested,
                 "reason": one.reason,
+                "other": one.other,
+                "otherImage": None if one.other is None else next(numbers),
             }
             for one in candidates
         ],

@@ -107,16 +107,17 @@ def open_review(
     """
     from resnet50_pipeline.imagenet.archives.images import index_archives, read_image
     from resnet50_pipeline.imagenet.fixing import list_images
-    from resnet50_pipeline.review.candidates import Decisions, describe_candidates, read_candidates
+    from resnet50_pipeline.review.candidates import Decisions, describe_candidates, list_shown_images, read_candidates
     from resnet50_pipeline.review.server import ReviewServer
 
     images = list_images(root, dataset)
     candidates = read_candidates(findings, images)
     decisions = Decisions(output, candidates, images)
+    shown = list_shown_images(candidates)
     archived = index_archives(images.layout.archives)
 
     def read(index: int) -> bytes:
-        return read_image(root, archived, candidates[index].path)
+        return read_image(root, archived, shown[index])
 
     server = ReviewServer(
         port,

@@ -78,6 +78,7 @@
     const large = find("large");
     large.src = `large/${index}`;
     large.alt = one.path;
+    compare(one);
     find("classes").textContent =
       name(one.label) + (one.suggested === null ? "" : ` → ${name(one.suggested)}?`);
     find("reason").textContent = one.reason;
@@ -86,6 +87,21 @@
     input.value = "";
     if (focus) button.focus({ preventScroll: true });
     button.scrollIntoView({ block: "nearest" });
+  }
+
+  // Show the image that the findings compare the candidate with, if there is one, next to the candidate.
+  function compare({ other, otherImage }) {
+    const isPair = other !== null, shown = find("comparison");
+    find("detail").classList.toggle("pair", isPair);
+    find("large-caption").hidden = shown.hidden = !isPair;
+    shown.replaceChildren();
+    if (!isPair) return;
+    const image = document.createElement("img"), caption = document.createElement("figcaption");
+    image.id = "other";
+    image.alt = other;
+    image.src = `large/${otherImage}`;
+    caption.textContent = `looks like ${other}`;
+    shown.append(image, caption);
   }
 
   // The index of the next visible candidate in a direction, or -1.

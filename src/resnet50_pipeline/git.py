@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 NO_COMMIT = "none"
@@ -14,6 +15,8 @@ COMMIT_VARIABLE = "SOURCE_COMMIT"
 # setup.py adds this file to wheels.
 _BUILT_OF = Path(__file__).with_name("COMMIT")
 _DIRTY = "-dirty"
+# Environment variable with the Git state at the start of a run. Worker processes of the run inherit it.
+_START_VARIABLE = "RESNET50_PIPELINE_GIT_AT_START"
 _NO_REPOSITORY = "not a git repository"
 _SOURCE = (":/", ":(top,exclude,glob)**/dvc.lock")
 
@@ -37,6 +40,11 @@ class GitState:
         """Return the commit as text: `4f0c…`, or `4f0c…-dirty` if files have changed."""
         return f"{self.commit}{_DIRTY if self.is_dirty else ''}"
 
+    @classmethod
+    def parse(cls, text: str) -> GitState:
+        """Return the state that `str` describes."""
+        return cls(text.removesuffix(_DIRTY), is_dirty=text.endswith(_DIRTY))
+
     @property
     def has_commit(self) -> bool:
         """Whether there is a commit."""
@@ -50,14 +58,29 @@ def describe_git(folder: Path, built_of: Path = _BUILT_OF) -> GitState:
     Changes to dvc.lock are ignored, because `dvc repro` writes this file after every stage.
     """
     if built_of.is_file():
-        words = built_of.read_text(encoding="utf-8").strip()
-        return GitState(words.removesuffix(_DIRTY), is_dirty=words.endswith(_DIRTY))
+        return GitState.parse(built_of.read_text(encoding="utf-8").strip())
     found, problem = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     if found is None:
         return GitState(NO_COMMIT, is_dirty=True, problem=problem)
     # status.showUntrackedFiles=no must not hide a new module.
     status, problem = _git(folder, "status", "--porcelain", "--untracked-files=normal", "--", *_SOURCE)
     return GitState(found, is_dirty=status != "", problem=problem)
+
+
+def record_git(folder: Path) -> GitState:
+    """Return the Git state of `folder`, and record it for `git_at_start`. Call this when a run starts."""
+    state = describe_git(folder)
+    os.environ[_START_VARIABLE] = json.dumps([str(folder.resolve()), asdict(state)])
+    return state
+
+
+def git_at_start(folder: Path) -> GitState:
+    """Return the Git state of `folder` when the current run started, or the current state outside a run.
+
+    A run can take days. Commits and new files during this time do not belong to its results.
+    """
+    recorded, state = json.loads(os.environ.get(_START_VARIABLE, "[null, null]"))
+    return GitState(**state) if recorded == str(folder.resolve()) else describe_git(folder)
 
 
 def read_git_user(folder: Path) -> str | None:

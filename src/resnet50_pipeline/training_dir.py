@@ -3,6 +3,7 @@
 training/
   training_config.yaml   the PaddleClas YAML that was used
   images.npy             size and digest of each image in both lists
+  source.txt             Git commit of the code, such as 4f0c… or 4f0c…-dirty
   events.jsonl           the run's events (events.py)
   heartbeat.<rank>       touched at each step
   checkpoints/epoch-0003/, epoch-0003-step-0000000150/
@@ -56,6 +57,11 @@ def config_path(training_dir: Path) -> Path:
 def images_path(training_dir: Path) -> Path:
     """Return the path of the file with the images' sizes and digests."""
     return training_dir / "images.npy"
+
+
+def source_path(training_dir: Path) -> Path:
+    """Return the path of the file with the Git commit at the start of the run."""
+    return training_dir / "source.txt"
 
 
 def log_dir(training_dir: Path) -> Path:

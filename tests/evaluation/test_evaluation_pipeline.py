@@ -28,7 +28,7 @@ from resnet50_pipeline.parameters import DatasetParameters, EvaluationParameters
 from resnet50_pipeline.pipelines.evaluation import create_pipeline
 from resnet50_pipeline.pipelines.evaluation.nodes import draw_plots
 from resnet50_pipeline.reporting.page_data import unpack
-from resnet50_pipeline.training_dir import config_path
+from resnet50_pipeline.training_dir import config_path, source_path
 
 configure_project("resnet50_pipeline")
 
@@ -316,6 +316,17 @@ def test_the_report_lists_only_the_parameters_of_the_training_run(catalog, tmp_p
     else:
         assert known == {}
         assert "The parameters are those of" not in report
+
+
+def test_the_report_names_the_commit_of_the_training_run(catalog, tmp_path):
+    """The report and the model card show the commit at the start of training, not the current one."""
+    source_path(Path(catalog["training_dir"].filepath)).write_text("4f0c1157-dirty\n")
+
+    SequentialRunner().run(_after_prediction(), catalog)
+
+    for page in ("evaluation_report.html", "model_card.md"):
+        text = (tmp_path / "data/test/08_reporting" / page).read_text(encoding="utf-8")
+        assert "4f0c1157 (with uncommitted changes)" in text, page
 
 
 def test_a_failed_node_leaves_no_temporary_folder(catalog, tmp_path, monkeypatch):

@@ -109,6 +109,31 @@ def test_a_successful_run_is_one_finished_mlflow_run(probe_project):
     assert not (probe_project.path / ".mlflow_outbox").exists()
 
 
+def test_a_commit_during_the_run_is_not_the_source_of_its_results(probe_project):
+    """The index page and MLflow name the commit at the start of the run, not a commit made during training."""
+    git(probe_project, "init", "--quiet")
+    first = commit(probe_project)
+    probe_project.behave("wait a moment")
+    process = probe_project.start("run")
+    wait_until_it_trains(probe_project, process)
+    second = commit(probe_project)
+    assert process.wait(60) == 0
+    page = (probe_project.path / "data/sample/08_reporting/index.html").read_text()
+    assert the_run(probe_project).data.tags["git_commit"] == first
+    assert first in page
+    assert second not in page
+
+
+def git(project: ProbeProject, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=project.path, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(project: ProbeProject) -> str:
+    git(project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "change")
+    return git(project, "rev-parse", "HEAD")
+
+
 def test_the_summary_shows_result_and_places(probe_project):
     """The summary shows the result, the training folder, the report, the MLflow command and the log."""
     done = probe_project.run("run")

@@ -18,6 +18,7 @@ from resnet50_pipeline.commands.project import (
     load_configuration,
 )
 from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.git import describe_git
 from resnet50_pipeline.imagenet.layout import find_folds
 from resnet50_pipeline.parameters import DatasetParameters, TrackingParameters, TrainingParameters, read_group
 from resnet50_pipeline.preflight.dataset import require_dataset
@@ -130,7 +131,7 @@ def _describe(plan: FoldsPlan) -> RunDescription:
     from resnet50_pipeline.tracking.runs import PARENT_KIND_TAG, RunDescription
 
     environment = plan.environment or "local"
-    tags = describe_training(plan.training, plan.recipe, environment, plan.project_path)
+    tags = describe_training(plan.training, plan.recipe, environment, describe_git(plan.project_path))
     return RunDescription(
         session=f"folds-{environment}-{uuid.uuid4().hex[:12]}",
         name=f"{plan.training.arch.name} {environment} folds {datetime.now().astimezone():%Y-%m-%d %H:%M}",

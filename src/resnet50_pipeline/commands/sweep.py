@@ -17,6 +17,7 @@ from resnet50_pipeline.commands.project import (
     find_dataset_root,
     load_configuration,
 )
+from resnet50_pipeline.git import describe_git
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     SweepParameters,
@@ -119,7 +120,7 @@ def _describe(plan: SweepPlan) -> RunDescription:
     from resnet50_pipeline.tracking.runs import PARENT_KIND_TAG, RunDescription
 
     environment, study = plan.environment or "local", plan.sweep.study
-    tags = describe_training(plan.training, plan.recipe, environment, plan.project_path)
+    tags = describe_training(plan.training, plan.recipe, environment, describe_git(plan.project_path))
     return RunDescription(
         session=f"sweep-{study}-{uuid.uuid4().hex[:12]}",
         name=f"{plan.training.arch.name} {environment} sweep {study} {datetime.now().astimezone():%Y-%m-%d %H:%M}",

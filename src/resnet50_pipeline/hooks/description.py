@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from resnet50_pipeline.git import record_git
 from resnet50_pipeline.hooks.progress import select_nodes
 from resnet50_pipeline.parameters import TrainingParameters, read_group
 from resnet50_pipeline.pipeline_registry import SELECTING_OPTIONS, STAGES
@@ -40,7 +41,7 @@ def describe_run(
     stages = sorted(run_params["pipeline_names"] or (), key=_position_in_chain)
     parameters = catalog.load("parameters")
     training = read_group(parameters, "training", TrainingParameters)
-    tags = describe_training(training, parameters.get(RECIPE), environment, project_path)
+    tags = describe_training(training, parameters.get(RECIPE), environment, record_git(project_path))
     tags["kedro.pipelines"] = ",".join(stages) or "__default__"
     if run_params.get("only_missing_outputs") or any(run_params[option] for option in SELECTING_OPTIONS):
         tags["kedro.nodes"] = ",".join(node.name for node in select_nodes(run_params, pipeline, catalog))

@@ -82,6 +82,7 @@ def describe_results(
     path = index_path(catalog)
     if path is None or not writes_index(saved):
         return
+    from resnet50_pipeline.git import git_at_start
     from resnet50_pipeline.reporting.provenance import collect_provenance
     from resnet50_pipeline.reporting.run_pages.index_page import IndexInputs, render_index
 
@@ -92,7 +93,7 @@ def describe_results(
     links = [link for page in _PAGES if (link := _link_file(page, saved, catalog, path.parent)) is not None]
     if log is not None:
         links.append(Link("log", _relative(log, path.parent), log.name))
-    provenance = collect_provenance(Path.cwd())
+    provenance = collect_provenance(git_at_start(Path.cwd()))
     inputs = IndexInputs(
         name=f"{run.name} (failed)" if has_failed else run.name,
         metrics=metrics if "metrics" in saved else None,

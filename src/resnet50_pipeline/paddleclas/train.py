@@ -39,6 +39,7 @@ from resnet50_pipeline.training_dir import (
     images_path,
     log_dir,
     newest_checkpoint,
+    source_path,
 )
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ logger = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 60
 
 
-def train_network(config: TrainingConfig, training: TrainingParameters, images: ImageIdentities | None = None) -> Path:
+def train_network(
+    config: TrainingConfig, training: TrainingParameters, images: ImageIdentities | None = None, source: str = ""
+) -> Path:
     """Train the network to the last epoch and return the training folder, `Global.output_dir`.
 
     Afterward, the folder contains `events.jsonl`, `checkpoints/`, `best.json`, `log/` and the configuration of the run.
@@ -59,6 +62,7 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
         config: the rendered configuration.
         training: the parameters that the configuration was rendered from.
         images: identities of the images in both lists, which are saved to `images.npy`, or None if unknown.
+        source: Git commit at the start of the run, which is saved to `source.txt`.
 
     Raises:
         CheckpointError: if there is no checkpoint set to resume from, if the set is damaged or belongs to a different
@@ -88,6 +92,7 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
             unshare_files(output_dir)
             if images is not None and not recorded.exists():
                 save_identities(recorded, images)
+            _record_source(output_dir, source)
             run(config, training, resume=True)
             write_margins(config)
             delete_replaced_runs(output_dir)
@@ -99,9 +104,15 @@ def train_network(config: TrainingConfig, training: TrainingParameters, images: 
                 write_text(config_path(output_dir), config.to_yaml())
                 if images is not None:
                     save_identities(images_path(output_dir), images)
+                _record_source(output_dir, source)
                 run(config, training, resume=False)
                 write_margins(config)
     return output_dir
+
+
+def _record_source(output_dir: Path, source: str) -> None:
+    if source:
+        write_text(source_path(output_dir), f"{source}\n")
 
 
 def _run(config: TrainingConfig, training: TrainingParameters, *, resume: bool) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from resnet50_pipeline import __version__
-from resnet50_pipeline.git import describe_git
+from resnet50_pipeline.git import GitState
 from resnet50_pipeline.parameters import TrainingParameters
 from resnet50_pipeline.processes.user import user_name
 
@@ -14,10 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 def describe_training(
-    training: TrainingParameters, recipe: str | None, environment: str, project_path: Path
+    training: TrainingParameters, recipe: str | None, environment: str, git: GitState
 ) -> dict[str, str]:
     """Return the tags, keyed by name. `recipe` is None if the environment does not use a recipe."""
-    git = describe_git(project_path)
     if git.problem:
         logger.warning("the commit of this run is not recorded in MLflow, because git failed: %s", git.problem)
     tags = {

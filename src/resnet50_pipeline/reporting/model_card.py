@@ -156,6 +156,7 @@ def _describe_provenance(inputs: ReportInputs) -> str:
     return "\n".join(
         [
             f"- source: {provenance.source}",
+            *([f"- source of the evaluation: {provenance.evaluation_source}"] if provenance.evaluation_source else []),
             f"- weights: `{summary['weights_digest']}`",
             f"- evaluation: `{inputs.evaluation_digest}`",
             f"- evaluated on: {summary['device']}, {pluralize(summary['ranks'], 'rank')}, "

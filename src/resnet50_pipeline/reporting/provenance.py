@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from resnet50_pipeline.git import describe_git
+from resnet50_pipeline.git import GitState
 
 _PACKAGES = ("resnet50-pipeline", "paddleclas", "kedro", "numpy", "pandas", "opencv-python-headless")
 
@@ -24,20 +24,33 @@ class Provenance:
     written_at: datetime
     """Time at which the report was written, in UTC."""
     source: str
-    """Git commit, with a note if there are uncommitted changes (see `describe_source`)."""
+    """Git commit at the start of the training run (see `describe_source`).
+
+    If the training run is unknown, this is the commit at the start of the run that wrote the report.
+    """
     versions: Mapping[str, str]
     """Package versions, keyed by package name."""
+    evaluation_source: str = ""
+    """Git commit at the start of the evaluation, if it differs from `source`."""
     command: str = ""
     """Command line, without passwords."""
     machine: str = ""
     """Operating system, processor architecture and Python version of the process that wrote the report."""
 
 
-def collect_provenance(project_dir: Path) -> Provenance:
-    """Return the provenance of the current process, with the Git commit of `project_dir`."""
+def collect_provenance(git: GitState, training_git: GitState | None = None) -> Provenance:
+    """Return the provenance of the current process.
+
+    Args:
+        git: Git state at the start of the current run.
+        training_git: Git state at the start of the training run, or None if unknown.
+    """
+    evaluation_source = describe_source(git)
+    source = evaluation_source if training_git is None else describe_source(training_git)
     return Provenance(
         written_at=datetime.now(UTC),
-        source=describe_source(project_dir),
+        source=source,
+        evaluation_source=evaluation_source if evaluation_source != source else "",
         versions={name: metadata.version(name) for name in _PACKAGES},
         command=describe_command(sys.argv),
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -55,9 +68,8 @@ def describe_command(arguments: Sequence[str]) -> str:
     return re.sub(r"(://[^/:@\s]*):[^/@\s]*@", r"\1:…@", shlex.join([*words, *rest]))
 
 
-def describe_source(project_dir: Path) -> str:
-    """Return the Git commit of a folder: `4f0c…`, `4f0c… (with uncommitted changes)`, or `no commit`."""
-    state = describe_git(project_dir)
+def describe_source(state: GitState) -> str:
+    """Return the Git commit as text: `4f0c…`, `4f0c… (with uncommitted changes)`, or `no commit`."""
     if not state.has_commit:
         return f"no commit ({state.problem})" if state.problem else "no commit"
     return f"{state.commit} (with uncommitted changes)" if state.is_dirty else state.commit

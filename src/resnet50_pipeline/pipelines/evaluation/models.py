@@ -12,6 +12,7 @@ import pandas as pd
 
 from resnet50_pipeline.exceptions import DatasetError, EvaluationTableError, TrainingConfigError
 from resnet50_pipeline.files import digest_file
+from resnet50_pipeline.git import GitState
 from resnet50_pipeline.parameters import (
     DatasetParameters,
     EvaluationParameters,
@@ -19,7 +20,7 @@ from resnet50_pipeline.parameters import (
     is_registered_reference,
 )
 from resnet50_pipeline.text import list_names, pluralize
-from resnet50_pipeline.training_dir import config_path, images_path
+from resnet50_pipeline.training_dir import config_path, images_path, source_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,6 +136,12 @@ def was_trained_with(training_dir: Path, training: TrainingParameters) -> bool:
         reason, *_ = str(error).splitlines()
         logger.info("the report does not list parameters: %s", reason)
     return False
+
+
+def read_training_git(training_dir: Path) -> GitState | None:
+    """Return the Git state at the start of the training run, or None for runs that did not record it."""
+    path = source_path(training_dir)
+    return GitState.parse(path.read_text(encoding="utf-8").strip()) if path.is_file() else None
 
 
 @dataclass(frozen=True)

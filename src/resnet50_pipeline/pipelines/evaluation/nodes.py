@@ -256,7 +256,8 @@ def write_evaluation_report(
     parameters: dict[str, Any],
 ) -> tuple[str, str]:
     """Return the report as an HTML page and the model card as Markdown."""
-    from resnet50_pipeline.pipelines.evaluation.models import was_trained_with
+    from resnet50_pipeline.git import git_at_start
+    from resnet50_pipeline.pipelines.evaluation.models import read_training_git, was_trained_with
     from resnet50_pipeline.reporting.batch_samples import sample_batches
     from resnet50_pipeline.reporting.data_quality.explained import explain_predictions
     from resnet50_pipeline.reporting.data_quality.label_issues import read_label_issues
@@ -299,7 +300,9 @@ def write_evaluation_report(
         robustness=robustness,
         train_root=dataset_root,
         dataset_root=image_root,
-        provenance=collect_provenance(Path.cwd()),
+        provenance=collect_provenance(
+            git_at_start(Path.cwd()), read_training_git(training_dir) if was_trained_here else None
+        ),
         worst_classes=evaluation.worst_classes,
         gallery_images=evaluation.gallery_images,
     )

@@ -31,6 +31,7 @@ def train_network(
     The folder contains the YAML file, the events and the checkpoint sets. The YAML file is not a catalog dataset, so
     that a run that starts at this node cannot use the YAML file of an earlier run.
     """
+    from resnet50_pipeline.git import git_at_start
     from resnet50_pipeline.imagenet.image_check import require_validated_images
     from resnet50_pipeline.imagenet.layout import count_classes
     from resnet50_pipeline.imagenet.lists.files import read_list_file
@@ -54,7 +55,7 @@ def train_network(
         (train_entries.delimiter, val_entries.delimiter),
         tiff=dataset.tiff,
     )
-    return train.train_network(rendered, training, images)
+    return train.train_network(rendered, training, images, str(git_at_start(Path.cwd())))
 
 
 def summarize_training(training_dir: Path, training: TrainingParameters) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -21,7 +21,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,8 +33,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolationType
 
 from resnet50_pipeline.exceptions import ParameterError
+from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.parameters import RUN_SETTINGS
 from resnet50_pipeline.text import suggest_name
+from resnet50_pipeline.yaml_files import find_yaml_problem
 
 RECIPE = "recipe"
 FOLDER = "recipes"
@@ -77,7 +79,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
 
         Raises:
             ParameterError: if the environment or the recipe does not exist, if a recipe is set in the base
-                environment, or if a value contains an invalid reference.
+                environment, if a value contains an invalid reference, or if a file is not valid YAML.
         """
         self._require_environment()
         try:
@@ -96,6 +98,16 @@ class RecipeConfigLoader(OmegaConfigLoader):
                 f"{self.base_env}"
             )
         return self._with_folders(self._without_paths(content)) if key == "parameters" else content
+
+    def _read_dir_configs(self, conf_path: str, patterns: Iterable[str], *args: Any, **kwargs: Any) -> dict[Path, Any]:
+        patterns = list(patterns)
+        try:
+            content: dict[Path, Any] = super()._read_dir_configs(conf_path, patterns, *args, **kwargs)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            # Some of Kedro's errors name neither the file nor the line.
+            files = sorted({file for pattern in patterns for file in self._fs.glob(f"{conf_path}/{pattern}")})
+            raise ParameterError("\n".join(_find_problems(files, self._fs)) or str(error)) from error
+        return content
 
     def _require_environment(self) -> None:
         if self.env is None or self._fs.isdir(self._get_conf_env_path(self.env)):
@@ -142,6 +154,7 @@ class RecipeConfigLoader(OmegaConfigLoader):
         path = self._get_conf_env_path("logging.yml")
         if not self._fs.isfile(path):
             return None
+        _require_yaml(path, self._fs)
         content: dict[str, Any] = yaml.safe_load(self._fs.read_text(path, encoding="utf-8"))
         return content
 
@@ -215,7 +228,8 @@ def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | No
         files: file system of `folder`, such as the archive of a packaged project. Defaults to the local file system.
 
     Raises:
-        ParameterError: if the recipe does not exist, or if the recipe contains another group or a run setting.
+        ParameterError: if the recipe does not exist or is not valid YAML, or if it contains another group or a run
+            setting.
     """
     files = files or LocalFileSystem()
     known = sorted(PurePosixPath(path).stem for path in files.glob(f"{folder}/*.yml"))
@@ -223,6 +237,7 @@ def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | No
         hint = f"{suggest_name(str(name), known)} known: {', '.join(known) or 'none'} ({folder})".lstrip()
         raise ParameterError(f"recipe {name!r} does not exist → {hint}")
     path = f"{folder}/{name}.yml"
+    _require_yaml(path, files)
     content = yaml.safe_load(files.read_text(path, encoding="utf-8"))
     if not isinstance(content, dict) or set(content) != {_GROUP}:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else repr(content)
@@ -238,6 +253,17 @@ def read_recipe(folder: str | Path, name: object, files: AbstractFileSystem | No
             f"conf/<environment>/parameters_training.yml"
         )
     return recipe
+
+
+def _find_problems(paths: Iterable[str], files: AbstractFileSystem) -> list[str]:
+    contents = ((path, files.read_bytes(path)) for path in paths if files.isfile(path))
+    problems = (find_yaml_problem(content, str(shorten_path(Path(path)))) for path, content in contents)
+    return [problem for problem in problems if problem is not None]
+
+
+def _require_yaml(path: str, files: AbstractFileSystem) -> None:
+    if problems := _find_problems([path], files):
+        raise ParameterError("\n".join(problems))
 
 
 def apply_recipe(parameters: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

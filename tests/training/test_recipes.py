@@ -265,6 +265,42 @@ def test_params_override_recipe_without_environment_file(tmp_path: Path):
         TrainingParameters.model_validate(load(foo=3))
 
 
+BROKEN = [
+    ("training: {}\ndataset: {}\ntraining: {}\n", 3, "duplicate key training", "merge both into one `training:`"),
+    ("training:\n\tepochs: 3\n", 2, "'\\t'", "use spaces instead of tabs"),
+    ("dataset:\n  root: [a\ntraining: {}\n", 3, "expected ',' or ']'", "correct the YAML"),
+    ("dataset:\n  root: caf\xe9\n", 2, "byte 20 is not UTF-8", "save the file as UTF-8"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("file", ["flowers/parameters.yml", "recipes/reference.yml"])
+def test_invalid_yaml_is_reported_with_file_and_line(tmp_path: Path, file: str, broken: tuple[str, int, str, str]):
+    """The error contains the file, the line, the problem and what to do."""
+    content, line, problem, remedy = broken
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    path = tmp_path / "conf" / file
+    path.parent.mkdir(exist_ok=True)
+    (tmp_path / "conf/flowers/parameters_recipe.yml").parent.mkdir(exist_ok=True)
+    (tmp_path / "conf/flowers/parameters_recipe.yml").write_text("recipe: reference\n")
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ParameterError) as raised:
+        _ = RecipeConfigLoader(tmp_path / "conf", env="flowers", **CONFIG_LOADER_ARGS)["parameters"]
+    assert str(raised.value).startswith(f"{path}:{line}: ")
+    assert problem in str(raised.value)
+    assert remedy in str(raised.value)
+
+
+def test_all_invalid_files_of_an_environment_are_reported(tmp_path: Path):
+    """One error lists every file that must be corrected."""
+    shutil.copytree(PROJECT / "conf", tmp_path / "conf")
+    for name in ("parameters.yml", "parameters_training.yml"):
+        (tmp_path / "conf/local" / name).write_text("a: 1\na: 2\n")
+    with pytest.raises(ParameterError) as raised:
+        _ = RecipeConfigLoader(tmp_path / "conf", **CONFIG_LOADER_ARGS)["parameters"]
+    assert str(raised.value).count("parameters") == len(str(raised.value).splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "found"),
     [

@@ -116,6 +116,7 @@ def _make_root(root: Path) -> Path:
 def run(folder: Path) -> dict[str, float]:
     """Validate the synthetic manifest, write the report and the Data Docs to `folder`, and return the figures."""
     from resnet50_pipeline.imagenet.layout import ListDescriptions
+    from resnet50_pipeline.imagenet.lists.fixes import make_review_commands
     from resnet50_pipeline.parameters import DatasetParameters, DataValidationParameters
     from resnet50_pipeline.pipelines.data_validation import nodes
 
@@ -134,6 +135,7 @@ def run(folder: Path) -> dict[str, float]:
         list_descriptions=lists,
         dataset=DatasetParameters(class_num=CLASSES),
         data_validation=parameters,
+        findings_review=make_review_commands(folder / "findings.jsonl", folder / "findings.reviewed.csv", "imagenet"),
     )
     seconds = time.monotonic() - start
     docs.rename(folder / "data_docs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -51,7 +50,7 @@ def find_page(name: str, environment: str | None) -> Path:
 
 
 def _run_command(environment: str | None) -> str:
-    return "make run" if environment is None else shlex.join(["make", "run", f"ARGS=--env {environment}"])
+    return "make run" if environment is None else f'make run ARGS="--env {environment}"'
 
 
 if __name__ == "__main__":

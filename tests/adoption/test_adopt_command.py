@@ -22,6 +22,7 @@ from resnet50_pipeline.adoption.summary import describe_long_training
 from resnet50_pipeline.commands.adopt import adopt
 from resnet50_pipeline.imagenet.layout import find_folds
 from resnet50_pipeline.imagenet.lists.files import read_list_file
+from resnet50_pipeline.imagenet.lists.fixes import ReviewCommands
 from resnet50_pipeline.imagenet.scan import scan
 from resnet50_pipeline.imagenet.scan.manifest import select_listed
 from resnet50_pipeline.parameters import (
@@ -118,6 +119,7 @@ def test_the_stages_accept_the_lists(project, flowers):
         list_descriptions=descriptions,
         dataset=dataset,
         data_validation=validation,
+        findings_review=ReviewCommands("kedro review …", "kedro data-fix …"),
     )
     assert report["is_valid"]
     assert report["statistics"]["test"]["images"] == 3
@@ -153,6 +155,7 @@ def test_a_copy_in_test_stops_the_run(project, flowers):
         list_descriptions=descriptions,
         dataset=dataset,
         data_validation=validation,
+        findings_review=ReviewCommands("kedro review …", "kedro data-fix …"),
     )
     (broken,) = [one for one in report["expectations"] if one["name"] == "splits_share_no_image"]
     assert (broken["success"], broken["findings"][0]["path"]) == (False, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +25,10 @@ def test_the_page_is_that_of_the_environment(tmp_path: Path) -> None:
         (conf / name).mkdir(parents=True)
         if text:
             (conf / name / "globals.yml").write_text(text)
+    shutil.copy(REPOSITORY / "conf" / "logging.yml", conf)
     missing = open_page(tmp_path, "index", "--env", "photos")
     assert (missing.returncode, missing.stdout) == (1, "")
-    assert missing.stderr == f"{PAGE} does not exist; it is written by: make run 'ARGS=--env photos'\n"
+    assert missing.stderr == f'{PAGE} does not exist; it is written by: make run ARGS="--env photos"\n'
     (tmp_path / PAGE).parent.mkdir(parents=True)
     (tmp_path / PAGE).write_text("")
     found = open_page(tmp_path, "index", "--env", "photos")

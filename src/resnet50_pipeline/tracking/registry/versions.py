@@ -6,6 +6,7 @@ import base64
 import contextlib
 import importlib.metadata
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -241,6 +242,8 @@ def _log_model(
                 model_id=logged.model_id,
             ),
         )
+        for cache in list(staged.rglob("__pycache__")):
+            shutil.rmtree(cache)
         client.log_model_artifacts(logged.model_id, str(staged))
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return client.finalize_logged_model(logged.model_id, "READY")

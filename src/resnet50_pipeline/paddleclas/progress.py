@@ -22,6 +22,7 @@ from resnet50_pipeline.events import (
 )
 from resnet50_pipeline.logs.set_up import current_log
 from resnet50_pipeline.progress import Progress, current_view
+from resnet50_pipeline.text import pluralize
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +124,9 @@ class TrainingProgress:
             )
         )
         logger.info(
-            "%d ranks on %s, paddle %s: %d train and %d val images, %d epochs of %d steps%s",
-            *(event.ranks, event.device, event.paddle_version, event.train_images, event.val_images),
-            *(event.epochs, event.steps_per_epoch),
+            "%s on %s, paddle %s: %d train and %d val images, %s of %s%s",
+            *(pluralize(event.ranks, "rank"), event.device, event.paddle_version, event.train_images, event.val_images),
+            *(pluralize(event.epochs, "epoch"), pluralize(event.steps_per_epoch, "step")),
             f", resumed after step {event.first_step}" if event.first_step else "",
         )
 

@@ -84,9 +84,10 @@ def find_changed_images(
     is_changed = state.size_differs | state.time_differs
     is_changed[read[~is_same]] = True
     logger.info(
-        "compared %s with the manifest: read %s; the other images have the same size, time and inode as in the scan",
+        "compared %s with the manifest: read %s%s",
         pluralize(len(images), "image"),
-        f"{len(read):,}",
+        f"{len(read):,}" if len(read) < len(images) else "all",
+        "; the other images have the same size, time and inode as in the scan" if len(read) < len(images) else "",
     )
     if cache is not None:
         if (~is_same[len(unknown) :]).any():

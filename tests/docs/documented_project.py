@@ -74,7 +74,7 @@ class DocumentedProject:
         Args:
             command: the block; it runs until the server stops.
             page: path that must answer with status 200.
-            then: a block to run while the server is up, in which 5000 is replaced with the server's port.
+            then: a block to run while the server is up. In both blocks, 5001 is replaced with the server's port.
 
         Returns:
             The output of `then`.
@@ -84,7 +84,7 @@ class DocumentedProject:
         log = self.root.parent / "server.log"
         with log.open("w+") as output:
             process = subprocess.Popen(
-                ["sh", "-eu", "-c", self._substitute(command)],
+                ["sh", "-eu", "-c", self._substitute(command).replace("5001", str(port))],
                 cwd=self.root, env={**self.environment(), **ports}, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
@@ -94,7 +94,7 @@ class DocumentedProject:
                 assert process.poll() is None, f"{command}\nended:\n{log.read_text()}"
                 assert time.monotonic() < deadline, f"{command}\ndoes not respond:\n{log.read_text()}"
                 time.sleep(0.2)
-            return self.run(then.replace("5000", str(port))) if then else ""
+            return self.run(then.replace("5001", str(port))) if then else ""
         finally:
             os.killpg(process.pid, signal.SIGINT)
             try:

@@ -107,7 +107,7 @@ def test_a_result_that_cannot_be_saved_is_one_error(
 
 
 def test_kedro_viz_shows_the_beginning_of_tables_and_lists(tmp_path):
-    """A preview contains the first 20 rows of a table, the first 20 entries of a list, or an image of a folder."""
+    """A preview contains the first 20 rows of a table, the first 20 entries of a list, or one image from a folder."""
     table = ParquetDataset(str(tmp_path / "table.parquet"))
     table.save(pd.DataFrame({"label": range(50), "name": "x"}))
     preview = table.preview()

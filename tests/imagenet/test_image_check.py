@@ -290,7 +290,7 @@ def test_unknown_identities_are_ignored(validated: Validated, tmp_path: Path) ->
 
 
 def test_an_older_manifest_is_an_error(validated: Validated, tmp_path: Path) -> None:
-    """A manifest without the measures of the content, as older versions wrote it, must be written again."""
+    """A manifest from an older version, without measures of the content, must be written again."""
     file = tmp_path / "manifest.parquet"
     pd.read_parquet(file).drop(columns=["difference_hash", "sharpness"]).to_parquet(file, index=False)
     with pytest.raises(DatasetError, match=r"older version.*no column difference_hash → run data_validation again"):

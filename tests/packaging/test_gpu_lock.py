@@ -1,4 +1,4 @@
-"""The GPU lock file contains the CUDA libraries that its version of Paddle opens."""
+"""The GPU lock file lists the CUDA libraries that its version of Paddle loads."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_curves_show_values_and_zoom(page):
 
 
 def test_curves_change_axes_and_series(page):
-    """The curves have an axis of epochs and a logarithmic axis, and each series can be hidden."""
+    """The curves have an epoch axis and a logarithmic axis, and each series can be hidden."""
     lines = "document.querySelector('#curves svg').querySelectorAll('path.line').length"
     shown = page.evaluate(lines)
     _press_button(page, "#curves", "epochs")

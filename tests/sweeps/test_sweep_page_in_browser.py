@@ -59,7 +59,7 @@ def page(tmp_path_factory):
 
 
 def test_the_page_works_offline_at_every_width(page):
-    """The plots with readable axes, the table and the link to a trial's report are visible, without errors."""
+    """The page shows the plots with readable axes, the table and the link to a trial's report, without errors."""
     with open_chromium() as chromium:
         for width, scheme in VIEWS:
             view = chromium.show(page.as_uri(), width=width, scheme=scheme, settle=0.5)

@@ -149,7 +149,7 @@ def _read_tables(images: ImageIndex, files: Sequence[str], choices: Choices, lay
 
 
 def _complete_splits(rows: list[_TableRow], used: Sequence[str]) -> list[_TableRow]:
-    """Return the rows with their splits, which come from the tables or folders, or follow from the other splits.
+    """Return the rows with their splits, taken from the tables or folders, or inferred from the other splits.
 
     Raises:
         DatasetError: if only some rows have a split, or if none belongs to train.

@@ -91,7 +91,7 @@ class ProgressHooks:
             self._end(node)
 
     def _end(self, node: Node) -> None:
-        """Count the node as finished, and log the duration of its stage after the last node."""
+        """Count the node as finished. After the last node of its stage, log how long the stage took."""
         stage = self._stages[stage_of(node)]
         with self._lock:  # ThreadRunner runs several nodes at the same time
             stage.seconds += time.monotonic() - self._running.pop(node.name)

@@ -112,7 +112,7 @@ def run_on_images(
         model: path of the model.
         list_file: list of the images.
         launch: launch settings.
-        work_parent: folder for the temporary folder.
+        work_parent: folder in which the temporary folder is created.
         images: number of images that the ranks classify, for the progress display.
 
     Raises:

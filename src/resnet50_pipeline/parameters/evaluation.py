@@ -123,7 +123,7 @@ class EvaluationParameters(FiniteModel):
         if (self.model or self.image_list) and self.output_dir is None:
             what = "model" if self.model else "image_list"
             raise ValueError(
-                f"evaluation.{what} is set, but the results would replace the results of the trained model; add "
+                f"evaluation.{what} is set, so the results would overwrite those of the trained model; add "
                 "evaluation.output_dir=FOLDER to --params"
             )
         if self.model and self.grad_cam_images:

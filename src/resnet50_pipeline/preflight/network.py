@@ -20,7 +20,7 @@ _CONNECT_SECONDS = 3.0
 
 
 def check_network(launch: LaunchParameters, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check that the ranks can connect to each other. With a wrong address, the ranks would hang.
+    """Check that the ranks can connect to each other. If the address were wrong, the ranks would hang.
 
     Args:
         launch: the ranks on this machine and the other machines.

@@ -158,7 +158,7 @@ def _insert_names(text: str, class_names: Sequence[str]) -> str:
 class Decisions:
     """The decisions about candidates, saved to a fix list after each change.
 
-    Rows about other images stay in the file. Rows that a patch already applied are removed, because their images may
+    Rows about other images stay in the file. Rows that have already been applied by a patch are removed, because their images may
     need a new decision. Methods may be called from several threads.
     """
 

@@ -29,7 +29,7 @@ class Registry:
 
 
 def open_registry(options: dict[str, Any]) -> Registry:
-    """Enter the project and return the registry for a command's options.
+    """Change to the project folder, and return the model registry that the command's options select.
 
     Raises:
         ParameterError: if the parameter group `tracking` or `model_registration` is invalid.

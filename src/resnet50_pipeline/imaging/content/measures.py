@@ -53,7 +53,7 @@ SCORES = Measures._fields[1:]
 
 
 class SmallImage(NamedTuple):
-    """The data that is measured, derived from a decoded image; about 20 kB.
+    """The pixel data used for measurements, derived from a decoded image; about 20 kB.
 
     Attributes:
         gray: reduced image, uint8 [h, w].

@@ -66,7 +66,7 @@ class OutboxState(BaseModel):
         start_time_ms: start time of the run in milliseconds since the Unix epoch.
         run_id: MLflow's ID, or None until MLflow has created the run.
         operations: undelivered operations, oldest first.
-        has_ended: whether MLflow has received the end of the run.
+        has_ended: whether MLflow knows that the run has ended.
     """
 
     model_config = ConfigDict(extra="forbid")

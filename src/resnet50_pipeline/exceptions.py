@@ -12,7 +12,7 @@ PipelineError                       base class; the command line prints the mess
 │   └── ValidationFailedError       a blocking expectation failed
 ├── TrainingConfigError             a PaddleClas YAML has an unsupported key or value
 ├── CheckpointError                 a checkpoint set is missing, mixed, or damaged
-├── CheckpointMirrorError           the object store for checkpoint sets rejects a request, or does not respond (exit code 75)
+├── CheckpointMirrorError           the store for checkpoint sets rejects a request, or does not respond (exit code 75)
 ├── RankFailedError                 a rank or the launcher failed (exit code 75 if it was killed, crashed or hung)
 ├── LoaderProcessError              a DataLoader worker of a rank failed
 │   └── LoaderProcessKilledError    a DataLoader worker of a rank was killed (exit code 75)

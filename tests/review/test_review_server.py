@@ -141,7 +141,10 @@ def test_a_cancelled_request_prints_no_traceback(server: ReviewServer, capsys: p
 def test_the_data_has_classes_and_suggestions(server: ReviewServer, names: list[str]):
     """Each candidate has its current class, the suggested class and the reason."""
     data = json.loads(ask(server, "data")[1])
-    first = {"path": names[0], "split": "train", "label": 0, "suggested": 1, "reason": "predicted as <1>, with 99%"}
+    first = {
+        **{"path": names[0], "split": "train", "label": 0, "suggested": 1, "reason": "predicted as <1>, with 99%"},
+        **{"other": None, "otherImage": None},  # not a near-duplicate
+    }
     assert (len(data["candidates"]), data["candidates"][0]) == (6, first)
     assert data["classes"][8] == "eight"
     assert (data["decisions"], data["canMove"]) == ({}, True)

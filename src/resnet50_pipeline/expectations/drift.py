@@ -227,7 +227,7 @@ def _compare_categories(column: str, first: NDArray[np.object_], second: NDArray
 
 
 def _measure(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[float, float]:
-    """Return the population stability index of two histograms, and the upper bound expected when there is no shift (see `Shift`)."""
+    """Return the population stability index of two histograms, and the upper bound without a shift (see `Shift`)."""
     is_used = (first + second) > 0
     counts = [count[is_used] for count in (first, second)]
     smooth = [(count + _PSEUDO_COUNT) / (count.sum() + _PSEUDO_COUNT * len(count)) for count in counts]

@@ -86,7 +86,7 @@ def compare_predictions(predictions: pd.DataFrame, rival: pd.DataFrame, resample
 
 
 def require_same_classes(classes: ClassNames, rival: ClassNames) -> None:
-    """Raise an error if a class has a different label in the rival's evaluation, for example because a class folder was added.
+    """Raise an error if a class has a different label in the rival's evaluation, such as after a new class folder.
 
     Predictions are labels, so the rival's predictions would be attributed to the wrong classes. Classes that exist in
     only one evaluation and names that several classes share are ignored.

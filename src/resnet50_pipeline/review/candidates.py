@@ -158,8 +158,8 @@ def _insert_names(text: str, class_names: Sequence[str]) -> str:
 class Decisions:
     """The decisions about candidates, saved to a fix list after each change.
 
-    Rows about other images stay in the file. Rows that have already been applied by a patch are removed, because their images may
-    need a new decision. Methods may be called from several threads.
+    Rows about other images stay in the file. Rows that have already been applied by a patch are removed, because their
+    images may need a new decision. Methods may be called from several threads.
     """
 
     def __init__(self, path: Path, candidates: Sequence[Candidate], images: ListedImages) -> None:

@@ -225,8 +225,9 @@ def test_an_error_is_printed_once(folder, monkeypatch):
 def test_the_command_compares_versions(folder, tmp_path, monkeypatch):
     """`kedro compare` reads the reports of registered versions. Runs are named after their versions."""
     monkeypatch.chdir(tmp_path)
+    store = sqlite_store(tmp_path)
     for name in "ab":
-        run = open_run(DESCRIPTION, sqlite_store(tmp_path), tmp_path)
+        run = open_run(DESCRIPTION, store, tmp_path)
         client, run_id = run.connect()
         report = folder / name / "08_reporting" / "evaluation_report.html"
         client.log_artifact(run_id, str(report), "evaluation")

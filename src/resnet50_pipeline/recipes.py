@@ -35,8 +35,8 @@ from omegaconf.errors import InterpolationResolutionError, UnsupportedInterpolat
 from resnet50_pipeline.exceptions import ParameterError
 from resnet50_pipeline.files import shorten_path
 from resnet50_pipeline.parameters import RUN_SETTINGS
+from resnet50_pipeline.parameters.yaml_files import find_yaml_problem
 from resnet50_pipeline.text import suggest_name
-from resnet50_pipeline.yaml_files import find_yaml_problem
 
 RECIPE = "recipe"
 FOLDER = "recipes"

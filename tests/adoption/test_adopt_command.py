@@ -102,18 +102,15 @@ def test_one_short_file_is_enough(project, flowers):
     assert parameters["evaluation"]["compare_with"] == f"models:/{name}@champion"
 
 
-def test_the_stages_accept_the_lists(project, flowers):
-    """Validation and preparation read the lists, count the classes, and name them after their folders."""
-    run(flowers, "--test-fraction", "0.1")
-    loaded = configuration("blumen-fur-1")["parameters"]
-    dataset = DatasetParameters.model_validate(loaded["dataset"])
-    validation = DataValidationParameters.model_validate(loaded["data_validation"])
-    manifest, descriptions = scan_dataset(flowers, dataset, validation)
-    assert select_listed(manifest)["split"].value_counts().to_dict() == {"train": 21, "val": 6, "test": 3}
+def validate(project: Path, root: Path, parameters: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Run data_validation and return the manifest and the report."""
+    dataset = DatasetParameters.model_validate(parameters["dataset"])
+    validation = DataValidationParameters.model_validate(parameters["data_validation"])
+    manifest, descriptions = scan_dataset(root, dataset, validation)
     file = project / "manifest.parquet"
     manifest.to_parquet(file)
     report, _ = validate_manifest(
-        dataset_root=flowers,
+        dataset_root=root,
         manifest=manifest,
         manifest_file=file,
         list_descriptions=descriptions,
@@ -121,6 +118,16 @@ def test_the_stages_accept_the_lists(project, flowers):
         data_validation=validation,
         findings_review=ReviewCommands("kedro review …", "kedro data-fix …"),
     )
+    return manifest, report
+
+
+def test_the_stages_accept_the_lists(project, flowers):
+    """Validation and preparation read the lists, count the classes, and name them after their folders."""
+    run(flowers, "--test-fraction", "0.1")
+    loaded = configuration("blumen-fur-1")["parameters"]
+    dataset = DatasetParameters.model_validate(loaded["dataset"])
+    manifest, report = validate(project, flowers, loaded)
+    assert select_listed(manifest)["split"].value_counts().to_dict() == {"train": 21, "val": 6, "test": 3}
     assert report["is_valid"]
     assert report["statistics"]["test"]["images"] == 3
     assert report["statistics"]["unlisted_images"] == 0
@@ -142,21 +149,7 @@ def test_a_copy_in_test_stops_the_run(project, flowers):
     shutil.copy(flowers / path, flowers / "été" / "copy.png")
     with (lists / "train_list.txt").open("a", encoding="utf-8") as file:
         file.write(f"été/copy.png\t{label}\n")
-    loaded = configuration("blumen-fur-1")["parameters"]
-    dataset = DatasetParameters.model_validate(loaded["dataset"])
-    validation = DataValidationParameters.model_validate(loaded["data_validation"])
-    manifest, descriptions = scan_dataset(flowers, dataset, validation)
-    file = project / "manifest.parquet"
-    manifest.to_parquet(file)
-    report, _ = validate_manifest(
-        dataset_root=flowers,
-        manifest=manifest,
-        manifest_file=file,
-        list_descriptions=descriptions,
-        dataset=dataset,
-        data_validation=validation,
-        findings_review=ReviewCommands("kedro review …", "kedro data-fix …"),
-    )
+    _, report = validate(project, flowers, configuration("blumen-fur-1")["parameters"])
     (broken,) = [one for one in report["expectations"] if one["name"] == "splits_share_no_image"]
     assert (broken["success"], broken["findings"][0]["path"]) == (False, path)
 
